@@ -1,0 +1,80 @@
+"""What a source is: an iterator of packets inside a context manager, and how an absent SDK is reported."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import ModuleType, TracebackType
+from typing import Protocol, Self
+
+from nire.errors import SdkMissing
+from nire.types import Geometry, SourcePacket
+
+
+@dataclass(frozen=True, slots=True)
+class SourceInfo:
+    """What is known of a source before its first packet.
+
+    Attributes:
+        name: for people: device name and serial, or file name.
+        geometry: of the sensor.
+        has_frames: False where the source can never deliver a frame.
+        live: True where the source itself keeps real time; False for files, which are read as fast as asked.
+        duration_us: length of a recording; None for a live source or where unknown.
+        time_offset_us: event time minus frame time where the source knows it (0 for one clock and no lag);
+            None where it has to be estimated.
+    """
+
+    name: str
+    geometry: Geometry
+    has_frames: bool = True
+    live: bool = False
+    duration_us: int | None = None
+    time_offset_us: float | None = None
+
+
+class Source(Protocol):
+    """A camera or a recording.
+
+    Entering opens it, leaving closes it. Iterating yields packets in the order in which they become known:
+    events sorted in time, every frame after the end of its exposure, watermarks that never go back.
+    Loss is a `Gap`, never silence. Errors are `nire.errors.SourceError`s.
+    """
+
+    @property
+    def info(self) -> SourceInfo:
+        """What is known of it; complete once entered."""
+        ...
+
+    def __enter__(self) -> Self:
+        """Open."""
+        ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close; safe to call twice."""
+        ...
+
+    def __iter__(self) -> Iterator[SourcePacket]:
+        """Yield packets until the source ends."""
+        ...
+
+
+def require_sdk(module: str, *, package: str, extra: str | None = None) -> ModuleType:
+    """Import a vendor package when it is needed.
+
+    Args:
+        module: import name.
+        package: name on the package index, or in words where to get it.
+        extra: the extra of this project that installs it.
+
+    Raises:
+        SdkMissing: it cannot be imported; the message says how to install it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        remedy = f"pip install 'nire-live[{extra}]'" if extra else f"install {package}"
+        raise SdkMissing(f"this source needs {package}, which cannot be imported ({error}). To fix it: {remedy}") from error

@@ -1,0 +1,1 @@
+"""Neural Image Re-Exposure: the vocabulary and the mathematics, free of processes, sockets and vendor SDKs."""

@@ -1,0 +1,287 @@
+"""The data that flows: frozen values, arrays never written after construction, device time in int64 microseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nire.shutter import Shutter
+
+Transfer = Literal["linear", "srgb"]
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """Size of a sensor.
+
+    Attributes:
+        width, height: pixels; origin top-left, arrays are [H, W].
+        channels: of its frames: 1 gray, 3 RGB.
+    """
+
+    width: int
+    height: int
+    channels: int = 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EventBatch:
+    """Events in the order of their time stamps, with a promise about the future.
+
+    Attributes:
+        t_us: int64 [N], device time, sorted.
+        x, y: uint16 [N], column and row.
+        p: uint8 [N], 1 brighter, 0 darker.
+        watermark_us: no later batch holds an event before this time. An empty batch with a new watermark is
+            the heartbeat of a scene in which nothing moves.
+        received_ns: host monotonic time at which the batch reached us; 0 where meaningless (files).
+        epoch: life of the device clock; grows when the clock starts again.
+    """
+
+    t_us: NDArray[np.int64]
+    x: NDArray[np.uint16]
+    y: NDArray[np.uint16]
+    p: NDArray[np.uint8]
+    watermark_us: int
+    received_ns: int = 0
+    epoch: int = 0
+
+    def __len__(self) -> int:
+        """Count the events."""
+        return int(self.t_us.shape[0])
+
+    @classmethod
+    def empty(cls, watermark_us: int, *, received_ns: int = 0, epoch: int = 0) -> EventBatch:
+        """Make a heartbeat: no event, only the promise."""
+        return cls(
+            np.empty(0, np.int64),
+            np.empty(0, np.uint16),
+            np.empty(0, np.uint16),
+            np.empty(0, np.uint8),
+            watermark_us,
+            received_ns,
+            epoch,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """A captured image and the interval it was exposed over.
+
+    Attributes:
+        index: count of the camera; a hole means a lost frame.
+        pixels: uint8 [H, W, C].
+        exposure_start_us, exposure_end_us: of the first row; equal = an instant.
+        row_delay_us: alpha of a rolling shutter, 0 = global.
+        transfer: "linear" where pixel values are proportional to light, else "srgb".
+        received_ns: host monotonic time at which the frame reached us; 0 where meaningless.
+        epoch: life of the device clock.
+        exposure_known: False where the source knows only one time stamp (then start = end = that stamp).
+    """
+
+    index: int
+    pixels: NDArray[np.uint8]
+    exposure_start_us: int
+    exposure_end_us: int
+    row_delay_us: float = 0.0
+    transfer: Transfer = "linear"
+    received_ns: int = 0
+    epoch: int = 0
+    exposure_known: bool = True
+
+    @property
+    def shutter(self) -> Shutter:
+        """The shutter that this frame was captured with."""
+        return Shutter.rolling(
+            float(self.exposure_start_us),
+            float(self.exposure_end_us),
+            row_delay_us=self.row_delay_us,
+            height=self.pixels.shape[0],
+        )
+
+    @property
+    def first_us(self) -> float:
+        """The earliest moment any row of it was exposed."""
+        return self.exposure_start_us + min(0.0, self.row_delay_us * (self.pixels.shape[0] - 1))
+
+    @property
+    def last_us(self) -> float:
+        """The latest moment any row of it was exposed."""
+        return self.exposure_end_us + max(0.0, self.row_delay_us * (self.pixels.shape[0] - 1))
+
+    @property
+    def mid_us(self) -> float:
+        """Middle of the middle row's exposure."""
+        return (self.exposure_start_us + self.exposure_end_us) / 2 + self.row_delay_us * (self.pixels.shape[0] // 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Events in [t0_us, t1_us) are missing: lost packets, an overrun, a restart, a camera that does not send them.
+
+    Attributes:
+        reason: a few words for people and logs.
+        received_ns, epoch: as in `EventBatch`.
+    """
+
+    t0_us: int
+    t1_us: int
+    reason: str
+    received_ns: int = 0
+    epoch: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """An edge on a trigger input. `rising` is the signal's direction; `channel` the device's own number."""
+
+    t_us: int
+    channel: int
+    rising: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImuBatch:
+    """Inertial samples: t_us int64 [N]; accelerometer_mps2 and gyroscope_radps float32 [N, 3]."""
+
+    t_us: NDArray[np.int64]
+    accelerometer_mps2: NDArray[np.float32]
+    gyroscope_radps: NDArray[np.float32]
+
+
+Packet = EventBatch | Frame | Gap
+"""What re-exposure needs."""
+SourcePacket = Packet | Trigger | ImuBatch
+"""What a source may yield; the extras may be ignored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Film:
+    """What kind of image is wanted. Fields in pixels."""
+
+    height: int
+    width: int
+    channels: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One film/shutter pair: an image that is asked of a content. `tag` names its stream ("upsample", ...)."""
+
+    film: Film
+    shutter: Shutter
+    tag: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Calibration:
+    """What is believed about the sensor; see `nire.calibrate`.
+
+    Attributes:
+        threshold_positive, threshold_negative: change of log intensity that one event stands for, > 0.
+        time_offset_us: event time minus frame time of the same moment.
+        hot_pixels: bool [H, W], True = its events are ignored; None = none known.
+    """
+
+    threshold_positive: float = 0.25
+    threshold_negative: float = 0.25
+    time_offset_us: float = 0.0
+    hot_pixels: NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ContentWindow:
+    """Host data of one window [t0_us, t1_us): the events temporally encompass the frames (paper Sec. 5.2).
+
+    Attributes:
+        index: counts windows; a hole means a window that was skipped.
+        t0_us, t1_us: the span of the events, raw event time.
+        frames: 0, 1 or 2, in order.
+        events: all events of the span, time as the device stamped it (the calibration's offset not removed).
+        geometry: of the sensor.
+        gaps: missing spans that touch the window.
+        answers_us: [first, last) centre of the shutters that this window answers under its policy.
+        covered_us: (first, last) moment that any row of a shutter may touch.
+        calibration: what to build with.
+        received_ns: when the newest packet that the window needed was received.
+    """
+
+    index: int
+    t0_us: int
+    t1_us: int
+    frames: tuple[Frame, ...]
+    events: EventBatch
+    geometry: Geometry
+    gaps: tuple[Gap, ...] = ()
+    answers_us: tuple[float, float] = (-np.inf, np.inf)
+    covered_us: tuple[float, float] = (-np.inf, np.inf)
+    calibration: Calibration = field(default_factory=Calibration)
+    received_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Stamps:
+    """Life of an exposed frame: `device_us` is the middle of its shutter, the rest host monotonic nanoseconds."""
+
+    device_us: float
+    received_ns: int = 0
+    built_ns: int = 0
+    exposed_ns: int = 0
+    published_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ExposedFrame:
+    """An image that no camera took.
+
+    Attributes:
+        index: counts exposed frames of one tag; a hole means a lost frame.
+        window: index of the window that answered.
+        pixels: uint8 [H, W, C], in `transfer` of the captured frames.
+        shutter: when it is exposed.
+        evidence_us: device time of the newest event or frame that was used.
+        lost_events, lost_frames, late_windows: running totals of the stream.
+        backend, engine: what made it.
+    """
+
+    index: int
+    window: int
+    pixels: NDArray[np.uint8]
+    shutter: Shutter
+    tag: str
+    stamps: Stamps
+    transfer: Transfer = "linear"
+    evidence_us: float = 0.0
+    lost_events: int = 0
+    lost_frames: int = 0
+    late_windows: int = 0
+    backend: str = ""
+    engine: str = ""
+
+
+Content = Any
+"""What `build` returns: opaque, lives on its backend's device."""
+
+
+class Reconstructor(Protocol):
+    """A method of re-exposure: content once per window (g, Eq. 7), then any number of queries (f, Eq. 6)."""
+
+    name: str
+    engine: str
+    needs_frames: bool
+
+    def build(self, window: ContentWindow) -> Content:
+        """Build the content of a window."""
+        ...
+
+    def expose(self, content: Content, queries: Sequence[Query]) -> NDArray[np.uint8]:
+        """Expose Q films: uint8 [Q, H, W, C]; valid until the next call.
+
+        Raises:
+            ShutterOutsideWindow: a shutter reaches beyond the window's `covered_us`.
+        """
+        ...

@@ -1,0 +1,1 @@
+"""Rings, processes and sockets: what carries packets from a source to exposed frames on the wire."""

@@ -1,0 +1,292 @@
+"""The configuration: every key with its default, unit and range; TOML in, a frozen model out."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import ipaddress
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from nire.errors import ConfigError
+
+PlanName = Literal["deblur", "unroll", "upsample", "reshutter"]
+PolicyName = Literal["auto", "pair", "single", "live_edge", "span"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class SourceConfig(_Section):
+    """Where packets come from."""
+
+    driver: str = Field("auto", description="the file under drivers/ or a dotted name; auto: told from the recording")
+    name: str = Field(
+        "auto", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="name of the rings; auto: driver and publishing port"
+    )
+    row_delay_us: float = Field(
+        0.0, ge=-1e4, le=1e4, description="alpha of a rolling shutter, where the source does not say, us per row"
+    )
+    exposure_us: Literal["recorded"] | float = Field(
+        "recorded", description="exposure where the recording does not carry it, us"
+    )
+    time_offset_us: Literal["auto"] | float = Field("auto", description="events minus frames, us; a number fixes it")
+    settings: dict[str, Any] = Field(default_factory=dict, description="the driver's own settings")
+
+    @field_validator("exposure_us")
+    @classmethod
+    def _exposure_range(cls, value: float | str) -> float | str:
+        if isinstance(value, float) and not 0 <= value <= 10e6:
+            raise ValueError("must be between 0 and 10000000 us")
+        return value
+
+    @field_validator("time_offset_us")
+    @classmethod
+    def _offset_range(cls, value: float | str) -> float | str:
+        if isinstance(value, float) and not -1e6 <= value <= 1e6:
+            raise ValueError("must be between -1000000 and 1000000 us")
+        return value
+
+
+class RingConfig(_Section):
+    """Rings in shared memory."""
+
+    seconds: float = Field(0.5, ge=0.05, le=30, description="the longest consumer stall to survive, s")
+    packet_us: int = Field(2000, ge=100, le=100_000, description="producers cut packets at this period, us")
+    peak_rate_meps: float = Field(12.0, gt=0, le=1000, description="peak event rate to survive, million events a second")
+
+
+class PlanesConfig(_Section):
+    """Event planes."""
+
+    bin_us: int = Field(500, ge=10, le=50_000, description="width of a bin of the absolute time grid, us")
+
+
+class WindowConfig(_Section):
+    """How packets become windows."""
+
+    policy: PolicyName = Field("auto", description="auto: what the plan wants")
+    margin_us: int = Field(5000, ge=0, le=1_000_000, description="answered beyond the outermost exposures, us")
+
+
+class PlanConfig(_Section):
+    """Which film/shutter pairs are asked of each window."""
+
+    name: PlanName = Field("upsample", description="deblur, unroll, upsample or reshutter")
+    rate_hz: float = Field(400.0, gt=0, le=100_000, description="exposed frames a second (upsample, reshutter)")
+    exposure_us: float = Field(0.0, ge=0, le=10e6, description="width of the shutter, us; 0 = an instant")
+    row_delay_us: float = Field(0.0, ge=-1e4, le=1e4, description="row delay of the output, us (reshutter)")
+    offset_us: float = Field(0.0, ge=-1e6, le=1e6, description="from the captured exposure's middle, us (deblur, unroll)")
+    time_budget_ms: float = Field(0.0, ge=0, le=60_000, description="per window; 0 = what the frame rate allows, ms")
+
+
+class ReconstructorConfig(_Section):
+    """Which method re-exposes, and how it is run."""
+
+    backend: str = Field("edi", description="the file under nire/backends/ or a dotted name")
+    size: str = Field("nano", description="neural: nano, small or base")
+    weights: str = Field("", description="neural: a safetensors file instead of the shipped one")
+    engine: str = Field("auto", description="the file under nire/engines/")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu or cuda:N")
+    precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = Field("auto", description="of the network")
+    threads: int = Field(0, ge=0, le=256, description="CPU threads for arithmetic; 0 = all cores")
+    contrast_threshold: Literal["auto"] | tuple[float, float] = Field(
+        "auto", description="auto: estimated; or [positive, negative] in log intensity"
+    )
+
+    @field_validator("contrast_threshold")
+    @classmethod
+    def _threshold_range(cls, value: str | tuple[float, float]) -> str | tuple[float, float]:
+        if isinstance(value, tuple) and not all(0.01 <= v <= 2.0 for v in value):
+            raise ValueError("both must be between 0.01 and 2")
+        return value
+
+
+class PublishConfig(_Section):
+    """The socket that frames leave through."""
+
+    bind: str = Field("tcp://127.0.0.1:5556", description="ZMQ address")
+    high_water_mark: int = Field(256, ge=1, le=100_000, description="messages kept for a slow subscriber")
+
+
+class ControlConfig(_Section):
+    """The socket that wishes come in through."""
+
+    bind: str = Field("tcp://127.0.0.1:5557", description="ZMQ address")
+
+
+class PreviewConfig(_Section):
+    """The web page."""
+
+    bind: str = Field("127.0.0.1:8765", description="host:port")
+    events_ms: float = Field(10.0, gt=0, le=1000, description="span of the events topic's images, ms")
+    fps: float = Field(30.0, gt=0, le=240, description="images a second sent to a browser")
+
+
+class SecurityConfig(_Section):
+    """CURVE keys, needed for any bind beyond loopback."""
+
+    server_key: str = Field("", description="secret key file of this server (nire-live keys new)")
+    authorized_keys: str = Field("", description="folder of the public keys that may connect")
+
+
+class Config(_Section):
+    """One stream: from a source to its sockets."""
+
+    source: SourceConfig = SourceConfig()
+    ring: RingConfig = RingConfig()
+    planes: PlanesConfig = PlanesConfig()
+    window: WindowConfig = WindowConfig()
+    plan: PlanConfig = PlanConfig()
+    reconstructor: ReconstructorConfig = ReconstructorConfig()
+    publish: PublishConfig = PublishConfig()
+    control: ControlConfig = ControlConfig()
+    preview: PreviewConfig = PreviewConfig()
+    security: SecurityConfig = SecurityConfig()
+
+    def digest(self) -> str:
+        """Short fingerprint of all values, as published in `status`."""
+        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def stream_name(self) -> str:
+        """Name of the rings: `source.name`, or the driver and the publishing port."""
+        if self.source.name != "auto":
+            return self.source.name
+        address = "".join(c if c.isalnum() else "-" for c in self.publish.bind.rpartition(":")[2])
+        return f"{self.source.driver.rpartition('.')[2]}-{address}"
+
+
+def load_config(path: Path | str | None, overrides: Iterable[str] = ()) -> Config:
+    """Read a TOML file, apply `section.key=value` overrides, check everything.
+
+    Args:
+        path: the file; None = defaults only.
+        overrides: as given to `--set`; values are TOML, bare words are strings.
+
+    Raises:
+        ConfigError: no such file, no TOML, an unknown or an out-of-range key.
+    """
+    values: dict[str, Any] = {}
+    where = "--set"
+    if path is not None:
+        where = str(path)
+        try:
+            with open(path, "rb") as file:
+                values = tomllib.load(file)
+        except OSError as error:
+            raise ConfigError(f"cannot read the config {path}: {error.strerror}. See configs/ for examples.") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path} is no TOML file: {error}") from error
+    for override in overrides:
+        _apply(values, override)
+    config = _validate(Config, values, where)
+    check_security(config)
+    return config
+
+
+def updated(section: _Section, changes: Mapping[str, Any]) -> Any:
+    """Copy a section with some keys changed, checked like a file's.
+
+    Raises:
+        ConfigError: an unknown or an out-of-range key.
+    """
+    return _validate(type(section), section.model_dump() | dict(changes), type(section).__name__)
+
+
+def parse_assignment(text: str) -> tuple[str, Any]:
+    """Split `key=value`; the value is TOML, anything else a string.
+
+    Raises:
+        ConfigError: there is no `=`.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"{text!r} is no KEY=VALUE, for example plan.rate_hz=800")
+    try:
+        return key.strip(), tomllib.loads(f"v = {value}")["v"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), value
+
+
+def check_security(config: Config) -> None:
+    """Refuse a bind beyond loopback without keys.
+
+    Raises:
+        ConfigError: it names the address and the two keys that are missing.
+    """
+    security = config.security
+    if bool(security.server_key) != bool(security.authorized_keys):
+        raise ConfigError("security.server_key and security.authorized_keys go together: set both, or none")
+    if security.server_key:
+        return
+    for key, address in (("publish.bind", config.publish.bind), ("control.bind", config.control.bind)):
+        if not is_loopback(address):
+            raise ConfigError(
+                f"{key} = {address!r} can be reached from other machines and no keys are set. Bind to 127.0.0.1, or "
+                "run 'nire-live keys new server' and set security.server_key and security.authorized_keys"
+            )
+
+
+def is_loopback(address: str) -> bool:
+    """Tell whether a ZMQ or host:port address can only be reached from this machine."""
+    transport, separator, rest = address.rpartition("://")
+    if separator and transport in ("ipc", "inproc"):
+        return True
+    host = rest.rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, value = parse_assignment(override)
+    *path, last = key.split(".")
+    table = values
+    for name in path:
+        table = table.setdefault(name, {})
+        if not isinstance(table, dict):
+            raise ConfigError(f"--set {override}: {name} is a value, not a section")
+    table[last] = value
+
+
+def _validate(model: type[BaseModel], values: dict[str, Any], where: str) -> Any:
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(model, item, where) for item in error.errors())) from None
+
+
+def _explain(model: type[BaseModel], item: Mapping[str, Any], where: str) -> str:
+    path = [str(part) for part in item["loc"]]
+    dotted = ".".join(path)
+    if item["type"] == "extra_forbidden":
+        nearest = _nearest(model, path)
+        return f"{where}: unknown key {dotted!r}" + (f"; did you mean {nearest!r}?" if nearest else "")
+    return f"{where}: {dotted} = {item['input']!r}: {item['msg'][0].lower()}{item['msg'][1:]}"
+
+
+def _nearest(model: type[BaseModel], path: list[str]) -> str:
+    everything = dict(_keys(model))
+    dotted = ".".join(path)
+    by_leaf = difflib.get_close_matches(path[-1], [key.rpartition(".")[2] for key in everything], n=1, cutoff=0.6)
+    near = difflib.get_close_matches(dotted, list(everything), n=1, cutoff=0.75)
+    if near:
+        return near[0]
+    return next((key for key in everything if by_leaf and key.rpartition(".")[2] == by_leaf[0]), "")
+
+
+def _keys(model: type[BaseModel], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for name, info in model.model_fields.items():
+        yield prefix + name, info
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            yield from _keys(info.annotation, f"{prefix}{name}.")
