@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from nire.errors import ShutterOutsideWindow
 from nire.shutter import Shutter
 
 Transfer = Literal["linear", "srgb"]
@@ -221,6 +222,20 @@ class ContentWindow:
     covered_us: tuple[float, float] = (-np.inf, np.inf)
     calibration: Calibration = field(default_factory=Calibration)
     received_ns: int = 0
+
+    def require(self, shutter: Shutter) -> None:
+        """Check that a shutter lies within `covered_us`.
+
+        Raises:
+            ShutterOutsideWindow: it does not; the message names both spans.
+        """
+        first_us, last_us = self.covered_us
+        if shutter.first_us < first_us or shutter.last_us > last_us:
+            raise ShutterOutsideWindow(
+                f"the shutter [{shutter.first_us:.0f}, {shutter.last_us:.0f}] us lies outside the covered span "
+                f"[{first_us:.0f}, {last_us:.0f}] us",
+                self.covered_us,
+            )
 
 
 @dataclass(frozen=True, slots=True)

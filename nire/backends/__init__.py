@@ -1,0 +1,1 @@
+"""Methods of re-exposure, a file each: `create(geometry, device, **settings) -> Reconstructor`."""

@@ -1,0 +1,113 @@
+"""Event-based double integral: sharp, fast, explainable; the classical method that needs no weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nire.double_integral import DoubleIntegral
+from nire.light import ENCODE_STEPS, decode_table, encode_table
+from nire.planes import EventPlanes
+from nire.types import Content, ContentWindow, Frame, Geometry, Query, Transfer
+
+# More bins than this in one window are paired up: a window of half a second keeps its memory.
+_MAX_BINS = 640
+
+
+class EdiReconstructor:
+    """Re-exposure by `nire.double_integral`. One content is alive at a time: a new `build` takes its memory."""
+
+    name = "edi"
+    engine = "torch"
+    needs_frames = True
+
+    def __init__(self, geometry: Geometry, device: str, bin_us: int) -> None:
+        """Allocate for one sensor on one device."""
+        self._device = torch.device(device)
+        self._geometry = geometry
+        self._bin_us = bin_us
+        self._planes: dict[int, EventPlanes] = {}
+        self._integral = DoubleIntegral(device)
+        self._images = torch.empty(0, dtype=torch.uint8)
+        self._current: ContentWindow | None = None
+        self._decode: dict[Transfer, Tensor] = {}
+        self._encode: dict[Transfer, Tensor] = {}
+
+    def build(self, window: ContentWindow) -> Content:
+        """Bin the window's events and integrate them (g, Eq. 7).
+
+        Raises:
+            ValueError: the window has no frame.
+        """
+        calibration = window.calibration
+        planes = self._planes_for(window.t1_us - window.t0_us)
+        planes.reset(window.t0_us, window.t1_us)
+        planes.add(window.events, ignore=calibration.hot_pixels)
+        light = [self._linear(frame) for frame in window.frames]
+        self._integral.build(window.frames, light, planes, window.gaps, calibration)
+        self._current = window
+        return window
+
+    def expose(self, content: Content, queries: Sequence[Query]) -> NDArray[np.uint8]:
+        """Expose films (f, Eq. 5): uint8 [Q, H, W, C] in the transfer of the captured frames; valid until the next call.
+
+        Raises:
+            ShutterOutsideWindow: a shutter reaches beyond the window's `covered_us`.
+            ValueError: the content is not the last one built, or a film has another size than the sensor.
+        """
+        window: ContentWindow = content
+        if window is not self._current:
+            raise ValueError("this content was replaced by a later build; build its window again")
+        height, width = self._geometry.height, self._geometry.width
+        for query in queries:
+            window.require(query.shutter)
+            if (query.film.height, query.film.width) != (height, width):
+                raise ValueError(f"edi exposes films of {width} x {height} only, got {query.film}")
+        channels = window.frames[0].pixels.shape[2]
+        if self._images.shape[0] < len(queries) or self._images.shape[3] != channels:
+            self._images = torch.empty((len(queries), height, width, channels), dtype=torch.uint8, device=self._device)
+        transfer = window.frames[0].transfer
+        for image, query in zip(self._images, queries, strict=False):
+            self._encode_into(self._integral.expose([query.shutter])[0], transfer, image)
+        return self._images[: len(queries)].cpu().numpy()
+
+    def _planes_for(self, span_us: int) -> EventPlanes:
+        bin_us = self._bin_us
+        while span_us > bin_us * _MAX_BINS:
+            bin_us *= 2
+        if bin_us not in self._planes:
+            self._planes = {bin_us: EventPlanes(self._geometry, bin_us, str(self._device))}
+        return self._planes[bin_us]
+
+    def _linear(self, frame: Frame) -> Tensor:
+        pixels = torch.from_numpy(np.ascontiguousarray(frame.pixels)).to(self._device)
+        if frame.transfer == "linear":
+            return pixels.permute(2, 0, 1).float()
+        if frame.transfer not in self._decode:
+            self._decode[frame.transfer] = torch.from_numpy(decode_table(frame.transfer)).to(self._device)
+        return self._decode[frame.transfer][pixels.permute(2, 0, 1).long()]
+
+    def _encode_into(self, light: Tensor, transfer: Transfer, image: Tensor) -> None:
+        """Write float32 [C, H, W] linear levels as uint8 [H, W, C]; `light` is overwritten."""
+        if transfer == "linear":
+            image.copy_(light.add_(0.5).clamp_max_(255.0).permute(1, 2, 0))
+            return
+        if transfer not in self._encode:
+            self._encode[transfer] = torch.from_numpy(encode_table(transfer)).to(self._device)
+        steps = light.clamp_max_(255.0).mul_(ENCODE_STEPS).add_(0.5).long()
+        image.copy_(self._encode[transfer][steps].permute(1, 2, 0))
+
+
+def create(geometry: Geometry, device: str = "cpu", *, bin_us: int = 500) -> EdiReconstructor:
+    """Make the backend.
+
+    Args:
+        geometry: of the sensor.
+        device: torch device, "cpu" or "cuda:N".
+        bin_us: width of the event bins.
+    """
+    return EdiReconstructor(geometry, device, bin_us)

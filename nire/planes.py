@@ -1,0 +1,125 @@
+"""Event planes: events counted per polarity, pixel and bin of an absolute time grid; all inputs of all methods are sums of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nire.types import EventBatch, Geometry
+
+# Chunks of this many events keep the index arrays in the second-level cache: 90-120 M events/s on one thread
+# where one call over millions reaches 15-45.
+_CHUNK_EVENTS = 50_000
+
+
+class EventPlanes:
+    """Counts of events on the bins `first_bin <= t_us // bin_us < last_bin`, filled in any order and splitting.
+
+    The memory is kept and reused by `reset`, because touching fresh pages costs more than counting.
+
+    Attributes:
+        counts: int16 [bins, 2, H, W]; axis 1 is polarity, 0 darker, 1 brighter. Bin k of it holds the events with
+            `t_us // bin_us == first_bin + k`. A pixel that fires over 32,767 times in one bin would wrap around;
+            no sensor comes near (at 500 us that is 65 MHz).
+        first_bin: index of the first bin on the absolute grid.
+        bin_us: width of a bin, microseconds.
+    """
+
+    counts: Tensor
+    first_bin: int
+    bin_us: int
+
+    def __init__(self, geometry: Geometry, bin_us: int, device: str = "cpu") -> None:
+        """Prepare for a sensor; `reset` before use.
+
+        Args:
+            geometry: of the sensor.
+            bin_us: > 0.
+            device: torch device of the counts.
+        """
+        if bin_us <= 0:
+            raise ValueError(f"bin_us must be positive, got {bin_us}")
+        self.bin_us = bin_us
+        self.first_bin = 0
+        self._height, self._width = geometry.height, geometry.width
+        self._cells = 2 * geometry.height * geometry.width
+        self._device = torch.device(device)
+        self._memory = torch.zeros((0, self._cells), dtype=torch.int16, device=self._device)
+        self._ones = torch.ones(_CHUNK_EVENTS, dtype=torch.int16, device=self._device)
+        self.counts = self._shaped(0)
+
+    @property
+    def t0_us(self) -> int:
+        """Start of the first bin."""
+        return self.first_bin * self.bin_us
+
+    @property
+    def bins(self) -> int:
+        """Number of bins."""
+        return int(self.counts.shape[0])
+
+    def reset(self, t0_us: int, t1_us: int) -> None:
+        """Empty the planes and let them span the bins that touch [t0_us, t1_us).
+
+        Raises:
+            ValueError: the span is empty.
+        """
+        if t1_us <= t0_us:
+            raise ValueError(f"event planes need t1_us > t0_us, got [{t0_us}, {t1_us})")
+        self.first_bin = t0_us // self.bin_us
+        bins = -(-t1_us // self.bin_us) - self.first_bin
+        if self._memory.shape[0] < bins:
+            self._memory = torch.zeros((bins, self._cells), dtype=torch.int16, device=self._device)
+        else:
+            self._memory[:bins].zero_()
+        self.counts = self._shaped(bins)
+
+    def add(self, events: EventBatch, ignore: NDArray[np.bool_] | None = None) -> int:
+        """Count events.
+
+        Args:
+            events: sorted in time, inside the sensor; those outside the span are left out.
+            ignore: bool [H, W], pixels whose events are left out (hot pixels).
+
+        Returns:
+            How many were counted.
+        """
+        bins = self.bins
+        edges_us = (self.first_bin + np.arange(bins + 1, dtype=np.int64)) * self.bin_us
+        edges = np.searchsorted(events.t_us, edges_us)
+        first, last = int(edges[0]), int(edges[-1])
+        flat = self._memory.view(-1)
+        counted = 0
+        for start in range(first, last, _CHUNK_EVENTS):
+            stop = min(start + _CHUNK_EVENTS, last)
+            cells = self._cell_of(events, start, stop)
+            # Events are sorted, so the bins of a chunk are runs: no division per event.
+            low = int(np.searchsorted(edges, start, side="right")) - 1
+            high = int(np.searchsorted(edges, stop, side="left"))
+            run = np.diff(np.clip(edges[low : high + 1], start, stop))
+            cells += np.repeat(np.arange(low, high, dtype=np.int64) * self._cells, run)
+            if ignore is not None:
+                cells = cells[~ignore[events.y[start:stop], events.x[start:stop]]]
+            index = torch.from_numpy(cells).to(self._device, non_blocking=True)
+            flat.scatter_add_(0, index, self._ones[: len(cells)])
+            counted += len(cells)
+        return counted
+
+    def _cell_of(self, events: EventBatch, start: int, stop: int) -> NDArray[np.int64]:
+        cells = np.multiply(events.y[start:stop], self._width, dtype=np.int64)
+        cells += events.x[start:stop]
+        cells += np.multiply(events.p[start:stop], self._height * self._width, dtype=np.int64)
+        return cells
+
+    def _shaped(self, bins: int) -> Tensor:
+        return self._memory[:bins].view(bins, 2, self._height, self._width)
+
+
+def bin_events(events: EventBatch, t0_us: int, t1_us: int, *, geometry: Geometry, bin_us: int) -> EventPlanes:
+    """Count one batch over [t0_us, t1_us) in fresh planes on the CPU."""
+    planes = EventPlanes(geometry, bin_us)
+    planes.reset(t0_us, t1_us)
+    planes.add(events)
+    return planes
