@@ -62,9 +62,7 @@ class ControlServer:
         address: what the socket is bound to, with its real port.
     """
 
-    def __init__(
-        self, control: ControlConfig, security: SecurityConfig | None = None
-    ) -> None:
+    def __init__(self, control: ControlConfig, security: SecurityConfig | None = None) -> None:
         """Bind.
 
         Raises:
@@ -94,9 +92,7 @@ class ControlServer:
             How many were answered.
         """
         answered = 0
-        while answered < _REQUESTS_PER_POLL and self._socket.poll(
-            0 if answered else timeout_ms
-        ):
+        while answered < _REQUESTS_PER_POLL and self._socket.poll(0 if answered else timeout_ms):
             parts = self._socket.recv_multipart()
             self._socket.send(msgpack.packb(answer(parts, handler), default=plain))
             answered += 1
@@ -129,9 +125,7 @@ class ControlServer:
 class ControlClient:
     """Asks a running stream; not for use by several threads at once."""
 
-    def __init__(
-        self, address: str, keys: ClientKeys | None = None, *, timeout_ms: int = 2000
-    ) -> None:
+    def __init__(self, address: str, keys: ClientKeys | None = None, *, timeout_ms: int = 2000) -> None:
         """Connect; nothing is sent yet.
 
         Args:
@@ -157,9 +151,7 @@ class ControlClient:
             self._socket.connect(address)
         except zmq.ZMQError as error:
             self.close()
-            raise ConfigError(
-                f"{address!r} is no ZMQ address, expected for example tcp://127.0.0.1:5557"
-            ) from error
+            raise ConfigError(f"{address!r} is no ZMQ address, expected for example tcp://127.0.0.1:5557") from error
 
     def ask(self, command: str, **fields: Any) -> dict[str, Any]:
         """Send a request and wait for the answer.
@@ -179,9 +171,7 @@ class ControlClient:
             )
         reply = _decode([self._socket.recv()])
         if not isinstance(reply.get("ok"), bool):
-            raise WireError(
-                f"the answer from {self.address} has no 'ok': is this the control socket of a stream?"
-            )
+            raise WireError(f"the answer from {self.address} has no 'ok': is this the control socket of a stream?")
         return reply
 
     def close(self) -> None:
@@ -213,9 +203,7 @@ def answer(parts: list[bytes], handler: Handler) -> dict[str, Any]:
     try:
         return {"ok": True, **handler(request)}
     except ShutterOutsideWindow as error:
-        return refusal("not_covered", str(error)) | {
-            "covered_us": [float(t) for t in error.covered_us]
-        }
+        return refusal("not_covered", str(error)) | {"covered_us": [float(t) for t in error.covered_us]}
     except NireError as error:
         return refusal("refused", str(error))
     except Exception as error:  # noqa: BLE001 - a wish that cannot be carried out must not end the stream of frames
@@ -237,26 +225,18 @@ def _decode(parts: list[bytes]) -> dict[str, Any]:
     try:
         message = msgpack.unpackb(parts[0], raw=False)
     except Exception as error:  # msgpack raises many unrelated types on damaged input
-        raise WireError(
-            f"this is no msgpack map: {error or type(error).__name__}"
-        ) from error
+        raise WireError(f"this is no msgpack map: {type(error).__name__} {error}") from error
     if not isinstance(message, dict):
-        raise WireError(
-            f"expected a msgpack map such as {{'command': 'status'}}, got {type(message).__name__}"
-        )
+        raise WireError(f"expected a msgpack map such as {{'command': 'status'}}, got {type(message).__name__}")
     return message
 
 
 def _checked(request: dict[str, Any]) -> dict[str, Any]:
     command = request.get("command")
     if not isinstance(command, str) or command not in COMMANDS:
-        raise WireError(
-            f"unknown command {str(command)[:64]!r}; known: {', '.join(COMMANDS)}"
-        )
+        raise WireError(f"unknown command {str(command)[:64]!r}; known: {', '.join(COMMANDS)}")
     fields = COMMANDS[command]
-    extra = sorted(
-        str(key)[:64] for key in request.keys() - fields.keys() - {"command"}
-    )
+    extra = sorted(str(key)[:64] for key in request.keys() - fields.keys() - {"command"})
     if extra:
         takes = ", ".join(fields) or "no fields"
         raise WireError(f"{command} does not know {', '.join(extra)}; it takes {takes}")
@@ -270,25 +250,15 @@ def _value(command: str, name: str, field: _Field, value: Any) -> Any:
     if value is None:
         raise WireError(f"{command} needs {name}")
     if field.kind is float:
-        number = (
-            isinstance(value, (int, float))
-            and not isinstance(value, bool)
-            and math.isfinite(value)
-        )
+        number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
         if not number or value < field.low or abs(value) > 2**62:
             at_least = f" >= {field.low:g}" if field.low > -math.inf else ""
-            raise WireError(
-                f"{command}: {name} = {str(value)[:64]!r}, expected a finite number{at_least}"
-            )
+            raise WireError(f"{command}: {name} = {str(value)[:64]!r}, expected a finite number{at_least}")
         return float(value)
     if not isinstance(value, field.kind):
-        raise WireError(
-            f"{command}: {name} is a {type(value).__name__}, expected a {field.kind.__name__}"
-        )
+        raise WireError(f"{command}: {name} is a {type(value).__name__}, expected a {field.kind.__name__}")
     if field.kind is str and not _TAG.fullmatch(value):
-        raise WireError(
-            f"{command}: {name} = {value[:64]!r}, expected 1 to 64 letters, digits, '_', '.', '-'"
-        )
+        raise WireError(f"{command}: {name} = {value[:64]!r}, expected 1 to 64 letters, digits, '_', '.', '-'")
     if field.kind is dict and not all(isinstance(key, str) for key in value):
         raise WireError(f"{command}: the keys of {name} must be text")
     return value

@@ -19,6 +19,8 @@ from stream.keys import Gate
 
 # A subscription is a topic; whatever is longer is no subscriber of ours.
 _MAX_SUBSCRIPTION_BYTES = 1024
+# Handing over a buffer costs more than copying a DAVIS frame (100 against 80 us), less than a megapixel.
+_COPY_BELOW_BYTES = 1 << 18
 
 
 class Publisher:
@@ -32,9 +34,7 @@ class Publisher:
         sent: messages handed to ZMQ so far.
     """
 
-    def __init__(
-        self, publish: PublishConfig, security: SecurityConfig | None = None
-    ) -> None:
+    def __init__(self, publish: PublishConfig, security: SecurityConfig | None = None) -> None:
         """Bind.
 
         Raises:
@@ -46,6 +46,7 @@ class Publisher:
         self._socket = self._context.socket(zmq.XPUB)
         self._socket.linger = 0
         self._socket.sndhwm = publish.high_water_mark
+        self._socket.copy_threshold = _COPY_BELOW_BYTES
         self._socket.maxmsgsize = _MAX_SUBSCRIPTION_BYTES
         self._gate: Gate | None = None
         try:
@@ -61,10 +62,7 @@ class Publisher:
         self._hear()
         topic = topic_prefix.encode()
         exact = topic + b"\0"
-        return any(
-            exact.startswith(wanted) or wanted.startswith(topic)
-            for wanted in self._subscriptions
-        )
+        return any(exact.startswith(wanted) or wanted.startswith(topic) for wanted in self._subscriptions)
 
     def send_frame(self, frame: ExposedFrame) -> ExposedFrame:
         """Publish an exposed frame under `frame/<tag>`.
@@ -115,12 +113,12 @@ class Publisher:
         self.close()
 
     def _send(self, message: bytes) -> None:
-        # XPUB drops for a slow subscriber and never waits; the buffer is handed over, not copied.
+        # XPUB drops for a slow subscriber and never waits; large buffers are handed over, not copied.
         self._socket.send(message, flags=zmq.NOBLOCK, copy=False)
         self.sent += 1
 
     def _hear(self) -> None:
-        while self._socket.poll(0):
+        while int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN:  # ten times cheaper than poll()
             said = self._socket.recv(zmq.NOBLOCK)
             if said[:1] == b"\1":
                 self._subscriptions.add(said[1:])
