@@ -1,0 +1,55 @@
+# The commands of the house. `make demo` and `make test` install what they need into .venv first.
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint types contracts tests format bench clean distclean
+
+BIN := .venv/bin
+STAMP := .venv/.installed
+PYTHON ?=
+TORCH ?=
+# Further arguments: make demo ARGS="--headless --seconds 5", make tests ARGS="tests/nire -x"
+ARGS ?=
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "  PYTHON=python3.12 chooses the interpreter, TORCH=cpu|cuda the build of torch, ARGS=... goes to the command"
+
+# The stamp is newer than what decides the installation, or the installation is brought up to date.
+$(STAMP): pyproject.toml constraints.txt .ci/setup
+	@PYTHON="$(PYTHON)" TORCH="$(TORCH)" bash .ci/setup
+	@touch $@
+
+install: $(STAMP) ## make .venv with everything in it
+
+demo: $(STAMP) ## run the whole pipeline on the synthetic camera; leaves pictures in out/demo
+	@$(BIN)/nire-live demo $(ARGS)
+
+test: $(STAMP) ## all checks: lint, types, import contracts, tests
+	@bash .ci/check
+
+lint: $(STAMP) ## format and lint, changing nothing
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check .
+
+types: $(STAMP) ## types, strict
+	$(BIN)/mypy
+
+contracts: $(STAMP) ## who may import whom
+	$(BIN)/lint-imports
+
+tests: $(STAMP) ## only the tests
+	$(BIN)/python -m pytest $(ARGS)
+
+format: $(STAMP) ## write the house format and the fixes that ruff is sure of
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP) ## measure; ARGS="end_to_end --json out/bench.json" chooses
+	@$(BIN)/nire-live bench $(ARGS)
+
+clean: ## remove outputs and caches
+	rm -rf out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+distclean: clean ## also remove .venv
+	rm -rf .venv
