@@ -26,10 +26,9 @@ def bind(socket: zmq.Socket[bytes], key: str, address: str) -> str:
     try:
         socket.bind(address)
     except zmq.ZMQError as error:
-        raise ConfigError(
-            f"cannot bind {key} = {address!r}: {_reason(error, key)}"
-        ) from error
-    return socket.last_endpoint.rstrip(b"\0").decode()
+        raise ConfigError(f"cannot bind {key} = {address!r}: {_reason(error, key)}") from error
+    endpoint = socket.get(zmq.LAST_ENDPOINT)
+    return endpoint.rstrip(b"\0").decode() if isinstance(endpoint, bytes) else str(endpoint)
 
 
 def _reason(error: zmq.ZMQError, key: str) -> str:

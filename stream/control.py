@@ -166,8 +166,8 @@ class ControlClient:
         self._socket.send(msgpack.packb({"command": command, **fields}, default=plain))
         if not self._socket.poll(self._timeout_ms):
             raise NireError(
-                f"nobody answers at {self.address} within {self._timeout_ms / 1000:g} s. Is the stream running, is this "
-                "its control address, and, where it has keys, is this client's key on its list?"
+                f"nobody answers at {self.address} within {self._timeout_ms / 1000:g} s. Is the stream running, is "
+                "this its control address, and, where it has keys, is this client's key on its list?"
             )
         reply = _decode([self._socket.recv()])
         if not isinstance(reply.get("ok"), bool):

@@ -43,9 +43,7 @@ class ClientKeys:
             ConfigError: a file is missing, no key file, or a secret that others can read.
         """
         public, secret = load_secret(Path(own_secret), "the client's secret key")
-        return cls(
-            public, secret, load_public(Path(server_public), "the server's public key")
-        )
+        return cls(public, secret, load_public(Path(server_public), "the server's public key"))
 
     def apply(self, socket: zmq.Socket[bytes]) -> None:
         """Make `socket` speak CURVE as this client; call before connect."""
@@ -68,16 +66,11 @@ def new(name: str, folder: Path | str) -> tuple[Path, Path]:
         ConfigError: the name is unusable, or a key of that name exists (it is never overwritten).
     """
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}", name):
-        raise ConfigError(
-            f"{name!r} is no name for a key: use 1 to 64 letters, digits, '_', '.', '-'"
-        )
+        raise ConfigError(f"{name!r} is no name for a key: use 1 to 64 letters, digits, '_', '.', '-'")
     public, secret = zmq.curve_keypair()
     folder = Path(folder)
     public_file, secret_file = folder / f"{name}.key", folder / f"{name}.key_secret"
-    public_text = (
-        _HEADER.format(kind="Public: give it to the other side.")
-        + f'    public-key = "{public.decode()}"\n'
-    )
+    public_text = _HEADER.format(kind="Public: give it to the other side.") + f'    public-key = "{public.decode()}"\n'
     secret_text = (
         _HEADER.format(kind="SECRET: keep it to yourself.")
         + f'    public-key = "{public.decode()}"\n    secret-key = "{secret.decode()}"\n'
@@ -89,9 +82,7 @@ def new(name: str, folder: Path | str) -> tuple[Path, Path]:
         _write_new(secret_file, secret_text, 0o600)
         _write_new(public_file, public_text, 0o644)
     except FileExistsError:
-        raise ConfigError(
-            f"a key named {name!r} exists in {folder}: choose another name, or delete it first"
-        ) from None
+        raise ConfigError(f"a key named {name!r} exists in {folder}: choose another name, or delete it first") from None
     except OSError as error:
         raise ConfigError(f"cannot write keys to {folder}: {error.strerror}") from error
     return public_file, secret_file
@@ -114,14 +105,10 @@ def load_secret(file: Path, what: str) -> tuple[bytes, bytes]:
     """
     public, secret = _load(file, what)
     if secret is None:
-        raise ConfigError(
-            f"{what} {file} holds only a public key: name the file that ends in .key_secret"
-        )
+        raise ConfigError(f"{what} {file} holds only a public key: name the file that ends in .key_secret")
     mode = file.stat().st_mode & 0o777
     if mode & 0o077:
-        raise ConfigError(
-            f"{what} {file} can be read by others (mode {mode:04o}): run 'chmod 600 {file}'"
-        )
+        raise ConfigError(f"{what} {file} can be read by others (mode {mode:04o}): run 'chmod 600 {file}'")
     return public, secret
 
 
@@ -132,9 +119,7 @@ class Gate:
     that is added lets its owner in, and one that is removed keeps its owner out, without a restart.
     """
 
-    def __init__(
-        self, context: zmq.Context[zmq.Socket[bytes]], security: SecurityConfig
-    ) -> None:
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], security: SecurityConfig) -> None:
         """Read the keys and start to answer libzmq's questions (RFC 27, ZAP), if keys are set.
 
         Raises:
@@ -159,9 +144,7 @@ class Gate:
         questions = context.socket(zmq.REP)
         questions.linger = 0
         questions.bind(_ZAP_ADDRESS)
-        self._thread = threading.Thread(
-            target=_answer, args=(questions, stop, folder), name="zap", daemon=True
-        )
+        self._thread = threading.Thread(target=_answer, args=(questions, stop, folder), name="zap", daemon=True)
         self._thread.start()
 
     def apply(self, socket: zmq.Socket[bytes]) -> None:
@@ -209,9 +192,7 @@ def authorized(folder: Path) -> set[bytes]:
     return keys
 
 
-def _answer(
-    questions: zmq.Socket[bytes], stop: zmq.Socket[bytes], folder: Path
-) -> None:
+def _answer(questions: zmq.Socket[bytes], stop: zmq.Socket[bytes], folder: Path) -> None:
     with questions, stop:
         poller = zmq.Poller()
         poller.register(questions, zmq.POLLIN)
@@ -237,23 +218,15 @@ def _load(file: Path, what: str) -> tuple[bytes, bytes | None]:
         public, secret = zmq.auth.load_certificate(file)
     except OSError as error:
         reason = error.strerror or "no such file"
-        raise ConfigError(
-            f"cannot read {what} {file}: {reason}. Make one with 'nire-live keys new NAME'"
-        ) from error
+        raise ConfigError(f"cannot read {what} {file}: {reason}. Make one with 'nire-live keys new NAME'") from error
     except ValueError as error:
-        raise ConfigError(
-            f"{what} {file} is no key file: make one with 'nire-live keys new NAME'"
-        ) from error
+        raise ConfigError(f"{what} {file} is no key file: make one with 'nire-live keys new NAME'") from error
     if len(public) != 40 or (secret is not None and len(secret) != 40):
-        raise ConfigError(
-            f"{what} {file} is damaged: a key has 40 characters. Make a new one"
-        )
+        raise ConfigError(f"{what} {file} is damaged: a key has 40 characters. Make a new one")
     return public, secret
 
 
 def _write_new(file: Path, text: str, mode: int) -> None:
     # Created with its final mode: at no moment can somebody else read a secret.
-    with os.fdopen(
-        os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w"
-    ) as out:
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as out:
         out.write(text)

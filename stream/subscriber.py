@@ -49,27 +49,19 @@ class Subscriber:
             ConfigError: it is no ZMQ address, no topic is given, or everything is asked for newest only.
         """
         if isinstance(topics, str) or not topics:
-            raise ConfigError(
-                f"topics = {topics!r}, expected a list such as ['frame/upsample', 'status']"
-            )
+            raise ConfigError(f"topics = {topics!r}, expected a list such as ['frame/upsample', 'status']")
         if newest_only and "" in topics:
-            raise ConfigError(
-                "newest_only needs named topics: over all topics one message would push out the others"
-            )
+            raise ConfigError("newest_only needs named topics: over all topics one message would push out the others")
         self.address = address
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._poller = zmq.Poller()
         self._sockets: list[zmq.Socket[bytes]] = []
         try:
-            for group in (
-                [[topic] for topic in topics] if newest_only else [list(topics)]
-            ):
+            for group in [[topic] for topic in topics] if newest_only else [list(topics)]:
                 self._connect(group, newest_only, keys, high_water_mark)
         except zmq.ZMQError as error:
             self.close()
-            raise ConfigError(
-                f"{address!r} is no ZMQ address, expected for example tcp://127.0.0.1:5556"
-            ) from error
+            raise ConfigError(f"{address!r} is no ZMQ address, expected for example tcp://127.0.0.1:5556") from error
 
     def recv(self, timeout_ms: int | None = None) -> wire.Message | None:
         """Wait for the next message of any topic.
@@ -146,6 +138,4 @@ class Subscriber:
 
 def subscription(topic: str) -> bytes:
     """What to hand to ZMQ for a topic: with its closing zero byte, or `frame/a` would also match `frame/ab`."""
-    return (
-        topic.encode() if topic == "" or topic.endswith("/") else topic.encode() + b"\0"
-    )
+    return topic.encode() if topic == "" or topic.endswith("/") else topic.encode() + b"\0"

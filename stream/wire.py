@@ -63,9 +63,7 @@ def plain(value: Any) -> Any:
     raise TypeError(f"a message cannot carry a {type(value).__name__}")
 
 
-def pack(
-    topic: str, header: Mapping[str, Any], payload: bytes | memoryview = b""
-) -> bytes:
+def pack(topic: str, header: Mapping[str, Any], payload: bytes | memoryview = b"") -> bytes:
     """Join a message into the one part that travels."""
     head = msgpack.packb(header, use_bin_type=True, default=plain)
     return b"".join((topic.encode(), b"\0", _LENGTH.pack(len(head)), head, payload))
@@ -173,14 +171,10 @@ def unpack(message: bytes | memoryview) -> Message:
         raise WireError(f"the topic is no UTF-8 text: {error}") from error
     start = topic_end + 1 + _LENGTH.size
     if len(data) < start:
-        raise WireError(
-            f"the message ends after {len(data)} bytes, inside the header length"
-        )
+        raise WireError(f"the message ends after {len(data)} bytes, inside the header length")
     (length,) = _LENGTH.unpack(data[topic_end + 1 : start])
     if length > _MAX_HEADER_BYTES or start + length > len(data):
-        raise WireError(
-            f"the header claims {length} bytes, {len(data) - start} are left"
-        )
+        raise WireError(f"the header claims {length} bytes, {len(data) - start} are left")
     try:
         header = msgpack.unpackb(data[start : start + length], raw=False)
     except Exception as error:  # msgpack raises many unrelated types on damaged input
@@ -188,9 +182,7 @@ def unpack(message: bytes | memoryview) -> Message:
     if not isinstance(header, dict):
         raise WireError(f"the header is a {type(header).__name__}, expected a map")
     if header.get("v") != VERSION:
-        raise WireError(
-            f"the message has format version {header.get('v')!r}, this reader knows {VERSION}"
-        )
+        raise WireError(f"the message has format version {header.get('v')!r}, this reader knows {VERSION}")
     payload = data[start + length :]
     if "shape" not in header:
         return Message(topic, header, None)
@@ -243,16 +235,10 @@ def _pixels(header: dict[str, Any], payload: memoryview) -> NDArray[Any] | bytes
     missing = [key for key in _FRAME_KEYS if key not in header]
     if missing:
         raise WireError(f"the header lacks {', '.join(missing)}")
-    wrong = [
-        key for key, kind in _FRAME_KEYS.items() if not isinstance(header[key], kind)
-    ]
+    wrong = [key for key, kind in _FRAME_KEYS.items() if not isinstance(header[key], kind)]
     if wrong:
-        raise WireError(
-            f"the header's {wrong[0]} is {str(header[wrong[0]])[:64]!r}, of the wrong type"
-        )
-    if not all(
-        math.isfinite(header[key]) for key in ("t_a_us", "t_b_us", "row_delay_us")
-    ):
+        raise WireError(f"the header's {wrong[0]} is {str(header[wrong[0]])[:64]!r}, of the wrong type")
+    if not all(math.isfinite(header[key]) for key in ("t_a_us", "t_b_us", "row_delay_us")):
         raise WireError("the header's shutter is not finite")
     shape, dtype_name, encoding = header["shape"], header["dtype"], header["encoding"]
     if encoding == "jpeg":
@@ -261,17 +247,12 @@ def _pixels(header: dict[str, Any], payload: memoryview) -> NDArray[Any] | bytes
         raise WireError(f"unknown encoding {encoding[:64]!r}, expected raw or jpeg")
     if dtype_name not in ("uint8", "int8", "uint16", "float32"):
         raise WireError(f"unknown dtype {dtype_name[:64]!r}")
-    if not (
-        1 <= len(shape) <= 4
-        and all(isinstance(n, int) and 0 < n < 1 << 20 for n in shape)
-    ):
+    if not (1 <= len(shape) <= 4 and all(isinstance(n, int) and 0 < n < 1 << 20 for n in shape)):
         raise WireError(f"shape {str(shape)[:64]} is no list of sizes")
     dtype = np.dtype(dtype_name)
     size = dtype.itemsize
     for n in shape:
         size *= n
     if size > _MAX_PIXEL_BYTES or size != len(payload):
-        raise WireError(
-            f"shape {shape} of {dtype_name} needs {size} bytes of pixels, the message holds {len(payload)}"
-        )
+        raise WireError(f"shape {shape} of {dtype_name} needs {size} bytes of pixels, the message holds {len(payload)}")
     return np.frombuffer(payload, dtype).reshape(shape)
