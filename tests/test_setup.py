@@ -1,0 +1,118 @@
+"""The set-up: pins fit ranges, the root documents agree, and a machine that lacks something is told what to do."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+
+
+def test_every_dependency_has_a_pin_inside_its_range() -> None:
+    pins = {_name(pin): Version(pin.partition("==")[2]) for pin in _pins()}
+    requirements = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]
+    for requirement in map(Requirement, requirements):
+        assert _name(requirement.name) in pins, f"constraints.txt does not pin {requirement.name}"
+        assert pins[_name(requirement.name)] in requirement.specifier
+
+
+def test_constraints_are_exact_pins_each_named_once() -> None:
+    pins = _pins()
+    assert all(re.fullmatch(r"[a-z0-9-]+==[0-9a-z.]+", pin) for pin in pins), pins
+    assert len({_name(pin) for pin in pins}) == len(pins)
+
+
+def test_version_is_the_same_everywhere() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert str(citation["version"]) == PROJECT["version"]
+    assert f"## {PROJECT['version']}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_of_the_root_documents_lead_to_files_that_exist(document: str) -> None:
+    targets = re.findall(r"\]\(([^)#]+)\)", (ROOT / document).read_text())
+    missing = [target for target in targets if "://" not in target and not (ROOT / target).exists()]
+    assert not missing
+
+
+def test_pre_commit_runs_the_tools_of_make() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    for hook in hooks:
+        command = hook["entry"].replace(".venv/bin", "$(BIN)")
+        assert f"\t{command}" in makefile, f"the hook {hook['id']} is not what make runs"
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_make_without_a_target_lists_what_it_can_do() -> None:
+    result = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, timeout=20, check=True)
+    for target in ("demo", "test", "lint", "format", "bench", "clean"):
+        assert re.search(rf"make {target}\s+\S", result.stdout)
+
+
+def test_setup_with_an_old_python_says_which_it_wants(tmp_path: Path) -> None:
+    old = _script(
+        tmp_path / "python3.9", "#!/bin/sh\n[ $# -eq 2 ] && case $2 in *platform*) echo 3.9.1; exit 0;; esac\nexit 1\n"
+    )
+    result = _setup(tmp_path, old)
+    assert result.returncode == 1
+    assert f"PYTHON={old} is 3.9.1, expected Python 3.11, 3.12 or 3.13" in result.stderr
+
+
+def test_setup_with_a_missing_python_says_which_it_wants(tmp_path: Path) -> None:
+    result = _setup(tmp_path, tmp_path / "nowhere")
+    assert result.returncode == 1
+    assert "is no Python that runs, expected Python 3.11, 3.12 or 3.13" in result.stderr
+
+
+def test_setup_without_ensurepip_names_the_package_to_install(tmp_path: Path) -> None:
+    bare = _script(
+        tmp_path / "python3", f'#!/bin/sh\ncase "$2" in *ensurepip*) exit 1;; esac\nexec {sys.executable} "$@"\n'
+    )
+    result = _setup(tmp_path, bare)
+    assert result.returncode == 1
+    assert f"apt-get install python3.{sys.version_info.minor}-venv" in result.stderr
+
+
+def _setup(folder: Path, python: Path) -> subprocess.CompletedProcess[str]:
+    """Run the set-up in a folder of its own, where it must stop before it makes anything."""
+    (folder / ".ci").mkdir()
+    for name in (".ci/setup", "constraints.txt"):
+        shutil.copyfile(ROOT / name, folder / name)
+    result = subprocess.run(
+        ["bash", ".ci/setup"],
+        cwd=folder,
+        env={"PATH": "/usr/bin:/bin", "PYTHON": str(python)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert not (folder / ".venv").exists()
+    return result
+
+
+def _script(path: Path, text: str) -> Path:
+    path.write_text(text)
+    path.chmod(0o755)
+    return path
+
+
+def _pins() -> list[str]:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def _name(requirement: str) -> str:
+    return re.sub(r"[-_.]+", "-", requirement.partition("==")[0]).lower()
