@@ -38,8 +38,20 @@ VIOLATIONS = [
     ("backends-apart", "nire/backends/edi.py", "import nire.backends.passthrough"),
 ]
 
-PURE = "assembler budget clock config continuity event_image latency packets plan session wire".split()
-LIGHT = "board producer recorder ring".split()
+PURE = [
+    "assembler",
+    "budget",
+    "clock",
+    "config",
+    "continuity",
+    "event_image",
+    "latency",
+    "packets",
+    "plan",
+    "session",
+    "wire",
+]
+LIGHT = ["board", "producer", "recorder", "ring"]
 
 # Files that a contract must name as soon as they exist: (contract, its key, modules).
 NAMED = [
