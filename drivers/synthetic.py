@@ -61,7 +61,7 @@ class SyntheticSettings:
     sensor: Mapping[str, float] = field(default_factory=dict)
     seconds: float | None = None
     live: bool = True
-    step_us: int = 1000
+    step_us: int = 2000
     packet_us: int = 2000
 
     def __post_init__(self) -> None:

@@ -141,7 +141,7 @@ def _default(width: int, height: int, seed: int, motion: float) -> LayeredScene:
     sprites = (
         _sprite(_ball(rng, 66 * unit), _path(rng, width, height, (0.36, 0.30), (0.55, 0.71), motion, turn_hz=0.4)),
         _sprite(
-            _wheel(84 * unit, spokes=7), _path(rng, width, height, (0.24, 0.20), (0.49, 0.62), motion, turn_hz=-0.7)
+            _wheel(84 * unit, spokes=7), _path(rng, width, height, (0.24, 0.20), (0.49, 0.62), motion, turn_hz=-0.5)
         ),
         _sprite(
             _plate(rng, 96 * unit, "NIRE"), _path(rng, width, height, (0.33, 0.26), (0.46, 0.58), motion, turn_hz=0.0)
@@ -160,7 +160,7 @@ def _texture(width: int, height: int, seed: int, motion: float) -> LayeredScene:
     size = (round(width + 2 * swing[0]) + 2 * border, round(height + 2 * swing[1]) + 2 * border)
     start = float(rng.uniform(0, 2 * math.pi))
     # Almost a circle: something always moves, and no two rounds are the same.
-    path = Path((size[0] / 2, size[1] / 2), swing, (0.47 * motion, 0.53 * motion), (start, start + math.pi / 2))
+    path = Path((size[0] / 2, size[1] / 2), swing, (0.42 * motion, 0.47 * motion), (start, start + math.pi / 2))
     return LayeredScene(height, width, _leaves(rng, size, unit), path)
 
 
@@ -297,12 +297,12 @@ def _leaves(rng: np.random.Generator, size: tuple[int, int], unit: float) -> Ima
     width, height = size
     zoom = 2
     image = np.full((height * zoom, width * zoom), 0.35, np.float32)
-    count = int(0.3 * width * height / (unit * unit) / 100)
+    count = int(0.2 * width * height / (unit * unit) / 100)
     # A cubic law of radii gives the same look at every distance; big ones first, so that small ones stay visible.
     radii = np.sort((1 - rng.uniform(0, 0.998, count)) ** -0.5)[::-1]
-    radii = np.minimum(radii * 7.5, 70) * unit * zoom
+    radii = np.minimum(radii * 9.0, 80) * unit * zoom
     places = rng.uniform((0, 0), (width * zoom, height * zoom), (count, 2))
-    levels = np.exp(rng.normal(math.log(0.36), 0.45, count))
+    levels = np.exp(rng.normal(math.log(0.36), 0.4, count))
     for radius, place, level in zip(radii, places, np.clip(levels, 0.09, 0.85), strict=True):
         _leaf(image, rng, (int(place[0]), int(place[1])), float(radius), float(level))
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)

@@ -41,8 +41,8 @@ class SensorModel:
         full_well: electrons of a saturated pixel, for the shot noise of frames; 0 = none.
     """
 
-    threshold_positive: float = 0.18
-    threshold_negative: float = 0.18
+    threshold_positive: float = 0.2
+    threshold_negative: float = 0.2
     threshold_spread: float = 0.0
     refractory_us: float = 0.0
     bandwidth_hz: float = 0.0
@@ -74,9 +74,9 @@ IDEAL = SensorModel()
 """No noise, no lag: every change of log light by the threshold is an event, frames are only quantised."""
 
 REALISTIC = SensorModel(
-    threshold_positive=0.18,
-    threshold_negative=0.20,
-    threshold_spread=0.012,
+    threshold_positive=0.22,
+    threshold_negative=0.24,
+    threshold_spread=0.015,
     refractory_us=40.0,
     bandwidth_hz=4000.0,
     dark_bandwidth_hz=150.0,
@@ -245,7 +245,9 @@ class EventSensor:
         self._now = cv2.log(np.maximum(light, _DARKEST))
         self._before = self._now.copy()
         # A sensor that has run for a while stands anywhere between its levels.
-        start = rng.uniform(-0.9, 0.9, shape).astype(np.float32) if model.threshold_spread else np.zeros(shape, np.float32)
+        start = (
+            rng.uniform(-0.9, 0.9, shape).astype(np.float32) if model.threshold_spread else np.zeros(shape, np.float32)
+        )
         reference = self._now - start * np.where(start > 0, self.threshold_positive, self.threshold_negative)
         self._high = reference + self.threshold_positive
         self._low = reference - self.threshold_negative

@@ -1,0 +1,122 @@
+"""Find the driver: by name for cameras, by content for recordings. A new file under drivers/ is found by itself."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import drivers
+from drivers.source import Source
+from nire.errors import ConfigError, SourceError
+
+_HEAD_BYTES = 4096
+
+
+def driver_names() -> list[str]:
+    """Names of all drivers: files under drivers/ that define `open_source`. Nothing of a vendor is imported."""
+    names = []
+    for module in pkgutil.iter_modules(drivers.__path__):
+        spec = importlib.util.find_spec(f"drivers.{module.name}")
+        if spec and spec.origin and "\ndef open_source(" in Path(spec.origin).read_text(encoding="utf-8"):
+            names.append(module.name)
+    return sorted(names)
+
+
+def open_driver(name: str, **settings: Any) -> Source:
+    """Open a driver by name.
+
+    Args:
+        name: a file under drivers/, or a dotted module name for code outside this repository.
+        settings: the driver's own.
+
+    Raises:
+        ConfigError: no such driver, or a setting that it does not have.
+    """
+    dotted = name if "." in name else f"drivers.{name}"
+    if "." not in name and name not in driver_names():
+        near = difflib.get_close_matches(name, driver_names(), n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"the drivers are {', '.join(driver_names())}"
+        raise ConfigError(f"there is no driver {name!r}; {hint}")
+    try:
+        module = importlib.import_module(dotted)
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"the driver {name!r} cannot be imported: {error}") from error
+    return _call(module, settings)
+
+
+def open_recording(path: str | Path, **settings: Any) -> Source:
+    """Open a recording; its kind is told from its content, not from its suffix.
+
+    Args:
+        path: the file.
+        settings: of the driver that knows it.
+
+    Raises:
+        SourceError: no such file, a directory, an empty file, or a kind that no driver knows.
+        ConfigError: the driver has no such setting.
+    """
+    path = Path(path)
+    return _call(_reader_of(path, read_head(path)), {"path": path, **settings})
+
+
+def read_head(path: Path) -> bytes:
+    """Read the first bytes of a recording.
+
+    Raises:
+        SourceError: no such file, a directory, an empty or unreadable file.
+    """
+    if path.is_dir():
+        raise SourceError(f"{path} is a folder, expected a recording: name a file in it")
+    try:
+        with open(path, "rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except FileNotFoundError as error:
+        raise SourceError(f"there is no file {path}") from error
+    except OSError as error:
+        raise SourceError(f"cannot read {path}: {error.strerror}") from error
+    if not head:
+        raise SourceError(f"{path} is empty: no recording was written, or copying it failed")
+    return head
+
+
+def _reader_of(path: Path, head: bytes) -> ModuleType:
+    known = []
+    for module in _readers():
+        if module.recognise(head, path):
+            return module
+        known.append(module.__name__.rpartition(".")[2])
+    raise SourceError(
+        f"{path} is no recording that can be read: it begins with {head[:16]!r}, and none of the readers "
+        f"({', '.join(known)}) knows that"
+    )
+
+
+def _readers() -> Iterator[ModuleType]:
+    for name in driver_names():
+        module = importlib.import_module(f"drivers.{name}")
+        if hasattr(module, "recognise"):
+            yield module
+
+
+def _call(module: ModuleType, settings: dict[str, Any]) -> Source:
+    """Call `open_source` with settings that it has; a wrong name is the config's error, not a traceback."""
+    parameters = inspect.signature(module.open_source).parameters
+    name = module.__name__.rpartition(".")[2]
+    if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+        for key in settings:
+            if key not in parameters:
+                near = difflib.get_close_matches(key, list(parameters), n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(parameters) or 'none'}"
+                raise ConfigError(f"the driver {name!r} has no setting {key!r}; {hint}")
+        missing = [k for k, p in parameters.items() if p.default is inspect.Parameter.empty and k not in settings]
+        if missing:
+            raise ConfigError(f"the driver {name!r} needs {', '.join(missing)}: set it in [source.settings]")
+    source: Source = module.open_source(**settings)
+    return source

@@ -1,0 +1,239 @@
+"""The one door for packets into the system: what sources get wrong is put right here, counted, and said once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from drivers.source import Source
+from nire.errors import RecordingDamaged, SourceError
+from nire.types import EventBatch, Frame, Gap, SourcePacket
+
+_CLAMP_US = 1000
+_OUTSIDE_SHARE = 0.01
+_OUTSIDE_AFTER = 10_000  # events; before that the share is only known at the end
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class HygieneCounters:
+    """What was put right so far.
+
+    Attributes:
+        events: that came in.
+        events_clamped: time stamps that went back by at most 1 ms and were held at the latest time.
+        events_outside: events off the sensor, dropped.
+        clock_resets: times that the device clock went back further.
+        frames_stale: frames of the clock before a reset that came after it, dropped.
+        exposures_unknown: frames whose exposure neither the source nor the config knows; they pass as instants.
+    """
+
+    events: int = 0
+    events_clamped: int = 0
+    events_outside: int = 0
+    clock_resets: int = 0
+    frames_stale: int = 0
+    exposures_unknown: int = 0
+
+
+def cleaned(
+    source: Source, *, row_delay_us: float = 0.0, exposure_us: float | Literal["recorded"] = "recorded"
+) -> CleanedPackets:
+    """Pass a source's packets on in good order.
+
+    Time within an epoch never goes back, events lie on the sensor, a frame follows the events of its exposure.
+
+    Args:
+        source: entered.
+        row_delay_us: alpha for frames that do not say.
+        exposure_us: exposure for frames that do not carry it, centred on their one time stamp.
+    """
+    return CleanedPackets(source, row_delay_us=row_delay_us, exposure_us=exposure_us)
+
+
+class CleanedPackets:
+    """An iterator over packets, once.
+
+    Attributes:
+        counters: what was put right so far.
+    """
+
+    def __init__(self, source: Source, *, row_delay_us: float, exposure_us: float | Literal["recorded"]) -> None:
+        """See `cleaned`."""
+        self.counters = HygieneCounters()
+        self._source = source
+        self._geometry = source.info.geometry
+        self._row_delay_us = row_delay_us
+        self._exposure_us = exposure_us
+        self._floor_us: int | None = None  # no event of this epoch may be earlier
+        self._frame_us: int | None = None  # start of the newest frame of this epoch
+        self._resets = 0
+        self._waiting: list[Frame] = []
+        self._said: set[str] = set()
+
+    def __iter__(self) -> Iterator[SourcePacket]:
+        """Yield packets.
+
+        Raises:
+            RecordingDamaged: more than 1 % of the events lie outside the sensor.
+            SourceError: a frame has another size than the sensor; or whatever the source raises.
+        """
+        for packet in self._source:
+            if isinstance(packet, EventBatch):
+                yield from self._events(packet)
+            elif isinstance(packet, Frame):
+                yield from self._frame(packet)
+            elif isinstance(packet, Gap):
+                yield replace(packet, epoch=packet.epoch + self._resets)
+            else:
+                yield packet
+        yield from self._waiting
+        self._waiting = []
+        self._check_outside(at_end=True)
+
+    def _events(self, batch: EventBatch) -> Iterator[SourcePacket]:
+        self.counters.events += len(batch)
+        batch = replace(self._on_sensor(batch), epoch=batch.epoch + self._resets)
+        rest: EventBatch | None = batch
+        while rest is not None:
+            batch, rest = self._until_reset(rest)
+            if len(batch) or rest is None:
+                yield self._in_order(batch)
+                yield from self._due()
+            if rest is not None:
+                yield from self._reset(int(rest.t_us[0]) if len(rest) else rest.watermark_us, rest.received_ns)
+                rest = replace(rest, epoch=rest.epoch + 1)
+
+    def _on_sensor(self, batch: EventBatch) -> EventBatch:
+        good = (batch.x < self._geometry.width) & (batch.y < self._geometry.height)
+        if good.all():
+            return batch
+        outside = len(batch) - int(np.count_nonzero(good))
+        self.counters.events_outside += outside
+        self._say("outside", "events outside the sensor are dropped (first: %d in one batch)", outside)
+        self._check_outside(at_end=False)
+        return replace(batch, t_us=batch.t_us[good], x=batch.x[good], y=batch.y[good], p=batch.p[good])
+
+    def _check_outside(self, *, at_end: bool) -> None:
+        total, outside = self.counters.events, self.counters.events_outside
+        if outside > _OUTSIDE_SHARE * total and (at_end or total >= _OUTSIDE_AFTER):
+            size = f"{self._geometry.width} x {self._geometry.height}"
+            raise RecordingDamaged(
+                f"{self._source.info.name}: {outside} of {total} events lie outside the sensor of {size}; at most 1 % is "
+                "taken for noise. Is this the right sensor size, or is the recording damaged?"
+            )
+
+    def _until_reset(self, batch: EventBatch) -> tuple[EventBatch, EventBatch | None]:
+        """Split where the clock goes back by more than the clamp: what is before, and the rest."""
+        floor_us = self._floor_us
+        t_us = batch.t_us
+        if not len(batch):
+            back = floor_us is not None and batch.watermark_us < floor_us - _CLAMP_US
+            return (EventBatch.empty(floor_us or 0, epoch=batch.epoch), batch) if back else (batch, None)
+        start = t_us[0] if floor_us is None else max(int(t_us[0]), floor_us)
+        if floor_us is not None and t_us[0] < floor_us - _CLAMP_US:
+            return EventBatch.empty(floor_us, epoch=batch.epoch), batch
+        if t_us.size > 1 and (np.diff(t_us) < 0).any():
+            latest = np.maximum(np.maximum.accumulate(t_us), start)
+            far = np.flatnonzero(t_us < latest - _CLAMP_US)
+            if far.size:
+                cut = int(far[0])
+                return _slice(batch, 0, cut, int(latest[cut - 1])), _slice(batch, cut, len(batch), batch.watermark_us)
+        return batch, None
+
+    def _in_order(self, batch: EventBatch) -> EventBatch:
+        """Clamp small steps back and keep the watermark's promise."""
+        t_us = batch.t_us
+        floor_us = (
+            self._floor_us if self._floor_us is not None else (int(t_us[0]) if len(batch) else batch.watermark_us)
+        )
+        if len(batch) and (t_us[0] < floor_us or (np.diff(t_us) < 0).any()):
+            clamped = np.maximum(np.maximum.accumulate(t_us), floor_us)
+            self.counters.events_clamped += int(np.count_nonzero(clamped != t_us))
+            self._say("clamped", "event times that go back by at most %d us are clamped", _CLAMP_US)
+            batch = replace(batch, t_us=clamped)
+        watermark_us = max(batch.watermark_us, floor_us, int(batch.t_us[-1]) if len(batch) else floor_us)
+        self._floor_us = watermark_us
+        return batch if watermark_us == batch.watermark_us else replace(batch, watermark_us=watermark_us)
+
+    def _reset(self, t_us: int, received_ns: int) -> Iterator[SourcePacket]:
+        """Begin a new epoch at a time of the new clock."""
+        yield from self._waiting
+        self._waiting = []
+        back_us = (self._floor_us or 0) - t_us
+        self.counters.clock_resets += 1
+        self._resets += 1
+        self._floor_us = t_us
+        self._frame_us = None
+        _log.warning("%s: the device clock went back by %d us: a new epoch begins", self._source.info.name, back_us)
+        yield Gap(t_us, t_us, f"the device clock went back by {back_us} us", received_ns, self._resets)
+
+    def _frame(self, frame: Frame) -> Iterator[SourcePacket]:
+        frame = self._completed(frame)
+        if self._frame_us is not None and frame.exposure_start_us < self._frame_us - _CLAMP_US:
+            # Ahead of the events in telling that the clock began again; they follow without a second reset.
+            yield from self._reset(frame.exposure_start_us, frame.received_ns)
+            frame = replace(frame, epoch=frame.epoch + 1)
+        elif self._stale(frame):
+            self.counters.frames_stale += 1
+            self._say("stale", "frame %d belongs to the clock before its reset and is dropped", frame.index)
+            return
+        self._frame_us = frame.exposure_start_us
+        self._waiting.append(frame)
+        yield from self._due()
+
+    def _stale(self, frame: Frame) -> bool:
+        """A frame far ahead of the events, right after a reset: its clock is the old one."""
+        fresh = self._resets > 0 and self._frame_us is None and self._floor_us is not None
+        return fresh and frame.last_us > (self._floor_us or 0) + 1_000_000
+
+    def _completed(self, frame: Frame) -> Frame:
+        wanted, found = (self._geometry.height, self._geometry.width), frame.pixels.shape[:2]
+        if found != wanted:
+            raise SourceError(
+                f"{self._source.info.name}: frame {frame.index} is {found[1]} x {found[0]} pixels, the sensor of the "
+                f"events {wanted[1]} x {wanted[0]}: frames and events must share one pixel grid"
+            )
+        frame = replace(frame, epoch=frame.epoch + self._resets)
+        if self._row_delay_us and not frame.row_delay_us:
+            frame = replace(frame, row_delay_us=self._row_delay_us)
+        if frame.exposure_known:
+            return frame
+        if self._exposure_us == "recorded":
+            self.counters.exposures_unknown += 1
+            self._say(
+                "exposure",
+                "the exposure of frame %d is unknown: taken for an instant; see source.exposure_us",
+                frame.index,
+            )
+            return frame
+        half_us = self._exposure_us / 2
+        start_us = round(frame.exposure_start_us - half_us)
+        return replace(
+            frame,
+            exposure_start_us=start_us,
+            exposure_end_us=start_us + round(self._exposure_us),
+            exposure_known=True,
+        )
+
+    def _due(self) -> Iterator[Frame]:
+        """Frames whose exposure the events have passed; all of them where there are no events."""
+        while self._waiting and (self._floor_us is None or self._waiting[0].last_us <= self._floor_us):
+            yield self._waiting.pop(0)
+
+    def _say(self, what: str, message: str, value: int) -> None:
+        if what not in self._said:
+            self._said.add(what)
+            _log.warning("%s: " + message, self._source.info.name, value)
+
+
+def _slice(batch: EventBatch, start: int, stop: int, watermark_us: int) -> EventBatch:
+    part = slice(start, stop)
+    return replace(
+        batch, t_us=batch.t_us[part], x=batch.x[part], y=batch.y[part], p=batch.p[part], watermark_us=watermark_us
+    )
