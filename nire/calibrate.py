@@ -1,0 +1,205 @@
+"""What the stream itself tells of its sensor: contrast thresholds, frame/event time offset, hot pixels.
+
+Two frames and the events between them hold one equation per pixel. With V = K exp(c E) the mean of log V over an
+exposure is log K + c mean(E), so
+
+    log I2 - log I1 = c_plus dP - c_minus dN,    dP = mean of P(t) over exposure 2 - mean over exposure 1,
+
+P and N being the running counts of positive and negative events. Every event enters dP or dN with a weight: 0
+before the first exposure, rising through it, 1 until the second, falling through that. The thresholds are the
+robust solution over all pixels that moved; the offset is the shift of the events that explains the frames best.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nire.light import decode_table
+from nire.types import Calibration, EventBatch, Frame, Gap
+
+DEFAULT_THRESHOLD = 0.25
+SEARCH_US = 10_000
+"""Half width of the search for the time offset."""
+_STEP_US = 500
+_LEARNING_PAIRS = 8
+_FOLLOW_EVERY = 16
+_FORGET = 0.9
+_LIMITS = (0.05, 1.0)
+_DARK, _BRIGHT = 8.0, 245.0
+_MIN_PIXELS = 200
+# Correlation that an offset must win per pair over no offset: slow scenes have a flat, wandering maximum.
+_LEAST_GAIN = 0.01
+
+Field = NDArray[np.float64]
+
+
+class Calibrator:
+    """Running estimate over frame pairs; deterministic in the sequence of pairs, whatever their delivery.
+
+    It looks at the first pairs all, then at every sixteenth: thresholds drift slowly with light and temperature.
+    A pair is used before its own window is built while learning, so the very first window is calibrated too.
+    """
+
+    def __init__(
+        self, *, thresholds: tuple[float, float] | None = None, time_offset_us: float | None = None
+    ) -> None:
+        """Start from what is known.
+
+        Args:
+            thresholds: (positive, negative) to fix them; None = estimate.
+            time_offset_us: events minus frames to fix it; None = estimate.
+        """
+        self._fixed_thresholds = thresholds is not None
+        self._fixed_offset = time_offset_us is not None
+        positive, negative = thresholds or (DEFAULT_THRESHOLD, DEFAULT_THRESHOLD)
+        self.current = Calibration(positive, negative, time_offset_us or 0.0)
+        self._pairs_seen = 0
+        self._pairs_used = 0
+        self._normal = np.zeros((2, 2))
+        self._right = np.zeros(2)
+        self._shifts_us = np.arange(-SEARCH_US, SEARCH_US + 1, _STEP_US, dtype=np.float64)
+        self._agreement = np.zeros(len(self._shifts_us))
+        self._activity: Field | None = None
+
+    @property
+    def learning(self) -> bool:
+        """True during the first pairs: `observe` belongs before the window is built."""
+        return self._pairs_used < _LEARNING_PAIRS
+
+    @property
+    def guard_us(self) -> int:
+        """How far beyond a window's end events are needed to know its end in frame time."""
+        if self._fixed_offset or not self.learning:
+            return max(0, int(np.ceil(self.current.time_offset_us)))
+        return SEARCH_US
+
+    def wants(self) -> bool:
+        """Count a pair of consecutive frames and tell whether to observe it."""
+        self._pairs_seen += 1
+        return self.learning or self._pairs_seen % _FOLLOW_EVERY == 0
+
+    def observe(self, frames: Sequence[Frame], events: EventBatch, gaps: Sequence[Gap] = ()) -> None:
+        """Learn from two consecutive frames and all events from the first's start to the second's end.
+
+        Static scenes and frames without usable pixels teach nothing. A pair with a gap teaches no offset; it does
+        teach thresholds, because missing events are as often positive as negative.
+        """
+        first, second = frames
+        cut = any(gap.t1_us > first.first_us and gap.t0_us < second.last_us for gap in gaps)
+        self._watch_pixels(events, first.pixels.shape[:2])
+        change, usable = _log_change(first, second)
+        if usable.sum() < _MIN_PIXELS or len(events) < _MIN_PIXELS:
+            return
+        if self.learning and not self._fixed_offset and not cut:
+            self._learn_offset(first, second, events, change, usable)
+        if not self._fixed_thresholds:
+            self._learn_thresholds(first, second, events, change, usable)
+        self._pairs_used += 1
+
+    # Time offset
+
+    def _learn_offset(
+        self, first: Frame, second: Frame, events: EventBatch, change: Field, usable: NDArray[np.bool_]
+    ) -> None:
+        sign = np.where(events.p > 0, 1.0, -1.0)
+        target = change[usable] - change[usable].mean()
+        for k, shift_us in enumerate(self._shifts_us):
+            share = _share(events, first, second, shift_us)
+            signed = _sum_per_pixel(events, share * sign, change.shape)[usable]
+            signed -= signed.mean()
+            norm = np.sqrt((signed**2).sum() * (target**2).sum())
+            if norm > 0:
+                self._agreement[k] += float((signed * target).sum() / norm)
+        best_us = _peak(self._shifts_us, self._agreement, least_gain=_LEAST_GAIN * (self._pairs_used + 1))
+        self.current = replace(self.current, time_offset_us=best_us)
+
+    # Thresholds
+
+    def _learn_thresholds(
+        self, first: Frame, second: Frame, events: EventBatch, change: Field, usable: NDArray[np.bool_]
+    ) -> None:
+        share = _share(events, first, second, self.current.time_offset_us)
+        up = _sum_per_pixel(events, share * (events.p > 0), change.shape)[usable]
+        down = _sum_per_pixel(events, share * (events.p == 0), change.shape)[usable]
+        normal, right = _robust_normal_equations(up, -down, change[usable])
+        self._normal = _FORGET * self._normal + normal
+        self._right = _FORGET * self._right + right
+        positive, negative = _solve(self._normal, self._right)
+        self.current = replace(self.current, threshold_positive=positive, threshold_negative=negative)
+
+    # Hot pixels
+
+    def _watch_pixels(self, events: EventBatch, shape: tuple[int, ...]) -> None:
+        """Find pixels that fire far more than all their neighbours together, pair after pair."""
+        count = _sum_per_pixel(events, np.ones(len(events)), shape)
+        self._activity = count if self._activity is None else _FORGET * self._activity + count
+        padded = np.pad(self._activity, 1, mode="edge")
+        height, width = shape[0], shape[1]
+        around = sum(
+            padded[dy : dy + height, dx : dx + width] for dy in range(3) for dx in range(3) if (dy, dx) != (1, 1)
+        )
+        hot = self._activity > 30 + 2.0 * around
+        self.current = replace(self.current, hot_pixels=hot if hot.any() else None)
+
+
+def _share(events: EventBatch, first: Frame, second: Frame, shift_us: float) -> Field:
+    """Weight of each event in dP or dN: the trapezoid of the module's first lines."""
+    t_us = events.t_us - (shift_us + events.y * first.row_delay_us)
+    return _past(t_us, second) - _past(t_us, first)
+
+
+def _past(t_us: Field, frame: Frame) -> Field:
+    """Part of a frame's exposure that lies after each time: how much of an event the frame saw."""
+    start, end = frame.exposure_start_us, frame.exposure_end_us
+    if end == start:
+        return (t_us < start).astype(np.float64)
+    return np.clip((end - t_us) / (end - start), 0.0, 1.0)
+
+
+def _sum_per_pixel(events: EventBatch, weight: Field, shape: tuple[int, ...]) -> Field:
+    cell = events.y.astype(np.int64) * shape[1] + events.x
+    return np.bincount(cell, weight, minlength=shape[0] * shape[1]).reshape(shape[0], shape[1])
+
+
+def _log_change(first: Frame, second: Frame) -> tuple[Field, NDArray[np.bool_]]:
+    """Change of log light per pixel, and where both frames are neither dark nor clipped."""
+    before, after = (decode_table(f.transfer)[f.pixels].mean(axis=2, dtype=np.float64) for f in (first, second))
+    usable = (np.minimum(before, after) > _DARK) & (np.maximum(before, after) < _BRIGHT)
+    return np.log(np.maximum(after, 1.0)) - np.log(np.maximum(before, 1.0)), usable
+
+
+def _robust_normal_equations(up: Field, down: Field, change: Field) -> tuple[Field, Field]:
+    active = (np.abs(up) + np.abs(down)) > 0.5
+    features = np.stack([up[active], down[active]], axis=1)
+    target = change[active]
+    weight = np.ones(len(target))
+    for _ in range(4):
+        normal = features.T @ (features * weight[:, None])
+        right = features.T @ (target * weight)
+        residual = np.abs(target - features @ np.array(_solve(normal, right)))
+        scale = 1.4826 * float(np.median(residual)) + 1e-3
+        weight = np.minimum(1.0, 1.5 * scale / np.maximum(residual, 1e-9))
+    return normal, right
+
+
+def _solve(normal: Field, right: Field) -> tuple[float, float]:
+    """Thresholds of weighted normal equations, drawn towards being equal as far as the data leaves that open."""
+    bond = 0.05 * np.trace(normal) / 2 + 1e-9
+    bonded = normal + bond * np.array([[1.0, -1.0], [-1.0, 1.0]])
+    positive, negative = np.linalg.lstsq(bonded, right, rcond=None)[0]
+    return float(np.clip(positive, *_LIMITS)), float(np.clip(negative, *_LIMITS))
+
+
+def _peak(at: Field, score: Field, *, least_gain: float) -> float:
+    """Position of the maximum, refined by a parabola; 0 unless it beats the score at 0 clearly and lies inside."""
+    k = int(np.argmax(score))
+    if k in (0, len(score) - 1) or score[k] < score[len(score) // 2] + least_gain:
+        return 0.0
+    left, mid, right = score[k - 1 : k + 2]
+    bend = left - 2 * mid + right
+    part = 0.0 if bend >= 0 else 0.5 * (left - right) / bend
+    return float(np.round((at[k] + part * (at[1] - at[0])) / 100) * 100)

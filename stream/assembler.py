@@ -1,0 +1,310 @@
+"""Packets in any interleaving become complete windows: the same windows, whatever the order and the splitting."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterator
+
+import numpy as np
+
+from nire.types import ContentWindow, EventBatch, Frame, Gap, Geometry, Packet
+from stream.config import PolicyName
+
+_SPAN_US = 50_000
+# Frames further apart than this are not paired: a camera that paused must not cost seconds of event planes.
+_LONGEST_PAIR_US = 600_000
+
+
+class WindowAssembler:
+    """Collects packets and hands out windows, in order, once each.
+
+    A window is complete when its frames are there and the event watermark has passed its end. Nothing that arrived
+    later or earlier changes it, so offline, replay and live see the same windows (but for `live_edge`, which takes
+    the newest frame there is).
+    """
+
+    def __init__(self, geometry: Geometry, *, policy: PolicyName, margin_us: int, reach_us: int, step_us: int) -> None:
+        """Choose how windows are cut.
+
+        Args:
+            geometry: of the sensor.
+            policy: pair, single, live_edge or span.
+            margin_us: answered before the first exposure, and after the last one at the end of the stream.
+            reach_us: answered after the last exposure while the stream runs; waiting for it costs latency.
+            step_us: live_edge: a window ends at every multiple of it.
+        """
+        self.policy: PolicyName = policy
+        self.margin_us = margin_us
+        self.reach_us = reach_us
+        self.step_us = step_us
+        self.guard_us = 0
+        """Events are wanted this much beyond both ends, for a clock offset that is not known yet."""
+        self.lost_frames = 0
+        self._geometry = geometry
+        self._index = 0
+        self._epoch = 0
+        self._finished: deque[ContentWindow] = deque()
+        self._restart()
+
+    def push(self, packet: Packet) -> None:
+        """Take a packet: events in the order of time, frames in the order of their indices, mixed in any way."""
+        if packet.epoch > self._epoch:
+            if isinstance(packet, Frame):
+                self._early.append(packet)
+                return
+            self._next_epoch(packet.epoch)
+        if packet.epoch < self._epoch:
+            self.lost_frames += isinstance(packet, Frame)
+            return
+        if isinstance(packet, Frame):
+            self._push_frame(packet)
+        elif isinstance(packet, Gap):
+            self._gaps.append(packet)
+        else:
+            if len(packet):
+                self._batches.append(packet)
+            if packet.watermark_us > self._watermark_us:
+                self._watermark_us = packet.watermark_us
+                self._marks.append((packet.watermark_us, packet.received_ns))
+
+    def complete(self) -> Iterator[ContentWindow]:
+        """Hand out the windows that are complete now; `guard_us` may be changed between two of them."""
+        while self._finished:
+            yield self._finished.popleft()
+        yield from self._following()
+
+    def finish(self) -> Iterator[ContentWindow]:
+        """End the stream: hand out what is left, without waiting for events that will not come."""
+        yield from self.complete()
+        yield from self._tail()
+        self._restart()
+
+    def paired_with_previous(self, window: ContentWindow) -> ContentWindow | None:
+        """Find the window over a single frame and the one before it, for calibration; None for the first frame."""
+        frame = window.frames[-1]
+        if len(window.frames) != 1 or self._previous is None or self._previous.index == frame.index:
+            return None
+        if not self._are_near(self._previous, frame):
+            return None
+        return self._window((self._previous, frame), after_us=0, index=window.index)
+
+    def change_policy(self, policy: PolicyName) -> None:
+        """Cut windows in another way from now on; nothing is answered twice."""
+        self.policy = policy
+        previous = self._previous
+        self._paired = policy == "pair" and previous is not None
+        self._answered_us = previous.mid_us if previous is not None else -math.inf
+        if self._paired and previous is not None:
+            self._frames.appendleft(previous)
+
+    def release(self) -> None:
+        """Forget what no later window needs; call when the newest window and its pair were used."""
+        keep_us = self._keep_from_us() - self.margin_us - self.guard_us
+        while self._batches and self._batches[0].t_us[-1] < keep_us:
+            self._batches.popleft()
+        while len(self._marks) > 1 and self._marks[1][0] < keep_us:
+            self._marks.popleft()
+        self._gaps = [gap for gap in self._gaps if gap.t1_us >= keep_us]
+
+    # State
+
+    def _restart(self) -> None:
+        self._batches: deque[EventBatch] = deque()
+        self._marks: deque[tuple[int, int]] = deque()
+        self._gaps: list[Gap] = []
+        self._frames: deque[Frame] = deque()
+        self._early: list[Frame] = []
+        self._previous: Frame | None = None
+        self._watermark_us = -(2**62)
+        self._answered_us = -math.inf
+        self._paired = False
+
+    def _next_epoch(self, epoch: int) -> None:
+        """The device clock started again: end the old stream, begin a new one."""
+        early = [frame for frame in self._early if frame.epoch == epoch]
+        self._finished.extend([*self._following(), *self._tail()])
+        self._restart()
+        self._epoch = epoch
+        for frame in early:
+            self._push_frame(frame)
+
+    def _push_frame(self, frame: Frame) -> None:
+        newest = self._frames[-1] if self._frames else self._previous
+        if newest is not None:
+            if frame.index <= newest.index:
+                return
+            self.lost_frames += frame.index - newest.index - 1
+        self._frames.append(frame)
+
+    def _keep_from_us(self) -> float:
+        # Without a frame for this long (none yet, or the camera paused) no window can reach further back.
+        horizon_us = self._watermark_us - 2 * _LONGEST_PAIR_US
+        oldest = self._previous or (self._frames[0] if self._frames else None)
+        return horizon_us if oldest is None else max(horizon_us, oldest.first_us)
+
+    # Windows
+
+    def _following(self) -> Iterator[ContentWindow]:
+        while (window := self._next()) is not None:
+            yield window
+
+    def _next(self) -> ContentWindow | None:
+        if self.policy == "single":
+            return self._next_single()
+        if self.policy == "pair":
+            return self._next_pair()
+        if self.policy == "live_edge":
+            return self._next_live_edge()
+        return self._next_span()
+
+    def _next_single(self) -> ContentWindow | None:
+        if not self._frames or not self._is_past(self._frames[0].last_us + self.reach_us):
+            return None
+        return self._single(self.reach_us)
+
+    def _single(self, after_us: int) -> ContentWindow:
+        frame = self._frames.popleft()
+        window = self._window((frame,), after_us=after_us, index=self._count())
+        self._retire(frame)
+        return window
+
+    def _next_pair(self) -> ContentWindow | None:
+        if len(self._frames) < 2 or not self._is_past(self._frames[1].last_us + self.reach_us):
+            return None
+        first, second = self._frames[0], self._frames[1]
+        if not self._are_near(first, second):
+            return self._lone_frame()
+        begin_us = first.mid_us if self._paired else first.first_us
+        self._frames.popleft()
+        self._paired = True
+        window = self._window((first, second), after_us=self.reach_us, index=self._count(), answers_us=(begin_us, second.mid_us))
+        self._retire(first)
+        return window
+
+    def _lone_frame(self) -> ContentWindow:
+        """A frame without a neighbour in time answers alone: the end of its exposure, and the start if unpaired."""
+        frame = self._frames.popleft()
+        begin_us = frame.mid_us if self._paired else frame.first_us
+        self._paired = False
+        window = self._window(
+            (frame,), after_us=self.margin_us, index=self._count(), answers_us=(begin_us, np.nextafter(frame.last_us, np.inf))
+        )
+        self._retire(frame)
+        return window
+
+    def _next_live_edge(self) -> ContentWindow | None:
+        while len(self._frames) > 1 and self._frames[1].last_us <= self._watermark_us:
+            self._retire(self._frames.popleft())
+        if not self._frames:
+            return None
+        frame = self._frames[0]
+        begin_us = max(self._answered_us, frame.first_us)
+        end_us = math.floor((self._watermark_us - self.guard_us) / self.step_us) * self.step_us
+        if end_us <= begin_us or end_us < frame.last_us:
+            return None
+        self._answered_us = float(end_us)
+        after_us = math.ceil(end_us - frame.last_us)
+        return self._window((frame,), after_us=after_us, index=self._count(), answers_us=(begin_us, float(end_us)))
+
+    def _next_span(self) -> ContentWindow | None:
+        if self._batches and self._answered_us == -math.inf:
+            self._answered_us = float(self._batches[0].t_us[0] // _SPAN_US * _SPAN_US)
+        if self._answered_us == -math.inf or self._watermark_us < self._answered_us + _SPAN_US:
+            return None
+        t0_us = int(self._answered_us)
+        self._answered_us += _SPAN_US
+        return self._cut(t0_us, t0_us + _SPAN_US, (), index=self._count(), answers_us=(t0_us, t0_us + _SPAN_US), covered_us=(t0_us, t0_us + _SPAN_US))
+
+    def _tail(self) -> Iterator[ContentWindow]:
+        """What only the end of the stream makes answerable."""
+        if self.policy == "single":
+            while self._frames:
+                yield self._single(self.margin_us)
+        elif self.policy == "pair":
+            while len(self._frames) > 1:
+                self._watermark_us = math.ceil(self._frames[1].last_us) + self.reach_us + self.guard_us
+                yield from self._following()
+            if self._frames and self._paired and self._previous is not None:
+                last = self._frames[0]
+                yield self._window(
+                    (self._previous, last),
+                    after_us=self.margin_us,
+                    index=self._index - 1,
+                    answers_us=(last.mid_us, np.nextafter(last.last_us, np.inf)),
+                )
+            elif self._frames:
+                yield self._lone_frame()
+
+    def _window(
+        self,
+        frames: tuple[Frame, ...],
+        *,
+        after_us: int,
+        index: int,
+        answers_us: tuple[float, float] = (-math.inf, math.inf),
+    ) -> ContentWindow:
+        first_us, last_us = frames[0].first_us, max(frame.last_us for frame in frames)
+        covered_us = (first_us - self.margin_us, last_us + after_us)
+        t0_us = math.floor(covered_us[0]) - self.guard_us
+        t1_us = math.ceil(covered_us[1]) + self.guard_us
+        return self._cut(t0_us, max(t1_us, t0_us + 1), frames, index=index, answers_us=answers_us, covered_us=covered_us)
+
+    def _cut(
+        self,
+        t0_us: int,
+        t1_us: int,
+        frames: tuple[Frame, ...],
+        *,
+        index: int,
+        answers_us: tuple[float, float],
+        covered_us: tuple[float, float],
+    ) -> ContentWindow:
+        received_ns = next((ns for mark_us, ns in self._marks if mark_us >= t1_us), 0)
+        return ContentWindow(
+            index=index,
+            t0_us=t0_us,
+            t1_us=t1_us,
+            frames=frames,
+            events=_joined(self._batches, t0_us, t1_us, self._epoch),
+            geometry=self._geometry,
+            gaps=tuple(gap for gap in self._gaps if gap.t1_us > t0_us and gap.t0_us < t1_us),
+            answers_us=answers_us,
+            covered_us=covered_us,
+            received_ns=max(received_ns, *(frame.received_ns for frame in frames), 0),
+        )
+
+    def _retire(self, frame: Frame) -> None:
+        self._previous = frame
+
+    def _count(self) -> int:
+        self._index += 1
+        return self._index - 1
+
+    def _is_past(self, t_us: float) -> bool:
+        return self._watermark_us >= math.ceil(t_us) + self.guard_us
+
+    @staticmethod
+    def _are_near(first: Frame, second: Frame) -> bool:
+        return second.last_us - first.first_us <= _LONGEST_PAIR_US
+
+
+def _joined(batches: deque[EventBatch], t0_us: int, t1_us: int, epoch: int) -> EventBatch:
+    """Concatenate the events of [t0_us, t1_us)."""
+    parts: list[tuple[EventBatch, slice]] = []
+    for batch in batches:
+        if batch.t_us[-1] < t0_us or batch.t_us[0] >= t1_us:
+            continue
+        low, high = np.searchsorted(batch.t_us, (t0_us, t1_us))
+        if high > low:
+            parts.append((batch, slice(int(low), int(high))))
+    if not parts:
+        return EventBatch.empty(t1_us, epoch=epoch)
+    return EventBatch(
+        np.concatenate([batch.t_us[part] for batch, part in parts]),
+        np.concatenate([batch.x[part] for batch, part in parts]),
+        np.concatenate([batch.y[part] for batch, part in parts]),
+        np.concatenate([batch.p[part] for batch, part in parts]),
+        t1_us,
+        epoch=epoch,
+    )

@@ -1,0 +1,29 @@
+"""How many queries a window can afford: a running estimate of what a build and a query cost."""
+
+from __future__ import annotations
+
+_SMOOTHING = 0.2
+
+
+class Budget:
+    """Costs measured window by window, publication included; forgets old ones, so load that goes is noticed."""
+
+    def __init__(self) -> None:
+        """Know nothing: the first window is answered in full."""
+        self._build_ns = 0.0
+        self._query_ns = 0.0
+
+    def spent(self, *, build_ns: float, expose_ns: float, queries: int) -> None:
+        """Learn what a window cost."""
+        self._build_ns = _follow(self._build_ns, build_ns)
+        self._query_ns = _follow(self._query_ns, expose_ns / queries)
+
+    def keep(self, wanted: int, *, budget_ns: float) -> int:
+        """Number of queries, at least 1 and at most `wanted`, that fit the budget beside a build."""
+        if self._query_ns == 0 or self._build_ns + wanted * self._query_ns <= budget_ns:
+            return wanted
+        return max(1, min(wanted, int((budget_ns - self._build_ns) / self._query_ns)))
+
+
+def _follow(old: float, new: float) -> float:
+    return new if old == 0 else (1 - _SMOOTHING) * old + _SMOOTHING * new

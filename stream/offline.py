@@ -1,0 +1,192 @@
+"""A recording in, files out: every window, every query, nothing dropped."""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+import sys
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from drivers.detect import open_recording
+from drivers.hygiene import cleaned
+from drivers.source import Source, SourceInfo
+from nire.errors import ConfigError, NireError, RecordingDamaged, SourceError
+from nire.types import EventBatch, ExposedFrame, Frame, Gap, Packet
+from stream.clock import now_ns
+from stream.config import Config
+from stream.progress import Progress, progress_bar
+from stream.reconstruct import open_reconstructor
+from stream.session import Session
+from stream.shutters import Answers, Wanted, read_shutters
+from stream.sinks import FrameFolder, Video
+
+DONE, UNANSWERED, DAMAGED = 0, 3, 4
+_VERSIONED = ("nire-live", "torch", "numpy", "opencv-python-headless", "dv-processing")
+
+log = logging.getLogger(__name__)
+
+
+def run(
+    config: Config, recording: Path, out: Path, *, shutters: Path | None = None, video: bool = False
+) -> int:
+    """Re-expose a recording into `out/frames/*.png`, `out/frames.jsonl`, `out/run.json` and, if wanted, `out/video.mp4`.
+
+    Args:
+        config: as for a live run; `publish`, `control` and `ring` do not matter.
+        recording: file of any kind that a driver recognises.
+        out: folder, made if need be.
+        shutters: file of shutters to answer instead of the plan.
+        video: also write the exposed frames as a video.
+
+    Returns:
+        Exit code: 0 done, 3 some shutters unanswered, 4 recording damaged (all before the damage is there).
+
+    Raises:
+        NireError: anything that keeps the run from starting.
+    """
+    wanted = read_shutters(shutters) if shutters is not None else None
+    with open_recording(recording, **driver_settings(config)) as source:
+        margin_us = config.window.margin_us if wanted is not None else None
+        reconstructor = open_reconstructor(config, source.info.geometry)
+        session = Session(config, source.info, reconstructor, freshest=False, clock=now_ns, reach_us=margin_us)
+        packets = cleaned(
+            source, row_delay_us=config.source.row_delay_us, exposure_us=config.source.exposure_us
+        )
+        damage = _Damage()
+        with FrameFolder(out) as folder, Video(out / "video.mp4") as film, progress_bar("re-exposing") as bar:
+            watched = damage.caught(_watched(packets, source.info, bar))
+            if wanted is None:
+                unanswered = _by_plan(session, watched, folder, film if video else None)
+            else:
+                unanswered = _by_shutters(session, watched, folder, wanted=wanted, info=source.info)
+        _write_run(out / "run.json", config, session, source, packets.counters, damage.error)
+    _say_what_was_missing(session, damage.error)
+    if damage.error is not None:
+        return DAMAGED
+    return UNANSWERED if unanswered else DONE
+
+
+def driver_settings(config: Config) -> dict[str, Any]:
+    """Settings for `open_recording`: the driver's own, and its name unless it is told from content."""
+    settings: dict[str, Any] = dict(config.source.settings)
+    if config.source.driver != "auto":
+        settings["driver"] = config.source.driver
+    return settings
+
+
+class _Damage:
+    """Lets a stream end where its recording is damaged, and remembers why."""
+
+    def __init__(self) -> None:
+        self.error: RecordingDamaged | None = None
+
+    def caught(self, packets: Iterator[Packet]) -> Iterator[Packet]:
+        try:
+            yield from packets
+        except RecordingDamaged as error:
+            self.error = error
+
+
+def _by_plan(session: Session, packets: Iterator[Packet], folder: FrameFolder, film: Video | None) -> list[Wanted]:
+    count = 0
+
+    def save(frames: Iterator[ExposedFrame]) -> None:
+        nonlocal count
+        for frame in frames:
+            folder.write(frame, index=count)
+            if film is not None:
+                film.write(frame.pixels)
+            count += 1
+
+    save(session.feed(packets))
+    save(session.finish())
+    return []
+
+
+def _by_shutters(
+    session: Session, packets: Iterator[Packet], folder: FrameFolder, *, wanted: list[Wanted], info: SourceInfo
+) -> list[Wanted]:
+    answers = Answers(wanted, info.geometry.height)
+    for window in session.windows(packets):
+        for item, shutter in answers.of(window):
+            folder.write(session.ask_of(window, shutter, item.tag), index=item.line - 1, later=True)
+    first_us, last_us = answers.covered_us
+    for item in answers.unanswered:
+        covers = f"covers [{first_us:.0f}, {last_us:.0f}]" if first_us <= last_us else "has no frame to answer from"
+        print(
+            f"line {item.line}: the shutter [{item.t_a_us:.0f}, {item.t_b_us:.0f}] us is not covered; "
+            f"the recording {covers}",
+            file=sys.stderr,
+        )
+    return answers.unanswered
+
+
+def _watched(packets: Iterator[Packet], info: SourceInfo, bar: Progress) -> Iterator[Packet]:
+    """Show progress by the watermark, and say so when a recording turns out to hold no frames."""
+    first_us: int | None = None
+    frames = events = 0
+    for packet in packets:
+        if isinstance(packet, EventBatch):
+            events += len(packet)
+            first_us = packet.watermark_us if first_us is None else first_us
+            bar.at(packet.watermark_us - first_us, info.duration_us)
+        elif isinstance(packet, Frame):
+            frames += 1
+        else:
+            assert isinstance(packet, Gap)
+        yield packet
+    if frames == 0 and info.has_frames:
+        raise SourceError(f"{info.name} holds {events} events but no frames; re-exposure starts from frames")
+
+
+def _write_run(
+    path: Path, config: Config, session: Session, source: Source, hygiene: Any, damage: NireError | None
+) -> None:
+    counters, calibration = session.counters, session.calibration
+    hot = calibration.hot_pixels
+    report = {
+        "recording": source.info.name,
+        "config": config.model_dump(mode="json"),
+        "versions": {"python": platform.python_version()} | {name: _version_of(name) for name in _VERSIONED},
+        "counts": {
+            "events": counters.events,
+            "frames": counters.frames,
+            "windows": counters.windows,
+            "exposed": counters.exposed,
+        },
+        "losses": {
+            "lost_events": counters.lost_events,
+            "lost_frames": counters.lost_frames,
+            "late_windows": counters.late_windows,
+        }
+        | hygiene.as_dict(),
+        "calibration": {
+            "threshold_positive": calibration.threshold_positive,
+            "threshold_negative": calibration.threshold_negative,
+            "time_offset_us": calibration.time_offset_us,
+            "hot_pixels": 0 if hot is None else int(hot.sum()),
+        },
+        "damage": None if damage is None else str(damage),
+    }
+    path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+def _version_of(name: str) -> str:
+    try:
+        return version(name)
+    except ImportError:
+        return "not installed"
+
+
+def _say_what_was_missing(session: Session, damage: NireError | None) -> None:
+    if damage is not None:
+        print(f"the recording is damaged; everything before the damage was used: {damage}", file=sys.stderr)
+    if session.counters.frames < 2:
+        log.warning("the recording holds %d frame(s): single-frame windows were used", session.counters.frames)
+
+
+__all__ = ["ConfigError", "driver_settings", "run"]

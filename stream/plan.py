@@ -1,0 +1,83 @@
+"""The plan: which film/shutter pairs are asked of a window."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from nire.shutter import Shutter
+from nire.types import ContentWindow, Film, Frame, Query
+from stream.config import PlanConfig, PolicyName
+
+_PER_FRAME = ("deblur", "unroll")
+
+
+def policy_of(plan: PlanConfig, policy: PolicyName, *, has_frames: bool) -> PolicyName:
+    """Resolve `auto`: what the plan wants; without frames, `span`."""
+    if policy != "auto":
+        return policy
+    if not has_frames:
+        return "span"
+    return "single" if plan.name in _PER_FRAME else "pair"
+
+
+def reach_us(plan: PlanConfig, *, height: int, margin_us: int) -> int:
+    """How long after the newest frame's exposure events are needed for the plan's shutters, at most the margin."""
+    half_us = plan.exposure_us / 2
+    if plan.name in _PER_FRAME:
+        return min(margin_us, math.ceil(max(0.0, plan.offset_us + half_us)))
+    tilt_us = abs(plan.row_delay_us) * height / 2 if plan.name == "reshutter" else 0.0
+    return min(margin_us, math.ceil(half_us + tilt_us))
+
+
+def queries_of(window: ContentWindow, plan: PlanConfig) -> list[Query]:
+    """List what the plan asks of a window, in the order of time; shutters that are not covered are left out."""
+    channels = window.frames[-1].pixels.shape[2] if window.frames else window.geometry.channels
+    film = Film(window.geometry.height, window.geometry.width, channels)
+    if plan.name in _PER_FRAME:
+        shutters = _per_frame(window, plan)
+    else:
+        shutters = _on_grid(window, plan, film.height)
+    first_us, last_us = window.covered_us
+    return [
+        Query(film, shutter, plan.name)
+        for shutter in shutters
+        if shutter.first_us >= first_us and shutter.last_us <= last_us
+    ]
+
+
+def _per_frame(window: ContentWindow, plan: PlanConfig) -> Iterator[Shutter]:
+    for frame in window.frames:
+        first_us, last_us = window.answers_us
+        if not first_us <= frame.mid_us < last_us:
+            continue
+        yield _deblurred(frame, plan) if plan.name == "deblur" else _unrolled(frame, plan)
+
+
+def _deblurred(frame: Frame, plan: PlanConfig) -> Shutter:
+    """Keep the frame's own row delay; only the blur goes."""
+    mid_us = (frame.exposure_start_us + frame.exposure_end_us) / 2 + plan.offset_us
+    half_us = plan.exposure_us / 2
+    return Shutter.rolling(
+        mid_us - half_us, mid_us + half_us, row_delay_us=frame.row_delay_us, height=frame.pixels.shape[0]
+    )
+
+
+def _unrolled(frame: Frame, plan: PlanConfig) -> Shutter:
+    """Expose all rows together, at the middle of the middle row's exposure."""
+    mid_us, half_us = frame.mid_us + plan.offset_us, plan.exposure_us / 2
+    return Shutter.flat(mid_us - half_us, mid_us + half_us, frame.pixels.shape[0])
+
+
+def _on_grid(window: ContentWindow, plan: PlanConfig, height: int) -> Iterator[Shutter]:
+    """Centre shutters on multiples of 1 / rate, so that windows tile without hole or repeat."""
+    period_us = 1e6 / plan.rate_hz
+    row_delay_us, phase_us = (plan.row_delay_us, plan.offset_us) if plan.name == "reshutter" else (0.0, 0.0)
+    first_us, last_us = window.answers_us
+    half_us, middle_us = plan.exposure_us / 2, row_delay_us * (height // 2)
+    k = math.ceil((first_us - phase_us) / period_us) - 1  # one early: the product below decides, not this quotient
+    while (centre_us := k * period_us + phase_us) < last_us:
+        if centre_us >= first_us:
+            start_us = centre_us - half_us - middle_us
+            yield Shutter.rolling(start_us, start_us + plan.exposure_us, row_delay_us=row_delay_us, height=height)
+        k += 1

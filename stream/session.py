@@ -1,0 +1,364 @@
+"""Packets in, exposed frames out: the one class that live, replay and offline share."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from drivers.source import SourceInfo
+from nire.calibrate import Calibrator
+from nire.errors import ShutterOutsideWindow, SourceError
+from nire.shutter import Shutter
+from nire.types import (
+    Calibration,
+    Content,
+    ContentWindow,
+    EventBatch,
+    ExposedFrame,
+    Film,
+    Frame,
+    Packet,
+    Query,
+    Reconstructor,
+    Stamps,
+)
+from stream.assembler import WindowAssembler
+from stream.budget import Budget
+from stream.config import Config, PlanConfig, updated
+from stream.plan import policy_of, queries_of, reach_us
+
+# Films exposed by one call: enough to fill a GPU, few enough that the first leaves early.
+_BATCH = 8
+# Complete windows that may wait, and past windows that can still be asked.
+_PATIENCE = 2
+_MEMORY = 4
+_LIVE_EDGE_STEP_US = 2000
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Counters:
+    """Running totals of one session. `lost_events` is filled in by whoever reads the ring."""
+
+    events: int = 0
+    frames: int = 0
+    windows: int = 0
+    exposed: int = 0
+    lost_events: int = 0
+    lost_frames: int = 0
+    late_windows: int = 0
+    reduced_queries: int = 0
+
+
+class Session:
+    """Keeps the moving window, builds contents, answers the plan.
+
+    With `freshest` it prefers the newest data to all data: fewer queries, then skipped windows, all counted.
+    Without, every window is answered in full: the images do not depend on timing.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        info: SourceInfo,
+        reconstructor: Reconstructor,
+        *,
+        freshest: bool,
+        clock: Callable[[], int],
+        reach_us: int | None = None,
+    ) -> None:
+        """Prepare for one source.
+
+        Args:
+            config: source, window and plan are used.
+            info: of the source.
+            reconstructor: the method; it belongs to this session alone.
+            freshest: drop rather than fall behind.
+            clock: host monotonic nanoseconds, for stamps and the time budget.
+            reach_us: answered after a window's last exposure; None = what the plan needs.
+
+        Raises:
+            SourceError: the method needs frames and the source has none.
+        """
+        if reconstructor.needs_frames and not info.has_frames:
+            raise SourceError(
+                f"{info.name} has events but no frames, and the backend {reconstructor.name!r} needs frames to start "
+                "from. Use a recording with frames, a frame camera beside the event camera, or a backend that "
+                "reconstructs from events alone"
+            )
+        self.counters = Counters()
+        self.paused = False
+        self.newest_us = 0.0
+        self._config = config
+        self._info = info
+        self._reconstructor = reconstructor
+        self._freshest = freshest
+        self._clock = clock
+        self._fixed_reach_us = reach_us
+        self._plan = config.plan
+        self._calibrator = _calibrator(config, info)
+        self._budget = Budget()
+        self._assembler = self._make_assembler()
+        self._recent: deque[ContentWindow] = deque(maxlen=_MEMORY)
+        self._built: tuple[ContentWindow, Content] | None = None
+        self._indices: dict[str, int] = {}
+
+    @property
+    def plan(self) -> PlanConfig:
+        """What is asked of each window at present."""
+        return self._plan
+
+    @property
+    def calibration(self) -> Calibration:
+        """What is believed about the sensor at present."""
+        return self._calibrator.current
+
+    @property
+    def covered_us(self) -> tuple[float, float] | None:
+        """Device time that `ask` can answer at present; None before the first window."""
+        if not self._recent:
+            return None
+        return min(w.covered_us[0] for w in self._recent), max(w.covered_us[1] for w in self._recent)
+
+    def feed(self, packets: Iterable[Packet]) -> Iterator[ExposedFrame]:
+        """Take packets and answer the windows that they complete."""
+        for packet in packets:
+            self._take(packet)
+            if not self._freshest:
+                for window in self._assembler.complete():
+                    yield from self._answer(window)
+        if self._freshest:
+            yield from self._answer_newest()
+
+    def finish(self) -> Iterator[ExposedFrame]:
+        """End the stream: answer what is left."""
+        for window in self._assembler.finish():
+            yield from self._answer(window)
+
+    def windows(self, packets: Iterable[Packet]) -> Iterator[ContentWindow]:
+        """Calibrate and hand out windows, to the stream's end, without asking the plan: for `ask_of` callers."""
+        for packet in packets:
+            self._take(packet)
+            for window in self._assembler.complete():
+                yield self._calibrated(window)
+        for window in self._assembler.finish():
+            yield self._calibrated(window)
+
+    def set_plan(self, changes: Mapping[str, Any]) -> PlanConfig:
+        """Change the plan from the next window on.
+
+        Raises:
+            ConfigError: an unknown key or a value out of range; the plan stays as it was.
+        """
+        plan: PlanConfig = updated(self._plan, changes)
+        before = self._policy(self._plan)
+        self._plan = plan
+        if self._policy(plan) != before:
+            self._assembler.change_policy(self._policy(plan))
+        self._assembler.reach_us = self._reach()
+        self._assembler.step_us = self._step()
+        return plan
+
+    def ask(self, shutter: Shutter, tag: str) -> ExposedFrame:
+        """Answer one shutter from the recent windows.
+
+        Raises:
+            ShutterOutsideWindow: none of them covers it.
+        """
+        candidates = [w for w in self._recent if _covers(w, shutter)]
+        if not candidates:
+            covered_us = self.covered_us or (0.0, 0.0)
+            raise ShutterOutsideWindow(
+                f"the shutter [{shutter.first_us:.0f}, {shutter.last_us:.0f}] us is not covered; at present "
+                f"[{covered_us[0]:.0f}, {covered_us[1]:.0f}] us can be asked for",
+                covered_us,
+            )
+        return self.ask_of(best_window(candidates, shutter), shutter, tag)
+
+    def ask_of(self, window: ContentWindow, shutter: Shutter, tag: str) -> ExposedFrame:
+        """Answer one shutter from a given window."""
+        content, built_ns = self._build(window)
+        query = Query(_film(window), shutter, tag)
+        return next(self._expose(window, content, [query], built_ns))
+
+    # Windows
+
+    def _take(self, packet: Packet) -> None:
+        self._assembler.push(packet)
+        if isinstance(packet, Frame):
+            self.counters.frames += 1
+            self.newest_us = max(self.newest_us, packet.last_us)
+        elif isinstance(packet, EventBatch):
+            self.counters.events += len(packet)
+            self.newest_us = max(self.newest_us, float(packet.watermark_us))
+        self.counters.lost_frames = self._assembler.lost_frames
+        self._assembler.guard_us = self._calibrator.guard_us
+
+    def _answer_newest(self) -> Iterator[ExposedFrame]:
+        waiting = list(self._assembler.complete())
+        late, waiting = waiting[:-_PATIENCE], waiting[-_PATIENCE:]
+        for window in late:
+            self.counters.late_windows += 1
+            if not self.paused:
+                self._skip(queries_of(window, self._plan))
+        for window in waiting:
+            yield from self._answer(window)
+
+    def _answer(self, window: ContentWindow) -> Iterator[ExposedFrame]:
+        start_ns = self._clock()
+        pair = self._pair_to_learn_from(window)
+        if pair is window and self._calibrator.learning:
+            self._learn(pair)
+            pair = None
+        window = replace(window, calibration=self._calibrator.current)
+        self._recent.append(window)
+        self.counters.windows += 1
+        queries = [] if self.paused else self._affordable(window, queries_of(window, self._plan))
+        if queries:
+            content, built_ns = self._build(window)
+            build_ns = built_ns - start_ns
+            yield from self._expose(window, content, queries, built_ns)
+            self._budget.spent(build_ns=build_ns, expose_ns=self._clock() - built_ns, queries=len(queries))
+        if pair is not None:
+            self._learn(pair)
+        self._assembler.release()
+
+    def _calibrated(self, window: ContentWindow) -> ContentWindow:
+        pair = self._pair_to_learn_from(window)
+        if pair is not None:
+            self._learn(pair)
+        self.counters.windows += 1
+        self._assembler.release()
+        return replace(window, calibration=self._calibrator.current)
+
+    def _pair_to_learn_from(self, window: ContentWindow) -> ContentWindow | None:
+        if len(window.frames) == 2:
+            pair: ContentWindow | None = window
+        else:
+            pair = self._assembler.paired_with_previous(window)
+        return pair if pair is not None and self._calibrator.wants() else None
+
+    def _learn(self, pair: ContentWindow) -> None:
+        self._calibrator.observe(pair.frames, pair.events, pair.gaps)
+        self._assembler.guard_us = self._calibrator.guard_us
+
+    # Images
+
+    def _build(self, window: ContentWindow) -> tuple[Content, int]:
+        if self._built is None or self._built[0] is not window:
+            self._built = None
+            self._built = (window, self._reconstructor.build(window))
+        return self._built[1], self._clock()
+
+    def _expose(
+        self, window: ContentWindow, content: Content, queries: Sequence[Query], built_ns: int
+    ) -> Iterator[ExposedFrame]:
+        evidence_us = max([float(f.last_us) for f in window.frames] + [float(t) for t in window.events.t_us[-1:]])
+        for start in range(0, len(queries), _BATCH):
+            batch = queries[start : start + _BATCH]
+            images = self._reconstructor.expose(content, batch)
+            exposed_ns = self._clock()
+            for query, image in zip(batch, images, strict=True):
+                self.counters.exposed += 1
+                yield ExposedFrame(
+                    index=self._count(query.tag),
+                    window=window.index,
+                    pixels=np.array(image),
+                    shutter=query.shutter,
+                    tag=query.tag,
+                    stamps=Stamps(query.shutter.mid_us, window.received_ns, built_ns, exposed_ns),
+                    transfer=window.frames[-1].transfer if window.frames else "linear",
+                    evidence_us=evidence_us,
+                    lost_events=self.counters.lost_events,
+                    lost_frames=self.counters.lost_frames,
+                    late_windows=self.counters.late_windows,
+                    backend=self._reconstructor.name,
+                    engine=self._reconstructor.engine,
+                )
+
+    def _affordable(self, window: ContentWindow, queries: list[Query]) -> list[Query]:
+        """Thin the queries to what the time budget allows; the left-out ones are holes in the index."""
+        if not self._freshest or len(queries) < 2:
+            return queries
+        keep = self._budget.keep(len(queries), budget_ns=self._budget_ns(window))
+        if keep >= len(queries):
+            return queries
+        self.counters.reduced_queries += len(queries) - keep
+        chosen = np.linspace(0, len(queries), keep, endpoint=False).astype(int)
+        thinned = [queries[k] for k in chosen]
+        self._skip([q for k, q in enumerate(queries) if k not in set(chosen.tolist())])
+        return thinned
+
+    def _budget_ns(self, window: ContentWindow) -> float:
+        if self._plan.time_budget_ms > 0:
+            return self._plan.time_budget_ms * 1e6
+        if len(window.frames) == 2:
+            return (window.frames[1].mid_us - window.frames[0].mid_us) * 1e3
+        return float("inf")
+
+    def _count(self, tag: str) -> int:
+        index = self._indices.get(tag, 0)
+        self._indices[tag] = index + 1
+        return index
+
+    def _skip(self, queries: Sequence[Query]) -> None:
+        for query in queries:
+            self._count(query.tag)
+
+    # Settings
+
+    def _make_assembler(self) -> WindowAssembler:
+        assembler = WindowAssembler(
+            self._info.geometry,
+            policy=self._policy(self._plan),
+            margin_us=self._config.window.margin_us,
+            reach_us=self._reach(),
+            step_us=self._step(),
+        )
+        assembler.guard_us = self._calibrator.guard_us
+        return assembler
+
+    def _policy(self, plan: PlanConfig) -> Any:
+        return policy_of(plan, self._config.window.policy, has_frames=self._info.has_frames)
+
+    def _reach(self) -> int:
+        if self._fixed_reach_us is not None:
+            return self._fixed_reach_us
+        return reach_us(self._plan, height=self._info.geometry.height, margin_us=self._config.window.margin_us)
+
+    def _step(self) -> int:
+        return max(_LIVE_EDGE_STEP_US, round(1e6 / self._plan.rate_hz))
+
+
+def best_window(windows: Sequence[ContentWindow], shutter: Shutter) -> ContentWindow:
+    """Choose who answers a shutter that all of `windows` cover: two frames around it, else the nearest frame."""
+    mid_us = shutter.mid_us
+
+    def rank(window: ContentWindow) -> tuple[bool, float]:
+        around = len(window.frames) == 2 and window.frames[0].mid_us <= mid_us < window.frames[1].mid_us
+        return not around, min((abs(frame.mid_us - mid_us) for frame in window.frames), default=0.0)
+
+    return min(windows, key=rank)
+
+
+def _covers(window: ContentWindow, shutter: Shutter) -> bool:
+    return window.covered_us[0] <= shutter.first_us and shutter.last_us <= window.covered_us[1]
+
+
+def _film(window: ContentWindow) -> Film:
+    channels = window.frames[-1].pixels.shape[2] if window.frames else window.geometry.channels
+    return Film(window.geometry.height, window.geometry.width, channels)
+
+
+def _calibrator(config: Config, info: SourceInfo) -> Calibrator:
+    threshold, offset = config.reconstructor.contrast_threshold, config.source.time_offset_us
+    return Calibrator(
+        thresholds=None if threshold == "auto" else threshold,
+        time_offset_us=info.time_offset_us if offset == "auto" else offset,
+    )

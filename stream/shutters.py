@@ -1,0 +1,123 @@
+"""Shutters asked for by a file: reading it, and finding the best window for each while windows pass by."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from nire.errors import ConfigError
+from nire.shutter import Shutter
+from nire.types import ContentWindow
+
+_KEYS = {"t_a_us", "t_b_us", "row_delay_us", "tag"}
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One line of a shutters file. `line` counts from 1."""
+
+    line: int
+    t_a_us: float
+    t_b_us: float
+    row_delay_us: float
+    tag: str
+
+    def shutter(self, height: int) -> Shutter:
+        """Lay it out over the rows of a sensor."""
+        return Shutter.rolling(self.t_a_us, self.t_b_us, row_delay_us=self.row_delay_us, height=height)
+
+
+def read_shutters(path: Path) -> list[Wanted]:
+    """Read one JSON object a line: `t_a_us`, `t_b_us`, and if wanted `row_delay_us` (0) and `tag` ("").
+
+    Raises:
+        ConfigError: no such file, or a line that is no such object; every bad line is named.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the shutters file {path}: {error}") from error
+    wanted, faults = [], []
+    for number, text in enumerate(lines, 1):
+        if not text.strip() and number == len(lines):
+            break
+        try:
+            wanted.append(_parse(number, text))
+        except ValueError as error:
+            faults.append(f"{path} line {number}: {error}")
+    if faults:
+        raise ConfigError("\n".join(faults))
+    if not wanted:
+        raise ConfigError(f'{path} holds no shutter; one JSON object a line is expected, {{"t_a_us": 0, "t_b_us": 0}}')
+    return wanted
+
+
+class Answers:
+    """Follows the windows of a recording and tells which shutters each should answer.
+
+    The best window has the two frames around the shutter's middle. A window that merely covers it answers
+    provisionally, the nearest frame first; a better one, passing later, answers again.
+    """
+
+    def __init__(self, wanted: list[Wanted], height: int) -> None:
+        """Lay the shutters out for a sensor of `height` rows."""
+        self._open = {item.line: (item, item.shutter(height)) for item in wanted}
+        self._rank = dict.fromkeys(self._open, math.inf)
+        self.covered_us = (math.inf, -math.inf)
+        """(first, last) of all windows seen."""
+
+    def of(self, window: ContentWindow) -> Iterator[tuple[Wanted, Shutter]]:
+        """Yield what this window answers better than any before it."""
+        first_us, last_us = window.covered_us
+        self.covered_us = min(self.covered_us[0], first_us), max(self.covered_us[1], last_us)
+        for line, (item, shutter) in list(self._open.items()):
+            if shutter.first_us < first_us or shutter.last_us > last_us:
+                if shutter.last_us < first_us and self._rank[line] < math.inf:
+                    del self._open[line]
+                continue
+            rank = _rank(window, shutter)
+            if rank < self._rank[line]:
+                self._rank[line] = rank
+                yield item, shutter
+            if rank < 0:
+                del self._open[line]
+
+    @property
+    def unanswered(self) -> list[Wanted]:
+        """The shutters that no window covered."""
+        return [item for line, (item, _) in self._open.items() if self._rank[line] == math.inf]
+
+
+def _rank(window: ContentWindow, shutter: Shutter) -> float:
+    """Smaller is better; negative is the best there is: the shutter's middle is this window's to answer."""
+    mid_us = shutter.mid_us
+    if len(window.frames) == 2 and window.answers_us[0] <= mid_us < window.answers_us[1]:
+        return -1.0
+    return min(abs(frame.mid_us - mid_us) for frame in window.frames)
+
+
+def _parse(number: int, text: str) -> Wanted:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"no JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"a JSON object is expected, found {type(value).__name__}")
+    missing = {"t_a_us", "t_b_us"} - value.keys()
+    if missing:
+        raise ValueError(f"{' and '.join(sorted(missing))} missing")
+    unknown = value.keys() - _KEYS
+    if unknown:
+        raise ValueError(f"unknown key {sorted(unknown)[0]!r}; there are {', '.join(sorted(_KEYS))}")
+    times = [value["t_a_us"], value["t_b_us"], value.get("row_delay_us", 0)]
+    if any(isinstance(t, bool) or not isinstance(t, int | float) or not math.isfinite(t) for t in times):
+        raise ValueError("t_a_us, t_b_us and row_delay_us must be numbers")
+    if value["t_b_us"] < value["t_a_us"]:
+        raise ValueError(f"t_b_us = {value['t_b_us']} lies before t_a_us = {value['t_a_us']}")
+    tag = value.get("tag", "")
+    if not isinstance(tag, str):
+        raise ValueError("tag must be a text")
+    return Wanted(number, float(times[0]), float(times[1]), float(times[2]), tag)
