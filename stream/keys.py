@@ -12,6 +12,7 @@ from typing import Self
 
 import zmq
 import zmq.auth
+from zmq.utils import z85
 
 from nire.errors import ConfigError
 from stream.config import SecurityConfig
@@ -44,6 +45,18 @@ class ClientKeys:
         """
         public, secret = load_secret(Path(own_secret), "the client's secret key")
         return cls(public, secret, load_public(Path(server_public), "the server's public key"))
+
+    @classmethod
+    def of_server(cls, security: SecurityConfig) -> ClientKeys | None:
+        """Take the server's own key, for clients that its owner starts (preview, ctl); None without keys.
+
+        Raises:
+            ConfigError: the server's key cannot be used.
+        """
+        if not security.server_key:
+            return None
+        public, secret = load_secret(Path(security.server_key), "security.server_key")
+        return cls(public, secret, public)
 
     def apply(self, socket: zmq.Socket[bytes]) -> None:
         """Make `socket` speak CURVE as this client; call before connect."""
@@ -116,7 +129,8 @@ class Gate:
     """Guards the sockets of one context: CURVE on, and only keys of the allow-list pass.
 
     Without keys in the config it does nothing. The folder is read again at every new connection, so a key
-    that is added lets its owner in, and one that is removed keeps its owner out, without a restart.
+    that is added lets its owner in, and one that is removed keeps its owner out, without a restart. The server's
+    own key always passes: whoever holds its secret could take its place anyway.
     """
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], security: SecurityConfig) -> None:
@@ -144,7 +158,9 @@ class Gate:
         questions = context.socket(zmq.REP)
         questions.linger = 0
         questions.bind(_ZAP_ADDRESS)
-        self._thread = threading.Thread(target=_answer, args=(questions, stop, folder), name="zap", daemon=True)
+        self._thread = threading.Thread(
+            target=_answer, args=(questions, stop, folder, self._pair[0]), name="zap", daemon=True
+        )
         self._thread.start()
 
     def apply(self, socket: zmq.Socket[bytes]) -> None:
@@ -192,22 +208,22 @@ def authorized(folder: Path) -> set[bytes]:
     return keys
 
 
-def _answer(questions: zmq.Socket[bytes], stop: zmq.Socket[bytes], folder: Path) -> None:
+def _answer(questions: zmq.Socket[bytes], stop: zmq.Socket[bytes], folder: Path, own: bytes) -> None:
     with questions, stop:
         poller = zmq.Poller()
         poller.register(questions, zmq.POLLIN)
         poller.register(stop, zmq.POLLIN)
         while stop not in dict(poller.poll()):
-            questions.send_multipart(_verdict(questions.recv_multipart(), folder))
+            questions.send_multipart(_verdict(questions.recv_multipart(), folder, own))
 
 
-def _verdict(question: list[bytes], folder: Path) -> list[bytes]:
+def _verdict(question: list[bytes], folder: Path, own: bytes) -> list[bytes]:
     version, request = question[0], question[1]
     allowed = (
         len(question) == 7
         and question[5] == b"CURVE"
         and len(question[6]) == 32
-        and zmq.utils.z85.encode(question[6]) in authorized(folder)
+        and z85.encode(question[6]) in authorized(folder) | {own}
     )
     code, text = (b"200", b"OK") if allowed else (b"400", b"key not on the list")
     return [version, request, code, text, b"", b""]

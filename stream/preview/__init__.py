@@ -1,0 +1,1 @@
+"""The preview page: a browser's view of any running stream, by its address."""

@@ -1,0 +1,156 @@
+"""The preview's view of a stream: the newest message of each topic, and the control socket by its address."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from nire.errors import NireError, WireError
+from stream.control import ControlClient, refusal
+from stream.keys import ClientKeys
+from stream.preview.images import picture
+from stream.preview.numbers import Numbers
+from stream.subscriber import Subscriber
+from stream.wire import Message
+
+KINDS = {"exposed": "frame/", "captured": "captured", "events": "events", "status": "status"}
+"""What the page knows -> the topic it comes from."""
+_SILENT_S = 2.5
+
+
+@dataclass(slots=True)
+class _Slot:
+    """The newest message of a topic and, once asked for, the image made of it."""
+
+    subscriber: Subscriber
+    message: Message | None = None
+    number: int = 0
+    image: bytes | None = None
+    image_number: int = field(default=-1)
+
+
+class Feed:
+    """Follows a stream for all browsers at once; subscribes only to what one of them shows."""
+
+    def __init__(self, publish_address: str, control_address: str, keys: ClientKeys | None) -> None:
+        """Prepare; nothing is connected before `follow`.
+
+        Args:
+            publish_address: of the stream.
+            control_address: of the stream; "" = as its status says.
+            keys: where the stream has keys.
+        """
+        self.publish_address = publish_address
+        self.problem = ""
+        self.numbers = Numbers()
+        self._control_address = control_address
+        self._keys = keys
+        self._slots: dict[str, _Slot] = {}
+        self._heard_s = -1e9
+        self._control: ControlClient | None = None
+        self._one_at_a_time = asyncio.Lock()
+
+    def follow(self, kinds: Iterable[str]) -> None:
+        """Subscribe to exactly these kinds."""
+        wanted = set(kinds)
+        for kind in self._slots.keys() - wanted:
+            self._slots.pop(kind).subscriber.close()
+        for kind in wanted - self._slots.keys():
+            self._slots[kind] = _Slot(
+                Subscriber(self.publish_address, [KINDS[kind]], newest_only=True, keys=self._keys)
+            )
+
+    def drain(self) -> None:
+        """Take the newest message of each topic, without waiting."""
+        for kind, slot in self._slots.items():
+            try:
+                message = slot.subscriber.recv(0)
+            except WireError as error:
+                self.problem = str(error)
+                continue
+            if message is not None:
+                self.problem = ""
+                self._take(kind, slot, message)
+
+    def number(self, kind: str) -> int:
+        """Count of the messages seen of a kind; grows when there is something new."""
+        slot = self._slots.get(kind)
+        return slot.number if slot else 0
+
+    def image(self, kind: str) -> bytes | None:
+        """The newest image of a kind, encoded once for all browsers."""
+        slot = self._slots.get(kind)
+        if slot is None or slot.message is None:
+            return None
+        if slot.image_number != slot.number:
+            slot.image = picture(kind, slot.message)
+            slot.image_number = slot.number
+        return slot.image
+
+    def state(self) -> dict[str, Any]:
+        """What the page shows beside the images: link, numbers and the stream's own status."""
+        slot = self._slots.get("status")
+        return {
+            "type": "state",
+            "address": self.publish_address,
+            "live": time.monotonic() - self._heard_s < _SILENT_S,
+            "problem": self.problem,
+            "numbers": self.numbers.summary(),
+            "status": dict(slot.message.header) if slot and slot.message else {},
+        }
+
+    async def ask(self, command: str, fields: dict[str, Any]) -> dict[str, Any]:
+        """Ask the stream, without stopping the images; what fails becomes {"ok": false, "error", "hint"}."""
+        async with self._one_at_a_time:
+            return await asyncio.to_thread(self._ask, command, fields)
+
+    def close(self) -> None:
+        """Disconnect from everything."""
+        self.follow(())
+        self._hang_up()
+
+    def _take(self, kind: str, slot: _Slot, message: Message) -> None:
+        slot.message = message
+        slot.number += 1
+        self._heard_s = time.monotonic()
+        if kind == "exposed":
+            self.numbers.add_exposed(message.header)
+        elif kind == "captured":
+            self.numbers.add_captured(message.header)
+
+    def _ask(self, command: str, fields: dict[str, Any]) -> dict[str, Any]:
+        address = self._control_address or self._published_control_address()
+        if not address:
+            return refusal("no_control", f"the stream at {self.publish_address} has not said its control address yet")
+        try:
+            if self._control is None or self._control.address != address:
+                self._hang_up()
+                self._control = ControlClient(address, self._keys)
+            return self._control.ask(command, **fields)
+        except NireError as error:
+            return refusal("no_answer", str(error))
+
+    def _hang_up(self) -> None:
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+
+    def _published_control_address(self) -> str:
+        slot = self._slots.get("status")
+        header = slot.message.header if slot and slot.message else {}
+        return reachable(str(header.get("control", "")), self.publish_address)
+
+
+def reachable(control_address: str, publish_address: str) -> str:
+    """Replace "every interface" in a control address by the host that the stream is reached at.
+
+    >>> reachable("tcp://0.0.0.0:5557", "tcp://camera.local:5556")
+    'tcp://camera.local:5557'
+    """
+    for everywhere in ("tcp://0.0.0.0:", "tcp://*:", "tcp://[::]:"):
+        if control_address.startswith(everywhere) and publish_address.startswith("tcp://"):
+            return f"{publish_address.rpartition(':')[0]}:{control_address.rpartition(':')[2]}"
+    return control_address

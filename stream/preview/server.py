@@ -1,0 +1,308 @@
+"""Serve the preview page: its files, and a WebSocket with images, numbers and the way back for wishes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import json
+import math
+import os
+import secrets
+import signal
+import sys
+import webbrowser
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from aiohttp import WSMsgType, web
+
+from nire.errors import ConfigError
+from stream.config import PreviewConfig, is_loopback
+from stream.keys import ClientKeys
+from stream.preview.feed import KINDS, Feed
+
+PAGE = Path(__file__).parent / "page"
+_COMMANDS = ("status", "set_plan", "pause", "resume")
+_COOKIE = "nire-live-token"
+_STATE_EVERY_S = 0.25
+_MAX_REQUEST_BYTES = 1 << 14
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'",
+    "Cache-Control": "no-cache",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+def main(
+    publish_address: str,
+    control_address: str = "",
+    bind: str = PreviewConfig().bind,
+    *,
+    fps: float = PreviewConfig().fps,
+    keys: ClientKeys | None = None,
+    token: str = "",
+    open_browser: bool = False,
+    say: Callable[[str], None] | None = print,
+) -> None:
+    """Serve until SIGINT or SIGTERM; also the target of a spawned process.
+
+    Args:
+        publish_address: of the stream to show.
+        control_address: of the stream; "" = as its status says.
+        bind: host:port; port 0 takes any free one.
+        fps: images a second sent to a browser.
+        keys: where the stream has keys.
+        token: asked for beyond loopback; "" = one is made.
+        open_browser: open the page where there is a display.
+        say: told the address once the page is served; None = nobody.
+
+    Raises:
+        ConfigError: the address cannot be bound, or the stream's address is no ZMQ address.
+    """
+    asyncio.run(_serve_until_signal(publish_address, control_address, bind, fps, keys, token, open_browser, say))
+
+
+async def _serve_until_signal(
+    publish_address: str,
+    control_address: str,
+    bind: str,
+    fps: float,
+    keys: ClientKeys | None,
+    token: str,
+    open_browser: bool,
+    say: Callable[[str], None] | None,
+) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    server = PreviewServer(publish_address, control_address, bind, fps=fps, keys=keys, token=token)
+    try:
+        address = await server.start()
+        if say is not None:
+            say(f"preview: {address}")
+        if open_browser and _has_display():
+            await asyncio.to_thread(webbrowser.open, address)
+        await stop.wait()
+    finally:
+        await server.close()
+
+
+class PreviewServer:
+    """The page and its WebSocket, inside a running event loop."""
+
+    def __init__(
+        self,
+        publish_address: str,
+        control_address: str,
+        bind: str,
+        *,
+        fps: float,
+        keys: ClientKeys | None = None,
+        token: str = "",
+    ) -> None:
+        """Prepare; see `main` for the arguments.
+
+        Raises:
+            ConfigError: `bind` is no host:port.
+        """
+        host, colon, port = bind.rpartition(":")
+        if not colon or not port.isdigit() or int(port) > 65535:
+            raise ConfigError(f"preview.bind = {bind!r} is no HOST:PORT, for example 127.0.0.1:8765")
+        self._host, self._port = host.strip("[]"), int(port)
+        self._bind = bind
+        self._loopback = is_loopback(bind)
+        self._token = token or ("" if self._loopback else secrets.token_urlsafe(24))
+        self._period_s = 1 / fps
+        self._feed = Feed(publish_address, control_address, keys)
+        self._clients: set[_Client] = set()
+        self._runner: web.AppRunner | None = None
+        self._pump: asyncio.Task[None] | None = None
+
+    async def start(self) -> str:
+        """Bind and serve.
+
+        Returns:
+            The address of the page, with the token where one is needed.
+
+        Raises:
+            ConfigError: the address cannot be bound.
+        """
+        # One connection now, so that an impossible address is an error here and not a silent page.
+        self._feed.follow(("status",))
+        self._feed.follow(())
+        app = web.Application(middlewares=[self._guard], client_max_size=_MAX_REQUEST_BYTES)
+        app.router.add_get("/", self._index)
+        app.router.add_get("/ws", self._socket)
+        app.router.add_static("/page/", PAGE)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+        await self._runner.setup()
+        try:
+            await web.TCPSite(self._runner, self._host, self._port).start()
+        except OSError as error:
+            raise ConfigError(
+                f"cannot bind preview.bind = {self._bind!r}: {error.strerror}. Stop what uses it, or choose another "
+                "port with --set preview.bind=127.0.0.1:PORT"
+            ) from error
+        self._pump = asyncio.create_task(self._run())
+        port = self._runner.addresses[0][1]
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"http://{host}:{port}/" + (f"?token={self._token}" if self._token else "")
+
+    async def close(self) -> None:
+        """Stop serving; safe to call twice."""
+        if self._pump is not None:
+            self._pump.cancel()
+            await asyncio.gather(self._pump, return_exceptions=True)
+        for client in list(self._clients):
+            await client.socket.close()
+        if self._runner is not None:
+            await self._runner.cleanup()
+        self._feed.close()
+
+    async def _run(self) -> None:
+        """Take what is newest at the preview's rate and wake the browsers."""
+        while True:
+            kinds = {kind for client in self._clients for kind in client.kinds}
+            self._feed.follow(kinds)
+            self._feed.drain()
+            for client in self._clients:
+                client.wake.set()
+            await asyncio.sleep(self._period_s)
+
+    @web.middleware
+    async def _guard(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        host = urlsplit(f"//{request.host}")
+        # A foreign page in the same browser must not reach the stream, neither through a name that it points at
+        # this machine nor by opening our WebSocket.
+        if self._loopback and not is_loopback(f"{host.hostname}:0"):
+            raise web.HTTPForbidden(text="open this page as 127.0.0.1 or localhost\n")
+        origin = request.headers.get("Origin")
+        if origin is not None and urlsplit(origin).netloc != request.host:
+            raise web.HTTPForbidden(text="this page talks to itself only\n")
+        shown = request.query.get("token") or request.cookies.get(_COOKIE, "")
+        if self._token and not hmac.compare_digest(shown.encode(), self._token.encode()):
+            raise web.HTTPForbidden(text="open the address that nire-live printed, with its ?token=...\n")
+        response = await handler(request)
+        if not response.prepared:
+            response.headers.update(_HEADERS)
+            if self._token:
+                response.set_cookie(_COOKIE, self._token, httponly=True, samesite="Strict")
+        return response
+
+    async def _index(self, request: web.Request) -> web.StreamResponse:
+        return web.FileResponse(PAGE / "index.html")
+
+    async def _socket(self, request: web.Request) -> web.StreamResponse:
+        socket = web.WebSocketResponse(heartbeat=10, max_msg_size=_MAX_REQUEST_BYTES, compress=False)
+        await socket.prepare(request)
+        client = _Client(socket, self._feed)
+        self._clients.add(client)
+        sender = asyncio.create_task(client.send())
+        try:
+            await client.listen()
+        finally:
+            self._clients.discard(client)
+            sender.cancel()
+            await asyncio.gather(sender, return_exceptions=True)
+        return socket
+
+
+class _Client:
+    """One browser: gets the newest image of each kind once it has shown the one before."""
+
+    def __init__(self, socket: web.WebSocketResponse, feed: Feed) -> None:
+        self.socket = socket
+        self.wake = asyncio.Event()
+        self.kinds = {"exposed", "captured", "status"}
+        self._feed = feed
+        self._sent = dict.fromkeys(KINDS, 0)
+        self._on_its_way: set[str] = set()
+        self._asking: set[asyncio.Task[None]] = set()
+
+    async def send(self) -> None:
+        """Send images and, four times a second, the numbers."""
+        loop = asyncio.get_running_loop()
+        state_s = 0.0
+        while not self.socket.closed:
+            await self.wake.wait()
+            self.wake.clear()
+            for kind in ("captured", "exposed", "events"):
+                await self._send_image(kind)
+            if loop.time() >= state_s:
+                state_s = loop.time() + _STATE_EVERY_S
+                await self._send_text(self._feed.state())
+
+    async def listen(self) -> None:
+        """Serve what the browser says until it leaves; anything that is not understood ends the connection."""
+        async for message in self.socket:
+            if message.type is not WSMsgType.TEXT or not self._hear(message.data):
+                await self.socket.close(code=1003, message=b"not understood")
+        for task in self._asking:
+            task.cancel()
+
+    def _hear(self, text: str) -> bool:
+        try:
+            said = json.loads(text)
+        except json.JSONDecodeError:
+            return False
+        match said:
+            case {"type": "ack", "kind": str(kind)}:
+                self._on_its_way.discard(kind)
+            case {"type": "events", "on": bool(on)}:
+                self.kinds = self.kinds | {"events"} if on else self.kinds - {"events"}
+            case {"type": "ask", "id": int(number), "command": str(command), "fields": dict(fields)}:
+                task = asyncio.create_task(self._answer(number, command, fields))
+                self._asking.add(task)
+                task.add_done_callback(self._asking.discard)
+            case _:
+                return False
+        return True
+
+    async def _answer(self, number: int, command: str, fields: dict[str, Any]) -> None:
+        if command not in _COMMANDS:
+            reply = {"ok": False, "error": "bad_request", "hint": f"the page may only ask for {', '.join(_COMMANDS)}"}
+        else:
+            reply = await self._feed.ask(command, fields)
+        await self._send_text({"type": "reply", "id": number, "command": command, **reply})
+
+    async def _send_image(self, kind: str) -> None:
+        number = self._feed.number(kind)
+        if kind in self._on_its_way or number == self._sent[kind]:
+            return
+        self._sent[kind] = number
+        image = self._feed.image(kind)
+        if image is not None:
+            self._on_its_way.add(kind)
+            await self._send_bytes(image)
+
+    async def _send_bytes(self, data: bytes) -> None:
+        # A browser may leave at any moment; `listen` notices and ends this client.
+        with contextlib.suppress(ConnectionError):
+            await self.socket.send_bytes(data)
+
+    async def _send_text(self, message: dict[str, Any]) -> None:
+        with contextlib.suppress(ConnectionError):
+            await self.socket.send_str(json.dumps(finite(message), default=str))
+
+
+def finite(value: Any) -> Any:
+    """Replace what JSON cannot say (infinite, not a number) by None, at any depth."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): finite(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(part) for part in value]
+    return value
+
+
+def _has_display() -> bool:
+    # Without one webbrowser starts a text browser in the terminal, and waits for it.
+    return sys.platform in ("darwin", "win32") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

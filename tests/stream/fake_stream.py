@@ -1,0 +1,159 @@
+"""A stream without a camera: moving images whose content depends on the plan, published by the real sockets."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from nire.shutter import Shutter
+from nire.types import EventBatch, ExposedFrame, Frame, Geometry, Stamps
+from stream.clock import now_ns
+from stream.config import ControlConfig, PlanConfig, PublishConfig, SecurityConfig, updated
+from stream.control import ControlServer
+from stream.event_image import EventImager
+from stream.publisher import Publisher
+
+HEIGHT, WIDTH = 260, 346
+PERIOD_US, EXPOSURE_US = 40_000, 24_000
+
+
+class FakeStream:
+    """Publishes until closed, in a thread; `asked` holds every request, `plan` what is shown."""
+
+    def __init__(self, publish: str = "tcp://127.0.0.1:*", control: str = "tcp://127.0.0.1:*", **security: str) -> None:
+        keys = SecurityConfig(**security)
+        self.publisher = Publisher(PublishConfig(bind=publish), keys)
+        self.control = ControlServer(ControlConfig(bind=control), keys)
+        self.plan = PlanConfig(name="deblur", rate_hz=200)
+        self.asked: list[dict[str, Any]] = []
+        self.paused = False
+        self.arrived = threading.Condition()
+        self._scene = _scene()
+        self._stop = threading.Event()
+        self._count = {"captured": 0, "exposed": 0}
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    @property
+    def address(self) -> str:
+        return self.publisher.address
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join()
+        self.publisher.close()
+        self.control.close()
+
+    def wait_for(self, command: str, timeout_s: float = 10.0) -> dict[str, Any]:
+        with self.arrived:
+            assert self.arrived.wait_for(lambda: any(r["command"] == command for r in self.asked), timeout_s)
+        return next(r for r in reversed(self.asked) if r["command"] == command)
+
+    def _run(self) -> None:
+        imager = EventImager(Geometry(WIDTH, HEIGHT), span_us=10_000, fps=30)
+        started, status_at = time.monotonic(), 0.0
+        frame = -1
+        while not self._stop.wait(0.004):
+            self.control.poll(self._answer)
+            now_us = (time.monotonic() - started) * 1e6
+            if time.monotonic() >= status_at:
+                status_at = time.monotonic() + 0.3
+                self.publisher.send_status(self._status())
+            if now_us // PERIOD_US > frame:
+                frame = int(now_us // PERIOD_US)
+                self.publisher.send_captured(self._captured(frame))
+                if not self.paused and self.plan.name in ("deblur", "unroll"):
+                    self._expose(frame * PERIOD_US + EXPOSURE_US / 2 + self.plan.offset_us)
+            if not self.paused and self.plan.name in ("upsample", "reshutter"):
+                self._expose(now_us)
+            imager.add(_events(now_us))
+            image = imager.take(now_ns())
+            if image is not None:
+                self.publisher.send_events(image)
+
+    def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        if request["command"] == "set_plan":
+            self.plan = updated(self.plan, request["plan"])
+        if request["command"] in ("pause", "resume"):
+            self.paused = request["command"] == "pause"
+        with self.arrived:
+            self.asked.append(request)
+            self.arrived.notify_all()
+        return self._status()
+
+    def _status(self) -> dict[str, Any]:
+        return {
+            "stream": "fake",
+            "state": "paused" if self.paused else "running",
+            "control": self.control.address,
+            "plan": self.plan.model_dump(),
+            "backend": "edi",
+            "covered_us": [-np.inf, np.inf],
+            "calibration": {
+                "threshold_positive": 0.2213,
+                "threshold_negative": np.float32(0.1987),
+                "time_offset_us": -4512.0,
+                "hot_pixels": 3,
+            },
+        }
+
+    def _captured(self, index: int) -> Frame:
+        start = index * PERIOD_US
+        wide = [self._view(t, 0.0) for t in np.linspace(start, start + EXPOSURE_US, 12)]
+        pixels = np.mean(wide, axis=0).astype(np.uint8)[..., None]
+        return Frame(index, pixels, start, start + EXPOSURE_US, received_ns=now_ns())
+
+    def _expose(self, t_us: float) -> None:
+        plan = self.plan
+        times = t_us + np.linspace(-0.5, 0.5, 5 if plan.exposure_us else 1) * plan.exposure_us
+        pixels = np.mean([self._view(t, plan.row_delay_us) for t in times], axis=0).astype(np.uint8)[..., None]
+        shutter = Shutter.rolling(
+            t_us - plan.exposure_us / 2, t_us + plan.exposure_us / 2, row_delay_us=plan.row_delay_us, height=HEIGHT
+        )
+        now = now_ns()
+        stamps = Stamps(shutter.mid_us, now - 6_100_000, now - 2_400_000, now - 300_000)
+        index = self._count["exposed"]
+        self._count["exposed"] += 1
+        self.publisher.send_frame(
+            ExposedFrame(index, index, pixels, shutter, plan.name, stamps, late_windows=2, backend="edi", engine="cpu")
+        )
+
+    def _view(self, t_us: float, row_delay_us: float) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        shift = 150 * (t_us / 1e6)
+        lean = 150 * row_delay_us / 1e6
+        matrix = np.array([[1, -lean, -(shift % WIDTH)], [0, 1, 0]], np.float32)
+        return cv2.warpAffine(self._scene, matrix, (WIDTH, HEIGHT), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+
+
+def _scene() -> np.ndarray[Any, np.dtype[np.uint8]]:
+    rng = np.random.default_rng(3)
+    image = cv2.GaussianBlur(rng.integers(30, 120, (HEIGHT, WIDTH), np.uint8), (0, 0), 6)
+    for row in range(3):
+        for column in range(4):
+            at = (20 + column * 86, 50 + row * 84)
+            cv2.circle(image, (at[0] + 24, at[1]), 22, int(rng.integers(120, 240)), -1)
+            cv2.putText(image, "NIRE", at, cv2.FONT_HERSHEY_SIMPLEX, 0.6, 20, 2)
+    return image
+
+
+def _events(now_us: float) -> EventBatch:
+    rng = np.random.default_rng(int(now_us))
+    n = 400
+    x = rng.integers(0, WIDTH, n, np.uint16)
+    y = rng.integers(0, HEIGHT, n, np.uint16)
+    t = np.sort(rng.integers(int(now_us) - 4000, int(now_us) + 1, n))
+    return EventBatch(t, x, y, (x % 2).astype(np.uint8), int(now_us) + 1, received_ns=now_ns())
+
+
+def key_settings(folder: Path) -> dict[str, str]:
+    """Make a server key and an empty allow-list; returns what goes into [security]."""
+    from stream import keys
+
+    _, secret = keys.new("server", folder)
+    (folder / "allowed").mkdir()
+    return {"server_key": str(secret), "authorized_keys": str(folder / "allowed")}
