@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PACKAGES = ("nire", "drivers", "stream", "benchmarks")
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
 
 
@@ -31,6 +34,17 @@ def test_constraints_are_exact_pins_each_named_once() -> None:
     pins = _pins()
     assert all(re.fullmatch(r"[a-z0-9-]+==[0-9a-z.]+", pin) for pin in pins), pins
     assert len({_name(pin) for pin in pins}) == len(pins)
+
+
+def test_every_library_that_is_imported_is_declared() -> None:
+    declared = {_name(Requirement(requirement).name) for requirement in PROJECT["dependencies"]}
+    providers = packages_distributions()
+    undeclared = set()
+    for source in [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]:
+        for library in _imported(source) - sys.stdlib_module_names - set(PACKAGES):
+            if declared.isdisjoint(map(_name, providers.get(library, []))):
+                undeclared.add(f"{source.relative_to(ROOT)} imports {library}")
+    assert not undeclared, "libraries that the packages import belong to dependencies in pyproject.toml"
 
 
 def test_version_is_the_same_everywhere() -> None:
@@ -107,6 +121,17 @@ def _script(path: Path, text: str) -> Path:
     path.write_text(text)
     path.chmod(0o755)
     return path
+
+
+def _imported(source: Path) -> set[str]:
+    """The top-level names that a file imports anywhere, also inside functions."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module.partition(".")[0])
+    return names
 
 
 def _pins() -> list[str]:
