@@ -19,6 +19,13 @@ $(STAMP): pyproject.toml constraints.txt .ci/setup
 	@PYTHON="$(PYTHON)" TORCH="$(TORCH)" bash .ci/setup
 	@touch $@
 
+# Whoever names an interpreter or a build of torch is heard, also where an installation exists.
+ifeq ($(MAKELEVEL),0)
+ifneq ($(filter command,$(origin PYTHON) $(origin TORCH)),)
+.PHONY: $(STAMP)
+endif
+endif
+
 install: $(STAMP) ## make .venv with everything in it
 
 demo: $(STAMP) ## run the whole pipeline on the synthetic camera; leaves pictures in out/demo
