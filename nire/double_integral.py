@@ -41,7 +41,7 @@ class DoubleIntegral:
     Times given to it are frame time; the calibration's offset is added inside to reach the events.
     """
 
-    def __init__(self, device: str = "cpu") -> None:
+    def __init__(self, device: torch.device | str = "cpu") -> None:
         """Choose the torch device that holds planes and images."""
         self._device = torch.device(device)
         self._log_gain = torch.empty(0, device=self._device)  # c E at bin edges, [bins + 1, H, W]

@@ -31,7 +31,7 @@ class EventPlanes:
     first_bin: int
     bin_us: int
 
-    def __init__(self, geometry: Geometry, bin_us: int, device: str = "cpu") -> None:
+    def __init__(self, geometry: Geometry, bin_us: int, device: torch.device | str = "cpu") -> None:
         """Prepare for a sensor; `reset` before use.
 
         Args:

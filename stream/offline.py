@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from drivers.detect import open_recording
-from drivers.hygiene import cleaned
-from drivers.source import Source, SourceInfo
-from nire.errors import ConfigError, NireError, RecordingDamaged, SourceError
-from nire.types import EventBatch, ExposedFrame, Frame, Gap, Packet
+from drivers.hygiene import HygieneCounters, cleaned
+from drivers.source import SourceInfo
+from nire.errors import NireError, RecordingDamaged, SourceError
+from nire.types import EventBatch, ExposedFrame, Frame, Gap, Packet, SourcePacket
 from stream.clock import now_ns
 from stream.config import Config
 from stream.progress import Progress, progress_bar
@@ -23,6 +24,7 @@ from stream.reconstruct import open_reconstructor
 from stream.session import Session
 from stream.shutters import Answers, Wanted, read_shutters
 from stream.sinks import FrameFolder, Video
+from stream.sources import SourceOrder, open_source
 
 DONE, UNANSWERED, DAMAGED = 0, 3, 4
 _VERSIONED = ("nire-live", "torch", "numpy", "opencv-python-headless", "dv-processing")
@@ -30,9 +32,7 @@ _VERSIONED = ("nire-live", "torch", "numpy", "opencv-python-headless", "dv-proce
 log = logging.getLogger(__name__)
 
 
-def run(
-    config: Config, recording: Path, out: Path, *, shutters: Path | None = None, video: bool = False
-) -> int:
+def run(config: Config, recording: Path, out: Path, *, shutters: Path | None = None, video: bool = False) -> int:
     """Re-expose a recording into `out/frames/*.png`, `out/frames.jsonl`, `out/run.json` and, if wanted, `out/video.mp4`.
 
     Args:
@@ -49,13 +49,11 @@ def run(
         NireError: anything that keeps the run from starting.
     """
     wanted = read_shutters(shutters) if shutters is not None else None
-    with open_recording(recording, **driver_settings(config)) as source:
+    with open_source(config.source, SourceOrder(recording, speed=math.inf)) as source:
         margin_us = config.window.margin_us if wanted is not None else None
         reconstructor = open_reconstructor(config, source.info.geometry)
         session = Session(config, source.info, reconstructor, freshest=False, clock=now_ns, reach_us=margin_us)
-        packets = cleaned(
-            source, row_delay_us=config.source.row_delay_us, exposure_us=config.source.exposure_us
-        )
+        packets = cleaned(source, row_delay_us=config.source.row_delay_us, exposure_us=config.source.exposure_us)
         damage = _Damage()
         with FrameFolder(out) as folder, Video(out / "video.mp4") as film, progress_bar("re-exposing") as bar:
             watched = damage.caught(_watched(packets, source.info, bar))
@@ -63,19 +61,12 @@ def run(
                 unanswered = _by_plan(session, watched, folder, film if video else None)
             else:
                 unanswered = _by_shutters(session, watched, folder, wanted=wanted, info=source.info)
-        _write_run(out / "run.json", config, session, source, packets.counters, damage.error)
+        report = _report(config, session, source.info, packets.counters, damage.error)
+        (out / "run.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     _say_what_was_missing(session, damage.error)
     if damage.error is not None:
         return DAMAGED
     return UNANSWERED if unanswered else DONE
-
-
-def driver_settings(config: Config) -> dict[str, Any]:
-    """Settings for `open_recording`: the driver's own, and its name unless it is told from content."""
-    settings: dict[str, Any] = dict(config.source.settings)
-    if config.source.driver != "auto":
-        settings["driver"] = config.source.driver
-    return settings
 
 
 class _Damage:
@@ -125,7 +116,7 @@ def _by_shutters(
     return answers.unanswered
 
 
-def _watched(packets: Iterator[Packet], info: SourceInfo, bar: Progress) -> Iterator[Packet]:
+def _watched(packets: Iterable[SourcePacket], info: SourceInfo, bar: Progress) -> Iterator[Packet]:
     """Show progress by the watermark, and say so when a recording turns out to hold no frames."""
     first_us: int | None = None
     frames = events = 0
@@ -136,20 +127,20 @@ def _watched(packets: Iterator[Packet], info: SourceInfo, bar: Progress) -> Iter
             bar.at(packet.watermark_us - first_us, info.duration_us)
         elif isinstance(packet, Frame):
             frames += 1
-        else:
-            assert isinstance(packet, Gap)
+        elif not isinstance(packet, Gap):
+            continue
         yield packet
     if frames == 0 and info.has_frames:
         raise SourceError(f"{info.name} holds {events} events but no frames; re-exposure starts from frames")
 
 
-def _write_run(
-    path: Path, config: Config, session: Session, source: Source, hygiene: Any, damage: NireError | None
-) -> None:
+def _report(
+    config: Config, session: Session, info: SourceInfo, hygiene: HygieneCounters, damage: NireError | None
+) -> dict[str, Any]:
     counters, calibration = session.counters, session.calibration
     hot = calibration.hot_pixels
-    report = {
-        "recording": source.info.name,
+    return {
+        "recording": info.name,
         "config": config.model_dump(mode="json"),
         "versions": {"python": platform.python_version()} | {name: _version_of(name) for name in _VERSIONED},
         "counts": {
@@ -163,7 +154,7 @@ def _write_run(
             "lost_frames": counters.lost_frames,
             "late_windows": counters.late_windows,
         }
-        | hygiene.as_dict(),
+        | asdict(hygiene),
         "calibration": {
             "threshold_positive": calibration.threshold_positive,
             "threshold_negative": calibration.threshold_negative,
@@ -172,7 +163,6 @@ def _write_run(
         },
         "damage": None if damage is None else str(damage),
     }
-    path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
 def _version_of(name: str) -> str:
@@ -187,6 +177,3 @@ def _say_what_was_missing(session: Session, damage: NireError | None) -> None:
         print(f"the recording is damaged; everything before the damage was used: {damage}", file=sys.stderr)
     if session.counters.frames < 2:
         log.warning("the recording holds %d frame(s): single-frame windows were used", session.counters.frames)
-
-
-__all__ = ["ConfigError", "driver_settings", "run"]

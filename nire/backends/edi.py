@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from nire.backends import prepare_torch
 from nire.double_integral import DoubleIntegral
 from nire.light import ENCODE_STEPS, decode_table, encode_table
 from nire.planes import EventPlanes
@@ -25,9 +26,9 @@ class EdiReconstructor:
     engine = "torch"
     needs_frames = True
 
-    def __init__(self, geometry: Geometry, device: str, bin_us: int) -> None:
+    def __init__(self, geometry: Geometry, device: torch.device, bin_us: int) -> None:
         """Allocate for one sensor on one device."""
-        self._device = torch.device(device)
+        self._device = device
         self._geometry = geometry
         self._bin_us = bin_us
         self._planes: dict[int, EventPlanes] = {}
@@ -80,7 +81,7 @@ class EdiReconstructor:
         while span_us > bin_us * _MAX_BINS:
             bin_us *= 2
         if bin_us not in self._planes:
-            self._planes = {bin_us: EventPlanes(self._geometry, bin_us, str(self._device))}
+            self._planes = {bin_us: EventPlanes(self._geometry, bin_us, self._device)}
         return self._planes[bin_us]
 
     def _linear(self, frame: Frame) -> Tensor:
@@ -102,12 +103,16 @@ class EdiReconstructor:
         image.copy_(self._encode[transfer][steps].permute(1, 2, 0))
 
 
-def create(geometry: Geometry, device: str = "cpu", *, bin_us: int = 500) -> EdiReconstructor:
+def create(geometry: Geometry, device: str = "cpu", *, bin_us: int = 500, threads: int = 0) -> EdiReconstructor:
     """Make the backend.
 
     Args:
         geometry: of the sensor.
-        device: torch device, "cpu" or "cuda:N".
+        device: "auto", "cpu" or "cuda:N".
         bin_us: width of the event bins.
+        threads: CPU threads, 0 = all cores.
+
+    Raises:
+        ConfigError: the device is not there.
     """
-    return EdiReconstructor(geometry, device, bin_us)
+    return EdiReconstructor(geometry, prepare_torch(device, threads), bin_us)
