@@ -16,7 +16,7 @@ _EVENT_HEAD = struct.Struct("<IqqIqB")
 _FRAME_HEAD = struct.Struct("<qqqdqIIIBBB")
 _GAP_HEAD = struct.Struct("<qqqI")
 _TRIGGER_BODY = struct.Struct("<qiB")
-_TICKS = {2: np.dtype("<u2"), 4: np.dtype("<u4"), 8: np.dtype("<u8")}
+_TICKS = {2: "<u2", 4: "<u4", 8: "<u8"}
 
 
 def encode_packet(packet: SourcePacket) -> tuple[bytes, bytes]:

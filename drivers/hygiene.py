@@ -124,8 +124,8 @@ class CleanedPackets:
         if outside > _OUTSIDE_SHARE * total and (at_end or total >= _OUTSIDE_AFTER):
             size = f"{self._geometry.width} x {self._geometry.height}"
             raise RecordingDamaged(
-                f"{self._source.info.name}: {outside} of {total} events lie outside the sensor of {size}; at most 1 % is "
-                "taken for noise. Is this the right sensor size, or is the recording damaged?"
+                f"{self._source.info.name}: {outside} of {total} events lie outside the sensor of {size}; at most 1 % "
+                "is taken for noise. Is this the right sensor size, or is the recording damaged?"
             )
 
     def _until_reset(self, batch: EventBatch) -> tuple[EventBatch, EventBatch | None]:

@@ -14,7 +14,7 @@ import numpy as np
 from drivers.recording import packet_span_us
 from drivers.source import Source, SourceInfo
 from nire.errors import ConfigError
-from nire.types import EventBatch, Frame, Gap, ImuBatch, SourcePacket, Trigger
+from nire.types import EventBatch, Frame, Gap, SourcePacket, Trigger
 
 _PACKET_US = 2000
 _LONGEST_WAIT_S = 0.05
@@ -197,6 +197,6 @@ def _shifted(packet: SourcePacket, shift_us: int, shift_index: int) -> SourcePac
         )
     if isinstance(packet, Gap):
         return replace(packet, t0_us=packet.t0_us + shift_us, t1_us=packet.t1_us + shift_us)
-    if isinstance(packet, Trigger | ImuBatch):
+    if isinstance(packet, Trigger):
         return replace(packet, t_us=packet.t_us + shift_us)
-    raise TypeError(f"a source yielded a {type(packet).__name__}")
+    return replace(packet, t_us=packet.t_us + shift_us)

@@ -21,7 +21,7 @@ import numpy as np
 from drivers.chunks import HEAD, decode_packet, encode_packet
 from drivers.source import SourceInfo
 from nire.errors import RecordingDamaged, SourceError
-from nire.types import EventBatch, Frame, Gap, Geometry, ImuBatch, SourcePacket, Trigger
+from nire.types import EventBatch, Frame, Gap, Geometry, SourcePacket, Trigger
 
 MAGIC = b"NIRE-RECORDING 1\n"
 _CHUNK = struct.Struct("<4sII")
@@ -260,6 +260,6 @@ def packet_span_us(packet: SourcePacket) -> tuple[int, int]:
         return packet.t0_us, packet.t1_us
     if isinstance(packet, Trigger):
         return packet.t_us, packet.t_us
-    if isinstance(packet, ImuBatch) and packet.t_us.size:
+    if packet.t_us.size:
         return int(packet.t_us[0]), int(packet.t_us[-1])
     raise ValueError(f"a {type(packet).__name__} without a time")

@@ -77,4 +77,6 @@ def require_sdk(module: str, *, package: str, extra: str | None = None) -> Modul
         return importlib.import_module(module)
     except ImportError as error:
         remedy = f"pip install 'nire-live[{extra}]'" if extra else f"install {package}"
-        raise SdkMissing(f"this source needs {package}, which cannot be imported ({error}). To fix it: {remedy}") from error
+        raise SdkMissing(
+            f"this source needs {package}, which cannot be imported ({error}). To fix it: {remedy}"
+        ) from error

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from drivers.source import SourceInfo
 from nire.errors import ConfigError
 from nire.scene import Image, LayeredScene, make_scene
+from nire.sensor_model import SensorModel, sensor_model
 from nire.shutter import Shutter
-from nire.simulate import EventSensor, FrameSensor, SensorModel, expose, quantised, sensor_model
+from nire.simulate import EventSensor, FrameSensor, expose, quantised
 from nire.types import EventBatch, Frame, Geometry
 
 CLOCK_START_US = 1_000_000
@@ -40,8 +41,8 @@ class SyntheticSettings:
         exposure_us: of each row, 0 = an instant, at most the frame period.
         row_delay_us: alpha of a rolling shutter, >= 0; 0 = global.
         events: False = a camera without events.
-        noise: "realistic" or "ideal"; see `nire.simulate.REALISTIC` and `IDEAL`.
-        sensor: fields of `nire.simulate.SensorModel` that shall differ from those of `noise`.
+        noise: "realistic" or "ideal"; see `nire.sensor_model.REALISTIC` and `IDEAL`.
+        sensor: fields of `nire.sensor_model.SensorModel` that shall differ from those of `noise`.
         seconds: length of the stream, device time; None = without end.
         live: True keeps real time, False delivers as fast as packets are taken.
         step_us: distance of the nodes at which light is computed.
@@ -254,8 +255,13 @@ def _shutters(settings: SyntheticSettings) -> Iterator[tuple[int, Shutter]]:
 def _joined(batches: list[EventBatch], watermark_us: int) -> EventBatch:
     if not batches:
         return EventBatch.empty(watermark_us)
-    columns = (np.concatenate([getattr(batch, name) for batch in batches]) for name in ("t_us", "x", "y", "p"))
-    return EventBatch(*columns, watermark_us)
+    return EventBatch(
+        np.concatenate([batch.t_us for batch in batches]),
+        np.concatenate([batch.x for batch in batches]),
+        np.concatenate([batch.y for batch in batches]),
+        np.concatenate([batch.p for batch in batches]),
+        watermark_us,
+    )
 
 
 def _in_real_time(packets: Iterator[EventBatch | Frame]) -> Iterator[EventBatch | Frame]:

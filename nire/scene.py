@@ -103,7 +103,7 @@ class LayeredScene:
     def radiance(self, t_us: float) -> Image:
         """Linear light at an instant: float32 [H, W]."""
         x, y, _ = self.path.at(t_us)
-        image: Image = cv2.getRectSubPix(self.background, (self.width, self.height), (x, y))  # type: ignore[assignment]
+        image: Image = cv2.getRectSubPix(self.background, (self.width, self.height), (x, y))
         for sprite in self.sprites:
             _draw(image, sprite, t_us)
         return image
@@ -230,7 +230,7 @@ def _canvas(size: float) -> tuple[int, int]:
 def _shrink(image: Image, size: int) -> Image:
     """Reduce by averaging, with a soft lens: detail under a pixel is no use to an event camera."""
     small = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
-    return cv2.GaussianBlur(small, (0, 0), 0.6)  # type: ignore[return-value]
+    return cv2.GaussianBlur(small, (0, 0), 0.6)
 
 
 def _disc(size: int, radius: float) -> Image:
@@ -293,7 +293,7 @@ def _plate(rng: np.random.Generator, size: float, text: str) -> tuple[Image, Ima
 
 
 def _leaves(rng: np.random.Generator, size: tuple[int, int], unit: float) -> Image:
-    """A collage of overlapping shapes of all sizes ("dead leaves"): edges and flat parts as natural images have them."""
+    """A collage of overlapping shapes of all sizes ("dead leaves"): edges and flat parts like natural images."""
     width, height = size
     zoom = 2
     image = np.full((height * zoom, width * zoom), 0.35, np.float32)

@@ -1,0 +1,235 @@
+r"""The AEDAT4 file format: header, packet framing, compression and the flatbuffers inside. No policy, no merging.
+
+A file is `#!AER-DAT4.0\r\n`, a size-prefixed flatbuffer (compression, position of the data table, an XML tree of
+streams), then packets `stream int32 | bytes int32 | payload`, then the data table. The payload is an LZ4 or ZSTD
+frame around a size-prefixed flatbuffer. Read here by hand, because packets must be delivered up to the byte at
+which a file is damaged, which a reader that wants the data table first cannot do.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import lz4.frame
+import numpy as np
+import zstandard
+
+from nire.errors import RecordingDamaged, SourceError
+
+MAGIC = b"#!AER-DAT4.0\r\n"
+EVENT = np.dtype(
+    {"names": ["t", "x", "y", "p"], "formats": ["<i8", "<u2", "<u2", "u1"], "offsets": [0, 8, 10, 12], "itemsize": 16}
+)
+_PREFIX = struct.Struct("<ii")
+_LZ4, _ZSTD = (1, 2), (3, 4)
+_MAX_PACKET_BYTES = 1 << 29
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """One stream of a file: `kind` is EVTS, FRME, IMUS, TRIG or another four letters; sizes are 0 where unknown."""
+
+    number: int
+    kind: str
+    width: int
+    height: int
+    camera: str
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What precedes the packets.
+
+    Attributes:
+        compression: 0 none, 1 and 2 LZ4, 3 and 4 ZSTD.
+        first_packet, end: bytes in the file between which the packets lie; the end is the file's where no data
+            table was written.
+        cut: True where the header promises a data table beyond the end of the file.
+        streams: by number.
+    """
+
+    compression: int
+    first_packet: int
+    end: int
+    cut: bool
+    streams: dict[int, Stream]
+
+
+@dataclass(frozen=True, slots=True)
+class FrameRecord:
+    """A frame as the file has it: times in microseconds (0 = not written), OpenCV type, pixels [H, W] or [H, W, C]."""
+
+    t_us: int
+    exposure_start_us: int
+    exposure_end_us: int
+    exposure_us: int
+    pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
+
+
+class Table:
+    """A flatbuffer table: fields by number, absent ones give the default."""
+
+    def __init__(self, data: memoryview, at: int) -> None:
+        """Look at the table at byte `at` of `data`."""
+        self._data = data
+        self._at = at
+        vtable = at - _read("<i", data, at)
+        self._fields = np.frombuffer(data, "<u2", _read("<H", data, vtable) // 2 - 2, vtable + 4)
+
+    @classmethod
+    def root(cls, data: bytes) -> Table:
+        """The root table of a size-prefixed flatbuffer."""
+        view = memoryview(data)
+        return cls(view, 4 + _read("<I", view, 4))
+
+    def number(self, field: int, kind: str) -> int | float:
+        """A scalar; `kind` is a struct letter; 0 where absent."""
+        at = self._place(field)
+        return _read("<" + kind, self._data, at) if at else 0
+
+    def vector(self, field: int) -> tuple[int, int]:
+        """(first byte, count) of a vector; (0, 0) where absent."""
+        at = self._place(field)
+        if not at:
+            return 0, 0
+        start = at + _read("<I", self._data, at)
+        return start + 4, _read("<I", self._data, start)
+
+    def array(self, field: int, dtype: np.dtype[np.void] | type[np.uint8]) -> np.ndarray:
+        """A vector of scalars or structs as a read-only view."""
+        start, count = self.vector(field)
+        return np.frombuffer(self._data, dtype, count, start) if count else np.empty(0, dtype)
+
+    def tables(self, field: int) -> Iterator[Table]:
+        """A vector of tables."""
+        start, count = self.vector(field)
+        for at in range(start, start + 4 * count, 4):
+            yield Table(self._data, at + _read("<I", self._data, at))
+
+    def _place(self, field: int) -> int:
+        offset = int(self._fields[field]) if field < self._fields.size else 0
+        return self._at + offset if offset else 0
+
+
+def read_header(file: BinaryIO, path: Path) -> Header:
+    """Read the header of an open file.
+
+    Raises:
+        SourceError: the file is no AEDAT4.
+        RecordingDamaged: the header itself is broken.
+    """
+    if file.read(len(MAGIC)) != MAGIC:
+        raise SourceError(f"{path} is no AEDAT4 recording: it does not start with {MAGIC!r}")
+    size = file.seek(0, os.SEEK_END)
+    file.seek(len(MAGIC))
+    try:
+        prefix = file.read(4)
+        table = Table.root(prefix + file.read(_read("<I", memoryview(prefix), 0)))
+        compression, data_table = int(table.number(0, "i")), int(table.number(1, "q"))
+        streams = _streams(bytes(table.array(2, np.uint8)).decode())
+    except (struct.error, ValueError, IndexError, ElementTree.ParseError) as error:
+        raise RecordingDamaged(f"{path}: the header is damaged: {error}", len(MAGIC)) from error
+    if compression not in (0, *_LZ4, *_ZSTD):
+        raise RecordingDamaged(f"{path}: the header names an unknown compression {compression}", len(MAGIC))
+    # No position (-1) is left by writers that crashed, and by some that never write a table: not damage by itself.
+    end = data_table if len(MAGIC) < data_table <= size else size
+    return Header(compression, file.tell(), end, data_table > size, streams)
+
+
+def walk(file: BinaryIO, header: Header, path: Path) -> Iterator[tuple[int, int, int]]:
+    """Walk over the packets without reading them: (position of the packet, stream number, payload bytes).
+
+    The caller may read the payload at position + 8 in between.
+
+    Raises:
+        RecordingDamaged: the file ends inside a packet, or a packet makes no sense; with its position.
+    """
+    position = header.first_packet
+    while position < header.end:
+        file.seek(position)
+        prefix = file.read(_PREFIX.size)
+        number, size = _PREFIX.unpack(prefix) if len(prefix) == _PREFIX.size else (0, -1)
+        left = header.end - position - _PREFIX.size
+        if not 0 <= size <= min(left, _MAX_PACKET_BYTES):
+            what = "ends" if size > left or len(prefix) < _PREFIX.size else "is damaged"
+            raise RecordingDamaged(
+                f"{path} {what} inside a packet at byte {position} (of {header.end}); all before was delivered",
+                position,
+            )
+        yield position, number, size
+        position += _PREFIX.size + size
+    if header.cut:
+        raise RecordingDamaged(
+            f"{path} was cut off: its data table is missing at byte {position}; all before was delivered",
+            position,
+        )
+
+
+def payload(file: BinaryIO, position: int, size: int, compression: int) -> bytes:
+    """Read and decompress the payload of a packet.
+
+    Raises:
+        ValueError: it cannot be decompressed.
+    """
+    file.seek(position + _PREFIX.size)
+    data = file.read(size)
+    try:
+        if compression in _LZ4:
+            return bytes(lz4.frame.decompress(data))
+        if compression in _ZSTD:
+            return zstandard.ZstdDecompressor().decompressobj().decompress(data)
+    except (RuntimeError, zstandard.ZstdError) as error:
+        raise ValueError(f"it cannot be decompressed: {error}") from error
+    return data
+
+
+def frame_record(data: bytes) -> FrameRecord:
+    """Decode a FRME payload.
+
+    Raises:
+        ValueError: pixels and size do not fit.
+    """
+    table = Table.root(data)
+    kind, width, height = int(table.number(5, "B")), int(table.number(6, "h")), int(table.number(7, "h"))
+    pixels = table.array(10, np.uint8)
+    channels = (kind >> 3) + 1  # OpenCV's type: depth in the low three bits, channels - 1 above
+    if kind & 7 or pixels.size != width * height * channels or not pixels.size:
+        raise ValueError(f"a frame of {width} x {height}, OpenCV type {kind}, has {pixels.size} bytes of pixels")
+    return FrameRecord(
+        t_us=int(table.number(0, "q")),
+        exposure_start_us=int(table.number(3, "q")),
+        exposure_end_us=int(table.number(4, "q")),
+        exposure_us=int(table.number(11, "q")),
+        pixels=pixels.reshape((height, width) if channels == 1 else (height, width, channels)),
+    )
+
+
+def _streams(xml: str) -> dict[int, Stream]:
+    streams = {}
+    info = ElementTree.fromstring(xml.rstrip("\0")).find("node[@name='outInfo']")
+    for node in info if info is not None else ():
+        number = node.get("name", "")
+        if not number.isdigit():
+            continue
+        values = {item.get("key"): item.text or "" for item in node.iter("attr")}
+        streams[int(number)] = Stream(
+            int(number),
+            values.get("typeIdentifier", ""),
+            int(values.get("sizeX", "0")),
+            int(values.get("sizeY", "0")),
+            values.get("source", ""),
+        )
+    return streams
+
+
+def _read(kind: str, data: memoryview, at: int) -> int:
+    if at < 0:
+        raise ValueError(f"an offset points to byte {at}")
+    value: int = struct.unpack_from(kind, data, at)[0]
+    return value
