@@ -41,7 +41,7 @@ def looped(open_again: Callable[[], Source], times: int) -> LoopedSource:
     The seam is a cut in the picture: frames and events on its two sides do not belong together, and no `Gap` says so.
 
     Args:
-        open_again: opens the recording; called once per round.
+        open_again: opens the recording.
         times: rounds; 0 = without end.
 
     Raises:
@@ -110,9 +110,8 @@ class LoopedSource:
 
     def __init__(self, open_again: Callable[[], Source], times: int) -> None:
         """Wrap; `looped` checks."""
-        self._open = open_again
         self._times = times
-        self._source = open_again()
+        self._source = open_again()  # opened once: a source may be iterated again and again
 
     @property
     def info(self) -> SourceInfo:
@@ -138,15 +137,14 @@ class LoopedSource:
         while self._times == 0 or played < self._times:
             first_us = last_us = None
             first_index = last_index = None
-            with self._open() as source:
-                for packet in source:
-                    span = packet_span_us(packet)
-                    first_us = span[0] if first_us is None else min(first_us, span[0])
-                    last_us = span[1] if last_us is None else max(last_us, span[1])
-                    if isinstance(packet, Frame):
-                        first_index = packet.index if first_index is None else first_index
-                        last_index = packet.index
-                    yield _shifted(packet, shift_us, shift_index)
+            for packet in self._source:
+                span = packet_span_us(packet)
+                first_us = span[0] if first_us is None else min(first_us, span[0])
+                last_us = span[1] if last_us is None else max(last_us, span[1])
+                if isinstance(packet, Frame):
+                    first_index = packet.index if first_index is None else first_index
+                    last_index = packet.index
+                yield _shifted(packet, shift_us, shift_index)
             if first_us is None or last_us is None:
                 return
             played += 1
