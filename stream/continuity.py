@@ -105,7 +105,7 @@ class Continuity:
 
     def _follow(self, header: Header, packet: Packet | None, result: list[Packet]) -> None:
         if header.life < self.position[0]:
-            self._count_loss(header.kind == Kind.FRAME, 1, header.count)
+            self._count_loss(header.kind == Kind.FRAME, 1, header.items)
             return
         if header.life > self.position[0]:
             self._begin_life(header, result)
@@ -135,7 +135,7 @@ class Continuity:
     def _check_hole(self, header: Header, result: list[Packet]) -> None:
         is_frame = header.kind == Kind.FRAME
         sequence, total = self._next.get(is_frame, (header.sequence, header.total))
-        self._next[is_frame] = (header.sequence + 1, header.total + header.count)
+        self._next[is_frame] = (header.sequence + 1, header.total + header.items)
         missing = header.sequence - sequence
         if missing <= 0:
             return

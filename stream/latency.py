@@ -30,7 +30,7 @@ class LatencyHistogram:
         self.counts[min(BUCKETS - 1, int(octaves * _PER_OCTAVE))] += 1
 
     def quantile_ms(self, q: float) -> float | None:
-        """The duration in milliseconds that a share `q` of all stays below, within 5 %; None when nothing was counted."""
+        """The duration (ms, within 5 %) that a share `q` of all stays below; None when nothing was counted."""
         total = int(self.counts.sum())
         if total == 0:
             return None

@@ -54,7 +54,7 @@ class Header(NamedTuple):
         serial: counts the packets of a life over both rings, from 0: their common order.
         sequence: counts the packets of a life in this ring, from 0: a hole is a loss.
         total: events (or frames) of this life that went into this ring before this packet.
-        count: events (or frames) in this packet.
+        items: events (or frames) in this packet.
         start_us: device time at which the packet takes over: the watermark of the one before.
         watermark_us: no later packet holds an event before this time.
         received_ns: host monotonic time at which the data reached the producer.
@@ -67,7 +67,7 @@ class Header(NamedTuple):
     serial: int
     sequence: int
     total: int
-    count: int
+    items: int
     start_us: int
     watermark_us: int
     received_ns: int
@@ -99,7 +99,9 @@ def write(into: Bytes, header: Header, packet: Packet | None) -> None:
     _HEADER.pack_into(into, 0, MAGIC, VERSION, header.kind, *header[1:10], 0, header.body)
     body = into[HEADER_BYTES:]
     if isinstance(packet, EventBatch):
-        for source, column in zip((packet.t_us, packet.x, packet.y, packet.p), _columns(body, len(packet)), strict=True):
+        for source, column in zip(
+            (packet.t_us, packet.x, packet.y, packet.p), _columns(body, len(packet)), strict=True
+        ):
             column[:] = source
     elif isinstance(packet, Frame):
         _write_frame(body, packet)
@@ -120,8 +122,9 @@ def read(data: Bytes) -> tuple[Header, Packet | None]:
     header = read_header(data)
     body = data[HEADER_BYTES : HEADER_BYTES + header.body]
     if header.kind == Kind.EVENTS:
-        t_us, x, y, p = (column.copy() for column in _columns(body, header.count))
-        return header, EventBatch(t_us, x, y, p, header.watermark_us, header.received_ns, header.epoch)
+        t_us, x, y, p = _columns(body, header.items)
+        stamps = (header.watermark_us, header.received_ns, header.epoch)
+        return header, EventBatch(t_us.copy(), x.copy(), y.copy(), p.copy(), *stamps)
     if header.kind == Kind.FRAME:
         return header, _read_frame(body, header)
     if header.kind == Kind.GAP:
@@ -146,7 +149,7 @@ def read_header(data: Bytes) -> Header:
         )
     if len(data) < HEADER_BYTES + body:
         raise RingError(f"the packet claims {body} bytes after its header, {len(data) - HEADER_BYTES} are there")
-    return Header(Kind(kind), *fields, body)
+    return Header._make((Kind(kind), *fields, body))
 
 
 def pack_info(info: SourceInfo, life: int) -> bytes:

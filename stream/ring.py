@@ -23,11 +23,12 @@ import numpy as np
 
 from drivers.source import SourceInfo
 from nire.errors import RingError
-from nire.types import EventBatch, Frame, Gap, Geometry, Packet
+from nire.types import Frame, Geometry, Packet
 from stream import packets
 from stream.clock import now_ns
 from stream.config import RingConfig
 from stream.continuity import Continuity, Mark, Parcel
+from stream.ledger import Ledger
 from stream.packets import Header, Kind
 from stream.ringspace import RingSpace
 
@@ -126,9 +127,7 @@ class _Member:
             raise self._explained(error) from error
 
     def _service(self, which: str, depth: int) -> Any:
-        builder = self._node.service_builder(iox2.ServiceName.new(which)).publish_subscribe(
-            iox2.Slice[ctypes.c_uint8]
-        )
+        builder = self._node.service_builder(iox2.ServiceName.new(which)).publish_subscribe(iox2.Slice[ctypes.c_uint8])
         return (
             builder.payload_alignment(iox2.Alignment.new(64))
             .max_publishers(1)
@@ -170,16 +169,10 @@ class _Member:
 
 
 class RingWriter(_Member):
-    """The producer's end. One per name at a time.
-
-    Attributes:
-        life: host monotonic ns at which this writer began.
-        serial: packets sent so far.
-        events_sent, frames_sent: what they held.
-    """
+    """The producer's end. One per name at a time."""
 
     def __init__(self, name: str, geometry: Geometry, ring: RingConfig, *, info: SourceInfo | None = None) -> None:
-        """Make or join the rings and say hello.
+        """Make or join the rings and say what the source is.
 
         Args:
             name: of the stream.
@@ -190,98 +183,70 @@ class RingWriter(_Member):
         Raises:
             RingError: another producer writes this name, or shared memory cannot be used.
         """
-        self.life = now_ns()
-        self.serial = 0
-        self.events_sent = 0
-        self.frames_sent = 0
         self._geometry = geometry
         self._info = info or SourceInfo(name, geometry)
         self._max_events = events_per_packet(ring)
-        self._sequence = dict.fromkeys(_RINGS, 0)
-        self._watermark_us: int | None = None
-        self._clock_epoch = 0
+        self._ledger = Ledger(now_ns(), self._max_events)
         self._ports: dict[str, Any] = {}
         self._notifier: Any = None
         super().__init__(name, ring)
+
+    @property
+    def life(self) -> int:
+        """Host monotonic ns at which this writer began."""
+        return self._ledger.life
+
+    @property
+    def serial(self) -> int:
+        """Packets sent so far, over both rings."""
+        return self._ledger.serial
+
+    @property
+    def events_sent(self) -> int:
+        """Events sent so far."""
+        return self._ledger.events
+
+    @property
+    def frames_sent(self) -> int:
+        """Frames sent so far."""
+        return self._ledger.frames
 
     def send(self, packet: Packet) -> None:
         """Hand a packet to all readers; events beyond the largest packet are split.
 
         Raises:
-            RingError: a frame of another size than the geometry, or no memory.
+            RingError: a frame larger than the geometry says, or no memory.
         """
         if isinstance(packet, Frame):
-            self._send_frame(packet)
-        elif isinstance(packet, EventBatch):
-            for piece in _pieces(packet, self._max_events):
-                self._send_events(piece)
-        else:
-            start_us = self._takes_over(packet.t0_us, packet.epoch)
-            self._put("events", Kind.GAP, packet, 0, start_us, max(start_us, packet.t1_us), packet)
+            self._check(packet)
+        for header, piece in self._ledger.enter(packet, now_ns()):
+            self._put(header, piece)
         self._notifier.notify()
 
     def finish(self) -> None:
         """Tell the readers that the source has ended."""
-        at_us = self._watermark_us or 0
-        self._put("events", Kind.END, None, 0, at_us, at_us, Gap(at_us, at_us, "", now_ns(), self._clock_epoch))
+        self._put(*self._ledger.end(now_ns()))
         self._notifier.notify()
 
-    def _send_frame(self, frame: Frame) -> None:
+    def _check(self, frame: Frame) -> None:
         if frame.pixels.ndim != 3 or frame.pixels.dtype != np.uint8:
             raise RingError(f"a frame is uint8 [H, W, C], got {frame.pixels.dtype} {frame.pixels.shape}")
-        largest = packets.frame_packet_bytes(self._geometry)
-        if packets.HEADER_BYTES + packets.body_bytes(frame) > largest:
-            size = self._geometry
+        size = self._geometry
+        if frame.pixels.size > size.height * size.width * size.channels:
             raise RingError(
                 f"a frame of {frame.pixels.shape} does not fit the ring made for {size.height} x {size.width} x "
                 f"{size.channels}; the driver's geometry must be that of its frames"
             )
-        # Frames do not move the watermark: it is a promise about events.
-        start_us = int(frame.first_us) if self._watermark_us is None else self._watermark_us
-        self._put("frames", Kind.FRAME, frame, 1, start_us, start_us, frame)
-        self.frames_sent += 1
 
-    def _send_events(self, batch: EventBatch) -> None:
-        first_us = int(batch.t_us[0]) if len(batch) else batch.watermark_us
-        start_us = self._takes_over(first_us, batch.epoch)
-        self._watermark_us = max(start_us, batch.watermark_us)
-        self._put("events", Kind.EVENTS, batch, len(batch), start_us, batch.watermark_us, batch)
-        self.events_sent += len(batch)
-
-    def _takes_over(self, first_us: int, epoch: int) -> int:
-        if epoch != self._clock_epoch or self._watermark_us is None:
-            self._clock_epoch = epoch
-            self._watermark_us = first_us
-        return self._watermark_us
-
-    def _put(
-        self, which: str, kind: Kind, packet: Packet | None, count: int, start_us: int, watermark_us: int, stamp: Packet
-    ) -> None:
-        header = Header(
-            kind,
-            self.life,
-            self.serial,
-            self._sequence[which],
-            self.frames_sent if which == "frames" else self.events_sent,
-            count,
-            start_us,
-            watermark_us,
-            stamp.received_ns or now_ns(),
-            stamp.epoch,
-            0 if packet is None else packets.body_bytes(packet),
-        )
-        sample, memory = self._loan(which, packets.HEADER_BYTES + header.body)
-        packets.write(memory, header, packet)
-        sample.assume_init().send()
-        self._sequence[which] += 1
-        self.serial += 1
-
-    def _loan(self, which: str, size: int) -> tuple[Any, packets.Bytes]:
+    def _put(self, header: Header, packet: Packet | None) -> None:
+        which = "frames" if header.kind == Kind.FRAME else "events"
+        size = packets.HEADER_BYTES + header.body
         try:
             sample = self._ports[which].loan_slice_uninit(size)
         except iox2.LoanError as error:
             raise RingError(f"the ring {self.name!r}/{which} lends no {size} bytes: {error}") from error
-        return sample, np.frombuffer(sample.payload().as_memory_view(), np.uint8)
+        packets.write(np.frombuffer(sample.payload().as_memory_view(), np.uint8), header, packet)
+        sample.assume_init().send()
 
     def _open_ports(self) -> None:
         largest = {
@@ -292,7 +257,7 @@ class RingWriter(_Member):
             builder = self._services[which].publisher_builder().initial_max_slice_len(size)
             self._ports[which] = builder.allocation_strategy(iox2.AllocationStrategy.Static).create()
         self._notifier = self._wake.notifier_builder().create()
-        self._space.write_hello(packets.pack_info(self._info, self.life))
+        self._space.write_hello(packets.pack_info(self._info, self._ledger.life))
         self._notifier.notify()
 
     def _drop_ports(self) -> None:
@@ -444,26 +409,6 @@ class RingReader(_Member):
     def _drop_ports(self) -> None:
         self._ports = {}
         self._listener = None
-
-
-def _pieces(batch: EventBatch, most: int) -> Iterator[EventBatch]:
-    """Split a batch into packets of at most `most` events; each but the last promises the next one's first event."""
-    if len(batch) <= most:
-        yield batch
-        return
-    for start in range(0, len(batch), most):
-        stop = min(start + most, len(batch))
-        watermark_us = batch.watermark_us if stop == len(batch) else int(batch.t_us[stop])
-        part = slice(start, stop)
-        yield EventBatch(
-            batch.t_us[part],
-            batch.x[part],
-            batch.y[part],
-            batch.p[part],
-            watermark_us,
-            batch.received_ns,
-            batch.epoch,
-        )
 
 
 def _config(space: RingSpace) -> Any:

@@ -1,0 +1,55 @@
+"""From the configuration to a source: a driver by name, or a recording told from its content, paced and looped."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from drivers import detect
+from drivers.pacing import looped, paced
+from drivers.source import Source
+from nire.errors import ConfigError
+from stream.config import SourceConfig
+
+
+@dataclass(frozen=True, slots=True)
+class SourceOrder:
+    """What to play, and how.
+
+    Attributes:
+        recording: a file; None = the configured driver, with its own settings.
+        speed: of a recording: 1 = as it was; `math.inf` = as fast as the slowest reader, without loss.
+        loops: rounds; 0 = for ever, 1 = once.
+    """
+
+    recording: Path | None = None
+    speed: float = 1.0
+    loops: int = 1
+
+
+def open_source(source: SourceConfig, order: SourceOrder) -> Source:
+    """Make the source that the configuration and the order name; entering it opens it.
+
+    Raises:
+        ConfigError: no such driver, or settings that it does not take.
+        SourceError: the recording is none that any driver knows.
+    """
+    played = _open_once(source, order)
+    if order.recording is None:
+        return played
+    if order.loops != 1:
+        played = looped(lambda: _open_once(source, order), order.loops)
+    return played if math.isinf(order.speed) else paced(played, order.speed)
+
+
+def _open_once(source: SourceConfig, order: SourceOrder) -> Source:
+    if source.driver != "auto":
+        path = {} if order.recording is None else {"path": order.recording}
+        return detect.open_driver(source.driver, **source.settings, **path)
+    if order.recording is not None:
+        return detect.open_recording(order.recording, **source.settings)
+    raise ConfigError(
+        "source.driver = 'auto' tells a recording from its content, but no recording was given. Name a driver: "
+        + ", ".join(detect.driver_names())
+    )
