@@ -43,10 +43,10 @@ class Feed:
             control_address: of the stream; "" = as its status says.
             keys: where the stream has keys.
         """
-        self.publish_address = publish_address
+        self.publish_address = reachable(publish_address, "tcp://127.0.0.1:0")
         self.problem = ""
         self.numbers = Numbers()
-        self._control_address = control_address
+        self._control_address = reachable(control_address, self.publish_address)
         self._keys = keys
         self._slots: dict[str, _Slot] = {}
         self._heard_s = -1e9
@@ -144,13 +144,13 @@ class Feed:
         return reachable(str(header.get("control", "")), self.publish_address)
 
 
-def reachable(control_address: str, publish_address: str) -> str:
-    """Replace "every interface" in a control address by the host that the stream is reached at.
+def reachable(address: str, neighbour: str) -> str:
+    """Replace "every interface" in an address by the host of another address of the same stream.
 
     >>> reachable("tcp://0.0.0.0:5557", "tcp://camera.local:5556")
     'tcp://camera.local:5557'
     """
     for everywhere in ("tcp://0.0.0.0:", "tcp://*:", "tcp://[::]:"):
-        if control_address.startswith(everywhere) and publish_address.startswith("tcp://"):
-            return f"{publish_address.rpartition(':')[0]}:{control_address.rpartition(':')[2]}"
-    return control_address
+        if address.startswith(everywhere) and neighbour.startswith("tcp://"):
+            return f"{neighbour.rpartition(':')[0]}:{address.rpartition(':')[2]}"
+    return address

@@ -144,14 +144,14 @@ export class Dial {
     pen.restore();
   }
 
-  /** The virtual shutter that is dragged: its middle (first row) and how far the last row lies behind. */
+  /** The virtual shutter that is dragged: the middle of its first row, and how far the last row lies behind. */
   bar() {
     const { camera } = this.view;
     const { plan } = this;
     const lean = plan.name === "reshutter" ? plan.row_delay_us * (camera.height - 1)
       : plan.name === "deblur" ? camera.row_delay_us * (camera.height - 1) : 0;
     const offset = this.on.usable("offset_us") ? plan.offset_us : 0;
-    return { lean, middle: plan.name === "deblur" ? offset - lean / 2 : offset };
+    return { lean, middle: offset - lean / 2 };
   }
 
   gridded() {
@@ -168,7 +168,7 @@ export class Dial {
     if (this.on.usable("row_delay_us") && near(middle + lean, box.bottom, 18)) key = "row_delay_us";
     else if (near(middle + this.plan.exposure_us / 2 + lean / 2, (box.top + box.bottom) / 2, 18)) key = "exposure_us";
     if (!this.on.usable(key)) return;
-    this.held = { key, from: at.x, value: this.plan[key], rows: camera.height - 1 };
+    this.held = { key, from: at.x, value: this.plan[key], rows: Math.max(1, camera.height - 1) };
     this.canvas.setPointerCapture(event.pointerId);
     this.canvas.classList.add("held");
   }
@@ -180,7 +180,7 @@ export class Dial {
     const range = this.on.ranges()[this.held.key];
     if (this.held.key === "offset_us") this.set(clamp(this.held.value + us, -range, range), 10);
     if (this.held.key === "exposure_us") this.set(clamp(this.held.value + 2 * us, 0, range), 10);
-    if (this.held.key === "row_delay_us") this.set(clamp(this.held.value + us / this.held.rows, -range, range), 0.1);
+    if (this.held.key === "row_delay_us") this.set(clamp(this.held.value + (2 * us) / this.held.rows, -range, range), 0.1);
   }
 
   set(value, step) {

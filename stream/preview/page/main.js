@@ -113,7 +113,8 @@ function showLost() {
 function showReply(message) {
   if (message.ok) {
     if (message.plan && !state.held && !link.asking("set_plan")) takePlan(message.plan);
-    if (message.state) setPaused(message.state === "paused");
+    if (message.paused !== undefined) setPaused(message.paused);
+    else if (message.state) setPaused(message.state === "paused");
     return;
   }
   toast(message.hint || message.error);
