@@ -1,13 +1,18 @@
-"""Event-based double integral as re-exposure: V(t) = K exp(c E(t)), then Eq. 5 over any shutter.
+"""Event-based double integral as re-exposure: V(t) = K G(t), G = exp(c E), then Eq. 5 over any shutter.
 
-E(t) is the signed sum of the events of a pixel up to t, c its contrast thresholds. A captured frame I fixes the
-constant: I is the mean of V over the frame's own exposure (Eq. 5), so K = I / mean(exp(c E)). With two frames the
-constant moves from the first frame's to the second's between their exposures. Everything a query needs is a
-prefix sum over time, made once per window: a query is a difference of two planes.
+E(t) is the signed sum of a pixel's events up to t and c its contrast thresholds, so each event multiplies the gain
+G of its pixel by exp(+c) or exp(-c). A captured frame I fixes the constant: I is the mean of V over the frame's own
+exposure (Eq. 5), so K = I / mean(G). With two frames the constant moves from the first frame's to the second's
+between their exposures.
+
+Few pixels fire at a time, so G is never computed densely over time. One sweep per window leaves key planes of G and
+of its integral; a query copies the last key plane before its time and applies the few events since. An instant is
+exact to the event; an integral is made of trapezoids one bin wide (docs/clocks-and-exposure.md has the error).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,203 +21,256 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nire.planes import EventPlanes
 from nire.shutter import Shutter
-from nire.types import Calibration, Frame, Gap
+from nire.types import Calibration, ContentWindow, EventBatch, Frame, Gap
 
-# Light below which a pixel is dark current, in levels of 0..255: I + dark is what the events' logarithm sees.
+# Light below which a pixel sees its dark current, in levels of 0..255: I + dark is what events are a logarithm of.
 DARK_LEVEL = 1.0
-# exp() of more than this overflows products in float32; only a pixel gone mad gets here.
-_LOG_LIMIT = 40.0
+# Only a pixel gone mad leaves this range; beyond it products would overflow float32.
+_GAIN_RANGE = (1e-12, 1e12)
+_BINS_PER_KEY = 4
+_MOST_KEYS = 64
+
+Times = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class _Reach:
-    """What of one frame matters for blending: rows' exposures and the gap-free span around them, in plane time."""
+    """What of one frame matters for blending: its rows' exposures and the gap-free span around them, frame time."""
 
-    start_us: NDArray[np.float64]
-    end_us: NDArray[np.float64]
+    start_us: Times
+    end_us: Times
     reach_us: tuple[float, float]
 
 
 class DoubleIntegral:
-    """The content of one window, by physics alone. `build` makes it, `expose` asks it; memory is reused by `build`.
+    """The content of one window, by physics alone. `build` makes it, `expose` asks it; `build` reuses the memory.
 
     Times given to it are frame time; the calibration's offset is added inside to reach the events.
     """
 
-    def __init__(self, device: torch.device | str = "cpu") -> None:
-        """Choose the torch device that holds planes and images."""
+    def __init__(self, bin_us: int, device: torch.device | str = "cpu") -> None:
+        """Choose the resolution of integrals and the torch device.
+
+        Args:
+            bin_us: width of a trapezoid, > 0.
+            device: holds planes, events and images.
+        """
         self._device = torch.device(device)
-        self._log_gain = torch.empty(0, device=self._device)  # c E at bin edges, [bins + 1, H, W]
-        self._scratch = torch.empty(0, device=self._device)
-        self._integral: Tensor | None = None
+        self._bin_us = bin_us
+        self._key_us = _BINS_PER_KEY * bin_us
+        self._t0_us = 0
+        self._offset_us = 0.0
+        self._t_us: NDArray[np.int64] = np.empty(0, np.int64)
+        self._rows: NDArray[np.uint16] = np.empty(0, np.uint16)
+        self._columns: NDArray[np.uint16] = np.empty(0, np.uint16)
+        self._cells = torch.empty(0, dtype=torch.int64, device=self._device)
+        self._factors = torch.empty(0, device=self._device)
+        self._keys = 0
+        self._gain = torch.empty((0, 0, 0), device=self._device)
+        self._integral = torch.empty((0, 0, 0), device=self._device)
         self._blended: Tensor | None = None
         self._constants: list[Tensor] = []
         self._reaches: list[_Reach] = []
-        self._t0_us = 0.0
-        self._bin_us = 1.0
-        self._bins = 0
-        self._offset_us = 0.0
 
-    def build(
-        self,
-        frames: Sequence[Frame],
-        light: Sequence[Tensor],
-        planes: EventPlanes,
-        gaps: Sequence[Gap],
-        calibration: Calibration,
-    ) -> None:
-        """Integrate a window's events and anchor them to its frames (Eq. 7 by physics).
+    def build(self, window: ContentWindow, light: Sequence[Tensor]) -> None:
+        """Integrate a window's events and anchor them to its frames (g of Eq. 7, by physics).
 
         Args:
-            frames: one or two, in order; for their shutters.
-            light: float32 [C, H, W] each, linear light in levels 0..255.
-            planes: counts over a span that holds the frames' exposures (shifted by the time offset).
-            gaps: missing spans, event time.
-            calibration: thresholds and the time offset.
+            window: one or two frames, and the events from before the first exposure to after the last.
+            light: float32 [C, H, W] for each frame, linear light in levels 0..255.
 
         Raises:
-            ValueError: no frame, or more than two.
+            ValueError: the window has no frame, or more than two.
         """
-        if not 1 <= len(frames) <= 2:
-            raise ValueError(f"the double integral needs one or two frames, got {len(frames)}")
-        self._t0_us, self._bin_us = float(planes.t0_us), float(planes.bin_us)
-        self._offset_us = calibration.time_offset_us
-        self._integral = self._blended = None
-        self._integrate_events(planes, calibration)
-        self._reaches = [self._reach(frame, gaps) for frame in frames]
+        if not 1 <= len(window.frames) <= 2:
+            raise ValueError(f"the double integral needs one or two frames, got {len(window.frames)}")
+        self._offset_us = window.calibration.time_offset_us
+        self._take_events(window.events, window.calibration, width=window.geometry.width)
+        self._sweep(window)
+        self._blended = None
+        self._reaches = [self._reach(frame, window.gaps) for frame in window.frames]
         self._constants = [
-            (image + DARK_LEVEL) / self._mean_gain(frame.shutter) for frame, image in zip(frames, light, strict=True)
+            (image + DARK_LEVEL).div_(self._mean_gain(frame.shutter))
+            for frame, image in zip(window.frames, light, strict=True)
         ]
 
-    def expose(self, shutters: Sequence[Shutter]) -> Tensor:
-        """Expose Q shutters (Eq. 5).
+    def expose(self, shutter: Shutter, out: Tensor | None = None) -> Tensor:
+        """Expose one shutter (Eq. 5).
 
         Args:
-            shutters: rows or pixels, frame time, within the planes' span.
+            shutter: rows or pixels, frame time, within the window.
+            out: float32 [C, H, W] to write to; None = a new one.
 
         Returns:
-            float32 [Q, C, H, W], linear light in levels; not clipped at 255. Valid until the next call.
+            `out`: linear light in levels, >= 0, not clipped at 255.
         """
-        channels, height, width = self._constants[0].shape
-        needed = (len(shutters), channels, height, width)
-        if self._scratch.shape[1:] != needed[1:] or self._scratch.shape[0] < needed[0]:
-            self._scratch = torch.empty(needed, device=self._device)
-        for image, shutter in zip(self._scratch, shutters, strict=False):
-            self._expose_one(shutter, image)
-        return self._scratch[: len(shutters)]
-
-    def _expose_one(self, shutter: Shutter, out: Tensor) -> None:
+        if out is None:
+            out = torch.empty_like(self._constants[0])
         opens, closes = shutter.t_a_us, shutter.t_b_us
         narrow = self._is_narrow(opens, closes)
-        if not narrow.all():
-            integral, blended = self._prefixes()
-            width_us = self._field(np.maximum(closes - opens, 1.0))
-            torch.mul(self._constants[0], self._between(integral, opens, closes).div_(width_us), out=out)
-            if blended is not None:
-                share = self._between(blended, opens, closes).div_(width_us)
-                out.addcmul_(self._constants[1] - self._constants[0], share)
-        if narrow.any():
+        if narrow.all():
             mid = (opens + closes) / 2
-            constant, gain = self._constant_at(mid), self._gain_at(mid)
-            if narrow.all():
-                torch.mul(constant, gain, out=out)
-            else:
-                out.copy_(torch.where(self._mask(narrow), constant * gain, out))
-        out.sub_(DARK_LEVEL).clamp_min_(0.0)
+            torch.mul(self._constant_at(mid), self._gain_at(mid), out=out)
+        else:
+            self._expose_wide(opens, closes, out)
+            if narrow.any():
+                mid = (opens + closes) / 2
+                out.copy_(torch.where(self._laid_out(narrow), self._constant_at(mid) * self._gain_at(mid), out))
+        return out.sub_(DARK_LEVEL).clamp_min_(0.0)
 
-    def _is_narrow(self, opens: NDArray[np.float64], closes: NDArray[np.float64]) -> NDArray[np.bool_]:
+    def _expose_wide(self, opens: Times, closes: Times, out: Tensor) -> None:
+        width_us = self._field(np.maximum(closes - opens, 1.0))
+        torch.mul(self._constants[0], self._between(self._integral, opens, closes).div_(width_us), out=out)
+        if len(self._constants) == 2:
+            if self._blended is None:
+                self._blended = self._blend()
+            share = self._between(self._blended, opens, closes, blended=True).div_(width_us)
+            out.addcmul_(self._constants[1] - self._constants[0], share)
+
+    def _is_narrow(self, opens: Times, closes: Times) -> NDArray[np.bool_]:
         """Tell which rows or pixels are exposed for a bin or less: their middle stands for them (a delta, Eq. 4).
 
-        A difference of prefix sums over so little time would be lost in the rounding of float32.
+        A difference of prefix sums over so little time would drown in the rounding of float32.
         """
-        return closes - opens <= self._bin_us
+        narrow: NDArray[np.bool_] = closes - opens <= self._bin_us
+        return narrow
 
     # Events
 
-    def _integrate_events(self, planes: EventPlanes, calibration: Calibration) -> None:
-        counts = planes.counts
-        bins, _, height, width = counts.shape
-        self._bins = bins
-        if self._log_gain.shape[0] < bins + 1 or self._log_gain.shape[1:] != (height, width):
-            self._log_gain = torch.empty((bins + 1, height, width), device=self._device)
-        log_gain = self._log_gain
-        log_gain[0].zero_()
-        up, down = calibration.threshold_positive, calibration.threshold_negative
-        for k in range(bins):
-            torch.add(log_gain[k], counts[k, 1], alpha=up, out=log_gain[k + 1])
-            log_gain[k + 1].sub_(counts[k, 0], alpha=down)
+    def _take_events(self, events: EventBatch, calibration: Calibration, *, width: int) -> None:
+        t_us, x, y, p = events.t_us, events.x, events.y, events.p
+        if calibration.hot_pixels is not None:
+            calm = ~calibration.hot_pixels[y, x]
+            t_us, x, y, p = t_us[calm], x[calm], y[calm], p[calm]
+        cells = np.multiply(y, width, dtype=np.int64)
+        cells += x
+        factor_of = np.exp([-calibration.threshold_negative, calibration.threshold_positive]).astype(np.float32)
+        self._t_us, self._rows, self._columns = t_us, y, x
+        self._cells = torch.from_numpy(cells).to(self._device)
+        self._factors = torch.from_numpy(factor_of[p]).to(self._device)
 
-    def _gain_at(self, t_us: NDArray[np.float64]) -> Tensor:
-        """Gain exp(c E) at a time per image, row or pixel; the logarithm is linear within a bin."""
-        return self._sample(self._log_gain, t_us, 0, self._bins).clamp_(-_LOG_LIMIT, _LOG_LIMIT).exp_()
+    def _sweep(self, window: ContentWindow) -> None:
+        """Run through the window once, bin by bin, and keep the gain and its integral at every key."""
+        self._t0_us = window.t0_us // self._bin_us * self._bin_us
+        bins = -(-(window.t1_us - self._t0_us) // self._bin_us)
+        per_key = max(_BINS_PER_KEY, -(-bins // _MOST_KEYS))
+        self._key_us = per_key * self._bin_us
+        self._keys = -(-bins // per_key)
+        height, width = window.geometry.height, window.geometry.width
+        self._reserve(self._keys + 1, height, width)
+        edges_us = self._t0_us + self._bin_us * np.arange(self._keys * per_key + 1)
+        # An event at an edge counts from that edge on, as everywhere: G(t) includes the events up to and at t.
+        edges = np.searchsorted(self._t_us, edges_us, side="right").tolist()
+        gain = torch.ones((height, width), device=self._device)
+        area = torch.zeros((height, width), device=self._device)
+        self._multiply(gain, 0, edges[0])
+        half = self._bin_us / 2
+        for k in range(self._keys * per_key):
+            if k % per_key == 0:
+                gain.clamp_(*_GAIN_RANGE)
+                self._gain[k // per_key].copy_(gain)
+                self._integral[k // per_key].copy_(area)
+            area.add_(gain, alpha=half)
+            self._multiply(gain, edges[k], edges[k + 1])
+            area.add_(gain, alpha=half)
+        self._gain[self._keys].copy_(gain.clamp_(*_GAIN_RANGE))
+        self._integral[self._keys].copy_(area)
 
-    def _sample(self, field: Tensor, t_us: NDArray[np.float64], first_bin: int, bins: int) -> Tensor:
-        """Read bin-edge planes [bins + 1, H, W] at a time per image, row or pixel, linear within a bin."""
-        origin_us = self._t0_us + first_bin * self._bin_us
-        position = np.clip((t_us + self._offset_us - origin_us) / self._bin_us, 0.0, float(bins))
-        index = np.minimum(position.astype(np.int64), bins - 1)
-        part = position - index
-        if _uniform(position):
-            k = int(index.flat[0])
-            return torch.lerp(field[k], field[k + 1], float(part.flat[0]))
-        low, high = self._gather(field, index), self._gather(field, index + 1)
-        return torch.lerp(low, high, self._field(part))
+    def _blend(self) -> Tensor:
+        """Integral of w G at every key, w being the second frame's share; made when first asked for."""
+        blended = torch.zeros_like(self._integral[: self._keys + 1])
+        for k in range(self._keys):
+            end_us = np.array([self._t0_us + (k + 1) * self._key_us - self._offset_us])
+            blended[k + 1] = self._prefix_at(blended, end_us, blended=True, key=k)
+        return blended
 
-    def _gather(self, field: Tensor, index: NDArray[np.int64]) -> Tensor:
-        chosen = torch.from_numpy(index).to(self._device)
-        rows = torch.arange(field.shape[1], device=self._device)
-        if index.ndim == 1:
-            return field[chosen, rows]
-        columns = torch.arange(field.shape[2], device=self._device)
-        return field[chosen, rows[:, None], columns[None, :]]
+    def _reserve(self, keys: int, height: int, width: int) -> None:
+        if self._gain.shape[1:] != (height, width) or self._gain.shape[0] < keys:
+            self._gain = torch.empty((keys, height, width), device=self._device)
+            self._integral = torch.empty((keys, height, width), device=self._device)
 
-    # Time integrals
+    def _multiply(self, gain: Tensor, low: int, high: int) -> None:
+        """Apply the events with indices [low, high) to a gain [H, W]."""
+        if high > low:
+            gain.view(-1).scatter_reduce_(0, self._cells[low:high], self._factors[low:high], "prod")
+
+    def _advance(self, gain: Tensor, from_us: Times, until_us: Times) -> None:
+        """Apply the events after `from_us` up to and at `until_us`; event time per image [1], row [H] or pixel."""
+        low, high = self._events_until(float(from_us.min())), self._events_until(float(until_us.max()))
+        if until_us.size == 1:
+            self._multiply(gain, low, high)
+            return
+        t_us = self._t_us[low:high]
+        place = self._rows[low:high] if until_us.ndim == 1 else (self._rows[low:high], self._columns[low:high])
+        chosen = np.flatnonzero((t_us > from_us[place]) & (t_us <= until_us[place]))
+        index = torch.from_numpy(chosen + low).to(self._device)
+        gain.view(-1).scatter_reduce_(0, self._cells[index], self._factors[index], "prod")
+
+    def _events_until(self, t_us: float) -> int:
+        # Whole microseconds: a float key would make numpy convert all events first.
+        return int(np.searchsorted(self._t_us, math.floor(t_us), side="right"))
+
+    # Reading the planes; times below are frame time, shrunk to [1] where they are the same everywhere
+
+    def _gain_at(self, t_us: Times) -> Tensor:
+        """Read G at a time per image, row or pixel: float32 [H, W], the caller's to change."""
+        at_us = self._event_time(t_us)
+        key = self._key_of(at_us)
+        gain = self._gather(self._gain, key)
+        self._advance(gain, self._t0_us + key * float(self._key_us), at_us)
+        return gain
 
     def _mean_gain(self, shutter: Shutter) -> Tensor:
-        """Mean of exp(c E) over a captured exposure: what its frame is divided by."""
+        """Mean of G over a captured exposure: what its frame is divided by."""
         opens, closes = shutter.t_a_us, shutter.t_b_us
         if self._is_narrow(opens, closes).all():
             return self._gain_at((opens + closes) / 2)
-        low = self._bin_of(float(opens.min()))
-        prefix = self._integrate(low, self._bin_of(float(closes.max())) + 1, weight=None)
-        return self._between(prefix, opens, closes, first_bin=low).div_(self._field(closes - opens))
+        return self._between(self._integral, opens, closes).div_(self._field(closes - opens))
 
-    def _prefixes(self) -> tuple[Tensor, Tensor | None]:
-        """Prefix sums over the whole window, made when the first shutter with a width is asked for."""
-        if self._integral is None:
-            self._integral = self._integrate(0, self._bins, weight=None)
-            if len(self._reaches) == 2:
-                edges_us = self._t0_us - self._offset_us + self._bin_us * np.arange(self._bins + 1)
-                self._blended = self._integrate(0, self._bins, weight=self._weight(edges_us[:, None]))
-        return self._integral, self._blended
+    def _between(self, prefix: Tensor, opens: Times, closes: Times, *, blended: bool = False) -> Tensor:
+        return self._prefix_at(prefix, closes, blended=blended).sub_(self._prefix_at(prefix, opens, blended=blended))
 
-    def _integrate(self, low: int, high: int, weight: NDArray[np.float64] | None) -> Tensor:
-        """Prefix integral of w exp(c E) dt over bins [low, high), trapezoids: [high - low + 1, H, W], in us."""
-        gain = self._log_gain[low : high + 1].clamp(-_LOG_LIMIT, _LOG_LIMIT).exp_()
-        if weight is not None:
-            gain *= torch.from_numpy(weight[low : high + 1].astype(np.float32)).to(self._device)[..., None]
-        prefix = torch.empty_like(gain)
-        prefix[0].zero_()
-        half = self._bin_us / 2
-        for k in range(high - low):
-            torch.add(prefix[k], gain[k], alpha=half, out=prefix[k + 1])
-            prefix[k + 1].add_(gain[k + 1], alpha=half)
-        return prefix
+    def _prefix_at(self, prefix: Tensor, t_us: Times, *, blended: bool, key: int | None = None) -> Tensor:
+        """Read the integral of G (or w G) up to a time: the key's, and trapezoids of at most a bin since."""
+        until_us = self._event_time(t_us)
+        keys = self._key_of(until_us) if key is None else np.array([key])
+        now_us = self._t0_us + keys * float(self._key_us)
+        area, gain = self._gather(prefix, keys), self._gather(self._gain, keys)
+        while (now_us < until_us).any():
+            next_us = np.minimum(now_us + self._bin_us, until_us)
+            half = self._field((next_us - now_us) / 2)
+            area.addcmul_(self._weighted(gain, now_us, blended), half)
+            self._advance(gain, now_us, next_us)
+            area.addcmul_(self._weighted(gain, next_us, blended), half)
+            now_us = next_us
+        return area
 
-    def _between(
-        self, prefix: Tensor, opens: NDArray[np.float64], closes: NDArray[np.float64], first_bin: int = 0
-    ) -> Tensor:
-        bins = prefix.shape[0] - 1
-        return self._sample(prefix, closes, first_bin, bins) - self._sample(prefix, opens, first_bin, bins)
+    def _weighted(self, gain: Tensor, at_us: Times, blended: bool) -> Tensor:
+        return gain * self._field(self._weight(at_us - self._offset_us)) if blended else gain
 
-    def _bin_of(self, t_us: float) -> int:
-        return int(np.clip((t_us + self._offset_us - self._t0_us) // self._bin_us, 0, self._bins - 1))
+    def _event_time(self, t_us: Times) -> Times:
+        end_us = self._t0_us + self._keys * self._key_us
+        at_us = np.clip(t_us + self._offset_us, float(self._t0_us), float(end_us))
+        return at_us.reshape(-1)[:1] if _uniform(at_us) else at_us
+
+    def _key_of(self, at_us: Times) -> NDArray[np.int64]:
+        return np.minimum((at_us - self._t0_us) // self._key_us, self._keys - 1).astype(np.int64)
+
+    def _gather(self, planes: Tensor, key: NDArray[np.int64]) -> Tensor:
+        """Copy one plane, or put one together from the rows or pixels of several."""
+        if key.size == 1:
+            return planes[int(key.flat[0])].clone()
+        chosen = torch.from_numpy(key).to(self._device)
+        rows = torch.arange(planes.shape[1], device=self._device)
+        if key.ndim == 1:
+            return planes[chosen, rows]
+        columns = torch.arange(planes.shape[2], device=self._device)
+        return planes[chosen, rows[:, None], columns[None, :]]
 
     # Frames
 
-    def _constant_at(self, t_us: NDArray[np.float64]) -> Tensor:
+    def _constant_at(self, t_us: Times) -> Tensor:
         """Constant K at a time: the first frame's, the second's, or between, [C, H, W]."""
         if len(self._constants) == 1:
             return self._constants[0]
@@ -221,51 +279,50 @@ class DoubleIntegral:
             return torch.lerp(self._constants[0], self._constants[1], float(weight.flat[0]))
         return torch.lerp(self._constants[0], self._constants[1], self._field(weight))
 
-    def _weight(self, t_us: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Share of the second frame at times [H], [H, W] or [edges, 1]: 0 in the first exposure, 1 in the second.
+    def _weight(self, t_us: Times) -> Times:
+        """Share of the second frame at times [1], [H] or [H, W]: 0 in the first exposure, 1 in the second.
 
         Between the exposures it grows with time. Where a gap cuts one frame off, the other answers alone; where
         gaps cut both off, the nearer one does.
         """
         first, second = self._reaches
         end, start = first.end_us, second.start_us
-        if t_us.ndim == 2 and t_us.shape[1] > 1:
+        if t_us.ndim == 2:
             end, start = end[:, None], start[:, None]
         ramp = np.clip((t_us - end) / np.maximum(start - end, 1e-6), 0.0, 1.0)
         step = np.where(t_us - end < start - t_us, 0.0, 1.0)
         by_first = (t_us >= first.reach_us[0]) & (t_us <= first.reach_us[1])
         by_second = (t_us >= second.reach_us[0]) & (t_us <= second.reach_us[1])
-        return np.select(
-            [by_first & by_second, by_first, by_second], [ramp, np.zeros_like(ramp), np.ones_like(ramp)], step
-        )
+        alone = np.where(by_first & ~by_second, 0.0, np.where(by_second & ~by_first, 1.0, step))
+        return np.where(by_first & by_second, ramp, alone)
 
     def _reach(self, frame: Frame, gaps: Sequence[Gap]) -> _Reach:
         """Find the span around a frame's exposure that no gap interrupts, in frame time."""
         shutter = frame.shutter
         first_us, last_us = shutter.first_us, shutter.last_us
-        before, after = -np.inf, np.inf
+        before, after = -math.inf, math.inf
         for gap in gaps:
             t0_us, t1_us = gap.t0_us - self._offset_us, gap.t1_us - self._offset_us
             if t1_us <= first_us:
                 before = max(before, t1_us)
             elif t0_us >= last_us:
                 after = min(after, t0_us)
-            elif t1_us > first_us and t0_us < last_us:
-                # A hole inside the exposure: the frame is trusted within its exposure only.
+            else:
+                # A hole inside the exposure: the frame is trusted within its own exposure only.
                 before, after = max(before, first_us), min(after, last_us)
         return _Reach(shutter.t_a_us, shutter.t_b_us, (before, after))
 
     # Shapes
 
-    def _field(self, values: NDArray[np.float64]) -> Tensor:
-        """Lay values per row or per pixel out against [C, H, W]."""
+    def _field(self, values: Times) -> Tensor:
+        """Lay values per image, row or pixel out against [C, H, W]."""
         tensor = torch.from_numpy(np.asarray(values, np.float32)).to(self._device)
         return tensor[:, None] if tensor.ndim == 1 else tensor
 
-    def _mask(self, values: NDArray[np.bool_]) -> Tensor:
+    def _laid_out(self, values: NDArray[np.bool_]) -> Tensor:
         tensor = torch.from_numpy(values).to(self._device)
         return tensor[:, None] if tensor.ndim == 1 else tensor
 
 
-def _uniform(values: NDArray[np.float64]) -> bool:
+def _uniform(values: Times) -> bool:
     return bool((values == values.flat[0]).all())

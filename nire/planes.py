@@ -1,4 +1,4 @@
-"""Event planes: events counted per polarity, pixel and bin of an absolute time grid; all inputs of all methods are sums of them."""
+"""Event planes: events counted per polarity, pixel and bin of an absolute time grid; a network's voxels are their sums."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ class ReconstructorConfig(_Section):
     engine: str = Field("auto", description="the file under nire/engines/")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu or cuda:N")
     precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = Field("auto", description="of the network")
-    threads: int = Field(0, ge=0, le=256, description="CPU threads for arithmetic; 0 = all cores")
+    threads: int = Field(0, ge=0, le=256, description="CPU threads for arithmetic; 0 = what the method thinks best")
     contrast_threshold: Literal["auto"] | tuple[float, float] = Field(
         "auto", description="auto: estimated; or [positive, negative] in log intensity"
     )

@@ -159,10 +159,10 @@ class _Collector(threading.Thread):
 
     def _report(self) -> None:
         header = self.last_header
-        recent = self.latencies_ns[-1000:]
+        recent, late = self.latencies_ns[-1000:], header["late_windows"]
         self._console.print(
             f"  {self.received} exposed frames, {self.fps:.0f} a second, latency {np.median(recent) / 1e6:.1f} ms, "
-            f"lost: {header['lost_events']} events, {header['lost_frames']} frames, {header["late_windows"]} late windows"
+            f"lost: {header['lost_events']} events, {header['lost_frames']} frames, {late} late windows"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,11 +13,7 @@ from torch import Tensor
 from nire.backends import prepare_torch
 from nire.double_integral import DoubleIntegral
 from nire.light import ENCODE_STEPS, decode_table, encode_table
-from nire.planes import EventPlanes
 from nire.types import Content, ContentWindow, Frame, Geometry, Query, Transfer
-
-# More bins than this in one window are paired up: a window of half a second keeps its memory.
-_MAX_BINS = 640
 
 
 class EdiReconstructor:
@@ -30,26 +27,22 @@ class EdiReconstructor:
         """Allocate for one sensor on one device."""
         self._device = device
         self._geometry = geometry
-        self._bin_us = bin_us
-        self._planes: dict[int, EventPlanes] = {}
-        self._integral = DoubleIntegral(device)
+        self._integral = DoubleIntegral(bin_us, device)
+        self._light = torch.empty(0)
         self._images = torch.empty(0, dtype=torch.uint8)
         self._current: ContentWindow | None = None
         self._decode: dict[Transfer, Tensor] = {}
         self._encode: dict[Transfer, Tensor] = {}
 
     def build(self, window: ContentWindow) -> Content:
-        """Bin the window's events and integrate them (g, Eq. 7).
+        """Integrate the window's events and anchor them to its frames (g, Eq. 7).
 
         Raises:
             ValueError: the window has no frame.
         """
-        calibration = window.calibration
-        planes = self._planes_for(window.t1_us - window.t0_us)
-        planes.reset(window.t0_us, window.t1_us)
-        planes.add(window.events, ignore=calibration.hot_pixels)
         light = [self._linear(frame) for frame in window.frames]
-        self._integral.build(window.frames, light, planes, window.gaps, calibration)
+        self._integral.build(window, light)
+        self._light = torch.empty_like(light[0])
         self._current = window
         return window
 
@@ -73,16 +66,8 @@ class EdiReconstructor:
             self._images = torch.empty((len(queries), height, width, channels), dtype=torch.uint8, device=self._device)
         transfer = window.frames[0].transfer
         for image, query in zip(self._images, queries, strict=False):
-            self._encode_into(self._integral.expose([query.shutter])[0], transfer, image)
+            self._encode_into(self._integral.expose(query.shutter, out=self._light), transfer, image)
         return self._images[: len(queries)].cpu().numpy()
-
-    def _planes_for(self, span_us: int) -> EventPlanes:
-        bin_us = self._bin_us
-        while span_us > bin_us * _MAX_BINS:
-            bin_us *= 2
-        if bin_us not in self._planes:
-            self._planes = {bin_us: EventPlanes(self._geometry, bin_us, self._device)}
-        return self._planes[bin_us]
 
     def _linear(self, frame: Frame) -> Tensor:
         pixels = torch.from_numpy(np.ascontiguousarray(frame.pixels)).to(self._device)
@@ -95,7 +80,12 @@ class EdiReconstructor:
     def _encode_into(self, light: Tensor, transfer: Transfer, image: Tensor) -> None:
         """Write float32 [C, H, W] linear levels as uint8 [H, W, C]; `light` is overwritten."""
         if transfer == "linear":
-            image.copy_(light.add_(0.5).clamp_max_(255.0).permute(1, 2, 0))
+            light.add_(0.5).clamp_max_(255.0)
+            if self._device.type == "cpu":
+                # numpy converts to 8 bits four times faster than torch does.
+                np.copyto(image.numpy(), light.permute(1, 2, 0).numpy(), casting="unsafe")
+            else:
+                image.copy_(light.permute(1, 2, 0))
             return
         if transfer not in self._encode:
             self._encode[transfer] = torch.from_numpy(encode_table(transfer)).to(self._device)
@@ -110,9 +100,15 @@ def create(geometry: Geometry, device: str = "cpu", *, bin_us: int = 500, thread
         geometry: of the sensor.
         device: "auto", "cpu" or "cuda:N".
         bin_us: width of the event bins.
-        threads: CPU threads, 0 = all cores.
+        threads: CPU threads; 0 = as many as the image is worth.
 
     Raises:
         ConfigError: the device is not there.
     """
-    return EdiReconstructor(geometry, prepare_torch(device, threads), bin_us)
+    return EdiReconstructor(geometry, prepare_torch(device, threads or _threads(geometry)), bin_us)
+
+
+def _threads(geometry: Geometry) -> int:
+    """One thread per 300,000 pixels, and a core left for the other processes: small images are not worth sharing."""
+    wanted = 1 + geometry.width * geometry.height // 300_000
+    return max(1, min(wanted, (os.cpu_count() or 2) - 1))
