@@ -211,6 +211,9 @@ def _settings(settings: Mapping[str, Any]) -> SyntheticSettings:
             near = difflib.get_close_matches(name, names, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(names)}"
             raise ConfigError(f"the synthetic camera has no setting {name!r}{hint}")
+    for name in ("width", "height", "seed", "step_us", "packet_us"):
+        if name in settings and not isinstance(settings[name], int):
+            raise ConfigError(f"synthetic camera: {name} = {settings[name]!r}, expected a whole number")
     try:
         return SyntheticSettings(**settings)
     except TypeError as error:

@@ -190,7 +190,7 @@ class EventSensor:
 
     def _filter(self, light: Image) -> None:
         """Low pass of the photoreceptor: an implicit step of tau dv/dt = log light - v, tau falling with light."""
-        target = cv2.log(cv2.max(light, _DARKEST))
+        target = cv2.log(np.maximum(light, np.float32(_DARKEST)))
         if not self._model.bandwidth_hz:
             self._now = target
             return
