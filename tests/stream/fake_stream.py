@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from nire.errors import ShutterOutsideWindow
 from nire.shutter import Shutter
 from nire.types import EventBatch, ExposedFrame, Frame, Geometry, Stamps
 from stream.clock import now_ns
@@ -36,6 +37,7 @@ class FakeStream:
         self._scene = _scene()
         self._stop = threading.Event()
         self._count = {"captured": 0, "exposed": 0}
+        self._started_s = time.monotonic()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -56,11 +58,11 @@ class FakeStream:
 
     def _run(self) -> None:
         imager = EventImager(Geometry(WIDTH, HEIGHT), span_us=10_000, fps=30)
-        started, status_at = time.monotonic(), 0.0
+        status_at = 0.0
         frame = -1
         while not self._stop.wait(0.004):
             self.control.poll(self._answer)
-            now_us = (time.monotonic() - started) * 1e6
+            now_us = (time.monotonic() - self._started_s) * 1e6
             if time.monotonic() >= status_at:
                 status_at = time.monotonic() + 0.3
                 self.publisher.send_status(self._status())
@@ -84,6 +86,11 @@ class FakeStream:
         with self.arrived:
             self.asked.append(request)
             self.arrived.notify_all()
+        if request["command"] == "expose":
+            if request["t_us"] < 0:
+                raise ShutterOutsideWindow("before the beginning", (0.0, 1.0))
+            index = self._expose(request["t_us"] + request["for_us"] / 2, request["tag"], request["for_us"])
+            return {"index": index, "topic": f"frame/{request['tag']}"}
         return self._status()
 
     def _status(self) -> dict[str, Any]:
@@ -93,7 +100,7 @@ class FakeStream:
             "control": self.control.address,
             "plan": self.plan.model_dump(),
             "backend": "edi",
-            "covered_us": [-np.inf, np.inf],
+            "covered_us": [0.0, (time.monotonic() - self._started_s) * 1e6],
             "calibration": {
                 "threshold_positive": 0.2213,
                 "threshold_negative": np.float32(0.1987),
@@ -108,8 +115,8 @@ class FakeStream:
         pixels = np.mean(wide, axis=0).astype(np.uint8)[..., None]
         return Frame(index, pixels, start, start + EXPOSURE_US, received_ns=now_ns())
 
-    def _expose(self, t_us: float) -> None:
-        plan = self.plan
+    def _expose(self, t_us: float, tag: str = "", for_us: float | None = None) -> int:
+        plan = self.plan if for_us is None else updated(self.plan, {"exposure_us": for_us})
         times = t_us + np.linspace(-0.5, 0.5, 5 if plan.exposure_us else 1) * plan.exposure_us
         pixels = np.mean([self._view(t, plan.row_delay_us) for t in times], axis=0).astype(np.uint8)[..., None]
         shutter = Shutter.rolling(
@@ -120,8 +127,11 @@ class FakeStream:
         index = self._count["exposed"]
         self._count["exposed"] += 1
         self.publisher.send_frame(
-            ExposedFrame(index, index, pixels, shutter, plan.name, stamps, late_windows=2, backend="edi", engine="cpu")
+            ExposedFrame(
+                index, index, pixels, shutter, tag or plan.name, stamps, late_windows=2, backend="edi", engine="cpu"
+            )
         )
+        return index
 
     def _view(self, t_us: float, row_delay_us: float) -> np.ndarray[Any, np.dtype[np.uint8]]:
         shift = 150 * (t_us / 1e6)

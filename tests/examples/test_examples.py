@@ -1,0 +1,142 @@
+"""Every example runs as its first lines say."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.stream.fake_stream import HEIGHT, WIDTH, FakeStream
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+ROOT = EXAMPLES.parent
+LINE = re.compile(r"^deblur (\d+): \(260, 346, 1\) over \[\d+, \d+\] us, mean [1-9]\d+\.\d\d$")
+
+
+@pytest.fixture
+def stream() -> Iterator[FakeStream]:
+    stream = FakeStream()
+    yield stream
+    stream.close()
+
+
+def run(*command: str | Path, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*map(str, command)], check=False, capture_output=True, text=True, timeout=60, cwd=folder)
+
+
+def example(name: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return run(sys.executable, "-c", RUN, EXAMPLES / name, *arguments)
+
+
+# Run a script with the repository on the path, as an installed project is.
+RUN = "import runpy, sys; sys.path.insert(0, '.'); del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
+
+
+def test_minimal_subscriber_shows_frames(stream: FakeStream, tmp_path: Path) -> None:
+    done = run(sys.executable, EXAMPLES / "subscriber_minimal.py", stream.address, "frame/deblur", "3", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 3
+    indices = [int(match[1]) for line in lines if (match := LINE.match(line))]
+    assert len(indices) == 3
+    assert indices == sorted(set(indices))
+
+
+def test_minimal_subscriber_needs_zmq_msgpack_and_numpy_only_and_is_25_lines_at_most() -> None:
+    text = (EXAMPLES / "subscriber_minimal.py").read_text()
+    names = {a.name for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import) for a in node.names}
+    assert names == {"struct", "sys", "msgpack", "numpy", "zmq"}
+    assert len(text.splitlines()) <= 25
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    compiler = shutil.which("g++") or shutil.which("clang++")
+    if compiler is None:
+        pytest.skip("needs a C++ compiler")
+    folder = tmp_path_factory.mktemp("cpp")
+    (folder / "probe.cpp").write_text("#include <zmq.h>\nint main() { return zmq_errno(); }\n")
+    if run(compiler, "probe.cpp", "-o", "probe", "-lzmq", folder=folder).returncode:
+        pytest.skip("needs libzmq with its header (Debian package libzmq3-dev)")
+    flags = ["-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror"]
+    done = run(
+        compiler, *flags, EXAMPLES / "subscriber_minimal.cpp", "-o", "subscriber_minimal", "-lzmq", folder=folder
+    )
+    assert done.returncode == 0, done.stderr
+    return folder / "subscriber_minimal"
+
+
+def test_cpp_subscriber_shows_the_same(program: Path, stream: FakeStream) -> None:
+    done = run(program, stream.address, "frame/deblur", "3")
+    assert done.returncode == 0, done.stderr
+    assert [bool(LINE.match(line)) for line in done.stdout.splitlines()] == [True] * 3
+
+
+def test_cpp_subscriber_passes_over_messages_without_an_image(program: Path, stream: FakeStream) -> None:
+    done = run(program, stream.address, "status", "1")
+    assert (done.returncode, done.stdout) == (0, "status: no raw 8-bit image\n")
+
+
+def test_cpp_subscriber_says_what_is_wrong_with_an_address(program: Path) -> None:
+    done = run(program, "nonsense")
+    assert done.returncode == 2
+    assert "cannot connect to nonsense" in done.stderr
+
+
+def test_robot_gets_the_instant_that_it_asked_for(stream: FakeStream, tmp_path: Path) -> None:
+    out = tmp_path / "instant.png"
+    done = example(
+        "robot_ask_for_instant.py",
+        *("--publish", stream.address, "--control", stream.control.address, "--out", out, "--for-us", "500"),
+    )
+    assert done.returncode == 0, done.stderr
+    asked = stream.wait_for("expose")
+    assert f"exposed at {asked['t_us']:.0f} us" in done.stdout
+    assert asked["for_us"] == 500
+    assert cv2.imread(str(out), cv2.IMREAD_GRAYSCALE).shape == (HEIGHT, WIDTH)
+
+
+def test_robot_is_told_what_is_covered(stream: FakeStream, tmp_path: Path) -> None:
+    addresses = ("--publish", stream.address, "--control", stream.control.address)
+    done = example("robot_ask_for_instant.py", *addresses, "--ago-ms", "1e9", "--out", tmp_path / "x.png")
+    assert done.returncode == 3
+    assert "not_covered" in done.stderr
+
+
+def test_offline_deblur_writes_one_sharp_frame_for_each_captured_one(tmp_path: Path) -> None:
+    pixels = np.zeros((3, 24, 32), np.uint8)
+    pixels[:, :, 16:] = 200
+    empty = np.empty(0)
+    np.savez(
+        tmp_path / "still.npz",
+        frames=pixels,
+        frame_id=np.arange(3),
+        has_events=np.ones(3, bool),
+        exposure_start_us=np.array([0, 40_000, 80_000]),
+        exposure_end_us=np.array([20_000, 60_000, 100_000]),
+        t_us=empty.astype(np.int64),
+        x=empty.astype(np.uint16),
+        y=empty.astype(np.uint16),
+        p=empty.astype(np.uint8),
+    )
+    done = example("offline_deblur.py", tmp_path / "still.npz", tmp_path / "out", "2")
+    assert done.returncode == 0, done.stderr
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["000000.png", "000001.png"]
+    # Where nothing moves, the sharp frame is the captured one.
+    assert (cv2.imread(str(tmp_path / "out" / "000000.png"), cv2.IMREAD_GRAYSCALE) == pixels[0]).all()
+
+
+def test_offline_deblur_says_what_is_wrong_with_a_file(tmp_path: Path) -> None:
+    (tmp_path / "text.aedat4").write_text("no recording")
+    done = example("offline_deblur.py", tmp_path / "text.aedat4", tmp_path / "out")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "text.aedat4" in done.stderr
