@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 import struct
-from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Generic, Literal, Self, TypeVar
+from typing import Literal, Self, TypeVar
 
 import cv2
 import numpy as np
@@ -25,6 +24,7 @@ from drivers.aedat4_file import (
     read_header,
     walk,
 )
+from drivers.lookahead import LookAhead
 from drivers.silence import silent_spans
 from drivers.source import SourceInfo
 from nire.errors import ConfigError, RecordingDamaged, SourceError
@@ -132,8 +132,8 @@ class Aedat4Source:
         """
         _ = self.info
         self._damage = None
-        frames = _Ahead(self._frames(), lambda frame: frame.exposure_end_us)
-        others = _Ahead(self._others(), _time_us)
+        frames = LookAhead(self._frames(), lambda frame: frame.exposure_end_us, self._is_sound)
+        others = LookAhead(self._others(), _time_us, self._is_sound)
         watermark_us: int | None = None
         for packet in self._events_and_gaps(frames):
             yield packet
@@ -154,7 +154,7 @@ class Aedat4Source:
         """Look at the first frame: a stream of frames may be announced and stay empty."""
         frames = self._frames()
         try:
-            return next(frames, None)
+            return next(frames, (0, None))[1]
         finally:
             frames.close()
 
@@ -178,7 +178,7 @@ class Aedat4Source:
         with open(self.path, "rb") as file:
             try:
                 for position, number, size in walk(file, header, self.path):
-                    if self._damage is not None and position >= (self._damage.position or 0):
+                    if not self._is_sound(position):
                         return
                     if number in kind_of:
                         yield kind_of[number], position, payload(file, position, size, header.compression)
@@ -187,43 +187,47 @@ class Aedat4Source:
             except ValueError as error:
                 self._broke(self._damaged(position, error))
 
-    def _decoded(self, kind: str, decode: Callable[[bytes], _T]) -> Iterator[_T]:
+    def _decoded(self, kind: str, decode: Callable[[bytes], _T]) -> Iterator[tuple[int, _T]]:
         for _, position, data in self._payloads(kind):
             try:
                 value = decode(data)
             except (ValueError, IndexError, struct.error) as error:
                 self._broke(self._damaged(position, error))
                 return
-            yield value
+            yield position, value
 
     def _damaged(self, position: int, error: Exception) -> RecordingDamaged:
         return RecordingDamaged(
             f"{self.path}: the packet at byte {position} is damaged: {error}; all before was delivered", position
         )
 
+    def _is_sound(self, position: int) -> bool:
+        """Tell whether a packet lies before the first damage that any cursor met."""
+        return self._damage is None or position < (self._damage.position or 0)
+
     def _broke(self, error: RecordingDamaged) -> None:
         """Remember the first damage in the file."""
-        if self._damage is None or (error.position or 0) < (self._damage.position or 0):
+        if self._is_sound(error.position or 0):
             self._damage = error
 
     def _batches(self) -> Iterator[EventBatch]:
-        for events in self._decoded("EVTS", lambda data: Table.root(data).array(0, EVENT)):
+        for _, events in self._decoded("EVTS", lambda data: Table.root(data).array(0, EVENT)):
             if events.size:
                 t_us = np.ascontiguousarray(events["t"])
                 x, y = np.ascontiguousarray(events["x"]), np.ascontiguousarray(events["y"])
                 # Recorders that lost their clock write unsorted packets; cleaning, not reading, decides about that.
                 yield EventBatch(t_us, x, y, np.ascontiguousarray(events["p"]), int(t_us[-1]))
 
-    def _events_and_gaps(self, frames: _Ahead[Frame]) -> Iterator[EventBatch | Gap]:
+    def _events_and_gaps(self, frames: LookAhead[Frame]) -> Iterator[EventBatch | Gap]:
         if not self._find_gaps or "FRME" not in self._chosen:
             return self._batches()
         return silent_spans(self._batches(), frames.peek_until)
 
-    def _frames(self) -> Generator[Frame, None, None]:
-        for index, record in enumerate(self._decoded("FRME", frame_record)):
-            yield _frame(index, record)
+    def _frames(self) -> Generator[tuple[int, Frame], None, None]:
+        for index, (position, record) in enumerate(self._decoded("FRME", frame_record)):
+            yield position, _frame(index, record)
 
-    def _others(self) -> Iterator[Trigger | ImuBatch]:
+    def _others(self) -> Iterator[tuple[int, Trigger | ImuBatch]]:
         for kind, position, data in self._payloads("IMUS", "TRIG"):
             try:
                 table = Table.root(data)
@@ -233,8 +237,8 @@ class Aedat4Source:
                 self._broke(self._damaged(position, error))
                 return
             if samples is not None:
-                yield samples
-            yield from edges
+                yield position, samples
+            yield from ((position, edge) for edge in edges)
 
     def _duration_us(self) -> int | None:
         """From the first to the last event (or frame), by the packets' framing; None for a damaged file."""
@@ -251,36 +255,6 @@ class Aedat4Source:
             return int(times[1][-1] - times[0][0])
         except (RecordingDamaged, ValueError, IndexError, struct.error):
             return None
-
-
-class _Ahead(Generic[_T]):
-    """A stream of packets that can be looked at before it is taken."""
-
-    def __init__(self, packets: Iterator[_T], due_us: Callable[[_T], int]) -> None:
-        self._packets = packets
-        self._due_us = due_us
-        self._seen: deque[_T] = deque()
-        self._taken: list[_T] = []  # the newest one
-
-    def until(self, limit_us: float) -> Iterator[_T]:
-        """Take the packets that are due by a time."""
-        while (packet := self._first()) is not None and self._due_us(packet) <= limit_us:
-            self._taken = [self._seen.popleft()]
-            yield packet
-
-    def peek_until(self, enough: Callable[[_T], bool]) -> list[_T]:
-        """Look at the packets from the newest taken up to the first that is enough, that one included."""
-        if not (self._seen and enough(self._seen[-1])):
-            for packet in self._packets:
-                self._seen.append(packet)
-                if enough(packet):
-                    break
-        return [*self._taken, *self._seen]
-
-    def _first(self) -> _T | None:
-        if not self._seen:
-            self._seen.extend(packet for packet in [next(self._packets, None)] if packet is not None)
-        return self._seen[0] if self._seen else None
 
 
 def _frame(index: int, record: FrameRecord) -> Frame:

@@ -14,7 +14,7 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import lz4.frame
 import numpy as np
@@ -29,6 +29,7 @@ EVENT = np.dtype(
 _PREFIX = struct.Struct("<ii")
 _LZ4, _ZSTD = (1, 2), (3, 4)
 _MAX_PACKET_BYTES = 1 << 29
+_CHUNK_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,11 +165,29 @@ def walk(file: BinaryIO, header: Header, path: Path) -> Iterator[tuple[int, int,
             )
         yield position, number, size
         position += _PREFIX.size + size
-    if header.cut:
+    if header.cut or not _table_is_whole(file, header):
         raise RecordingDamaged(
-            f"{path} was cut off: its data table is missing at byte {position}; all before was delivered",
-            position,
+            f"{path} was cut off: its data table at byte {position} is not whole; all before was delivered", position
         )
+
+
+def _table_is_whole(file: BinaryIO, header: Header) -> bool:
+    """Look for the end of the compressed data table that follows the packets; its content is not needed."""
+    file.seek(header.end)
+    if header.compression in _LZ4:
+        stream: Any = lz4.frame.LZ4FrameDecompressor()
+    elif header.compression in _ZSTD:
+        stream = zstandard.ZstdDecompressor().decompressobj()
+    else:
+        return True
+    found = False
+    try:
+        while not stream.eof and (data := file.read(_CHUNK_BYTES)):
+            found = True
+            stream.decompress(data)
+    except (RuntimeError, zstandard.ZstdError):
+        return False
+    return bool(stream.eof) or not found  # writers that leave no table leave no damage
 
 
 def payload(file: BinaryIO, position: int, size: int, compression: int) -> bytes:

@@ -180,6 +180,7 @@ def _exposed(path: Path, arrays: Mapping[str, NDArray[Any]]) -> tuple[list[Frame
     frames: list[Frame] = []
     gaps: list[Gap] = []
     unknown = 0
+    t_us = arrays["t_us"]
     covered_us: int | None = None
     for row in range(arrays["frames"].shape[0]):
         start_us, end_us = int(arrays["exposure_start_us"][row]), int(arrays["exposure_end_us"][row])
@@ -189,8 +190,9 @@ def _exposed(path: Path, arrays: Mapping[str, NDArray[Any]]) -> tuple[list[Frame
         frames.append(Frame(int(arrays["frame_id"][row]), _pixels(arrays["frames"][row]), start_us, end_us))
         if not arrays["has_events"][row]:
             continue
-        if covered_us is not None and start_us > covered_us:
-            gaps.append(Gap(covered_us, start_us, "this layout has no events between exposures"))
+        if covered_us is not None and start_us > covered_us and t_us.size:
+            last_us = int(t_us[max(0, np.searchsorted(t_us, start_us) - 1)])  # events may carry the very end's stamp
+            gaps.append(Gap(max(covered_us, last_us + 1), start_us, "this layout has no events between exposures"))
         covered_us = end_us
     if unknown:
         _log.warning("%s: %d frames have no time of exposure and are left out", path, unknown)

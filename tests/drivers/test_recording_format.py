@@ -113,7 +113,7 @@ def test_error_inside_the_with_block_leaves_the_part_file(tmp_path: Path) -> Non
 
 
 def test_folder_that_does_not_exist_is_a_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="cannot write the recording .*No such file"):
+    with pytest.raises(SourceError, match=r"cannot write the recording .*No such file"):
         RecordingWriter(tmp_path / "none" / "a.nire", GEOMETRY)
 
 
