@@ -35,8 +35,7 @@ test: $(STAMP) ## all checks: lint, types, import contracts, tests
 	@bash .ci/check
 
 lint: $(STAMP) ## format and lint, changing nothing
-	$(BIN)/ruff format --check --quiet .
-	$(BIN)/ruff check .
+	@status=0; $(BIN)/ruff check . || status=1; $(BIN)/ruff format --check . || status=1; exit $$status
 
 types: $(STAMP) ## types, strict
 	$(BIN)/mypy
