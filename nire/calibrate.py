@@ -44,9 +44,7 @@ class Calibrator:
     A pair is used before its own window is built while learning, so the very first window is calibrated too.
     """
 
-    def __init__(
-        self, *, thresholds: tuple[float, float] | None = None, time_offset_us: float | None = None
-    ) -> None:
+    def __init__(self, *, thresholds: tuple[float, float] | None = None, time_offset_us: float | None = None) -> None:
         """Start from what is known.
 
         Args:

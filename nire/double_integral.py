@@ -26,8 +26,8 @@ from nire.types import Calibration, ContentWindow, EventBatch, Frame, Gap
 
 # Light below which a pixel sees its dark current, in levels of 0..255: I + dark is what events are a logarithm of.
 DARK_LEVEL = 1.0
-# Only a pixel gone mad leaves this range; beyond it products would overflow float32.
-_GAIN_RANGE = (1e-12, 1e12)
+# A pixel whose events could multiply its gain by exp() of this has gone mad, and would overflow float32.
+_MAD_LOG = 60.0
 _BINS_PER_KEY = 4
 _MOST_KEYS = 64
 
@@ -121,12 +121,21 @@ class DoubleIntegral:
 
     def _expose_wide(self, opens: Times, closes: Times, out: Tensor) -> None:
         width_us = self._field(np.maximum(closes - opens, 1.0))
-        torch.mul(self._constants[0], self._between(self._integral, opens, closes).div_(width_us), out=out)
+        mean = self._between(self._integral, opens, closes).div_(width_us)
+        torch.mul(self._constants[0], mean, out=out)
         if len(self._constants) == 2:
-            if self._blended is None:
-                self._blended = self._blend()
-            share = self._between(self._blended, opens, closes, blended=True).div_(width_us)
-            out.addcmul_(self._constants[1] - self._constants[0], share)
+            out.addcmul_(self._constants[1] - self._constants[0], self._share(opens, closes, mean, width_us))
+
+    def _share(self, opens: Times, closes: Times, mean: Tensor, width_us: Tensor) -> Tensor:
+        """Mean of w G over a shutter; w never falls with time, so equal at both ends it is constant."""
+        weight, weight_after = self._weight(opens), self._weight(closes)
+        constant = weight == weight_after
+        if constant.all():
+            return mean * self._field(weight)
+        if self._blended is None:
+            self._blended = self._blend()
+        share = self._between(self._blended, opens, closes, blended=True).div_(width_us)
+        return torch.where(self._laid_out(constant), mean * self._field(weight), share)
 
     def _is_narrow(self, opens: Times, closes: Times) -> NDArray[np.bool_]:
         """Tell which rows or pixels are exposed for a bin or less: their middle stands for them (a delta, Eq. 4).
@@ -145,6 +154,10 @@ class DoubleIntegral:
             t_us, x, y, p = t_us[calm], x[calm], y[calm], p[calm]
         cells = np.multiply(y, width, dtype=np.int64)
         cells += x
+        mad = np.bincount(cells) * max(calibration.threshold_positive, calibration.threshold_negative) > _MAD_LOG
+        if mad.any():
+            calm = ~mad[cells]
+            t_us, x, y, p, cells = t_us[calm], x[calm], y[calm], p[calm], cells[calm]
         factor_of = np.exp([-calibration.threshold_negative, calibration.threshold_positive]).astype(np.float32)
         self._t_us, self._rows, self._columns = t_us, y, x
         self._cells = torch.from_numpy(cells).to(self._device)
@@ -168,13 +181,12 @@ class DoubleIntegral:
         half = self._bin_us / 2
         for k in range(self._keys * per_key):
             if k % per_key == 0:
-                gain.clamp_(*_GAIN_RANGE)
                 self._gain[k // per_key].copy_(gain)
                 self._integral[k // per_key].copy_(area)
             area.add_(gain, alpha=half)
             self._multiply(gain, edges[k], edges[k + 1])
             area.add_(gain, alpha=half)
-        self._gain[self._keys].copy_(gain.clamp_(*_GAIN_RANGE))
+        self._gain[self._keys].copy_(gain)
         self._integral[self._keys].copy_(area)
 
     def _blend(self) -> Tensor:
