@@ -191,7 +191,8 @@ def _exposed(path: Path, arrays: Mapping[str, NDArray[Any]]) -> tuple[list[Frame
         if not arrays["has_events"][row]:
             continue
         if covered_us is not None and start_us > covered_us and t_us.size:
-            last_us = int(t_us[max(0, np.searchsorted(t_us, start_us) - 1)])  # events may carry the very end's stamp
+            before = int(np.searchsorted(t_us, start_us)) - 1
+            last_us = int(t_us[max(0, before)])  # events may carry the very end's stamp
             gaps.append(Gap(max(covered_us, last_us + 1), start_us, "this layout has no events between exposures"))
         covered_us = end_us
     if unknown:

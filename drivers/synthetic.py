@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from drivers.source import SourceInfo
 from nire.errors import ConfigError
-from nire.scene import Image, LayeredScene, make_scene
+from nire.pictures import Image
+from nire.scene import LayeredScene, make_scene
 from nire.sensor_model import SensorModel, sensor_model
 from nire.shutter import Shutter
 from nire.simulate import EventSensor, FrameSensor, expose, quantised

@@ -32,14 +32,22 @@ def _disc(size: int, radius: float) -> Image:
 
 
 def ball(rng: np.random.Generator, size: float) -> tuple[Image, Image]:
-    """A shaded ball with patches on it."""
+    """Draw a shaded ball with patches on it.
+
+    Args:
+        rng: chooses the patches.
+        size: edge of the picture, pixels.
+
+    Returns:
+        (light, cover): float32 [S, S], linear light, and 1 where the ball is.
+    """
     small, large = _canvas(size)
     radius = 0.44 * large
     light = np.full((large, large), float(rng.uniform(0.45, 0.6)), np.float32)
     for _ in range(14):
         centre = tuple(int(v) for v in rng.integers(0, large, 2))
         cv2.circle(
-            light, centre, int(large * rng.uniform(0.05, 0.14)), (float(rng.choice([0.14, 0.25, 0.7, 0.85])),), -1
+            light, centre, int(large * rng.uniform(0.05, 0.14)), (float(rng.choice([0.2, 0.28, 0.72, 0.8])),), -1
         )
     yy, xx = np.mgrid[0:large, 0:large].astype(np.float32) / large - 0.5
     shade = 1.08 - 1.5 * ((xx + 0.12) ** 2 + (yy + 0.14) ** 2)
@@ -48,11 +56,11 @@ def ball(rng: np.random.Generator, size: float) -> tuple[Image, Image]:
 
 
 def wheel(size: float, *, spokes: int) -> tuple[Image, Image]:
-    """A wheel whose turn can be seen: spokes between a rim and a hub."""
+    """Draw a wheel whose turn can be seen: spokes between a rim and a hub; arguments and result as `ball`."""
     small, large = _canvas(size)
     yy, xx = np.mgrid[0:large, 0:large].astype(np.float32) - large / 2
     angle = np.arctan2(yy, xx)
-    light = np.where(np.sin(spokes * angle) > 0, 0.78, 0.13).astype(np.float32)
+    light = np.where(np.sin(spokes * angle) > 0, 0.68, 0.19).astype(np.float32)
     radius = np.hypot(xx, yy) / large
     light[radius > 0.36] = 0.32
     light[radius < 0.07] = 0.6
@@ -60,9 +68,9 @@ def wheel(size: float, *, spokes: int) -> tuple[Image, Image]:
 
 
 def plate(rng: np.random.Generator, size: float, text: str) -> tuple[Image, Image]:
-    """A bright plate with text and a row of bars that get finer."""
+    """Draw a bright plate with text and a row of bars that get finer; arguments and result as `ball`."""
     small, large = _canvas(size)
-    light = np.full((large, large), 0.8, np.float32)
+    light = np.full((large, large), 0.72, np.float32)
     cover = np.zeros((large, large), np.float32)
     top, bottom = int(0.26 * large), int(0.74 * large)
     cover[top:bottom, int(0.02 * large) : int(0.98 * large)] = 1.0
@@ -70,14 +78,14 @@ def plate(rng: np.random.Generator, size: float, text: str) -> tuple[Image, Imag
     ink = np.zeros((large, large), np.uint8)  # OpenCV 5 writes text into 8-bit images only
     at = (int(0.07 * large), int(0.53 * large))
     cv2.putText(ink, text, at, cv2.FONT_HERSHEY_DUPLEX, 0.98 * scale, (255,), max(1, int(3 * scale)), cv2.LINE_AA)
-    light += (0.1 - light) * (ink.astype(np.float32) / 255)
+    light += (0.15 - light) * (ink.astype(np.float32) / 255)
     x = 0.08 * large
     for width in np.linspace(0.05, 0.02, 13) * large:
         cv2.rectangle(
             light,
             (int(x), int(0.6 * large)),
             (int(x + width / 2), int(0.69 * large)),
-            (float(rng.uniform(0.1, 0.3)),),
+            (float(rng.uniform(0.18, 0.3)),),
             -1,
         )
         x += width * 1.45
@@ -85,7 +93,16 @@ def plate(rng: np.random.Generator, size: float, text: str) -> tuple[Image, Imag
 
 
 def leaves(rng: np.random.Generator, size: tuple[int, int], unit: float) -> Image:
-    """A collage of overlapping shapes of all sizes ("dead leaves"): edges and flat parts like natural images."""
+    """Draw a collage of overlapping shapes of all sizes ("dead leaves"): edges and flat parts like natural images.
+
+    Args:
+        rng: chooses everything.
+        size: (width, height), pixels.
+        unit: size of shapes; 1 suits an image of 346 columns.
+
+    Returns:
+        float32 [H, W], linear light between 0.06 and 0.92.
+    """
     width, height = size
     zoom = 2
     image = np.full((height * zoom, width * zoom), 0.35, np.float32)

@@ -13,6 +13,7 @@ from typing import Protocol
 
 import cv2
 import numpy as np
+
 from nire.pictures import Image, ball, leaves, plate, wheel
 
 # Sizes and paths below are written for the DAVIS346 and scaled to the width asked for.
@@ -138,12 +139,12 @@ def _default(width: int, height: int, seed: int, motion: float) -> LayeredScene:
     sprites = (
         _sprite(ball(rng, 66 * unit), _path(rng, width, height, (0.36, 0.30), (0.55, 0.71), motion, turn_hz=0.4)),
         _sprite(
-            wheel(84 * unit, spokes=7), _path(rng, width, height, (0.24, 0.20), (0.49, 0.62), motion, turn_hz=-0.5)
+            wheel(84 * unit, spokes=7), _path(rng, width, height, (0.24, 0.20), (0.49, 0.62), motion, turn_hz=-0.4)
         ),
         _sprite(
             plate(rng, 96 * unit, "NIRE"), _path(rng, width, height, (0.33, 0.26), (0.46, 0.58), motion, turn_hz=0.0)
         ),
-        _sprite(ball(rng, 34 * unit), _path(rng, width, height, (0.42, 0.36), (0.73, 0.59), motion, turn_hz=0.9)),
+        _sprite(ball(rng, 34 * unit), _path(rng, width, height, (0.42, 0.36), (0.73, 0.59), motion, turn_hz=0.6)),
     )
     base = _texture(width, height, seed, motion)
     return LayeredScene(height, width, base.background, base.path, sprites)
@@ -157,14 +158,14 @@ def _texture(width: int, height: int, seed: int, motion: float) -> LayeredScene:
     size = (round(width + 2 * swing[0]) + 2 * border, round(height + 2 * swing[1]) + 2 * border)
     start = float(rng.uniform(0, 2 * math.pi))
     # Almost a circle: something always moves, and no two rounds are the same.
-    path = Path((size[0] / 2, size[1] / 2), swing, (0.42 * motion, 0.47 * motion), (start, start + math.pi / 2))
+    path = Path((size[0] / 2, size[1] / 2), swing, (0.47 * motion, 0.53 * motion), (start, start + math.pi / 2))
     return LayeredScene(height, width, leaves(rng, size, unit), path)
 
 
 def _spokes(width: int, height: int, seed: int, motion: float) -> LayeredScene:
     background = np.full((height + 4, width + 4), 0.4, np.float32)
-    wheel = _sprite(wheel(0.9 * min(width, height), spokes=9), Path((width / 2, height / 2), turn_hz=1.5 * motion))
-    return LayeredScene(height, width, background, Path((width / 2 + 2, height / 2 + 2)), (wheel,))
+    turning = _sprite(wheel(0.9 * min(width, height), spokes=9), Path((width / 2, height / 2), turn_hz=1.5 * motion))
+    return LayeredScene(height, width, background, Path((width / 2 + 2, height / 2 + 2)), (turning,))
 
 
 def _path(

@@ -60,8 +60,8 @@ IDEAL = SensorModel()
 """No noise, no lag: every change of log light by the threshold is an event, frames are only quantised."""
 
 REALISTIC = SensorModel(
-    threshold_positive=0.22,
-    threshold_negative=0.24,
+    threshold_positive=0.20,
+    threshold_negative=0.22,
     threshold_spread=0.015,
     refractory_us=40.0,
     bandwidth_hz=4000.0,

@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from nire.scene import Image, Scene
+from nire.pictures import Image
+from nire.scene import Scene
 from nire.sensor_model import SensorModel
 from nire.shutter import Shutter
 from nire.types import EventBatch, Frame
