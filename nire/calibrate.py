@@ -7,7 +7,8 @@ exposure is log K + c mean(E), so
 
 P and N being the running counts of positive and negative events. Every event enters dP or dN with a weight: 0
 before the first exposure, rising through it, 1 until the second, falling through that. The thresholds are the
-robust solution over all pixels that moved; the offset is the shift of the events that explains the frames best.
+robust solution over all pixels that moved; the offset is the shift of the events that explains the frames best. It
+holds whatever delays the events: other clocks, slow pixels, and that an event comes only when its change is complete.
 """
 
 from __future__ import annotations

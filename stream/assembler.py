@@ -47,6 +47,11 @@ class WindowAssembler:
         self._finished: deque[ContentWindow] = deque()
         self._restart()
 
+    @property
+    def held_batches(self) -> int:
+        """How many event batches are kept at present."""
+        return len(self._batches)
+
     def push(self, packet: Packet) -> None:
         """Take a packet: events in the order of time, frames in the order of their indices, mixed in any way."""
         if packet.epoch > self._epoch:
@@ -61,7 +66,7 @@ class WindowAssembler:
             self._push_frame(packet)
         elif isinstance(packet, Gap):
             self._gaps.append(packet)
-        else:
+        elif isinstance(packet, EventBatch):
             if len(packet):
                 self._batches.append(packet)
             if packet.watermark_us > self._watermark_us:
@@ -178,7 +183,9 @@ class WindowAssembler:
         begin_us = first.mid_us if self._paired else first.first_us
         self._frames.popleft()
         self._paired = True
-        window = self._window((first, second), after_us=self.reach_us, index=self._count(), answers_us=(begin_us, second.mid_us))
+        window = self._window(
+            (first, second), after_us=self.reach_us, index=self._count(), answers_us=(begin_us, second.mid_us)
+        )
         self._retire(first)
         return window
 
@@ -188,7 +195,10 @@ class WindowAssembler:
         begin_us = frame.mid_us if self._paired else frame.first_us
         self._paired = False
         window = self._window(
-            (frame,), after_us=self.margin_us, index=self._count(), answers_us=(begin_us, np.nextafter(frame.last_us, np.inf))
+            (frame,),
+            after_us=self.margin_us,
+            index=self._count(),
+            answers_us=(begin_us, np.nextafter(frame.last_us, np.inf)),
         )
         self._retire(frame)
         return window
@@ -214,7 +224,14 @@ class WindowAssembler:
             return None
         t0_us = int(self._answered_us)
         self._answered_us += _SPAN_US
-        return self._cut(t0_us, t0_us + _SPAN_US, (), index=self._count(), answers_us=(t0_us, t0_us + _SPAN_US), covered_us=(t0_us, t0_us + _SPAN_US))
+        return self._cut(
+            t0_us,
+            t0_us + _SPAN_US,
+            (),
+            index=self._count(),
+            answers_us=(t0_us, t0_us + _SPAN_US),
+            covered_us=(t0_us, t0_us + _SPAN_US),
+        )
 
     def _tail(self) -> Iterator[ContentWindow]:
         """What only the end of the stream makes answerable."""
@@ -248,7 +265,9 @@ class WindowAssembler:
         covered_us = (first_us - self.margin_us, last_us + after_us)
         t0_us = math.floor(covered_us[0]) - self.guard_us
         t1_us = math.ceil(covered_us[1]) + self.guard_us
-        return self._cut(t0_us, max(t1_us, t0_us + 1), frames, index=index, answers_us=answers_us, covered_us=covered_us)
+        return self._cut(
+            t0_us, max(t1_us, t0_us + 1), frames, index=index, answers_us=answers_us, covered_us=covered_us
+        )
 
     def _cut(
         self,

@@ -1,0 +1,153 @@
+"""Calibration against cameras whose thresholds, offset and hot pixels are known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+
+from drivers.synthetic import open_source
+from nire.calibrate import SEARCH_US, Calibrator
+from nire.types import ContentWindow, EventBatch, Frame
+from stream.assembler import WindowAssembler
+
+SETTINGS = {"width": 128, "height": 96, "seconds": 0.5, "live": False, "seed": 3}
+
+
+@cache
+def windows(positive: float, negative: float) -> tuple[ContentWindow, ...]:
+    """Pairs of an ideal camera with given thresholds, and events around them for the search."""
+    sensor = {"threshold_positive": positive, "threshold_negative": negative}
+    with open_source(**SETTINGS, noise="ideal", sensor=sensor) as camera:
+        assembler = WindowAssembler(camera.info.geometry, policy="pair", margin_us=0, reach_us=0, step_us=1)
+        assembler.guard_us = SEARCH_US
+        found: list[ContentWindow] = []
+        for packet in camera:
+            assembler.push(packet)
+            found.extend(assembler.complete())
+    return tuple(found)
+
+
+def delayed(window: ContentWindow, delay_us: int) -> EventBatch:
+    return replace(window.events, t_us=window.events.t_us + delay_us)
+
+
+@pytest.mark.parametrize(("positive", "negative"), [(0.15, 0.15), (0.3, 0.3), (0.2, 0.3)])
+def test_thresholds_of_an_ideal_camera_are_found(positive: float, negative: float) -> None:
+    calibrator = Calibrator(time_offset_us=0.0)
+    for window in windows(positive, negative):
+        calibrator.observe(window.frames, window.events)
+    assert calibrator.current.threshold_positive == pytest.approx(positive, rel=0.15)
+    assert calibrator.current.threshold_negative == pytest.approx(negative, rel=0.15)
+
+
+def estimated_offset(delay_us: int) -> float:
+    calibrator = Calibrator()
+    for window in windows(0.2, 0.2)[:5]:
+        calibrator.observe(window.frames, delayed(window, delay_us))
+    return calibrator.current.time_offset_us
+
+
+def test_time_offset_follows_the_delay_of_the_events() -> None:
+    assert estimated_offset(4500) - estimated_offset(2000) == pytest.approx(2500, abs=200)
+
+
+def test_time_offset_of_one_clock_is_no_more_than_the_lag_of_a_threshold() -> None:
+    # An event comes only when the change is complete: on slow edges that takes a few milliseconds.
+    assert 0 <= estimated_offset(0) <= 4000
+
+
+def test_first_pair_already_calibrates() -> None:
+    calibrator = Calibrator(time_offset_us=0.0)
+    calibrator.observe(windows(0.3, 0.3)[0].frames, windows(0.3, 0.3)[0].events)
+    assert calibrator.current.threshold_positive == pytest.approx(0.3, rel=0.25)
+
+
+def test_fixed_values_stay_fixed() -> None:
+    calibrator = Calibrator(thresholds=(0.4, 0.5), time_offset_us=123.0)
+    for window in windows(0.2, 0.2):
+        calibrator.observe(window.frames, window.events)
+    current = calibrator.current
+    assert (current.threshold_positive, current.threshold_negative, current.time_offset_us) == (0.4, 0.5, 123.0)
+
+
+def test_static_scene_teaches_nothing() -> None:
+    window = windows(0.2, 0.2)[0]
+    calibrator = Calibrator()
+    still = (window.frames[0], replace(window.frames[0], index=1))
+    calibrator.observe(still, EventBatch.empty(window.t1_us))
+    assert calibrator.current.threshold_positive == Calibrator().current.threshold_positive
+    assert calibrator.learning
+
+
+def test_pixel_that_fires_all_the_time_is_masked_and_its_neighbours_are_not() -> None:
+    calibrator = Calibrator(time_offset_us=0.0)
+    for window in windows(0.2, 0.2)[:4]:
+        calibrator.observe(window.frames, with_hot_pixel(window, x=50, y=40))
+    hot = calibrator.current.hot_pixels
+    assert hot is not None
+    assert np.argwhere(hot).tolist() == [[40, 50]]
+
+
+def with_hot_pixel(window: ContentWindow, *, x: int, y: int) -> EventBatch:
+    t_us = np.arange(window.t0_us, window.t1_us, 100, dtype=np.int64)
+    events = window.events
+    joined = np.concatenate([events.t_us, t_us])
+    order = np.argsort(joined, kind="stable")
+    count = len(t_us)
+    return EventBatch(
+        joined[order],
+        np.concatenate([events.x, np.full(count, x, np.uint16)])[order],
+        np.concatenate([events.y, np.full(count, y, np.uint16)])[order],
+        np.concatenate([events.p, np.ones(count, np.uint8)])[order],
+        window.t1_us,
+    )
+
+
+def test_learning_ends_and_then_every_sixteenth_pair_is_wanted() -> None:
+    calibrator = Calibrator(time_offset_us=0.0)
+    pairs: Iterator[ContentWindow] = iter(windows(0.2, 0.2) * 8)
+    wanted = []
+    for window in pairs:
+        wanted.append(calibrator.wants())
+        if wanted[-1]:
+            calibrator.observe(window.frames, window.events)
+    assert all(wanted[:8])
+    assert sum(wanted[8:]) == len(wanted) // 16
+
+
+def test_guard_shrinks_to_the_offset_once_learned() -> None:
+    calibrator = Calibrator()
+    assert calibrator.guard_us == SEARCH_US
+    for window in (windows(0.2, 0.2) * 2)[:9]:
+        calibrator.observe(window.frames, delayed(window, 2000))
+    assert calibrator.guard_us == calibrator.current.time_offset_us > 1000
+    assert Calibrator(time_offset_us=-700.0).guard_us == 0
+
+
+def test_two_runs_over_the_same_pairs_agree_exactly() -> None:
+    results = []
+    for _ in range(2):
+        calibrator = Calibrator()
+        for window in windows(0.2, 0.3):
+            calibrator.observe(window.frames, window.events)
+        current = calibrator.current
+        results.append((current.threshold_positive, current.threshold_negative, current.time_offset_us))
+    assert results[0] == results[1]
+
+
+def test_rolling_frames_calibrate_like_global_ones() -> None:
+    sensor = {"threshold_positive": 0.25, "threshold_negative": 0.25}
+    settings = {**SETTINGS, "row_delay_us": 60, "noise": "ideal", "sensor": sensor}
+    calibrator = Calibrator(time_offset_us=0.0)
+    with open_source(**settings) as camera:
+        assembler = WindowAssembler(camera.info.geometry, policy="pair", margin_us=0, reach_us=0, step_us=1)
+        for packet in camera:
+            assembler.push(packet)
+            for window in assembler.complete():
+                assert isinstance(window.frames[0], Frame)
+                calibrator.observe(window.frames, window.events)
+    assert calibrator.current.threshold_positive == pytest.approx(0.25, rel=0.2)
