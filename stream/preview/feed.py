@@ -19,6 +19,8 @@ from stream.wire import Message
 KINDS = {"exposed": "frame/", "captured": "captured", "events": "events", "status": "status"}
 """What the page knows -> the topic it comes from."""
 _SILENT_S = 2.5
+# A status that comes this soon after an answer may have been written before it.
+_STATUS_LAG_S = 0.25
 
 
 @dataclass(slots=True)
@@ -47,9 +49,11 @@ class Feed:
         self.problem = ""
         self.numbers = Numbers()
         self._control_address = reachable(control_address, self.publish_address)
-        self._keys = keys
+        self.keys = keys
         self._slots: dict[str, _Slot] = {}
         self._heard_s = -1e9
+        self._answered: dict[str, Any] = {}
+        self._answered_s = -1e9
         self._control: ControlClient | None = None
         self._one_at_a_time = asyncio.Lock()
 
@@ -59,9 +63,7 @@ class Feed:
         for kind in self._slots.keys() - wanted:
             self._slots.pop(kind).subscriber.close()
         for kind in wanted - self._slots.keys():
-            self._slots[kind] = _Slot(
-                Subscriber(self.publish_address, [KINDS[kind]], newest_only=True, keys=self._keys)
-            )
+            self._slots[kind] = _Slot(Subscriber(self.publish_address, [KINDS[kind]], newest_only=True, keys=self.keys))
 
     def drain(self) -> None:
         """Take the newest message of each topic, without waiting."""
@@ -99,13 +101,20 @@ class Feed:
             "live": time.monotonic() - self._heard_s < _SILENT_S,
             "problem": self.problem,
             "numbers": self.numbers.summary(),
-            "status": dict(slot.message.header) if slot and slot.message else {},
+            "status": (dict(slot.message.header) if slot and slot.message else {}) | self._answered,
         }
 
     async def ask(self, command: str, fields: dict[str, Any]) -> dict[str, Any]:
         """Ask the stream, without stopping the images; what fails becomes {"ok": false, "error", "hint"}."""
         async with self._one_at_a_time:
-            return await asyncio.to_thread(self._ask, command, fields)
+            reply = await asyncio.to_thread(self._ask, command, fields)
+        # The answer is newer than the last status, which comes once a second: until the next one it goes first.
+        if reply["ok"] and command == "set_plan" and "plan" in reply:
+            self._answered["plan"] = reply["plan"]
+        if reply["ok"] and command in ("pause", "resume"):
+            self._answered["state"] = "paused" if command == "pause" else "running"
+        self._answered_s = time.monotonic()
+        return reply
 
     def close(self) -> None:
         """Disconnect from everything."""
@@ -120,6 +129,8 @@ class Feed:
             self.numbers.add_exposed(message.header)
         elif kind == "captured":
             self.numbers.add_captured(message.header)
+        elif kind == "status" and self._heard_s > self._answered_s + _STATUS_LAG_S:
+            self._answered.clear()
 
     def _ask(self, command: str, fields: dict[str, Any]) -> dict[str, Any]:
         address = self._control_address or self._published_control_address()
@@ -128,7 +139,7 @@ class Feed:
         try:
             if self._control is None or self._control.address != address:
                 self._hang_up()
-                self._control = ControlClient(address, self._keys)
+                self._control = ControlClient(address, self.keys)
             return self._control.ask(command, **fields)
         except NireError as error:
             return refusal("no_answer", str(error))

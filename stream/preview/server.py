@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hmac
-import json
-import math
 import os
 import secrets
 import signal
@@ -14,20 +11,18 @@ import sys
 import webbrowser
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
-from aiohttp import WSMsgType, web
+from aiohttp import web
 
 from nire.errors import ConfigError
 from stream.config import PreviewConfig, is_loopback
 from stream.keys import ClientKeys
-from stream.preview.feed import KINDS, Feed
+from stream.preview.browser import Browser
+from stream.preview.feed import Feed
 
 PAGE = Path(__file__).parent / "page"
-_COMMANDS = ("status", "set_plan", "pause", "resume")
 _COOKIE = "nire-live-token"
-_STATE_EVERY_S = 0.25
 _MAX_REQUEST_BYTES = 1 << 14
 _HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'",
@@ -119,7 +114,7 @@ class PreviewServer:
         self._token = token or ("" if self._loopback else secrets.token_urlsafe(24))
         self._period_s = 1 / fps
         self._feed = Feed(publish_address, control_address, keys)
-        self._clients: set[_Client] = set()
+        self._clients: set[Browser] = set()
         self._runner: web.AppRunner | None = None
         self._pump: asyncio.Task[None] | None = None
 
@@ -202,105 +197,13 @@ class PreviewServer:
     async def _socket(self, request: web.Request) -> web.StreamResponse:
         socket = web.WebSocketResponse(heartbeat=10, max_msg_size=_MAX_REQUEST_BYTES, compress=False)
         await socket.prepare(request)
-        client = _Client(socket, self._feed)
+        client = Browser(socket, self._feed, self._period_s)
         self._clients.add(client)
-        sender = asyncio.create_task(client.send())
         try:
-            await client.listen()
+            await client.serve()
         finally:
             self._clients.discard(client)
-            sender.cancel()
-            await asyncio.gather(sender, return_exceptions=True)
         return socket
-
-
-class _Client:
-    """One browser: gets the newest image of each kind once it has shown the one before."""
-
-    def __init__(self, socket: web.WebSocketResponse, feed: Feed) -> None:
-        self.socket = socket
-        self.wake = asyncio.Event()
-        self.kinds = {"exposed", "captured", "status"}
-        self._feed = feed
-        self._sent = dict.fromkeys(KINDS, 0)
-        self._on_its_way: set[str] = set()
-        self._asking: set[asyncio.Task[None]] = set()
-
-    async def send(self) -> None:
-        """Send images and, four times a second, the numbers."""
-        loop = asyncio.get_running_loop()
-        state_s = 0.0
-        while not self.socket.closed:
-            await self.wake.wait()
-            self.wake.clear()
-            for kind in ("captured", "exposed", "events"):
-                await self._send_image(kind)
-            if loop.time() >= state_s:
-                state_s = loop.time() + _STATE_EVERY_S
-                await self._send_text(self._feed.state())
-
-    async def listen(self) -> None:
-        """Serve what the browser says until it leaves; anything that is not understood ends the connection."""
-        async for message in self.socket:
-            if message.type is not WSMsgType.TEXT or not self._hear(message.data):
-                await self.socket.close(code=1003, message=b"not understood")
-        for task in self._asking:
-            task.cancel()
-
-    def _hear(self, text: str) -> bool:
-        try:
-            said = json.loads(text)
-        except json.JSONDecodeError:
-            return False
-        match said:
-            case {"type": "ack", "kind": str(kind)}:
-                self._on_its_way.discard(kind)
-            case {"type": "events", "on": bool(on)}:
-                self.kinds = self.kinds | {"events"} if on else self.kinds - {"events"}
-            case {"type": "ask", "id": int(number), "command": str(command), "fields": dict(fields)}:
-                task = asyncio.create_task(self._answer(number, command, fields))
-                self._asking.add(task)
-                task.add_done_callback(self._asking.discard)
-            case _:
-                return False
-        return True
-
-    async def _answer(self, number: int, command: str, fields: dict[str, Any]) -> None:
-        if command not in _COMMANDS:
-            reply = {"ok": False, "error": "bad_request", "hint": f"the page may only ask for {', '.join(_COMMANDS)}"}
-        else:
-            reply = await self._feed.ask(command, fields)
-        await self._send_text({"type": "reply", "id": number, "command": command, **reply})
-
-    async def _send_image(self, kind: str) -> None:
-        number = self._feed.number(kind)
-        if kind in self._on_its_way or number == self._sent[kind]:
-            return
-        self._sent[kind] = number
-        image = self._feed.image(kind)
-        if image is not None:
-            self._on_its_way.add(kind)
-            await self._send_bytes(image)
-
-    async def _send_bytes(self, data: bytes) -> None:
-        # A browser may leave at any moment; `listen` notices and ends this client.
-        with contextlib.suppress(ConnectionError):
-            await self.socket.send_bytes(data)
-
-    async def _send_text(self, message: dict[str, Any]) -> None:
-        with contextlib.suppress(ConnectionError):
-            await self.socket.send_str(json.dumps(finite(message), default=str))
-
-
-def finite(value: Any) -> Any:
-    """Replace what JSON cannot say (infinite, not a number) by None, at any depth."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {str(key): finite(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [finite(part) for part in value]
-    return value
 
 
 def _has_display() -> bool:

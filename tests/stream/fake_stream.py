@@ -33,6 +33,7 @@ class FakeStream:
         self.plan = PlanConfig(name="deblur", rate_hz=200)
         self.asked: list[dict[str, Any]] = []
         self.paused = False
+        self.statuses = 0
         self.arrived = threading.Condition()
         self._scene = _scene()
         self._stop = threading.Event()
@@ -44,6 +45,11 @@ class FakeStream:
     @property
     def address(self) -> str:
         return self.publisher.address
+
+    @property
+    def subscriptions(self) -> set[bytes]:
+        """What somebody subscribes to; the socket itself belongs to the thread."""
+        return set(self.publisher._subscriptions)
 
     def close(self) -> None:
         self._stop.set()
@@ -66,6 +72,7 @@ class FakeStream:
             if time.monotonic() >= status_at:
                 status_at = time.monotonic() + 0.3
                 self.publisher.send_status(self._status())
+                self.statuses += 1
             if now_us // PERIOD_US > frame:
                 frame = int(now_us // PERIOD_US)
                 self.publisher.send_captured(self._captured(frame))

@@ -16,10 +16,11 @@ import pytest
 
 from nire.errors import ConfigError
 from stream.keys import ClientKeys
+from stream.preview.browser import finite
 from stream.preview.feed import reachable
 from stream.preview.images import overlay, picture
 from stream.preview.numbers import Numbers, Rate
-from stream.preview.server import PAGE, PreviewServer, finite
+from stream.preview.server import PAGE, PreviewServer
 from stream.wire import Message
 from tests.stream.fake_stream import FakeStream, key_settings
 from tests.stream.serving import Served
@@ -157,7 +158,7 @@ def test_browser_gets_one_image_of_a_kind_until_it_has_shown_it(served: Served) 
 
 
 def test_stream_encodes_for_the_preview_only_while_a_browser_looks(served: Served, stream: FakeStream) -> None:
-    assert not stream.publisher._subscriptions
+    until(lambda: not stream.subscriptions)
 
     async def use(socket: aiohttp.ClientWebSocketResponse) -> None:
         await socket.send_json({"type": "events", "on": True})
@@ -167,7 +168,7 @@ def test_stream_encodes_for_the_preview_only_while_a_browser_looks(served: Serve
                 return
 
     with_socket(served.url, use)
-    until(lambda: not stream.publisher._subscriptions)
+    until(lambda: not stream.subscriptions)
 
 
 async def next_text(socket: aiohttp.ClientWebSocketResponse, kind: str) -> dict[str, Any]:

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import shutil
-import signal
-import socket
-import subprocess
-import sys
+import itertools
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.stream.chromium import digest, drag, press, text
 from tests.stream.fake_stream import FakeStream
 from tests.stream.serving import Served
 from tests.stream.waiting import until
-
-FLAGS = (
-    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-)
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
 
 @pytest.fixture
@@ -37,51 +26,6 @@ def served(stream: FakeStream) -> Iterator[Served]:
     served = Served(stream.address)
     yield served
     served.close()
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    if CHROMIUM is None or DRIVER is None:
-        pytest.skip("needs chromium and chromedriver (Debian packages chromium, chromium-driver)")
-    webdriver = pytest.importorskip("selenium.webdriver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in FLAGS.split():
-        options.add_argument(flag)
-    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('chromium')}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
-
-
-def digest(browser: Any, canvas: str) -> int:
-    """A number that changes with the pixels of a canvas."""
-    return int(
-        browser.execute_script(
-            """const c = document.getElementById(arguments[0]);
-            const d = c.getContext("2d").getImageData(0, 0, c.width, c.height).data;
-            let h = 0; for (let i = 0; i < d.length; i += 4) h = (h * 31 + d[i] + d[i + 3]) | 0; return h;""",
-            canvas,
-        )
-    )
-
-
-def drag(browser: Any, slider: str, place: int) -> None:
-    browser.execute_script(
-        """const e = document.getElementById(arguments[0]); e.value = arguments[1];
-        e.dispatchEvent(new Event("input")); e.dispatchEvent(new Event("change"));""",
-        slider,
-        place,
-    )
-
-
-def text(browser: Any, element: str) -> str:
-    return str(browser.execute_script("return document.getElementById(arguments[0]).textContent", element))
-
-
-def press(browser: Any, selector: str) -> None:
-    browser.execute_script("document.querySelector(arguments[0]).click()", selector)
 
 
 @pytest.fixture
@@ -115,7 +59,7 @@ def test_sliders_change_what_is_asked_and_what_comes_out(page: Any, stream: Fake
 def test_row_delay_turns_upsampling_into_a_rolling_shutter(page: Any, stream: FakeStream) -> None:
     press(page, "#plans input[value=upsample]")
     until(lambda: stream.plan.name == "upsample")
-    assert page.execute_script("return document.getElementById('offset_us').disabled")
+    until(lambda: page.execute_script("return document.getElementById('offset_us').disabled"))
     drag(page, "row_delay_us", 250)
     until(lambda: stream.plan.name == "reshutter" and stream.plan.row_delay_us > 0)
     until(lambda: "rolling" in text(page, "exposed-note"))
@@ -159,11 +103,46 @@ def test_pause_holds_the_picture_and_resume_lets_it_go(page: Any, stream: FakeSt
 
 @pytest.mark.browser
 def test_events_are_laid_over_the_picture_on_request(page: Any, stream: FakeStream) -> None:
-    assert not stream.publisher.wants("events")
+    assert b"events\0" not in stream.subscriptions
     press(page, "#events")
     until(lambda: page.execute_script("return document.getElementById('overlay').dataset.index > 2"))
     press(page, "#events")
-    until(lambda: not stream.publisher.wants("events"))
+    until(lambda: b"events\0" not in stream.subscriptions)
+
+
+@pytest.mark.browser
+def test_plan_does_not_jump_back_to_a_status_from_before_the_answer(page: Any, stream: FakeStream) -> None:
+    page.execute_script(
+        """window.seen = [];
+        new MutationObserver(() => window.seen.push(document.getElementById("sentence").textContent))
+          .observe(document.getElementById("sentence"), { childList: true });"""
+    )
+    drag(page, "offset_us", 500)
+    until(lambda: stream.plan.offset_us == 10_000)
+    count = stream.statuses
+    until(lambda: stream.statuses > count + 3)
+    assert set(page.execute_script("return window.seen")) == {
+        "One instant 10 ms after the middle of each captured exposure"
+    }
+
+
+@pytest.mark.browser
+def test_slow_motion_shows_every_exposed_frame_of_a_piece(page: Any, stream: FakeStream) -> None:
+    press(page, "#plans input[value=upsample]")
+    until(lambda: stream.plan.name == "upsample")
+    press(page, "#slow")
+    until(lambda: "slowed down" in text(page, "exposed-note"))
+    page.execute_script(
+        """window.seen = new Set();
+        new MutationObserver((all) => window.seen.add(Number(all[0].target.dataset.index)))
+          .observe(document.getElementById("exposed"), { attributeFilter: ["data-index"] });"""
+    )
+    until(lambda: page.execute_script("return window.seen.size") > 30)
+    seen = sorted(page.execute_script("return [...window.seen]"))
+    steps = [later - earlier for earlier, later in itertools.pairwise(seen)]
+    assert sum(step == 1 for step in steps) > 0.7 * len(steps)
+    press(page, "#slow")
+    until(lambda: "slowed down" not in text(page, "exposed-note"))
 
 
 @pytest.mark.browser
@@ -232,81 +211,3 @@ def test_every_control_has_a_name(page: Any) -> None:
         return [...all].filter((e) => !named(e)).map((e) => e.id)"""
     )
     assert nameless == []
-
-
-# ---- over the whole pipeline
-
-
-CONFIG = """
-[source]
-driver = "synthetic"
-[source.settings]
-width = 128
-height = 96
-frame_rate_hz = 25
-exposure_us = 20000
-[plan]
-name = "deblur"
-[publish]
-bind = "tcp://127.0.0.1:{0}"
-[control]
-bind = "tcp://127.0.0.1:{1}"
-[preview]
-bind = "127.0.0.1:{2}"
-"""
-
-
-def free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-
-
-@pytest.fixture
-def pipeline(tmp_path: Path) -> Iterator[str]:
-    """A synthetic camera through all processes, with its page; gives the page's address."""
-    ports = free_ports(3)
-    (tmp_path / "stream.toml").write_text(CONFIG.format(*ports))
-    command = [sys.executable, "-m", "stream.cli", "live", str(tmp_path / "stream.toml"), "--preview"]
-    root = Path(__file__).parents[2]
-    with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen(command, cwd=root, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
-    try:
-        yield f"http://127.0.0.1:{ports[2]}/"
-    finally:
-        process.send_signal(signal.SIGINT)
-        code = process.wait(40)
-    assert code == 0, (tmp_path / "log").read_text()
-
-
-@pytest.mark.browser
-@pytest.mark.system
-def test_page_shows_and_steers_the_whole_pipeline(browser: Any, pipeline: str) -> None:
-    until(lambda: opened(browser, pipeline), 60)
-    until(lambda: text(browser, "n-rate") not in ("–", "0", "") and text(browser, "sentence"), 60)
-    for canvas in ("captured", "exposed"):
-        first = digest(browser, canvas)
-        until(lambda canvas=canvas, first=first: digest(browser, canvas) != first)
-    drag(browser, "exposure_us", 500)
-    until(lambda: text(browser, "exposed-note") == "10 ms")
-    press(browser, "#plans input[value=reshutter]")
-    drag(browser, "row_delay_us", 250)
-    until(lambda: "rolling" in text(browser, "exposed-note"))
-    press(browser, "#events")
-    until(lambda: browser.execute_script("return document.getElementById('overlay').dataset.index > 0"))
-    assert float(text(browser, "n-thresholds").split("/")[0]) > 0
-    press(browser, "#pause")
-    until(lambda: browser.execute_script("return document.getElementById('link').dataset.state") == "paused")
-    browser.get("about:blank")
-
-
-def opened(browser: Any, url: str) -> bool:
-    from selenium.common.exceptions import WebDriverException
-
-    try:
-        browser.get(url)
-    except WebDriverException:
-        return False
-    return bool(browser.title == "nire-live")

@@ -5,7 +5,7 @@ import { Link } from "./link.js";
 import { KEYS, changes, ranges, sentence, toPlace, toValue, trim, usable, words } from "./plan.js";
 
 const byId = (id) => document.getElementById(id);
-const state = { plan: null, captured: null, paused: false, held: null, newest: null, live: false };
+const state = { plan: null, captured: null, paused: false, held: null, newest: null, live: false, slow: false, events: [] };
 
 const dial = new Dial(byId("dial"), {
   moved: (key, value) => move(key, value),
@@ -13,23 +13,44 @@ const dial = new Dial(byId("dial"), {
   ranges: () => ranges(state.captured),
 });
 
-const link = new Link({ image: showImage, state: showState, reply: showReply, open: showEvents, lost: showLost });
+const link = new Link({ image: showImage, state: showState, reply: showReply, open: tellWishes, lost: showLost });
 
 // ---- images
 
 function showImage(head, bitmap) {
-  const canvas = byId(head.kind === "events" ? "overlay" : head.kind);
+  if (head.kind === "events") return keepEvents(head, bitmap);
+  draw(byId(head.kind), head, bitmap);
+  if (head.kind === "captured") return noteCaptured(head);
+  byId("exposed-note").textContent = exposure(head) + (state.slow ? ", slowed down" : "");
+  layEvents((head.t_a_us + head.t_b_us) / 2);
+}
+
+function draw(canvas, head, bitmap) {
   if (canvas.width !== bitmap.width || canvas.height !== bitmap.height) {
     canvas.width = bitmap.width;
     canvas.height = bitmap.height;
   }
   const pen = canvas.getContext("2d");
-  if (head.kind === "events") pen.clearRect(0, 0, canvas.width, canvas.height);
+  pen.clearRect(0, 0, canvas.width, canvas.height);
   pen.drawImage(bitmap, 0, 0);
   bitmap.close();
   canvas.dataset.index = head.index;
-  if (head.kind === "captured") noteCaptured(head);
-  if (head.kind === "exposed") byId("exposed-note").textContent = exposure(head);
+}
+
+// Events are here before the frame of the same moment is exposed: a few of their images wait for it.
+function keepEvents(head, bitmap) {
+  state.events.push({ head, bitmap, t_us: (head.t_a_us + head.t_b_us) / 2 });
+  if (state.events.length > 12) state.events.shift().bitmap.close();
+}
+
+function layEvents(t_us) {
+  const far = state.events.map((image) => Math.abs(image.t_us - t_us));
+  const best = far.indexOf(Math.min(...far));
+  if (best < 0) return;
+  const past = state.events.splice(0, best + 1);
+  const image = past.pop();
+  for (const old of past) old.bitmap.close();
+  draw(byId("overlay"), image.head, image.bitmap);
 }
 
 function noteCaptured(head) {
@@ -208,15 +229,21 @@ byId("pause").addEventListener("click", () => {
   setPaused(!state.paused);
 });
 
-byId("events").addEventListener("click", () => {
-  const on = byId("events").getAttribute("aria-pressed") !== "true";
-  byId("events").setAttribute("aria-pressed", String(on));
-  showEvents();
-});
+for (const id of ["events", "slow"]) {
+  byId(id).addEventListener("click", () => {
+    byId(id).setAttribute("aria-pressed", String(!pressed(id)));
+    tellWishes();
+  });
+}
 
-/** Show or hide the overlay and tell the server; also after every new connection, which begins without events. */
-function showEvents() {
-  const on = byId("events").getAttribute("aria-pressed") === "true";
-  byId("overlay").hidden = !on;
-  link.tell({ type: "events", on });
+function pressed(id) {
+  return byId(id).getAttribute("aria-pressed") === "true";
+}
+
+/** Say what shall be shown, and how; also after every new connection, which begins with neither. */
+function tellWishes() {
+  byId("overlay").hidden = !pressed("events");
+  state.slow = pressed("slow");
+  link.tell({ type: "events", on: pressed("events") });
+  link.tell({ type: "slow", on: pressed("slow") });
 }

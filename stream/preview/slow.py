@@ -1,0 +1,83 @@
+"""Slow motion: a short piece of the stream with every exposed frame, played at the pace of a screen."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+from nire.errors import WireError
+from stream.keys import ClientKeys
+from stream.preview.images import picture
+from stream.subscriber import Subscriber
+from stream.wire import CAPTURED_TOPIC, Message
+
+_FRAMES = 60
+_LONGEST_S = 2.0
+_LOOK_S = 0.005
+
+
+async def record(address: str, keys: ClientKeys | None) -> list[Message]:
+    """Receive every exposed and captured frame for a short while.
+
+    Args:
+        address: of the stream.
+        keys: where it has keys.
+
+    Returns:
+        At most 60 exposed frames of one tag, with the captured ones among them, in the order of device time.
+    """
+    messages: list[Message] = []
+    exposed = 0
+    end_s = time.monotonic() + _LONGEST_S
+    with Subscriber(address, ["frame/", CAPTURED_TOPIC], keys=keys) as subscriber:
+        while exposed < _FRAMES and time.monotonic() < end_s:
+            await asyncio.sleep(_LOOK_S)
+            for message in _waiting(subscriber):
+                messages.append(message)
+                exposed += message.topic != CAPTURED_TOPIC
+    return in_order(messages)
+
+
+def in_order(messages: list[Message]) -> list[Message]:
+    """Sort by device time; of several tags only the newest one stays, for a plan may have changed in between."""
+    tags = [message.topic for message in messages if message.topic != CAPTURED_TOPIC]
+    kept = [message for message in messages if message.topic in (CAPTURED_TOPIC, *tags[-1:])]
+    return sorted(kept, key=lambda message: float(message.header["stamps"].get("device_us", 0.0)))
+
+
+async def play(
+    messages: list[Message], send: Callable[[str, bytes], Awaitable[None]], period_s: float, going: Callable[[], bool]
+) -> None:
+    """Send the images, one exposed frame each period, while `going()`; a captured one comes when its time has come.
+
+    Args:
+        messages: as from `record`.
+        send: takes the kind and the image; waits until the browser has shown the one before.
+        period_s: seconds, > 0.
+        going: False = leave the rest.
+    """
+    for message in messages:
+        if not going():
+            return
+        kind = "captured" if message.topic == CAPTURED_TOPIC else "exposed"
+        image = picture(kind, message)
+        if image is None:
+            continue
+        await send(kind, image)
+        if kind == "exposed":
+            await asyncio.sleep(period_s)
+
+
+def _waiting(subscriber: Subscriber) -> list[Message]:
+    """Everything that has arrived; damaged messages are left out, the live view reports them."""
+    messages = []
+    for _ in range(2 * _FRAMES):
+        try:
+            message = subscriber.recv(0)
+        except WireError:
+            continue
+        if message is None:
+            break
+        messages.append(message)
+    return messages
