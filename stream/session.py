@@ -39,6 +39,8 @@ _PATIENCE = 2
 _MEMORY = 4
 _LIVE_EDGE_STEP_US = 2000
 
+_Numbered = tuple[int, Query]
+
 log = logging.getLogger(__name__)
 
 
@@ -185,7 +187,7 @@ class Session:
         """Answer one shutter from a given window."""
         content, built_ns = self._build(window)
         query = Query(_film(window), shutter, tag)
-        return next(self._expose(window, content, [query], built_ns))
+        return next(self._expose(window, content, self._numbered([query]), built_ns))
 
     # Windows
 
@@ -206,7 +208,7 @@ class Session:
         for window in late:
             self.counters.late_windows += 1
             if not self.paused:
-                self._skip(queries_of(window, self._plan))
+                self._numbered(queries_of(window, self._plan))
         for window in waiting:
             yield from self._answer(window)
 
@@ -219,7 +221,7 @@ class Session:
         window = replace(window, calibration=self._calibrator.current)
         self._recent.append(window)
         self.counters.windows += 1
-        queries = [] if self.paused else self._affordable(window, queries_of(window, self._plan))
+        queries = [] if self.paused else self._affordable(window, self._numbered(queries_of(window, self._plan)))
         if queries:
             content, built_ns = self._build(window)
             build_ns = built_ns - start_ns
@@ -257,17 +259,17 @@ class Session:
         return self._built[1], self._clock()
 
     def _expose(
-        self, window: ContentWindow, content: Content, queries: Sequence[Query], built_ns: int
+        self, window: ContentWindow, content: Content, queries: Sequence[_Numbered], built_ns: int
     ) -> Iterator[ExposedFrame]:
         evidence_us = max([float(f.last_us) for f in window.frames] + [float(t) for t in window.events.t_us[-1:]])
         for start in range(0, len(queries), _BATCH):
             batch = queries[start : start + _BATCH]
-            images = self._reconstructor.expose(content, batch)
+            images = self._reconstructor.expose(content, [query for _, query in batch])
             exposed_ns = self._clock()
-            for query, image in zip(batch, images, strict=True):
+            for (index, query), image in zip(batch, images, strict=True):
                 self.counters.exposed += 1
                 yield ExposedFrame(
-                    index=self._count(query.tag),
+                    index=index,
                     window=window.index,
                     pixels=np.array(image),
                     shutter=query.shutter,
@@ -282,18 +284,14 @@ class Session:
                     engine=self._reconstructor.engine,
                 )
 
-    def _affordable(self, window: ContentWindow, queries: list[Query]) -> list[Query]:
+    def _affordable(self, window: ContentWindow, queries: list[_Numbered]) -> list[_Numbered]:
         """Thin the queries to what the time budget allows; the left-out ones are holes in the index."""
         if not self._freshest or len(queries) < 2:
             return queries
         keep = self._budget.keep(len(queries), budget_ns=self._budget_ns(window))
-        if keep >= len(queries):
-            return queries
         self.counters.reduced_queries += len(queries) - keep
         chosen = np.linspace(0, len(queries), keep, endpoint=False).astype(int)
-        thinned = [queries[k] for k in chosen]
-        self._skip([q for k, q in enumerate(queries) if k not in set(chosen.tolist())])
-        return thinned
+        return [queries[k] for k in chosen]
 
     def _budget_ns(self, window: ContentWindow) -> float:
         if self._plan.time_budget_ms > 0:
@@ -302,14 +300,14 @@ class Session:
             return (window.frames[1].mid_us - window.frames[0].mid_us) * 1e3
         return float("inf")
 
-    def _count(self, tag: str) -> int:
-        index = self._indices.get(tag, 0)
-        self._indices[tag] = index + 1
-        return index
-
-    def _skip(self, queries: Sequence[Query]) -> None:
+    def _numbered(self, queries: Sequence[Query]) -> list[_Numbered]:
+        """Give each query the next index of its tag, whether it will be answered or not."""
+        numbered = []
         for query in queries:
-            self._count(query.tag)
+            index = self._indices.get(query.tag, 0)
+            self._indices[query.tag] = index + 1
+            numbered.append((index, query))
+        return numbered
 
     # Settings
 
