@@ -219,25 +219,26 @@ class EventSensor:
         crossed = cv2.compare(self._now, self._high, cv2.CMP_GE)
         crossed |= cv2.compare(self._now, self._low, cv2.CMP_LE)
         where = np.flatnonzero(crossed.view(np.bool_))
-        now, before = self._now.ravel()[where], self._before.ravel()[where]
-        high, low = self._high.ravel(), self._low.ravel()
-        up = now >= high[where]
+        now, before, high = self._now.take(where), self._before.take(where), self._high.take(where)
+        positive, negative = self.threshold_positive.take(where), self.threshold_negative.take(where)
+        up = now >= high
         sign = np.where(up, np.float32(1), np.float32(-1))
-        level = np.where(up, high[where], low[where])
-        threshold = np.where(up, self.threshold_positive.ravel()[where], self.threshold_negative.ravel()[where])
+        level = np.where(up, high, self._low.take(where))
+        threshold = np.where(up, positive, negative)
         # Between the nodes: first crossing, then one more every `spacing` until the step ends. A level that was
         # passed before the step (after noise or leak) is an event at its start.
         slope = np.maximum(np.abs(now - before), np.float32(1e-6))
         first = np.clip(sign * (level - before) / slope, 0, 1)
         dead = np.float32(self._model.refractory_us / self._step_us)
         spacing = threshold / slope + dead
-        count = 1 + np.minimum((1 - first) / spacing, _CROSSINGS_PER_STEP - 1).astype(np.int64)
-        last = first + (count - 1) * spacing
-        reference = level + sign * ((count - 1) * (threshold + slope * dead) + slope * np.minimum(dead, 1 - last))
+        more = np.floor(np.minimum((1 - first) / spacing, np.float32(_CROSSINGS_PER_STEP - 1)))
+        last = first + more * spacing
+        reference = level + sign * (more * (threshold + slope * dead) + slope * np.minimum(dead, 1 - last))
         # Without dead time this is level + (count - 1) thresholds. A step that starts beyond its level has caught up.
         reference = np.where(sign * (reference - now) > 0, now, reference) if dead else reference
-        high[where] = reference + self.threshold_positive.ravel()[where]
-        low[where] = reference - self.threshold_negative.ravel()[where]
+        self._high.put(where, reference + positive)
+        self._low.put(where, reference - negative)
+        count = more.astype(np.int64) + 1
         total = int(count.sum())
         nth = np.arange(total) - np.repeat(np.cumsum(count) - count, count)
         share = np.repeat(first, count) + nth.astype(np.float32) * np.repeat(spacing, count)
@@ -273,12 +274,11 @@ class EventSensor:
         first, last = int(np.ceil(self._t_us)), int(np.ceil(t_us)) - 1
         ticks = np.clip(offset, 0, last - first).astype(np.int64 if last - first > 65535 else np.uint16)
         order = np.argsort(ticks, kind="stable")  # radix sort on 16 bits
-        where = where[order]
-        y, x = np.divmod(where, self._shape[1])
+        y, x = np.divmod(where.take(order).astype(np.uint32), np.uint32(self._shape[1]))
         return EventBatch(
-            first + ticks[order].astype(np.int64),
+            first + ticks.take(order).astype(np.int64),
             x.astype(np.uint16),
             y.astype(np.uint16),
-            (sign[order] > 0).astype(np.uint8),
+            (sign.take(order) > 0).astype(np.uint8),
             round(t_us),
         )

@@ -91,7 +91,7 @@ def test_frames_saturate_at_full_light() -> None:
 
 
 def test_a_steady_ramp_of_log_light_gives_evenly_spaced_events() -> None:
-    slope_per_ms = 0.45  # log units: several crossings of 0.2 in each step
+    slope_per_ms = 0.47  # log units: several crossings of 0.2 in each step
     lights = [np.full((1, 1), 0.1 * np.exp(slope_per_ms * n), np.float32) for n in range(5)]
     times = np.concatenate([batch.t_us for batch in run(IDEAL, lights)])
     expected = np.arange(1, 10) * 0.2 / slope_per_ms * 1000
