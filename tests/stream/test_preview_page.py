@@ -132,6 +132,7 @@ def test_slow_motion_shows_every_exposed_frame_of_a_piece(page: Any, stream: Fak
     until(lambda: stream.plan.name == "upsample")
     press(page, "#slow")
     until(lambda: "slowed down" in text(page, "exposed-note"))
+    assert page.execute_script("return document.getElementById('events').disabled")
     page.execute_script(
         """window.seen = new Set();
         new MutationObserver((all) => window.seen.add(Number(all[0].target.dataset.index)))

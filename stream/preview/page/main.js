@@ -5,7 +5,7 @@ import { Link } from "./link.js";
 import { KEYS, changes, ranges, sentence, toPlace, toValue, trim, usable, words } from "./plan.js";
 
 const byId = (id) => document.getElementById(id);
-const state = { plan: null, captured: null, paused: false, held: null, newest: null, live: false, slow: false, events: [] };
+const state = { plan: null, captured: null, paused: false, held: null, newest: null, live: false, slow: false, events: [], laid: { t_us: -1e18 } };
 
 const dial = new Dial(byId("dial"), {
   moved: (key, value) => move(key, value),
@@ -43,14 +43,18 @@ function keepEvents(head, bitmap) {
   if (state.events.length > 12) state.events.shift().bitmap.close();
 }
 
+/** Lay the events nearest to device time `t_us` over the exposed frame; none where all are far away. */
 function layEvents(t_us) {
-  const far = state.events.map((image) => Math.abs(image.t_us - t_us));
-  const best = far.indexOf(Math.min(...far));
-  if (best < 0) return;
-  const past = state.events.splice(0, best + 1);
-  const image = past.pop();
+  const distance = (image) => Math.abs(image.t_us - t_us);
+  const best = state.events.reduce((a, b) => (distance(b) <= distance(a) ? b : a), state.laid);
+  const overlay = byId("overlay");
+  if (distance(best) > 60000) return overlay.getContext("2d").clearRect(0, 0, overlay.width, overlay.height);
+  if (best === state.laid) return;
+  const past = state.events.splice(0, state.events.indexOf(best));
   for (const old of past) old.bitmap.close();
-  draw(byId("overlay"), image.head, image.bitmap);
+  state.events.shift();
+  state.laid = { t_us: best.t_us };
+  draw(overlay, best.head, best.bitmap);
 }
 
 function noteCaptured(head) {
@@ -242,8 +246,11 @@ function pressed(id) {
 
 /** Say what shall be shown, and how; also after every new connection, which begins with neither. */
 function tellWishes() {
-  byId("overlay").hidden = !pressed("events");
   state.slow = pressed("slow");
-  link.tell({ type: "events", on: pressed("events") });
-  link.tell({ type: "slow", on: pressed("slow") });
+  // Images of events come at the pace of a screen: too few for a piece that is played slowly.
+  const events = pressed("events") && !state.slow;
+  byId("events").disabled = state.slow;
+  byId("overlay").hidden = !events;
+  link.tell({ type: "events", on: events });
+  link.tell({ type: "slow", on: state.slow });
 }
