@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import faulthandler
+import gc
 import importlib
 import logging
 import multiprocessing
@@ -20,7 +21,7 @@ from typing import Any
 import setproctitle
 
 from nire.errors import NireError
-from stream import log
+from stream import log, ring
 from stream.board import Board, State, private_kb
 from stream.clock import now_ns
 
@@ -117,7 +118,12 @@ def live(post: Post, job: str, arguments: tuple[Any, ...]) -> None:
     # Ctrl-C reaches the whole terminal group; the supervisor alone decides the order in which processes end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _on_term)
-    sys.exit(_exit_code(post, job, arguments))
+    code = _exit_code(post, job, arguments)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if os.getppid() != post.parent_pid:
+        gc.collect()  # a ring held by a cycle would still count as in use
+        ring.sweep(post.stream_name)  # the supervisor would do it; the last orphan does it instead
+    sys.exit(code)
 
 
 def spawn(post: Post, job: str, arguments: tuple[Any, ...]) -> multiprocessing.process.BaseProcess:
@@ -138,6 +144,8 @@ def _exit_code(post: Post, job: str, arguments: tuple[Any, ...]) -> int:
     except NireError as error:
         _log.error("%s", error)
         return error.exit_code
+    except SystemExit as end:  # SIGTERM
+        return end.code if isinstance(end.code, int) else 0
     except Exception:  # noqa: BLE001 - the last door: told in full, and the supervisor decides what follows
         traceback.print_exc()
         return 1

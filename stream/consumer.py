@@ -30,7 +30,7 @@ from stream.clock import now_ns
 from stream.config import Config, PlanConfig
 from stream.control import ControlServer
 from stream.event_image import EventImager
-from stream.following import JOIN_S, note_progress, resume_mark
+from stream.following import join, note_progress
 from stream.publisher import Publisher
 from stream.reconstruct import open_reconstructor
 from stream.ring import RingReader
@@ -41,6 +41,7 @@ from stream.wire import EVENTS_TOPIC
 _READ_S = 0.005
 """How long to wait for packets before the control socket is looked at again."""
 _STATUS_NS = 1_000_000_000
+_LAST_FRAMES_MS = 200
 _log = logging.getLogger(__name__)
 
 
@@ -106,13 +107,12 @@ def main(child: Child, config: Config, make_session: SessionMaker = open_session
 
     Raises:
         ConfigError: a socket cannot be bound.
-        RingError: no producer came.
+        RingError: the rings cannot be joined.
     """
     with contextlib.ExitStack() as stack:
         publisher = stack.enter_context(Publisher(config.publish, config.security))
         control = stack.enter_context(ControlServer(config.control, config.security))
-        mark = resume_mark(child.before)
-        reader = stack.enter_context(RingReader(config.stream_name, config.ring, wait_s=JOIN_S, resume=mark))
+        reader = stack.enter_context(join(child, config))
         consumer = _Consumer(child, config, publisher, control, reader, make_session)
         consumer.run()
     return 0
@@ -167,6 +167,19 @@ class _Consumer:
         self._child.beat(State.ENDED)
         self._status_due_ns = 0
         self._tell()
+        # A socket drops what it has not sent when it closes: a moment for the last frames to leave.
+        self._control.poll(self._answer, timeout_ms=_LAST_FRAMES_MS)
+        row = self._child.row
+        _log.info(
+            "in: %d events, %d frames; lost: %d events, %d frames; out: %d frames from %d windows, %d late",
+            row["events_in"],
+            row["frames_in"],
+            row["lost_events"],
+            row["lost_frames"],
+            row["exposed"],
+            row["windows"],
+            row["late_windows"],
+        )
 
     def _take(self, packets: list[Packet]) -> None:
         """Everything at once where the freshest counts; else piece by piece, so that control is never kept waiting."""

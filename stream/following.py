@@ -1,4 +1,4 @@
-"""What every reader of the rings writes on its row of the board, and how a restarted one goes on from it."""
+"""What the processes that read the rings share: joining, progress on the board, going on after a predecessor."""
 
 from __future__ import annotations
 
@@ -7,11 +7,31 @@ from typing import Any
 
 from nire.types import EventBatch, Frame, Gap, Packet
 from stream.board import Row
+from stream.child import Child
+from stream.config import Config
 from stream.continuity import Mark
 from stream.ring import RingReader
 
-JOIN_S = 60.0
-"""How long a reader waits for its producer to open the source."""
+# The supervisor ends a stream whose producer cannot open its source; this is for when that fails too.
+_JOIN_S = 300.0
+
+
+def join(child: Child, config: Config) -> RingReader:
+    """Join the rings, however long the producer takes to open its source, unless we are told to stop.
+
+    Raises:
+        SystemExit: told to stop.
+        RingError: the rings cannot be joined.
+    """
+
+    def meanwhile() -> None:
+        child.orders()
+        child.beat()
+        if child.stopping:
+            raise SystemExit(0)
+
+    resume = _mark(child.before)
+    return RingReader(config.stream_name, config.ring, wait_s=_JOIN_S, resume=resume, meanwhile=meanwhile)
 
 
 def note_progress(row: Row, reader: RingReader, packets: Iterable[Packet]) -> None:
@@ -31,6 +51,6 @@ def note_progress(row: Row, reader: RingReader, packets: Iterable[Packet]) -> No
         row[name] = value
 
 
-def resume_mark(before: Mapping[str, Any]) -> Mark | None:
+def _mark(before: Mapping[str, Any]) -> Mark | None:
     """Where a killed predecessor was, from its row; None in a first life."""
     return Mark(*(before[name] for name in Mark._fields)) if before["life"] > 0 else None

@@ -99,10 +99,11 @@ def write(into: Bytes, header: Header, packet: Packet | None) -> None:
     _HEADER.pack_into(into, 0, MAGIC, VERSION, header.kind, *header[1:10], 0, header.body)
     body = into[HEADER_BYTES:]
     if isinstance(packet, EventBatch):
-        for source, column in zip(
-            (packet.t_us, packet.x, packet.y, packet.p), _columns(body, len(packet)), strict=True
-        ):
-            column[:] = source
+        t_us, x, y, p = _columns(body, len(packet))
+        t_us[:] = packet.t_us
+        x[:] = packet.x
+        y[:] = packet.y
+        p[:] = packet.p
     elif isinstance(packet, Frame):
         _write_frame(body, packet)
     elif isinstance(packet, Gap):

@@ -11,8 +11,7 @@ from nire.types import Packet
 from stream.board import State
 from stream.child import Child
 from stream.config import Config
-from stream.following import JOIN_S, note_progress, resume_mark
-from stream.ring import RingReader
+from stream.following import join, note_progress
 
 _READ_S = 0.1
 _log = logging.getLogger(__name__)
@@ -25,15 +24,14 @@ def main(child: Child, config: Config, path: Path) -> int:
         Exit code 0.
 
     Raises:
-        RingError: no producer came.
+        RingError: the rings cannot be joined.
         SourceError: the file cannot be written.
     """
     if child.before["lives"] > 0:
         path = path.with_stem(f"{path.stem}-{child.before['lives'] + 1}")  # what was written before stays readable
     packets: list[Packet] = []
-    mark = resume_mark(child.before)
     with contextlib.ExitStack() as stack:
-        reader = stack.enter_context(RingReader(config.stream_name, config.ring, wait_s=JOIN_S, resume=mark))
+        reader = stack.enter_context(join(child, config))
         recording = stack.enter_context(RecordingWriter(path, reader.geometry, source=reader.info))
         child.beat(State.READY)
         while not (reader.ended or (child.stopping and not packets)):

@@ -14,7 +14,7 @@ import ctypes
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
@@ -285,7 +285,15 @@ class RingReader(_Member):
         continuity: losses, restarts, end of stream.
     """
 
-    def __init__(self, name: str, ring: RingConfig, *, wait_s: float = 10.0, resume: Mark | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        ring: RingConfig,
+        *,
+        wait_s: float = 10.0,
+        resume: Mark | None = None,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> None:
         """Join the rings and wait until their producer says what it is.
 
         Args:
@@ -293,6 +301,7 @@ class RingReader(_Member):
             ring: as the producer's.
             wait_s: how long to wait for the producer.
             resume: where a killed predecessor was, so that what was missed since is marked and counted.
+            meanwhile: called every 20 ms while waiting; may raise to end it.
 
         Raises:
             RingError: no producer within `wait_s`, too many readers, or other settings.
@@ -304,7 +313,7 @@ class RingReader(_Member):
         self._info_life = 0
         super().__init__(name, ring)
         try:
-            self._await_hello(wait_s)
+            self._await_hello(wait_s, meanwhile or (lambda: None))
         except BaseException:
             self.close()
             raise
@@ -389,9 +398,10 @@ class RingReader(_Member):
         self._info, self._info_life = packets.unpack_info(hello)
         return True
 
-    def _await_hello(self, wait_s: float) -> None:
+    def _await_hello(self, wait_s: float, meanwhile: Callable[[], None]) -> None:
         deadline = time.monotonic() + wait_s
         while not self._read_hello():
+            meanwhile()
             left_s = deadline - time.monotonic()
             if left_s <= 0:
                 raise RingError(

@@ -1,0 +1,147 @@
+"""A whole stream for system tests: its supervisor in a process of its own, a small synthetic camera, free ports."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import psutil
+
+from nire.errors import RingError
+from stream.board import Board, State
+from stream.config import Config, load_config
+from stream.control import ControlClient
+from stream.ringspace import RingSpace
+
+ROOT = Path(__file__).parents[2]
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody uses at this moment."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for it in sockets:
+            it.bind(("127.0.0.1", 0))
+        return [it.getsockname()[1] for it in sockets]
+    finally:
+        for it in sockets:
+            it.close()
+
+
+def small_config(*overrides: str, name: str | None = None) -> tuple[Config, list[str]]:
+    """A 64 x 48 synthetic camera at 25 frames a second; also the `--set` list that makes it."""
+    publish, control, preview = free_ports(3)
+    settings = [
+        "source.driver=synthetic",
+        f"source.name={name or f'test-{uuid.uuid4().hex[:8]}'}",
+        "source.settings={width = 64, height = 48, noise = 'ideal'}",
+        "reconstructor.backend=passthrough",
+        "reconstructor.device=cpu",
+        "plan.rate_hz=200",
+        f"publish.bind=tcp://127.0.0.1:{publish}",
+        f"control.bind=tcp://127.0.0.1:{control}",
+        f"preview.bind=127.0.0.1:{preview}",
+        *overrides,
+    ]
+    return load_config(None, settings), settings
+
+
+class LiveStream:
+    """A running stream. Leaving the block ends it and checks that nothing is left."""
+
+    def __init__(self, *overrides: str, name: str | None = None, **order: Any) -> None:
+        """Prepare; `order` is taken by `tests.system.run_stream`."""
+        self.config, settings = small_config(*overrides, name=name)
+        self.space = RingSpace.of(self.config.stream_name)
+        command = [sys.executable, "-m", "tests.system.run_stream", *settings]
+        command += [f"--{key}={value}" for key, value in order.items()]
+        self.supervisor = subprocess.Popen(
+            command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        processes = self.processes()
+        if self.supervisor.poll() is None:
+            self.supervisor.send_signal(signal.SIGINT)
+        try:
+            _, text = self.supervisor.communicate(timeout=30)
+        except subprocess.TimeoutExpired:
+            self.supervisor.kill()
+            _, text = self.supervisor.communicate()
+        psutil.wait_procs(processes, timeout=15)
+        if kind is not None:
+            print(text, file=sys.stderr)
+
+    def end(self) -> tuple[int, str]:
+        """Press Ctrl-C, as a terminal does it: SIGINT to the whole group. Gives exit code and log."""
+        os.killpg(self.supervisor.pid, signal.SIGINT)
+        return self.wait()
+
+    def wait(self) -> tuple[int, str]:
+        """Wait for the end. Gives exit code and log."""
+        _, text = self.supervisor.communicate(timeout=40)
+        return self.supervisor.returncode, text
+
+    def processes(self) -> list[psutil.Process]:
+        """All processes below the supervisor."""
+        try:
+            return psutil.Process(self.supervisor.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return []
+
+    def row(self, process: str) -> dict[str, Any]:
+        """A row of the board; all zero before there is one."""
+        try:
+            with Board.open(self.config.stream_name) as board:
+                return board.row(process).values()
+        except (RingError, ValueError):  # not there yet, or being made at this moment
+            return dict.fromkeys(("lives", "pid", "exposed", "serial"), 0) | {"state": State.ABSENT.name.lower()}
+
+    def until(self, what: Callable[[], Any], *, seconds: float = 25.0) -> Any:
+        """Wait until something is true, and give it."""
+        deadline_s = time.monotonic() + seconds
+        while time.monotonic() < deadline_s:
+            if result := what():
+                return result
+            if self.supervisor.poll() is not None:
+                raise AssertionError(f"the stream has ended:\n{self.supervisor.communicate()[1]}")
+            time.sleep(0.02)
+        raise AssertionError(f"not within {seconds} s")
+
+    def until_exposing(self, more: int = 5) -> None:
+        """Wait until this many more frames were published than now."""
+        before = self.row("consumer")["exposed"]
+        self.until(lambda: self.row("consumer")["exposed"] >= before + more)
+
+    def kill(self, process: str) -> int:
+        """SIGKILL one process and wait for its next life. Gives the dead one's pid."""
+        row = self.row(process)
+        os.kill(row["pid"], signal.SIGKILL)
+        self.until(lambda: self.row(process)["lives"] == row["lives"] + 1)
+        return int(row["pid"])
+
+    def ask(self, command: str, **fields: Any) -> dict[str, Any]:
+        """Ask over the control socket."""
+        client = ControlClient(self.config.control.bind)
+        try:
+            return client.ask(command, **fields)
+        finally:
+            client.close()
+
+    def is_clean(self) -> bool:
+        """Whether nothing is left in shared memory and in the folder of sockets."""
+        return not self.space.leftovers() and not self.space.root.exists()

@@ -1,0 +1,143 @@
+"""Real processes: how streams begin and end, and what they refuse."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+from pathlib import Path
+
+import psutil
+import pytest
+
+from drivers.detect import open_driver, open_recording
+from drivers.recording import RecordingWriter
+from nire.types import EventBatch, Frame
+from stream.subscriber import Subscriber
+from tests.system.live_stream import LiveStream, small_config
+
+pytestmark = pytest.mark.system
+
+SHORT = "source.settings={width = 64, height = 48, noise = 'ideal', seconds = 1.0, live = false}"
+
+
+def test_ctrl_c_ends_everything_in_order() -> None:
+    with LiveStream() as stream:
+        stream.until_exposing()
+        family = stream.processes()
+        code, log = stream.end()
+    assert code == 0, log
+    assert "Traceback" not in log
+    _, alive = psutil.wait_procs(family, timeout=15)
+    assert alive == []
+    assert stream.is_clean()
+
+
+def test_stop_over_the_control_socket_ends_everything() -> None:
+    with LiveStream() as stream:
+        stream.until_exposing()
+        assert stream.ask("stop")["ok"]
+        code, log = stream.wait()
+    assert code == 0, log
+    assert stream.is_clean()
+
+
+def test_live_run_ends_after_its_seconds() -> None:
+    with LiveStream(seconds=1) as stream:
+        code, log = stream.wait()
+    assert code == 0, log
+    assert stream.is_clean()
+
+
+def test_source_that_ends_is_published_to_its_last_frame_without_loss(tmp_path: Path) -> None:
+    recording = tmp_path / "short.nire"
+    with LiveStream(SHORT, **{"record-to": recording}) as stream:
+        code, log = stream.wait()
+    assert code == 0, log
+    assert "Traceback" not in log
+    assert stream.is_clean()
+    with open_recording(recording) as source:
+        packets = list(source)
+    assert sum(isinstance(packet, Frame) for packet in packets) == 25
+    assert sum(len(packet) for packet in packets if isinstance(packet, EventBatch)) > 0
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Path:
+    """One second of the small camera."""
+    path = tmp_path / "short.nire"
+    config, _ = small_config(SHORT)
+    with (
+        open_driver("synthetic", **config.source.settings) as source,
+        RecordingWriter(path, source.info.geometry, source=source.info) as writer,
+    ):
+        for packet in source:
+            writer.write(packet)
+    return path
+
+
+def test_recording_is_replayed_as_fast_as_possible_without_loss(recording: Path) -> None:
+    with LiveStream("source.driver=auto", "source.settings={}", recording=recording, speed="inf") as stream:
+        code, log = stream.wait()
+    assert code == 0, log
+    whole = re.search(r"in: (\d+) events, 25 frames; lost: 0 events, 0 frames; out: (\d+) frames .* 0 late", log)
+    assert whole, log
+    assert int(whole[1]) > 0
+    assert int(whole[2]) >= 190
+
+
+def test_replay_reaches_a_subscriber_in_another_process(recording: Path) -> None:
+    with (
+        LiveStream("source.driver=auto", "source.settings={}", recording=recording, loops=2) as stream,
+        Subscriber(stream.config.publish.bind, ["frame/upsample"]) as subscriber,
+    ):
+        indices = []
+        while stream.supervisor.poll() is None:
+            if (message := subscriber.recv(timeout_ms=50)) is not None:
+                indices.append(message.header["index"])
+        code, log = stream.wait()
+    assert code == 0, log
+    assert len(indices) > 100
+    assert indices == sorted(set(indices))
+
+
+def test_damaged_recording_is_delivered_up_to_the_damage_and_exits_with_4(recording: Path) -> None:
+    cut = recording.with_name("cut.nire")
+    cut.write_bytes(recording.read_bytes()[: recording.stat().st_size * 2 // 3])
+    with LiveStream("source.driver=auto", "source.settings={}", recording=cut, speed="inf") as stream:
+        code, log = stream.wait()
+    assert code == 4, log
+    assert "damaged at byte" in log
+    assert "Traceback" not in log
+    assert stream.is_clean()
+
+
+@pytest.mark.parametrize("key", ["publish", "control"])
+def test_port_in_use_is_refused_and_named(key: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
+        with LiveStream(f"{key}.bind={address}") as stream:
+            code, log = stream.wait()
+    assert code == 2
+    assert f"{key}.bind = '{address}'" in log
+    assert "Traceback" not in log
+    assert stream.is_clean()
+
+
+def test_missing_recording_exits_with_2_and_no_traceback(tmp_path: Path) -> None:
+    with LiveStream("source.driver=auto", "source.settings={}", recording=tmp_path / "none.aedat4") as stream:
+        code, log = stream.wait()
+    assert code == 2
+    assert "none.aedat4" in log
+    assert "Traceback" not in log
+    assert stream.is_clean()
+
+
+def test_consumer_that_is_too_slow_skips_windows_and_says_so() -> None:
+    with LiveStream("reconstructor.backend=tests.system.slow_backend") as stream:
+        late = stream.until(lambda: stream.row("consumer").get("late_windows", 0))
+        assert late > 0
+        assert stream.ask("status")["late_windows"] > 0
+        stream.supervisor.send_signal(signal.SIGINT)
+        code, log = stream.wait()
+    assert code == 0, log

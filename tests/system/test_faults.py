@@ -1,0 +1,101 @@
+"""Real processes: each is killed while the stream runs, and the rest goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import urllib.request
+
+import psutil
+import pytest
+
+from nire.types import Gap
+from stream.config import RingConfig
+from stream.ring import RingReader
+from tests.system.live_stream import LiveStream
+
+pytestmark = pytest.mark.system
+
+
+def test_killed_producer_is_replaced_and_the_loss_is_a_gap() -> None:
+    with LiveStream() as stream:
+        stream.until_exposing()
+        consumer_pid = stream.row("consumer")["pid"]
+        with RingReader(stream.config.stream_name, RingConfig()) as witness:
+            witness.read(1.0)
+            stream.kill("producer")
+            gaps = stream.until(lambda: [p for p in witness.read(0.1) if isinstance(p, Gap)])
+        assert "restarted" in gaps[0].reason
+        stream.until_exposing()
+        assert stream.row("consumer")["pid"] == consumer_pid
+        assert stream.row("consumer")["gaps"] >= 1
+        assert stream.ask("status")["processes"]["producer"]["lives"] == 2
+        code, _ = stream.end()
+    assert code == 0
+    assert stream.is_clean()
+
+
+def test_killed_consumer_is_replaced_and_what_it_missed_is_counted() -> None:
+    with LiveStream("ring.seconds=0.1") as stream:
+        stream.until_exposing()
+        producer_pid = stream.row("producer")["pid"]
+        stream.kill("consumer")
+        stream.until_exposing()
+        row = stream.row("consumer")
+        assert row["lost_events"] > 0
+        assert row["gaps"] >= 1
+        assert stream.row("producer")["pid"] == producer_pid
+        status = stream.ask("status")
+        assert status["ok"]
+        assert status["lost_events"] == stream.row("consumer")["lost_events"]
+        code, _ = stream.end()
+    assert code == 0
+    assert stream.is_clean()
+
+
+def test_killed_preview_is_replaced_while_frames_go_on() -> None:
+    with LiveStream(preview=True) as stream:
+        stream.until_exposing()
+        stream.until(lambda: stream.row("preview")["state"] == "running")
+        pids = stream.row("consumer")["pid"], stream.row("producer")["pid"]
+        stream.kill("preview")
+        stream.until(lambda: _answers(f"http://{stream.config.preview.bind}/"))
+        stream.until_exposing()
+        assert (stream.row("consumer")["pid"], stream.row("producer")["pid"]) == pids
+        code, _ = stream.end()
+    assert code == 0
+    assert stream.is_clean()
+
+
+def test_nobody_outlives_a_killed_supervisor() -> None:
+    with LiveStream(preview=True) as stream:
+        stream.until_exposing()
+        stream.until(lambda: stream.row("preview")["state"] == "running")
+        family = stream.processes()
+        assert len(family) >= 3
+        stream.supervisor.kill()
+        _, alive = psutil.wait_procs(family, timeout=20)
+    assert alive == []
+    assert stream.is_clean()
+
+
+def test_stream_starts_again_after_all_its_processes_were_killed() -> None:
+    with LiveStream() as stream:
+        stream.until_exposing()
+        os.killpg(stream.supervisor.pid, signal.SIGKILL)
+        stream.supervisor.wait()
+        psutil.wait_procs(stream.processes(), timeout=10)
+        assert not stream.is_clean()
+    with LiveStream(name=stream.config.stream_name) as again:
+        again.until_exposing()
+        code, _ = again.end()
+    assert code == 0
+    assert again.is_clean()
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=1) as reply:
+            return bool(reply.status == 200)
+    except OSError:
+        return False

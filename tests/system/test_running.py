@@ -1,0 +1,103 @@
+"""Real processes: one stream that runs through all of these tests."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stream.subscriber import Subscriber
+from tests.system.live_stream import LiveStream
+
+pytestmark = pytest.mark.system
+
+
+@pytest.fixture(scope="module")
+def stream() -> Iterator[LiveStream]:
+    with LiveStream() as stream:
+        yield stream
+    assert stream.supervisor.returncode == 0
+    assert stream.is_clean()
+
+
+def test_two_sources_on_one_name_are_refused(stream: LiveStream) -> None:
+    stream.until_exposing()
+    with LiveStream(name=stream.config.stream_name) as second:
+        code, log = second.wait()
+    assert code == 2
+    assert "running already" in log
+    assert "Traceback" not in log
+    stream.until_exposing()
+
+
+def test_producer_and_supervisor_have_no_torch_and_the_producer_is_small(stream: LiveStream) -> None:
+    stream.until_exposing()
+    for pid in (stream.row("producer")["pid"], stream.supervisor.pid):
+        maps = Path(f"/proc/{pid}/maps").read_text()
+        assert "numpy" in maps  # the check itself works
+        assert "torch" not in maps
+    assert stream.until(lambda: stream.row("producer")["private_kb"]) < 150 * 1024
+
+
+def test_subscriber_that_slept_gets_the_newest_frame_next(stream: LiveStream) -> None:
+    with Subscriber(stream.config.publish.bind, ["frame/upsample"], newest_only=True) as subscriber:
+        first = stream.until(lambda: subscriber.recv(timeout_ms=200))
+        before = stream.row("consumer")["exposed"]
+        stream.until(lambda: stream.row("consumer")["exposed"] > before + 60)  # asleep meanwhile
+        asleep_from = stream.row("consumer")["exposed"]
+        message = subscriber.recv(timeout_ms=1000)
+    assert message is not None
+    assert message.header["index"] >= first.header["index"] + 50
+    assert time.monotonic_ns() > message.header["stamps"]["published_ns"]
+    assert stream.row("consumer")["exposed"] >= asleep_from
+
+
+def test_garbage_is_refused_and_the_stream_goes_on(stream: LiveStream) -> None:
+    stream.until_exposing()
+    assert not stream.ask("set_plan", plan={"rate_hz": -5})["ok"]
+    assert not stream.ask("dance")["ok"]
+    assert not stream.ask("status", nonsense=b"\0\xff")["ok"]
+    stream.until_exposing()
+
+
+def test_plan_is_changed_and_paused_while_running(stream: LiveStream) -> None:
+    stream.until_exposing()
+    assert stream.ask("set_plan", plan={"rate_hz": 100})["plan"]["rate_hz"] == 100
+    assert stream.ask("pause")["ok"]
+    assert stream.ask("status")["state"] == "paused"
+    assert stream.ask("resume")["ok"]
+    stream.until_exposing()
+    assert stream.ask("set_plan", plan={"rate_hz": 200})["ok"]
+
+
+def test_instant_that_was_asked_for_is_published_under_the_index_of_the_answer(stream: LiveStream) -> None:
+    stream.until_exposing()
+    with Subscriber(stream.config.publish.bind, ["frame/robot"]) as subscriber:
+
+        def asked() -> bool:
+            covered = stream.ask("status")["covered_us"]
+            reply = stream.ask("expose", t_us=sum(covered) / 2, for_us=0, tag="robot")
+            message = subscriber.recv(timeout_ms=200)
+            return bool(reply["ok"] and message and message.header["index"] <= reply["index"])
+
+        stream.until(asked)
+    assert stream.ask("expose", t_us=1e12)["error"] == "not_covered"
+
+
+def test_source_settings_that_do_not_work_are_told_and_the_old_ones_used(stream: LiveStream) -> None:
+    stream.until_exposing()
+    gaps = stream.row("producer")["gaps"]
+    assert stream.ask("set_source", settings={"no_such_setting": 1})["ok"]
+    stream.until(lambda: stream.row("producer")["gaps"] > gaps)
+    stream.until_exposing()
+    assert stream.row("producer")["lives"] == 1
+
+
+def test_source_settings_are_changed_while_running(stream: LiveStream) -> None:
+    stream.until_exposing()
+    gaps = stream.row("consumer")["gaps"]
+    assert stream.ask("set_source", settings={"exposure_us": 10_000.0})["ok"]
+    stream.until(lambda: stream.row("consumer")["gaps"] > gaps)
+    stream.until_exposing()
