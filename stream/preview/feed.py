@@ -56,6 +56,7 @@ class Feed:
         self._answered_s = -1e9
         self._control: ControlClient | None = None
         self._one_at_a_time = asyncio.Lock()
+        self._asked: asyncio.Future[dict[str, Any]] | None = None
 
     def follow(self, kinds: Iterable[str]) -> None:
         """Subscribe to exactly these kinds."""
@@ -107,7 +108,10 @@ class Feed:
     async def ask(self, command: str, fields: dict[str, Any]) -> dict[str, Any]:
         """Ask the stream, without stopping the images; what fails becomes {"ok": false, "error", "hint"}."""
         async with self._one_at_a_time:
-            reply = await asyncio.to_thread(self._ask, command, fields)
+            await self._hear_out()
+            self._asked = asyncio.ensure_future(asyncio.to_thread(self._ask, command, fields))
+            # A browser that leaves now must not take the socket from the thread that still waits on it.
+            reply = await asyncio.shield(self._asked)
         # The answer is newer than the last status, which comes once a second: until the next one it goes first.
         if reply["ok"] and command == "set_plan" and "plan" in reply:
             self._answered["plan"] = reply["plan"]
@@ -116,10 +120,15 @@ class Feed:
         self._answered_s = time.monotonic()
         return reply
 
-    def close(self) -> None:
-        """Disconnect from everything."""
+    async def close(self) -> None:
+        """Disconnect from everything, once the last question is answered or given up."""
         self.follow(())
+        await self._hear_out()
         self._hang_up()
+
+    async def _hear_out(self) -> None:
+        if self._asked is not None:
+            await asyncio.wait([self._asked])
 
     def _take(self, kind: str, slot: _Slot, message: Message) -> None:
         slot.message = message

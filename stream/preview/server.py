@@ -157,7 +157,7 @@ class PreviewServer:
             await client.socket.close()
         if self._runner is not None:
             await self._runner.cleanup()
-        self._feed.close()
+        await self._feed.close()
 
     async def _run(self) -> None:
         """Take what is newest at the preview's rate and wake the browsers."""

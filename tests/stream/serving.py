@@ -15,11 +15,11 @@ T = TypeVar("T")
 class Served:
     """Served until closed; `url` is the page."""
 
-    def __init__(self, address: str, bind: str = "127.0.0.1:0", **settings: Any) -> None:
+    def __init__(self, address: str, bind: str = "127.0.0.1:0", control: str = "", **settings: Any) -> None:
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever)
         self._thread.start()
-        self.server = PreviewServer(address, "", bind, fps=30, **settings)
+        self.server = PreviewServer(address, control, bind, fps=30, **settings)
         self.url = self.run(self.server.start())
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:

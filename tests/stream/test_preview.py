@@ -195,6 +195,24 @@ def test_page_may_ask_for_the_plan_and_not_for_the_end(served: Served, stream: F
     assert (stop["ok"], stop["error"]) == (False, "bad_request")
 
 
+def test_browser_that_leaves_in_the_middle_of_a_question_leaves_nothing_behind(stream: FakeStream) -> None:
+    served = Served(stream.address, control="tcp://127.0.0.1:9")
+
+    async def use(socket: aiohttp.ClientWebSocketResponse) -> None:
+        await socket.send_json({"type": "ask", "id": 1, "command": "status", "fields": {}})
+        await next_text(socket, "state")
+
+    async def hear(socket: aiohttp.ClientWebSocketResponse) -> dict[str, Any]:
+        await socket.send_json({"type": "ask", "id": 2, "command": "status", "fields": {}})
+        return await next_text(socket, "reply")
+
+    try:
+        with_socket(served.url, use)
+        assert "nobody answers at tcp://127.0.0.1:9" in with_socket(served.url, hear)["hint"]
+    finally:
+        served.close()
+
+
 @pytest.mark.parametrize("garbage", ["{", "[]", '{"type": "explode"}', '{"type": "ask", "id": 1}'])
 def test_garbage_from_a_browser_ends_its_connection_only(served: Served, garbage: str) -> None:
     async def use(socket: aiohttp.ClientWebSocketResponse) -> int | None:
