@@ -19,6 +19,8 @@ from stream.keys import Gate
 
 # A subscription is a topic; whatever is longer is no subscriber of ours.
 _MAX_SUBSCRIPTION_BYTES = 1024
+# At the end of a recording the last frames are still in the socket; a subscriber that is stuck must not hold us.
+_LINGER_MS = 300
 # Handing over a buffer costs more than copying a DAVIS frame (100 against 80 us), less than a megapixel.
 _COPY_BELOW_BYTES = 1 << 18
 
@@ -44,7 +46,6 @@ class Publisher:
         self._subscriptions: set[bytes] = set()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = self._context.socket(zmq.XPUB)
-        self._socket.linger = 0
         self._socket.sndhwm = publish.high_water_mark
         self._socket.copy_threshold = _COPY_BELOW_BYTES
         self._socket.maxmsgsize = _MAX_SUBSCRIPTION_BYTES
@@ -91,10 +92,10 @@ class Publisher:
             self._send(wire.pack_status(status))
 
     def close(self) -> None:
-        """Close the socket at once; what was not sent yet is dropped. Safe to call twice."""
+        """Close the socket; what is on its way gets 0.3 s to leave, the rest is dropped. Safe to call twice."""
         if self._socket.closed:
             return
-        self._socket.close()
+        self._socket.close(linger=_LINGER_MS)
         if self._gate is not None:
             self._gate.close()
         self._context.term()

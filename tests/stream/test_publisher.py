@@ -89,6 +89,20 @@ def test_subscriber_that_does_not_read_never_stops_the_publisher(publisher: Publ
         assert indices == sorted(indices)
 
 
+def test_last_frames_leave_although_the_publisher_closes_right_after_them() -> None:
+    publisher = Publisher(PublishConfig(bind="tcp://127.0.0.1:*"))
+    large = Frame(0, np.zeros((260, 346, 1), np.uint8), 0, 10)
+    with Subscriber(publisher.address, ["captured"]) as subscriber:
+        until(lambda: publisher.wants("captured"))
+        for _ in range(50):
+            publisher.send_captured(large)
+        publisher.close()
+        received = 0
+        while subscriber.recv(500) is not None:
+            received += 1
+        assert received == 50
+
+
 def test_event_image_counts_brighter_minus_darker_of_the_last_span() -> None:
     imager = EventImager(Geometry(4, 2), span_us=100, fps=10)
     assert imager.take(0) is None
