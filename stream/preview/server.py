@@ -7,6 +7,7 @@ import hmac
 import os
 import secrets
 import signal
+import socket
 import sys
 import webbrowser
 from collections.abc import Awaitable, Callable
@@ -141,11 +142,12 @@ class PreviewServer:
         except OSError as error:
             raise ConfigError(
                 f"cannot bind preview.bind = {self._bind!r}: {error.strerror}. Stop what uses it, or choose another "
-                "port with --set preview.bind=127.0.0.1:PORT"
+                "port: preview.bind in the config, --bind for 'nire-live preview'"
             ) from error
         self._pump = asyncio.create_task(self._run())
         port = self._runner.addresses[0][1]
-        host = f"[{self._host}]" if ":" in self._host else self._host
+        host = socket.gethostname() if self._host in ("0.0.0.0", "::") else self._host
+        host = f"[{host}]" if ":" in host else host
         return f"http://{host}:{port}/" + (f"?token={self._token}" if self._token else "")
 
     async def close(self) -> None:
@@ -195,15 +197,15 @@ class PreviewServer:
         return web.FileResponse(PAGE / "index.html")
 
     async def _socket(self, request: web.Request) -> web.StreamResponse:
-        socket = web.WebSocketResponse(heartbeat=10, max_msg_size=_MAX_REQUEST_BYTES, compress=False)
-        await socket.prepare(request)
-        client = Browser(socket, self._feed, self._period_s)
+        connection = web.WebSocketResponse(heartbeat=10, max_msg_size=_MAX_REQUEST_BYTES, compress=False)
+        await connection.prepare(request)
+        client = Browser(connection, self._feed, self._period_s)
         self._clients.add(client)
         try:
             await client.serve()
         finally:
             self._clients.discard(client)
-        return socket
+        return connection
 
 
 def _has_display() -> bool:
