@@ -21,8 +21,6 @@ from stream.recut import Recutter
 from stream.ring import RingWriter, event_depth, frame_depth
 from stream.sources import SourceOrder, open_source
 
-__all__ = ["SourceOrder", "main"]
-
 _FOLLOWERS = ("consumer", "recorder")
 _FIRST_BACK_OFF_S = 0.5
 _LONGEST_BACK_OFF_S = 8.0

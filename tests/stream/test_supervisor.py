@@ -14,6 +14,7 @@ from nire.errors import RingError
 from stream import supervisor
 from stream.board import Board, State
 from stream.config import Config, SourceConfig
+from stream.ring import sweep
 from stream.ringspace import RingSpace
 from stream.sources import SourceOrder
 from stream.supervisor import Job, process_table
@@ -113,6 +114,7 @@ def test_second_supervisor_of_one_name_is_refused(stream: Stream) -> None:
     ):
         supervisor.run(stream.config, SourceOrder(), table=[job("one", "done")])
     board.remove()
+    sweep(stream.config.stream_name)
 
 
 def test_process_table_holds_what_was_asked_for(tmp_path: Path) -> None:

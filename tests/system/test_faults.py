@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import urllib.request
+from pathlib import Path
 
 import psutil
 import pytest
@@ -91,6 +92,19 @@ def test_stream_starts_again_after_all_its_processes_were_killed() -> None:
         code, _ = again.end()
     assert code == 0
     assert again.is_clean()
+
+
+def test_device_that_went_away_is_opened_again_and_the_loss_is_a_gap(tmp_path: Path) -> None:
+    marker = tmp_path / "unplugged"
+    with LiveStream("source.driver=tests.system.flaky_driver", f"source.settings={{marker = '{marker}'}}") as stream:
+        stream.until(lambda: stream.row("producer").get("reopened"))
+        stream.until_exposing()
+        assert stream.row("producer")["lives"] == 1
+        assert stream.row("consumer")["gaps"] == 1
+        code, log = stream.end()
+    assert code == 0, log
+    assert "the cable was pulled" in log
+    assert stream.is_clean()
 
 
 def _answers(url: str) -> bool:
