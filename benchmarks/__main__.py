@@ -1,0 +1,51 @@
+"""`nire-live bench [NAME...]`: run benchmarks, print tables, write JSON."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks.report import report, show
+
+NAMES = ("planes", "ring", "edi", "wire", "end_to_end")
+"""Run when no name is given; `soak` takes minutes and runs only when named."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what the arguments name and return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="nire-live bench",
+        description="Measure this machine. Leave it quiet meanwhile. Every figure in the documentation comes from here.",
+    )
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"{', '.join(NAMES)} (all of these when none is named), soak"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write machine, versions and results as JSON")
+    parser.add_argument("--minutes", type=float, default=5.0, help="length of soak (default 5)")
+    parser.add_argument("--recording", type=Path, help="soak: loop this recording instead of a synthetic one")
+    options = parser.parse_args(arguments)
+    unknown = [name for name in options.names if name not in (*NAMES, "soak")]
+    if unknown:
+        parser.error(f"no benchmark {unknown[0]!r}; there are {', '.join(NAMES)}, soak")
+    reports = []
+    for name in options.names or NAMES:
+        print(f"{name} ...", file=sys.stderr, flush=True)
+        module = importlib.import_module(f"benchmarks.{name}")
+        settings = {"minutes": options.minutes, "recording": options.recording} if name == "soak" else {}
+        results = module.run(**settings)
+        show(name, results, Console())
+        reports.append(report(name, results))
+    if options.json is not None:
+        whole = reports[0] if len(reports) == 1 else {"benches": reports}
+        options.json.write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""The whole pipeline over real processes: exposed frames a second, latency, private memory."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.material import write_recording
+from benchmarks.pipeline import Received, receive, running
+from benchmarks.report import Result
+
+_RECORDED_S = 4.0
+_MEASURED_S = 12.0
+_ASKED_HZ = 2000.0
+_LIVE_EDGE_HZ = 60.0
+_FIXED = ('reconstructor.backend="edi"',)
+
+
+def run() -> list[Result]:
+    """Replay 4 s of the synthetic camera in a loop, at the speed it was recorded, and subscribe from here."""
+    with tempfile.TemporaryDirectory() as folder:
+        recording = write_recording(Path(folder) / "bench.nire", _RECORDED_S)
+        return [*_upsample(recording), *_deblur(recording), *_live_edge(recording)]
+
+
+def _upsample(recording: Path) -> list[Result]:
+    overrides = [*_FIXED, 'plan.name="upsample"', f"plan.rate_hz={_ASKED_HZ}"]
+    with running(recording, overrides, ["--loop"]) as pipeline:
+        received = receive(pipeline, "frame/upsample", seconds=_MEASURED_S)
+    asked = f"{_ASKED_HZ:g} Hz asked for, 346 x 260, 25 frames/s and 2.4 M events/s in"
+    return [
+        Result("edi_exposed_fps", received.fps, "frames/s", asked + _losses(received)),
+        Result("peak_private_mb_producer", pipeline.memory.peak_mb("producer"), "MB", "RssAnon, in the same run"),
+        Result("peak_private_mb_consumer", pipeline.memory.peak_mb("consumer"), "MB", "RssAnon, in the same run"),
+    ]
+
+
+def _deblur(recording: Path) -> list[Result]:
+    with running(recording, [*_FIXED, 'plan.name="deblur"'], ["--loop"]) as pipeline:
+        received = receive(pipeline, "frame/deblur", seconds=_MEASURED_S)
+    return [
+        _quantile("deblur_latency_ms_p50", received, 50, "frame received -> exposed frame published"),
+        _quantile("deblur_latency_ms_p99", received, 99, f"of {len(received.headers)} frames" + _losses(received)),
+    ]
+
+
+def _live_edge(recording: Path) -> list[Result]:
+    overrides = [*_FIXED, 'plan.name="upsample"', f"plan.rate_hz={_LIVE_EDGE_HZ}", 'window.policy="live_edge"']
+    with running(recording, overrides, ["--loop"]) as pipeline:
+        received = receive(pipeline, "frame/upsample", seconds=_MEASURED_S)
+    note = f"newest event received -> published, {received.fps:.0f} frames/s of {_LIVE_EDGE_HZ:g}"
+    return [_quantile("live_edge_latency_ms_p50", received, 50, note + _losses(received))]
+
+
+def _quantile(metric: str, received: Received, percent: float, note: str) -> Result:
+    return Result(metric, float(np.percentile(received.latencies_ms, percent)), "ms", note)
+
+
+def _losses(received: Received) -> str:
+    last = received.headers[-1]
+    return f"; lost {last['lost_events']} events, {last['lost_frames']} frames, {last['late_windows']} windows late"

@@ -1,0 +1,81 @@
+"""What a benchmark hands over: metrics with units, and the machine, versions and commit that they hold for."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+_PACKAGES = ("nire-live", "torch", "numpy", "opencv-python-headless", "pyzmq", "iceoryx2")
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One measured value. `note` says under which conditions, in a few words."""
+
+    metric: str
+    value: float
+    unit: str
+    note: str = ""
+
+
+def report(name: str, results: list[Result]) -> dict[str, Any]:
+    """Put the results of one benchmark into the form that `--json` writes."""
+    return {
+        "name": name,
+        "machine": _machine(),
+        "versions": {"python": platform.python_version()} | {name: _version_of(name) for name in _PACKAGES},
+        "commit": _commit(),
+        "results": [asdict(result) for result in results],
+    }
+
+
+def show(name: str, results: list[Result], console: Console) -> None:
+    """Print the results of one benchmark as a table."""
+    table = Table("metric", "value", "unit", "conditions", title=name, title_justify="left")
+    for result in results:
+        table.add_row(
+            result.metric,
+            f"{result.value:,.4g}" if result.value < 1e4 else f"{result.value:,.0f}",
+            result.unit,
+            result.note,
+        )
+    console.print(table)
+
+
+def _machine() -> dict[str, Any]:
+    return {
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
+        "system": platform.platform(),
+        "load_before": os.getloadavg()[0],
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _version_of(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _commit() -> str:
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
