@@ -1,0 +1,187 @@
+"""The error of binned integrals against the exact per-event one: `python -m benchmarks.integral_error`.
+
+One window of the synthetic camera (two frames, nothing fixed by hand), all pixels. The reference is float64 and knows
+no bins: between two events of a pixel its gain is constant, so every integral is a sum over events.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from drivers.hygiene import cleaned
+from drivers.synthetic import open_source
+from nire.backends import passthrough
+from nire.double_integral import DARK_LEVEL, DoubleIntegral
+from nire.shutter import Shutter
+from nire.types import ContentWindow, EventBatch, Frame, Gap
+from stream.clock import now_ns
+from stream.config import load_config
+from stream.session import Session
+
+BINS_US = (100, 250, 500, 1000, 2000)
+WIDTHS_US = (0, 2000, 5000, 10_000, 20_000)
+CENTRES = 8
+"""Shutters of each width, spread over the span that the window answers."""
+_WINDOW = 2  # the third pair: thresholds are estimated by then
+_WORST = 99.9  # percentile
+
+Image = NDArray[np.float64]
+
+
+class ExactIntegral:
+    """The re-exposure of one window without gaps, frames with a global shutter, event by event."""
+
+    def __init__(self, window: ContentWindow) -> None:
+        """Sort the events by pixel and anchor both frames.
+
+        Raises:
+            ValueError: the window has not two frames, or gaps, or a rolling shutter.
+        """
+        if len(window.frames) != 2 or window.gaps or any(frame.row_delay_us for frame in window.frames):
+            raise ValueError("the reference handles two frames with a global shutter and no gap")
+        self._shape = (window.geometry.height, window.geometry.width)
+        self._take_events(window)
+        first, second = window.frames
+        self._ramp_us = (float(first.exposure_end_us), float(second.exposure_start_us))
+        self._constants = [self._constant(frame) for frame in window.frames]
+
+    def expose(self, t_a_us: float, t_b_us: float) -> Image:
+        """Expose all pixels over [t_a, t_b]: float64 [H, W], linear light in levels."""
+        first, second = self._constants
+        if t_a_us == t_b_us:
+            gain, weight = self._gain(t_a_us), self._weight(t_a_us)
+            light = (first + (second - first) * weight) * gain
+        else:
+            width_us = t_b_us - t_a_us
+            blended = self._integral(t_a_us, t_b_us, blended=True) / width_us
+            light = first * self._integral(t_a_us, t_b_us) / width_us + (second - first) * blended
+        return np.maximum(light - DARK_LEVEL, 0.0)
+
+    def _take_events(self, window: ContentWindow) -> None:
+        events, calibration = window.events, window.calibration
+        cells = events.y.astype(np.int64) * window.geometry.width + events.x
+        chosen = np.ones(len(events), bool)
+        if calibration.hot_pixels is not None:
+            chosen = ~calibration.hot_pixels.ravel()[cells]
+        order = np.argsort(cells[chosen], kind="stable")
+        self._cells = cells[chosen][order]
+        self._t_us = events.t_us[chosen][order] - calibration.time_offset_us
+        step = np.where(events.p[chosen][order] > 0, calibration.threshold_positive, -calibration.threshold_negative)
+        total = np.cumsum(step)
+        starts = np.searchsorted(self._cells, self._cells)  # of each event's pixel
+        level = total - (total - step)[starts]
+        self._jump = np.exp(level) - np.exp(level - step)
+
+    def _constant(self, frame: Frame) -> Image:
+        start_us, end_us = float(frame.exposure_start_us), float(frame.exposure_end_us)
+        return (frame.pixels[..., 0] + DARK_LEVEL) / (self._integral(start_us, end_us) / (end_us - start_us))
+
+    def _gain(self, t_us: float) -> Image:
+        return 1.0 + self._per_pixel(np.where(self._t_us <= t_us, self._jump, 0.0))
+
+    def _integral(self, t_a_us: float, t_b_us: float, *, blended: bool = False) -> Image:
+        """Integral of G, or of w G: every event adds its jump for as long as the shutter stays open after it."""
+        since_us = np.clip(self._t_us, t_a_us, t_b_us)
+        if blended:
+            open_from_us, until_us = self._past_weight(since_us), self._past_weight(np.array(t_b_us))
+            whole_us = float(until_us - self._past_weight(np.array(t_a_us)))
+        else:
+            open_from_us, until_us, whole_us = since_us, np.array(t_b_us), t_b_us - t_a_us
+        return whole_us + self._per_pixel(self._jump * (until_us - open_from_us))
+
+    def _weight(self, t_us: float) -> float:
+        end_us, start_us = self._ramp_us
+        return float(np.clip((t_us - end_us) / (start_us - end_us), 0.0, 1.0))
+
+    def _past_weight(self, t_us: Image) -> Image:
+        """Integral of the second frame's share w from long ago to t."""
+        end_us, start_us = self._ramp_us
+        inside_us = np.clip(t_us - end_us, 0.0, start_us - end_us)
+        return inside_us**2 / (2 * (start_us - end_us)) + np.maximum(t_us - start_us, 0.0)
+
+    def _per_pixel(self, weights: Image) -> Image:
+        total: Image = np.bincount(self._cells, weights, self._shape[0] * self._shape[1]).astype(np.float64)
+        return total.reshape(self._shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Error of one bin width, in levels of 0..255, one value for each of `WIDTHS_US`."""
+
+    bin_us: int
+    rms: tuple[float, ...]
+    worst: tuple[float, ...]
+
+
+def camera_window() -> ContentWindow:
+    """Take one calibrated window of the synthetic camera at its default settings."""
+    with open_source(live=False, seconds=0.25) as source:
+        config = load_config(None, ["plan.name=upsample"])
+        reconstructor = passthrough.create(source.info.geometry)
+        session = Session(config, source.info, reconstructor, freshest=False, clock=now_ns, reach_us=5000)
+        packets = (packet for packet in cleaned(source) if isinstance(packet, EventBatch | Frame | Gap))
+        return next(itertools.islice(session.windows(packets), _WINDOW, None))
+
+
+def measure(window: ContentWindow, bins_us: Sequence[int] = BINS_US) -> list[Row]:
+    """Compare all pixels of all shutters, for each bin width."""
+    exact = ExactIntegral(window)
+    truth = {spans: exact.expose(*spans) for width_us in WIDTHS_US for spans in _spans(window, width_us)}
+    return [_compared(window, bin_us, truth) for bin_us in bins_us]
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Lay the rows out as a markdown table."""
+    head = [f"{width / 1000:g} ms" if width else "instant" for width in WIDTHS_US]
+    lines = ["| `planes.bin_us` | " + " | ".join(head) + " |", "|---" * (len(head) + 1) + "|"]
+    for row in rows:
+        cells = [f"{rms:.3f} ({worst:.2f})" for rms, worst in zip(row.rms, row.worst, strict=True)]
+        lines.append(f"| {row.bin_us} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _spans(window: ContentWindow, width_us: int) -> list[tuple[float, float]]:
+    # Odd places: a shutter that begins and ends at bin edges would flatter the bins.
+    first_us, last_us = window.answers_us
+    centres = first_us + (np.arange(CENTRES) + 0.37) / CENTRES * (last_us - first_us)
+    return [(float(np.floor(c - width_us / 2)), float(np.floor(c - width_us / 2)) + width_us) for c in centres]
+
+
+def _compared(window: ContentWindow, bin_us: int, truth: dict[tuple[float, float], Image]) -> Row:
+    integral = DoubleIntegral(bin_us)
+    light = [torch.from_numpy(frame.pixels).permute(2, 0, 1).float() for frame in window.frames]
+    integral.build(window, light)
+    rms, worst = [], []
+    for width_us in WIDTHS_US:
+        errors = []
+        for span in _spans(window, width_us):
+            shutter = Shutter.flat(*span, window.geometry.height)
+            errors.append(integral.expose(shutter)[0].numpy() - truth[span])
+        rms.append(float(np.sqrt(np.mean(np.square(errors)))))
+        worst.append(float(np.percentile(np.abs(errors), _WORST)))
+    return Row(bin_us, tuple(rms), tuple(worst))
+
+
+def main() -> int:
+    """Print what was measured, as markdown."""
+    window = camera_window()
+    calibration = window.calibration
+    print(
+        f"{len(window.events):,} events in {(window.t1_us - window.t0_us) / 1000:g} ms on {window.geometry.width} x "
+        f"{window.geometry.height} pixels, thresholds {calibration.threshold_positive:.3f} and "
+        f"{calibration.threshold_negative:.3f}, {CENTRES} shutters of each width.\n"
+        f"Error against the exact integral, levels of 0..255: RMS (and {_WORST:g}th percentile).\n"
+    )
+    print(table(measure(window)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
