@@ -161,7 +161,8 @@ def _past(t_us: Field, frame: Frame) -> Field:
 
 def _sum_per_pixel(events: EventBatch, weight: Field, shape: tuple[int, ...]) -> Field:
     cell = events.y.astype(np.int64) * shape[1] + events.x
-    return np.bincount(cell, weight, minlength=shape[0] * shape[1]).reshape(shape[0], shape[1])
+    total: Field = np.bincount(cell, weight, minlength=shape[0] * shape[1]).astype(np.float64)
+    return total.reshape(shape[0], shape[1])
 
 
 def _log_change(first: Frame, second: Frame) -> tuple[Field, NDArray[np.bool_]]:

@@ -230,7 +230,7 @@ class DoubleIntegral:
         at_us = self._event_time(t_us)
         key = self._key_of(at_us)
         gain = self._gather(self._gain, key)
-        self._advance(gain, self._t0_us + key * float(self._key_us), at_us)
+        self._advance(gain, self._time_of(key), at_us)
         return gain
 
     def _mean_gain(self, shutter: Shutter) -> Tensor:
@@ -247,7 +247,7 @@ class DoubleIntegral:
         """Read the integral of G (or w G) up to a time: the key's, and trapezoids of at most a bin since."""
         until_us = self._event_time(t_us)
         keys = self._key_of(until_us) if key is None else np.array([key])
-        now_us = self._t0_us + keys * float(self._key_us)
+        now_us = self._time_of(keys)
         area, gain = self._gather(prefix, keys), self._gather(self._gain, keys)
         while (now_us < until_us).any():
             next_us = np.minimum(now_us + self._bin_us, until_us)
@@ -268,6 +268,9 @@ class DoubleIntegral:
 
     def _key_of(self, at_us: Times) -> NDArray[np.int64]:
         return np.minimum((at_us - self._t0_us) // self._key_us, self._keys - 1).astype(np.int64)
+
+    def _time_of(self, key: NDArray[np.int64]) -> Times:
+        return self._t0_us + self._key_us * key.astype(np.float64)
 
     def _gather(self, planes: Tensor, key: NDArray[np.int64]) -> Tensor:
         """Copy one plane, or put one together from the rows or pixels of several."""

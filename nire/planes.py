@@ -1,4 +1,4 @@
-"""Event planes: events counted per polarity, pixel and bin of an absolute time grid; a network's voxels are their sums."""
+"""Event planes: events counted per polarity, pixel and bin of an absolute time grid; voxel grids are their sums."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class EventPlanes:
             # Events are sorted, so the bins of a chunk are runs: no division per event.
             low = int(np.searchsorted(edges, start, side="right")) - 1
             high = int(np.searchsorted(edges, stop, side="left"))
-            run = np.diff(np.clip(edges[low : high + 1], start, stop))
+            run: NDArray[np.int64] = np.diff(np.clip(edges[low : high + 1], start, stop)).astype(np.int64)
             cells += np.repeat(np.arange(low, high, dtype=np.int64) * self._cells, run)
             if ignore is not None:
                 cells = cells[~ignore[events.y[start:stop], events.x[start:stop]]]

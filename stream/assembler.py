@@ -45,7 +45,15 @@ class WindowAssembler:
         self._index = 0
         self._epoch = 0
         self._finished: deque[ContentWindow] = deque()
-        self._restart()
+        self._batches: deque[EventBatch] = deque()
+        self._marks: deque[tuple[int, int]] = deque()
+        self._gaps: list[Gap] = []
+        self._frames: deque[Frame] = deque()
+        self._early: list[Frame] = []
+        self._previous: Frame | None = None
+        self._watermark_us = -(2**62)
+        self._answered_us = -math.inf
+        self._paired = False
 
     @property
     def held_batches(self) -> int:
@@ -115,12 +123,13 @@ class WindowAssembler:
     # State
 
     def _restart(self) -> None:
-        self._batches: deque[EventBatch] = deque()
-        self._marks: deque[tuple[int, int]] = deque()
-        self._gaps: list[Gap] = []
-        self._frames: deque[Frame] = deque()
-        self._early: list[Frame] = []
-        self._previous: Frame | None = None
+        """Forget the stream, not the counts."""
+        self._batches.clear()
+        self._marks.clear()
+        self._gaps.clear()
+        self._frames.clear()
+        self._early.clear()
+        self._previous = None
         self._watermark_us = -(2**62)
         self._answered_us = -math.inf
         self._paired = False

@@ -59,7 +59,9 @@ class RingConfig(_Section):
 
     seconds: float = Field(0.5, ge=0.05, le=30, description="the longest consumer stall to survive, s")
     packet_us: int = Field(2000, ge=100, le=100_000, description="producers cut packets at this period, us")
-    peak_rate_meps: float = Field(12.0, gt=0, le=1000, description="peak event rate to survive, million events a second")
+    peak_rate_meps: float = Field(
+        12.0, gt=0, le=1000, description="peak event rate to survive, million events a second"
+    )
 
 
 class PlanesConfig(_Section):
@@ -82,7 +84,9 @@ class PlanConfig(_Section):
     rate_hz: float = Field(400.0, gt=0, le=100_000, description="exposed frames a second (upsample, reshutter)")
     exposure_us: float = Field(0.0, ge=0, le=10e6, description="width of the shutter, us; 0 = an instant")
     row_delay_us: float = Field(0.0, ge=-1e4, le=1e4, description="row delay of the output, us (reshutter)")
-    offset_us: float = Field(0.0, ge=-1e6, le=1e6, description="from the captured exposure's middle, us (deblur, unroll)")
+    offset_us: float = Field(
+        0.0, ge=-1e6, le=1e6, description="from the captured exposure's middle, us (deblur, unroll)"
+    )
     time_budget_ms: float = Field(0.0, ge=0, le=60_000, description="per window; 0 = what the frame rate allows, ms")
 
 

@@ -27,13 +27,13 @@ from stream.sinks import FrameFolder, Video
 from stream.sources import SourceOrder, open_source
 
 DONE, UNANSWERED, DAMAGED = 0, 3, 4
-_VERSIONED = ("nire-live", "torch", "numpy", "opencv-python-headless", "dv-processing")
+_VERSIONED = ("nire-live", "torch", "numpy", "opencv-python-headless", "iceoryx2")
 
 log = logging.getLogger(__name__)
 
 
 def run(config: Config, recording: Path, out: Path, *, shutters: Path | None = None, video: bool = False) -> int:
-    """Re-expose a recording into `out/frames/*.png`, `out/frames.jsonl`, `out/run.json` and, if wanted, `out/video.mp4`.
+    """Re-expose a recording into `frames/*.png`, `frames.jsonl`, `run.json` and, if wanted, `video.mp4` under `out`.
 
     Args:
         config: as for a live run; `publish`, `control` and `ring` do not matter.

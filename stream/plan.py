@@ -34,10 +34,7 @@ def queries_of(window: ContentWindow, plan: PlanConfig) -> list[Query]:
     """List what the plan asks of a window, in the order of time; shutters that are not covered are left out."""
     channels = window.frames[-1].pixels.shape[2] if window.frames else window.geometry.channels
     film = Film(window.geometry.height, window.geometry.width, channels)
-    if plan.name in _PER_FRAME:
-        shutters = _per_frame(window, plan)
-    else:
-        shutters = _on_grid(window, plan, film.height)
+    shutters = _per_frame(window, plan) if plan.name in _PER_FRAME else _on_grid(window, plan, film.height)
     first_us, last_us = window.covered_us
     return [
         Query(film, shutter, plan.name)

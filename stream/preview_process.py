@@ -31,6 +31,7 @@ def main(child: Child, config: Config) -> int:
         config.preview.bind,
         fps=config.preview.fps,
         keys=ClientKeys.of_server(config.security),
+        open_browser=child.row["lives"] <= 1,
     )
     return 0
 

@@ -104,7 +104,9 @@ class Video:
                 str(self._path), cv2.VideoWriter.fourcc(*"vp09"), self._rate_hz, (width, height), True
             )
             if not self._writer.isOpened():
-                raise ConfigError(f"cannot write the video {self._path}: this OpenCV has no VP9 encoder or the folder is missing")
+                raise ConfigError(
+                    f"cannot write the video {self._path}: this OpenCV has no VP9 encoder or the folder is missing"
+                )
         self._writer.write(_bgr(pixels[:height, :width]))
 
 

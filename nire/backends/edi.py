@@ -31,7 +31,7 @@ class EdiReconstructor:
         self._light = torch.empty(0)
         self._images = torch.empty(0, dtype=torch.uint8)
         self._current: ContentWindow | None = None
-        self._decode: dict[Transfer, Tensor] = {}
+        self._decode: dict[Transfer, NDArray[np.float32]] = {}
         self._encode: dict[Transfer, Tensor] = {}
 
     def build(self, window: ContentWindow) -> Content:
@@ -47,7 +47,7 @@ class EdiReconstructor:
         return window
 
     def expose(self, content: Content, queries: Sequence[Query]) -> NDArray[np.uint8]:
-        """Expose films (f, Eq. 5): uint8 [Q, H, W, C] in the transfer of the captured frames; valid until the next call.
+        """Expose films (f, Eq. 5): uint8 [Q, H, W, C], in the captured frames' transfer; valid until the next call.
 
         Raises:
             ShutterOutsideWindow: a shutter reaches beyond the window's `covered_us`.
@@ -70,12 +70,11 @@ class EdiReconstructor:
         return self._images[: len(queries)].cpu().numpy()
 
     def _linear(self, frame: Frame) -> Tensor:
-        pixels = torch.from_numpy(np.ascontiguousarray(frame.pixels)).to(self._device)
-        if frame.transfer == "linear":
-            return pixels.permute(2, 0, 1).float()
+        """Linear light of a frame: float32 [C, H, W], levels; a copy, because frames may be read-only."""
         if frame.transfer not in self._decode:
-            self._decode[frame.transfer] = torch.from_numpy(decode_table(frame.transfer)).to(self._device)
-        return self._decode[frame.transfer][pixels.permute(2, 0, 1).long()]
+            self._decode[frame.transfer] = decode_table(frame.transfer)
+        light = self._decode[frame.transfer][frame.pixels]
+        return torch.from_numpy(light).to(self._device).permute(2, 0, 1).contiguous()
 
     def _encode_into(self, light: Tensor, transfer: Transfer, image: Tensor) -> None:
         """Write float32 [C, H, W] linear levels as uint8 [H, W, C]; `light` is overwritten."""
