@@ -21,7 +21,7 @@ import numpy as np
 from nire.errors import RingError
 from stream.clock import now_ns
 from stream.latency import BUCKETS, LatencyHistogram
-from stream.ringspace import RingSpace
+from stream.ringspace import RingSpace, is_held
 
 COUNTERS = (
     "heartbeat_ns",  # host monotonic time of the last sign of life
@@ -141,19 +141,18 @@ class Board:
         space = RingSpace.of(stream_name)
         path = space.shared_file("board")
         with space.locked():
-            file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(file)
+            if is_held(path):
                 raise RingError(
                     f"a stream named {stream_name!r} is running already. Stop it, or give this one a source.name and "
                     "ports of its own"
-                ) from None
-        head = json.dumps(list(processes)).encode()
-        os.ftruncate(file, 0)
-        os.ftruncate(file, _HEAD_BYTES + _ROW.itemsize * len(processes))
-        os.pwrite(file, head, 0)
+                )
+            # A new file, put in place when it is whole: orphans of a killed supervisor may still look at the old one.
+            new = space.shared_file("board.new")
+            file = os.open(new, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+            fcntl.flock(file, fcntl.LOCK_EX)
+            os.ftruncate(file, _HEAD_BYTES + _ROW.itemsize * len(processes))
+            os.pwrite(file, json.dumps(list(processes)).encode(), 0)
+            new.replace(path)
         return cls(path, file)
 
     @classmethod

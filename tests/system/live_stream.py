@@ -108,7 +108,7 @@ class LiveStream:
         try:
             with Board.open(self.config.stream_name) as board:
                 return board.row(process).values()
-        except (RingError, ValueError):  # not there yet, or being made at this moment
+        except RingError:  # not there yet
             return dict.fromkeys(("lives", "pid", "exposed", "serial"), 0) | {"state": State.ABSENT.name.lower()}
 
     def until(self, what: Callable[[], Any], *, seconds: float = 25.0) -> Any:
