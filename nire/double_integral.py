@@ -3,7 +3,7 @@
 E(t) is the signed sum of a pixel's events up to t and c its contrast thresholds, so each event multiplies the gain
 G of its pixel by exp(+c) or exp(-c). A captured frame I fixes the constant: I is the mean of V over the frame's own
 exposure (Eq. 5), so K = I / mean(G). With two frames the constant moves from the first frame's to the second's
-between their exposures.
+between their exposures, at each pixel sooner or later by how many events lie between it and each frame.
 
 Few pixels fire at a time, so G is never computed densely over time. One sweep per window leaves key planes of G and
 of its integral; a query copies the last key plane before its time and applies the few events since. An instant is
@@ -26,6 +26,10 @@ from nire.types import Calibration, ContentWindow, EventBatch, Frame, Gap
 
 # Light below which a pixel sees its dark current, in levels of 0..255: I + dark is what events are a logarithm of.
 DARK_LEVEL = 1.0
+# More light than this times that of the window's start, or less than its inverse, no 8-bit frame can show.
+_GAIN_LIMIT = 300.0
+# Events that a frame's estimate may be wrong by before any happened: frames are noisy too.
+_FRAME_NOISE_EVENTS = 0.5
 # A pixel whose events could multiply its gain by exp() of this has gone mad, and would overflow float32.
 _MAD_LOG = 60.0
 _BINS_PER_KEY = 4
@@ -66,9 +70,12 @@ class DoubleIntegral:
         self._columns: NDArray[np.uint16] = np.empty(0, np.uint16)
         self._cells = torch.empty(0, dtype=torch.int64, device=self._device)
         self._factors = torch.empty(0, device=self._device)
+        self._ones = torch.empty(0, device=self._device)
         self._keys = 0
         self._gain = torch.empty((0, 0, 0), device=self._device)
         self._integral = torch.empty((0, 0, 0), device=self._device)
+        self._count = torch.empty((0, 0, 0), device=self._device)
+        self._count_ends: tuple[Tensor, Tensor] | None = None
         self._blended: Tensor | None = None
         self._constants: list[Tensor] = []
         self._reaches: list[_Reach] = []
@@ -90,6 +97,9 @@ class DoubleIntegral:
         self._sweep(window)
         self._blended = None
         self._reaches = [self._reach(frame, window.gaps) for frame in window.frames]
+        if len(window.frames) == 2:
+            first, second = (frame.shutter for frame in window.frames)
+            self._count_ends = (self._state_at(first.t_a_us)[1], self._state_at(second.t_b_us)[1])
         self._constants = [
             (image + DARK_LEVEL).div_(self._mean_gain(frame.shutter))
             for frame, image in zip(window.frames, light, strict=True)
@@ -110,14 +120,18 @@ class DoubleIntegral:
         opens, closes = shutter.t_a_us, shutter.t_b_us
         narrow = self._is_narrow(opens, closes)
         if narrow.all():
-            mid = (opens + closes) / 2
-            torch.mul(self._constant_at(mid), self._gain_at(mid), out=out)
+            self._expose_instant((opens + closes) / 2, out)
         else:
             self._expose_wide(opens, closes, out)
             if narrow.any():
-                mid = (opens + closes) / 2
-                out.copy_(torch.where(self._laid_out(narrow), self._constant_at(mid) * self._gain_at(mid), out))
+                instant = torch.empty_like(out)
+                self._expose_instant((opens + closes) / 2, instant)
+                out.copy_(torch.where(self._laid_out(narrow), instant, out))
         return out.sub_(DARK_LEVEL).clamp_min_(0.0)
+
+    def _expose_instant(self, t_us: Times, out: Tensor) -> None:
+        gain, count = self._state_at(t_us)
+        torch.mul(self._constant_at(t_us, count), gain, out=out)
 
     def _expose_wide(self, opens: Times, closes: Times, out: Tensor) -> None:
         width_us = self._field(np.maximum(closes - opens, 1.0))
@@ -127,15 +141,15 @@ class DoubleIntegral:
             out.addcmul_(self._constants[1] - self._constants[0], self._share(opens, closes, mean, width_us))
 
     def _share(self, opens: Times, closes: Times, mean: Tensor, width_us: Tensor) -> Tensor:
-        """Mean of w G over a shutter; w never falls with time, so equal at both ends it is constant."""
-        weight, weight_after = self._weight(opens), self._weight(closes)
-        constant = weight == weight_after
+        """Mean of w G over a shutter; w never falls with time, so 0 or 1 at both ends it is that all along."""
+        ramp, ramp_after = self._ramp(opens), self._ramp(closes)
+        constant = ramp == ramp_after
         if constant.all():
-            return mean * self._field(weight)
+            return mean * self._field(ramp)
         if self._blended is None:
             self._blended = self._blend()
         share = self._between(self._blended, opens, closes, blended=True).div_(width_us)
-        return torch.where(self._laid_out(constant), mean * self._field(weight), share)
+        return torch.where(self._laid_out(constant), mean * self._field(ramp), share)
 
     def _is_narrow(self, opens: Times, closes: Times) -> NDArray[np.bool_]:
         """Tell which rows or pixels are exposed for a bin or less: their middle stands for them (a delta, Eq. 4).
@@ -162,6 +176,8 @@ class DoubleIntegral:
         self._t_us, self._rows, self._columns = t_us, y, x
         self._cells = torch.from_numpy(cells).to(self._device)
         self._factors = torch.from_numpy(factor_of[p]).to(self._device)
+        if len(self._ones) < len(p):
+            self._ones = torch.ones(len(p), device=self._device)
 
     def _sweep(self, window: ContentWindow) -> None:
         """Run through the window once, bin by bin, and keep the gain and its integral at every key."""
@@ -176,18 +192,21 @@ class DoubleIntegral:
         # An event at an edge counts from that edge on, as everywhere: G(t) includes the events up to and at t.
         edges = np.searchsorted(self._t_us, edges_us, side="right").tolist()
         gain = torch.ones((height, width), device=self._device)
-        area = torch.zeros((height, width), device=self._device)
-        self._multiply(gain, 0, edges[0])
+        area, count = torch.zeros_like(gain), torch.zeros_like(gain)
+        self._apply(gain, count, slice(0, edges[0]))
         half = self._bin_us / 2
         for k in range(self._keys * per_key):
             if k % per_key == 0:
+                gain.clamp_(1 / _GAIN_LIMIT, _GAIN_LIMIT)
                 self._gain[k // per_key].copy_(gain)
                 self._integral[k // per_key].copy_(area)
+                self._count[k // per_key].copy_(count)
             area.add_(gain, alpha=half)
-            self._multiply(gain, edges[k], edges[k + 1])
+            self._apply(gain, count, slice(edges[k], edges[k + 1]))
             area.add_(gain, alpha=half)
-        self._gain[self._keys].copy_(gain)
+        self._gain[self._keys].copy_(gain.clamp_(1 / _GAIN_LIMIT, _GAIN_LIMIT))
         self._integral[self._keys].copy_(area)
+        self._count[self._keys].copy_(count)
 
     def _blend(self) -> Tensor:
         """Integral of w G at every key, w being the second frame's share; made when first asked for."""
@@ -201,23 +220,24 @@ class DoubleIntegral:
         if self._gain.shape[1:] != (height, width) or self._gain.shape[0] < keys:
             self._gain = torch.empty((keys, height, width), device=self._device)
             self._integral = torch.empty((keys, height, width), device=self._device)
+            self._count = torch.empty((keys, height, width), device=self._device)
 
-    def _multiply(self, gain: Tensor, low: int, high: int) -> None:
-        """Apply the events with indices [low, high) to a gain [H, W]."""
-        if high > low:
-            gain.view(-1).scatter_reduce_(0, self._cells[low:high], self._factors[low:high], "prod")
+    def _apply(self, gain: Tensor, count: Tensor, events: slice | Tensor) -> None:
+        """Let some events change the gain and the count of their pixels, both [H, W]."""
+        cells = self._cells[events]
+        gain.view(-1).scatter_reduce_(0, cells, self._factors[events], "prod")
+        count.view(-1).scatter_add_(0, cells, self._ones[: len(cells)])
 
-    def _advance(self, gain: Tensor, from_us: Times, until_us: Times) -> None:
+    def _advance(self, gain: Tensor, count: Tensor, from_us: Times, until_us: Times) -> None:
         """Apply the events after `from_us` up to and at `until_us`; event time per image [1], row [H] or pixel."""
         low, high = self._events_until(float(from_us.min())), self._events_until(float(until_us.max()))
         if until_us.size == 1:
-            self._multiply(gain, low, high)
+            self._apply(gain, count, slice(low, high))
             return
         t_us = self._t_us[low:high]
         place = self._rows[low:high] if until_us.ndim == 1 else (self._rows[low:high], self._columns[low:high])
         chosen = np.flatnonzero((t_us > from_us[place]) & (t_us <= until_us[place]))
-        index = torch.from_numpy(chosen + low).to(self._device)
-        gain.view(-1).scatter_reduce_(0, self._cells[index], self._factors[index], "prod")
+        self._apply(gain, count, torch.from_numpy(chosen + low).to(self._device))
 
     def _events_until(self, t_us: float) -> int:
         # Whole microseconds: a float key would make numpy convert all events first.
@@ -225,19 +245,19 @@ class DoubleIntegral:
 
     # Reading the planes; times below are frame time, shrunk to [1] where they are the same everywhere
 
-    def _gain_at(self, t_us: Times) -> Tensor:
-        """Read G at a time per image, row or pixel: float32 [H, W], the caller's to change."""
+    def _state_at(self, t_us: Times) -> tuple[Tensor, Tensor]:
+        """Read G and the count of events so far at a time per image, row or pixel: float32 [H, W], the caller's."""
         at_us = self._event_time(t_us)
         key = self._key_of(at_us)
-        gain = self._gather(self._gain, key)
-        self._advance(gain, self._time_of(key), at_us)
-        return gain
+        gain, count = self._gather(self._gain, key), self._gather(self._count, key)
+        self._advance(gain, count, self._time_of(key), at_us)
+        return gain, count
 
     def _mean_gain(self, shutter: Shutter) -> Tensor:
         """Mean of G over a captured exposure: what its frame is divided by."""
         opens, closes = shutter.t_a_us, shutter.t_b_us
         if self._is_narrow(opens, closes).all():
-            return self._gain_at((opens + closes) / 2)
+            return self._state_at((opens + closes) / 2)[0]
         return self._between(self._integral, opens, closes).div_(self._field(closes - opens))
 
     def _between(self, prefix: Tensor, opens: Times, closes: Times, *, blended: bool = False) -> Tensor:
@@ -248,18 +268,15 @@ class DoubleIntegral:
         until_us = self._event_time(t_us)
         keys = self._key_of(until_us) if key is None else np.array([key])
         now_us = self._time_of(keys)
-        area, gain = self._gather(prefix, keys), self._gather(self._gain, keys)
+        area, gain, count = (self._gather(planes, keys) for planes in (prefix, self._gain, self._count))
         while (now_us < until_us).any():
             next_us = np.minimum(now_us + self._bin_us, until_us)
             half = self._field((next_us - now_us) / 2)
-            area.addcmul_(self._weighted(gain, now_us, blended), half)
-            self._advance(gain, now_us, next_us)
-            area.addcmul_(self._weighted(gain, next_us, blended), half)
+            area.addcmul_(gain * self._trust(now_us - self._offset_us, count) if blended else gain, half)
+            self._advance(gain, count, now_us, next_us)
+            area.addcmul_(gain * self._trust(next_us - self._offset_us, count) if blended else gain, half)
             now_us = next_us
         return area
-
-    def _weighted(self, gain: Tensor, at_us: Times, blended: bool) -> Tensor:
-        return gain * self._field(self._weight(at_us - self._offset_us)) if blended else gain
 
     def _event_time(self, t_us: Times) -> Times:
         end_us = self._t0_us + self._keys * self._key_us
@@ -285,20 +302,31 @@ class DoubleIntegral:
 
     # Frames
 
-    def _constant_at(self, t_us: Times) -> Tensor:
+    def _constant_at(self, t_us: Times, count: Tensor) -> Tensor:
         """Constant K at a time: the first frame's, the second's, or between, [C, H, W]."""
         if len(self._constants) == 1:
             return self._constants[0]
-        weight = self._weight(t_us)
-        if _uniform(weight):
-            return torch.lerp(self._constants[0], self._constants[1], float(weight.flat[0]))
-        return torch.lerp(self._constants[0], self._constants[1], self._field(weight))
+        ramp = self._ramp(t_us)
+        if _uniform(ramp) and ramp.flat[0] in (0.0, 1.0):
+            return self._constants[int(ramp.flat[0])]
+        return torch.lerp(self._constants[0], self._constants[1], self._trust(t_us, count))
 
-    def _weight(self, t_us: Times) -> Times:
-        """Share of the second frame at times [1], [H] or [H, W]: 0 in the first exposure, 1 in the second.
+    def _trust(self, t_us: Times, count: Tensor) -> Tensor:
+        """Share of the second frame at each pixel, [H, W] or broadcastable to it.
 
-        Between the exposures it grows with time. Where a gap cuts one frame off, the other answers alone; where
-        gaps cut both off, the nearer one does.
+        Each event between a frame and now adds its error to that frame's estimate, so a frame counts for less the
+        more of them there are: a pixel over which something passed long ago is the next frame's to tell.
+        """
+        assert self._count_ends is not None
+        ramp = self._field(self._ramp(t_us))
+        for_second = ramp * (count - self._count_ends[0]).clamp_min_(0.0).add_(_FRAME_NOISE_EVENTS)
+        for_first = (1 - ramp) * (self._count_ends[1] - count).clamp_min_(0.0).add_(_FRAME_NOISE_EVENTS)
+        return for_second.div_(for_first.add_(for_second))
+
+    def _ramp(self, t_us: Times) -> Times:
+        """How far time is from the first exposure (0) to the second (1), at [1], [H] or [H, W].
+
+        Where a gap cuts one frame off, the other answers alone; where gaps cut both off, the nearer one does.
         """
         first, second = self._reaches
         end, start = first.end_us, second.start_us

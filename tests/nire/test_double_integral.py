@@ -158,6 +158,19 @@ def test_inside_an_exposure_its_own_frame_leads_and_between_them_the_share_moves
     np.testing.assert_allclose(exposed(integral, Shutter.instant(141_000.0, HEIGHT)), second, atol=0.01)
 
 
+def test_pixel_with_many_events_since_one_frame_is_told_by_the_other() -> None:
+    # Ten events after the first exposure at one pixel, none there before the second.
+    count = 10
+    t_us = np.arange(121_000, 121_000 + count, dtype=np.int64)
+    polarity = (np.arange(count) % 2).astype(np.uint8)
+    events = EventBatch(t_us, np.full(count, 5, np.uint16), np.full(count, 4, np.uint16), polarity, 180_000)
+    window = replace(two_frames(0), events=events, calibration=Calibration(0.2, 0.2))
+    image = exposed(built(window), Shutter.instant(130_000.0, HEIGHT))
+    first, second = (frame.pixels[..., 0].astype(float) for frame in window.frames)
+    assert image[4, 5] == pytest.approx(second[4, 5], abs=0.1 * abs(first[4, 5] - second[4, 5]))
+    assert image[4, 6] == pytest.approx((first[4, 6] + second[4, 6]) / 2, abs=0.01)
+
+
 def test_no_frame_answers_across_a_gap_that_the_other_can_avoid() -> None:
     window = two_frames(0, gaps=(Gap(128_000, 132_000, "lost"),))
     integral = built(window)

@@ -1,0 +1,70 @@
+"""See at a glance what re-exposure makes of a recording: contact_sheet.py RECORDING OUT.png [FRAME...].
+
+One row a captured frame: as captured, then exposed at the start, the middle and the end of its own exposure, and
+halfway to the next frame. Without frame numbers, five frames spread over the recording are shown.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from drivers.hygiene import cleaned
+from nire.errors import NireError
+from nire.shutter import Shutter
+from nire.types import ContentWindow, EventBatch, Frame, Gap, Packet
+from stream.clock import now_ns
+from stream.config import load_config
+from stream.reconstruct import open_reconstructor
+from stream.session import Session
+from stream.sources import SourceOrder, open_source
+
+Image = NDArray[np.uint8]
+
+
+def rows(recording: Path) -> Iterator[tuple[Frame, list[Image]]]:
+    """Yield each frame that has a successor, with its exposures."""
+    config = load_config(None)
+    with open_source(config.source, SourceOrder(recording, speed=math.inf)) as source:
+        backend = open_reconstructor(config, source.info.geometry)
+        session = Session(config, source.info, backend, freshest=False, clock=now_ns, reach_us=5000)
+        packets: Iterator[Packet] = (p for p in cleaned(source) if isinstance(p, EventBatch | Frame | Gap))
+        for window in session.windows(packets):
+            if len(window.frames) == 2:
+                yield window.frames[0], [session.ask_of(window, s, "sheet").pixels for s in _shutters(window)]
+
+
+def _shutters(window: ContentWindow) -> list[Shutter]:
+    first, second = window.frames
+    between_us = (first.exposure_end_us + second.exposure_start_us) / 2
+    times_us = (first.exposure_start_us, first.mid_us, first.exposure_end_us, between_us)
+    return [Shutter.instant(float(t), first.pixels.shape[0]) for t in times_us]
+
+
+def sheet(recording: Path, numbers: list[int]) -> Image:
+    """Put the rows together; brightness is stretched alike in every image of the sheet."""
+    table = {frame.index: [frame.pixels, *images] for frame, images in rows(recording)}
+    if not table:
+        raise NireError(f"{recording} has no two neighbouring frames")
+    indices = sorted(table)
+    chosen = [n for n in numbers if n in table] or [indices[k] for k in np.linspace(0, len(indices) - 1, 5).astype(int)]
+    pixels = np.concatenate([np.concatenate(table[n], axis=1) for n in dict.fromkeys(chosen)], axis=0)
+    scale = 235 / max(1.0, float(np.percentile(pixels, 99.5)))
+    return np.clip(pixels * scale, 0, 255).astype(np.uint8)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit(f"usage: {sys.argv[0]} RECORDING OUT.png [FRAME...]")
+    try:
+        picture = sheet(Path(sys.argv[1]), [int(word) for word in sys.argv[3:]])
+    except NireError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
+    cv2.imwrite(sys.argv[2], picture[..., ::-1] if picture.shape[2] == 3 else picture)
