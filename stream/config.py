@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import ipaddress
 import json
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from nire.errors import ConfigError
+from stream.config_advice import explained
 
 PlanName = Literal["deblur", "unroll", "upsample", "reshutter"]
 PolicyName = Literal["auto", "pair", "single", "live_edge", "span"]
@@ -28,15 +28,17 @@ class SourceConfig(_Section):
 
     driver: str = Field("auto", description="the file under drivers/ or a dotted name; auto: told from the recording")
     name: str = Field(
-        "auto", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="name of the rings; auto: driver and publishing port"
+        "auto",
+        pattern=r"^[A-Za-z0-9_.-]{1,64}$",
+        description="name of the rings, letters, digits, _ . and - only; auto: driver and publishing port",
     )
     row_delay_us: float = Field(
         0.0, ge=-1e4, le=1e4, description="alpha of a rolling shutter, where the source does not say, us per row"
     )
     exposure_us: Literal["recorded"] | float = Field(
-        "recorded", description="exposure where the recording does not carry it, us"
+        "recorded", description="recorded, or a number: exposure where the recording does not carry it, us"
     )
-    time_offset_us: Literal["auto"] | float = Field("auto", description="events minus frames, us; a number fixes it")
+    time_offset_us: Literal["auto"] | float = Field("auto", description="auto, or a number: events minus frames, us")
     settings: dict[str, Any] = Field(default_factory=dict, description="the driver's own settings")
 
     @field_validator("exposure_us")
@@ -112,17 +114,30 @@ class ReconstructorConfig(_Section):
         return value
 
 
+def _zmq_address(address: str) -> str:
+    transport, _, rest = address.partition("://")
+    host, _, port = rest.rpartition(":")
+    # ZMQ itself takes a port modulo 65536.
+    is_port = port == "*" or (port.isdecimal() and int(port) <= 65_535)
+    if (transport in ("ipc", "inproc") and rest) or (transport == "tcp" and host and is_port):
+        return address
+    raise ValueError("an address such as tcp://127.0.0.1:5556 or ipc:///run/nire.sock is expected")
+
+
+ZmqAddress = Annotated[str, AfterValidator(_zmq_address)]
+
+
 class PublishConfig(_Section):
     """The socket that frames leave through."""
 
-    bind: str = Field("tcp://127.0.0.1:5556", description="ZMQ address")
+    bind: ZmqAddress = Field("tcp://127.0.0.1:5556", description="ZMQ address")
     high_water_mark: int = Field(256, ge=1, le=100_000, description="messages kept for a slow subscriber")
 
 
 class ControlConfig(_Section):
     """The socket that wishes come in through."""
 
-    bind: str = Field("tcp://127.0.0.1:5557", description="ZMQ address")
+    bind: ZmqAddress = Field("tcp://127.0.0.1:5557", description="ZMQ address")
 
 
 class PreviewConfig(_Section):
@@ -190,6 +205,7 @@ def load_config(path: Path | str | None, overrides: Iterable[str] = ()) -> Confi
             raise ConfigError(f"{path} is no TOML file: {error}") from error
     for override in overrides:
         _apply(values, override)
+        where = f"{path} with --set" if path is not None else where
     config = _validate(Config, values, where)
     check_security(config)
     return config
@@ -267,30 +283,4 @@ def _validate(model: type[BaseModel], values: dict[str, Any], where: str) -> Any
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise ConfigError("\n".join(_explain(model, item, where) for item in error.errors())) from None
-
-
-def _explain(model: type[BaseModel], item: Mapping[str, Any], where: str) -> str:
-    path = [str(part) for part in item["loc"]]
-    dotted = ".".join(path)
-    if item["type"] == "extra_forbidden":
-        nearest = _nearest(model, path)
-        return f"{where}: unknown key {dotted!r}" + (f"; did you mean {nearest!r}?" if nearest else "")
-    return f"{where}: {dotted} = {item['input']!r}: {item['msg'][0].lower()}{item['msg'][1:]}"
-
-
-def _nearest(model: type[BaseModel], path: list[str]) -> str:
-    everything = dict(_keys(model))
-    dotted = ".".join(path)
-    by_leaf = difflib.get_close_matches(path[-1], [key.rpartition(".")[2] for key in everything], n=1, cutoff=0.6)
-    near = difflib.get_close_matches(dotted, list(everything), n=1, cutoff=0.75)
-    if near:
-        return near[0]
-    return next((key for key in everything if by_leaf and key.rpartition(".")[2] == by_leaf[0]), "")
-
-
-def _keys(model: type[BaseModel], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    for name, info in model.model_fields.items():
-        yield prefix + name, info
-        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
-            yield from _keys(info.annotation, f"{prefix}{name}.")
+        raise ConfigError("\n".join(explained(model, error, where))) from None
