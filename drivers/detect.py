@@ -29,6 +29,16 @@ def driver_names() -> list[str]:
     return sorted(names)
 
 
+def plays_recordings(name: str) -> bool:
+    """Tell whether a driver reads files (it recognises them, or takes a `path`), or is a camera.
+
+    Raises:
+        ConfigError: no such driver.
+    """
+    module = _module(name)
+    return hasattr(module, "recognise") or "path" in inspect.signature(module.open_source).parameters
+
+
 def open_driver(name: str, **settings: Any) -> Source:
     """Open a driver by name.
 
@@ -39,16 +49,7 @@ def open_driver(name: str, **settings: Any) -> Source:
     Raises:
         ConfigError: no such driver, or a setting that it does not have.
     """
-    dotted = name if "." in name else f"drivers.{name}"
-    if "." not in name and name not in driver_names():
-        near = difflib.get_close_matches(name, driver_names(), n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"the drivers are {', '.join(driver_names())}"
-        raise ConfigError(f"there is no driver {name!r}; {hint}")
-    try:
-        module = importlib.import_module(dotted)
-    except ModuleNotFoundError as error:
-        raise ConfigError(f"the driver {name!r} cannot be imported: {error}") from error
-    return _call(module, settings)
+    return _call(_module(name), settings)
 
 
 def open_recording(path: str | Path, **settings: Any) -> Source:
@@ -103,6 +104,21 @@ def _readers() -> Iterator[ModuleType]:
         module = importlib.import_module(f"drivers.{name}")
         if hasattr(module, "recognise"):
             yield module
+
+
+def _module(name: str) -> ModuleType:
+    dotted = name if "." in name else f"drivers.{name}"
+    if "." not in name and name not in driver_names():
+        near = difflib.get_close_matches(name, driver_names(), n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"the drivers are {', '.join(driver_names())}"
+        raise ConfigError(f"there is no driver {name!r}; {hint}")
+    try:
+        module = importlib.import_module(dotted)
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"the driver {name!r} cannot be imported: {error}") from error
+    if not hasattr(module, "open_source"):
+        raise ConfigError(f"the module {name!r} is no driver: it has no function open_source")
+    return module
 
 
 def _call(module: ModuleType, settings: dict[str, Any]) -> Source:

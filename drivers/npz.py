@@ -153,6 +153,9 @@ def _layout(names: Mapping[str, Any] | list[str]) -> str | None:
 
 def _load(path: Path) -> dict[str, NDArray[Any]]:
     try:
+        with open(path, "rb") as file:
+            if file.read(2) != b"PK":
+                raise SourceError(f"{path} is no npz recording: it does not start as a zip archive does")
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from drivers.pacing import looped, paced
 from drivers.source import Source
 from nire.errors import ConfigError
 from stream.config import SourceConfig
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +47,17 @@ def open_source(source: SourceConfig, order: SourceOrder) -> Source:
 
 
 def _open_once(source: SourceConfig, order: SourceOrder) -> Source:
-    if source.driver != "auto":
-        path = {} if order.recording is None else {"path": order.recording}
-        return detect.open_driver(source.driver, **source.settings, **path)
-    if order.recording is not None:
+    if order.recording is None:
+        if source.driver == "auto":
+            raise ConfigError(
+                "source.driver = 'auto' tells a recording from its content, but no recording was given. Name a driver: "
+                + ", ".join(detect.driver_names())
+            )
+        return detect.open_driver(source.driver, **source.settings)
+    if source.driver == "auto":
         return detect.open_recording(order.recording, **source.settings)
-    raise ConfigError(
-        "source.driver = 'auto' tells a recording from its content, but no recording was given. Name a driver: "
-        + ", ".join(detect.driver_names())
-    )
+    if detect.plays_recordings(source.driver):
+        return detect.open_driver(source.driver, **{**source.settings, "path": order.recording})
+    # The config of a camera plays what was recorded with it; the camera's own settings are none of a file's.
+    _log.info("%s is a recording: source.driver = %r and its settings are set aside", order.recording, source.driver)
+    return detect.open_recording(order.recording)
