@@ -66,6 +66,8 @@ class RecordingWriter:
             SourceError: the file cannot be made.
         """
         self.path = Path(path)
+        if self.path.is_dir():
+            raise SourceError(f"{self.path} is a folder, expected a file to write: name one in it, NAME.nire")
         self._part = self.path.with_name(self.path.name + ".part")
         try:
             self._file: BinaryIO = open(self._part, "wb")  # noqa: SIM115 - closed by close() and abandon()

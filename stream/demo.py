@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from drivers.synthetic import GroundTruth, scene_of
+from nire.errors import ConfigError
 from nire.metrics import psnr, ssim
 from nire.shutter import Shutter
 from stream import wire
@@ -64,6 +65,9 @@ def run(out: Path, *, seconds: float | None, headless: bool, overrides: Iterable
 
     Returns:
         Exit code 0, or what the pipeline ended with.
+
+    Raises:
+        ConfigError: a bad override, or a folder that cannot be made.
     """
     from stream.supervisor import run as supervise
 
@@ -71,7 +75,10 @@ def run(out: Path, *, seconds: float | None, headless: bool, overrides: Iterable
     config = load_config(None, [*_DEFAULTS, *_free_ports(), *overrides])
     if seconds is None and not sys.stdin.isatty():
         seconds = _SECONDS
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot write to {out}: {error.strerror}. Choose another folder with --out") from error
     until = "until Ctrl-C" if seconds is None else f"for {seconds:g} s"
     console.print(f"synthetic camera -> rings -> {config.reconstructor.backend} -> {config.publish.bind}, {until}")
     collector = _Collector(config, console)

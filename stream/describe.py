@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,9 +15,9 @@ from rich.table import Table
 
 from drivers.hygiene import cleaned
 from drivers.source import SourceInfo
-from nire.calibrate import Calibrator
+from nire.calibrate import DEFAULT_THRESHOLD, Calibrator
 from nire.errors import RecordingDamaged
-from nire.types import Calibration, EventBatch, Frame, Gap, ImuBatch, SourcePacket, Trigger
+from nire.types import Calibration, ContentWindow, EventBatch, Frame, Gap, ImuBatch, SourcePacket, Trigger
 from stream.assembler import WindowAssembler
 from stream.config import SourceConfig
 from stream.progress import progress_bar
@@ -24,6 +25,7 @@ from stream.sinks import write_png
 from stream.sources import SourceOrder, open_source
 
 _PICTURE_US = 10_000
+_PICTURE_WINDOW = 8  # of the first windows the last: the time offset is known by then
 
 
 @dataclass(slots=True)
@@ -71,37 +73,61 @@ class _Census:
             self.exposures_us.add(frame.exposure_end_us - frame.exposure_start_us)
 
 
+class _Windows:
+    """Cuts the packets into pairs of frames, calibrates on them, keeps one of the first for the picture."""
+
+    def __init__(self, info: SourceInfo) -> None:
+        self.picture: NDArray[np.uint8] | None = None
+        self._calibrator = Calibrator()
+        self._assembler = WindowAssembler(info.geometry, policy="pair", margin_us=0, reach_us=0, step_us=2000)
+        self._seen = 0
+
+    @property
+    def calibration(self) -> Calibration:
+        return self._calibrator.current
+
+    def push(self, packet: EventBatch | Frame | Gap) -> None:
+        self._assembler.guard_us = self._calibrator.guard_us
+        self._assembler.push(packet)
+        self._look_at(self._assembler.complete())
+
+    def finish(self) -> None:
+        self._look_at(self._assembler.finish())
+
+    def _look_at(self, windows: Iterator[ContentWindow]) -> None:
+        for window in windows:
+            self._seen += 1
+            is_new_pair = len(window.frames) == 2 and window.frames[0].index != window.frames[1].index
+            if is_new_pair and self._calibrator.wants():
+                self._calibrator.observe(window.frames, window.events, window.gaps)
+            if window.frames and len(window.events) and (self.picture is None or self._seen < _PICTURE_WINDOW):
+                self.picture = _events_over(window.frames[0], window.events, self.calibration)
+            self._assembler.release()
+
+
 def describe(recording: Path, picture: Path | None, console: Console) -> None:
     """Read a recording once, print a table and, if asked, write a picture of events over a frame.
 
     Raises:
         SourceError: it cannot be opened; a damaged one is described up to the damage, then reported.
+        ConfigError: the picture cannot be written.
     """
-    census, calibrator = _Census(), Calibrator()
     damage: RecordingDamaged | None = None
     with open_source(SourceConfig(), SourceOrder(recording, speed=math.inf)) as source, progress_bar("reading") as bar:
         info = source.info
-        assembler = WindowAssembler(info.geometry, policy="pair", margin_us=0, reach_us=0, step_us=2000)
-        shown: NDArray[np.uint8] | None = None
+        census, windows = _Census(), _Windows(info)
         try:
             for packet in cleaned(source):
                 census.add(packet)
-                if isinstance(packet, Trigger | ImuBatch):
-                    continue
-                bar.at(census.last_us - census.first_us, info.duration_us)
-                assembler.guard_us = calibrator.guard_us
-                assembler.push(packet)
-                for window in assembler.complete():
-                    if len(window.frames) == 2 and calibrator.wants():
-                        calibrator.observe(window.frames, window.events, window.gaps)
-                    if window.frames and len(window.events) and (shown is None or census.frames < 8):
-                        shown = _events_over(window.frames[0], window.events, calibrator.current)
-                    assembler.release()
+                if isinstance(packet, EventBatch | Frame | Gap):
+                    bar.at(census.last_us - census.first_us, info.duration_us)
+                    windows.push(packet)
         except RecordingDamaged as error:
             damage = error
-    console.print(_table(recording, info, census, calibrator.current))
+        windows.finish()
+    console.print(_table(recording, info, census, windows.calibration))
     if picture is not None:
-        _write_picture(picture, shown, console)
+        _write_picture(picture, windows.picture, console)
     if damage is not None:
         raise damage
 
@@ -119,11 +145,12 @@ def _table(recording: Path, info: SourceInfo, census: _Census, calibration: Cali
     table.add_row("triggers", str(census.triggers))
     table.add_row("IMU samples", str(census.imu))
     if census.frames > 1 and census.events:
-        table.add_row(
-            "contrast thresholds",
-            f"brighter {calibration.threshold_positive:.3f}, darker {calibration.threshold_negative:.3f} (estimated)",
+        positive, negative = calibration.threshold_positive, calibration.threshold_negative
+        how = (
+            "estimated" if (positive, negative) != (DEFAULT_THRESHOLD, DEFAULT_THRESHOLD) else "default: too few events"
         )
-        table.add_row("events minus frames", f"{calibration.time_offset_us:.0f} us (estimated)")
+        table.add_row("contrast thresholds", f"brighter {positive:.3f}, darker {negative:.3f} ({how})")
+        table.add_row("events minus frames", f"{calibration.time_offset_us:.0f} us ({how})")
         hot = calibration.hot_pixels
         table.add_row("hot pixels", str(0 if hot is None else int(hot.sum())))
     return table
@@ -157,7 +184,7 @@ def _events_over(frame: Frame, events: EventBatch, calibration: Calibration) -> 
 
 def _write_picture(picture: Path, image: NDArray[np.uint8] | None, console: Console) -> None:
     if image is None:
-        console.print("no picture: it takes two frames with events between them")
+        console.print("no picture: it takes a frame with events around it")
         return
     large = cv2.resize(image, None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST)
     write_png(picture, np.asarray(large, np.uint8))

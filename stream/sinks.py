@@ -111,15 +111,18 @@ class Video:
 
 
 def write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
-    """Write uint8 [H, W, C], gray or RGB, as PNG.
+    """Write uint8 [H, W, C], gray or RGB, as PNG, whatever the suffix.
 
     Raises:
         ConfigError: the file cannot be written.
     """
     image = pixels[..., 0] if pixels.shape[2] == 1 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
     # Level 1 is four times faster than the default and costs a tenth in size.
-    if not cv2.imwrite(str(path), image, [cv2.IMWRITE_PNG_COMPRESSION, 1]):
-        raise ConfigError(f"cannot write {path}: is the disk full, or the folder not writable?")
+    _, encoded = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    try:
+        path.write_bytes(encoded.tobytes())
+    except OSError as error:
+        raise ConfigError(f"cannot write the image {path}: {error.strerror}. Choose another place") from error
 
 
 def _bgr(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
