@@ -13,6 +13,7 @@ from nire.shutter import Shutter
 from nire.types import ContentWindow
 
 _KEYS = {"t_a_us", "t_b_us", "row_delay_us", "tag"}
+_MOST_US = 2**63  # device time is int64
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +38,15 @@ def read_shutters(path: Path) -> list[Wanted]:
         ConfigError: no such file, or a line that is no such object; every bad line is named.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the shutters file {path}: {error}") from error
+        # Not splitlines: a tag may hold characters that it takes for ends of lines, JSON does not.
+        lines = path.read_text(encoding="utf-8").rstrip().split("\n")
+    except OSError as error:
+        raise ConfigError(f"cannot read the shutters file {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is no shutters file: one JSON object a line is expected, {error}") from error
     wanted, faults = [], []
     for number, text in enumerate(lines, 1):
-        if not text.strip() and number == len(lines):
+        if not text.strip() and len(lines) == 1:
             break
         try:
             wanted.append(_parse(number, text))
@@ -113,8 +117,8 @@ def _parse(number: int, text: str) -> Wanted:
     if unknown:
         raise ValueError(f"unknown key {sorted(unknown)[0]!r}; there are {', '.join(sorted(_KEYS))}")
     times = [value["t_a_us"], value["t_b_us"], value.get("row_delay_us", 0)]
-    if any(isinstance(t, bool) or not isinstance(t, int | float) or not math.isfinite(t) for t in times):
-        raise ValueError("t_a_us, t_b_us and row_delay_us must be numbers")
+    if any(isinstance(t, bool) or not isinstance(t, int | float) or not abs(t) <= _MOST_US for t in times):
+        raise ValueError("t_a_us, t_b_us and row_delay_us must be numbers, microseconds that fit 63 bits")
     if value["t_b_us"] < value["t_a_us"]:
         raise ValueError(f"t_b_us = {value['t_b_us']} lies before t_a_us = {value['t_a_us']}")
     tag = value.get("tag", "")
