@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command and exit with its code: 0 done, 1 unexpected, 2 wrong use or input, 3 unanswered, 4 damaged."""
     words = _with_loop_count(list(sys.argv[1:] if arguments is None else arguments))
     try:
-        app(args=words, standalone_mode=True)
+        app(args=words, prog_name="nire-live", standalone_mode=True)
     except NireError as error:
         print(f"nire-live: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
@@ -64,16 +64,22 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.exit(0)
 
 
-@app.callback()
-def _root(
-    context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
-) -> None:
-    if version:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         from importlib.metadata import version as installed
 
         print(installed("nire-live"))
         raise typer.Exit
+
+
+@app.callback()
+def _root(
+    # A callback of its own: without a command this function is not reached.
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    pass
 
 
 @app.command()
