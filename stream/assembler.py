@@ -51,6 +51,7 @@ class WindowAssembler:
         self._frames: deque[Frame] = deque()
         self._early: list[Frame] = []
         self._previous: Frame | None = None
+        self._partner: Frame | None = None
         self._watermark_us = -(2**62)
         self._answered_us = -math.inf
         self._paired = False
@@ -95,17 +96,20 @@ class WindowAssembler:
 
     def paired_with_previous(self, window: ContentWindow) -> ContentWindow | None:
         """Find the window over a single frame and the one before it, for calibration; None for the first frame."""
-        frame = window.frames[-1]
-        if len(window.frames) != 1 or self._previous is None or self._previous.index == frame.index:
+        if len(window.frames) != 1:
             return None
-        if not self._are_near(self._previous, frame):
+        frame = window.frames[0]
+        # Under `single` the window's own frame has been retired already: the one before it is its partner.
+        retired = (self._previous, self._partner)
+        previous = next((other for other in retired if other is not None and other.index < frame.index), None)
+        if previous is None or not self._are_near(previous, frame):
             return None
-        return self._window((self._previous, frame), after_us=0, index=window.index)
+        return self._window((previous, frame), after_us=0, index=window.index)
 
     def change_policy(self, policy: PolicyName) -> None:
         """Cut windows in another way from now on; nothing is answered twice."""
         self.policy = policy
-        previous = self._previous
+        previous, self._partner = self._previous, None
         self._paired = policy == "pair" and previous is not None
         self._answered_us = previous.mid_us if previous is not None else -math.inf
         if self._paired and previous is not None:
@@ -130,6 +134,7 @@ class WindowAssembler:
         self._frames.clear()
         self._early.clear()
         self._previous = None
+        self._partner = None
         self._watermark_us = -(2**62)
         self._answered_us = -math.inf
         self._paired = False
@@ -180,6 +185,7 @@ class WindowAssembler:
     def _single(self, after_us: int) -> ContentWindow:
         frame = self._frames.popleft()
         window = self._window((frame,), after_us=after_us, index=self._count())
+        self._partner = self._previous
         self._retire(frame)
         return window
 

@@ -227,3 +227,19 @@ def test_windows_are_answered_through_the_margin_beyond_the_outermost_exposures(
     assert min(a for a, _ in covered) == START_US - 5000
     assert max(b for _, b in covered) == START_US + 5 * PERIOD_US + packets.EXPOSURE_US + 5000
     assert math.isfinite(covered[0][0])
+
+
+@pytest.mark.parametrize("freshest", [False, True])
+def test_plans_of_single_frames_learn_from_each_frame_and_the_one_before_it(freshest: bool) -> None:
+    pairs: list[list[int]] = []
+    machine = session("plan.name=deblur", freshest=freshest, info=replace(INFO, time_offset_us=None))
+    machine._calibrator.observe = lambda frames, *_: pairs.append([frame.index for frame in frames])
+    if freshest:
+        list(machine.feed(packets.usual()))  # several windows wait at once
+    else:
+        for packet in packets.usual():
+            list(machine.feed([packet]))
+    list(machine.finish())
+    assert pairs
+    assert all(second == first + 1 for first, second in pairs)
+    assert freshest or pairs == [[0, 1], [1, 2], [2, 3], [3, 4], [4, 5]]
