@@ -136,7 +136,8 @@ def _table(recording: Path, info: SourceInfo, census: _Census, calibration: Cali
     seconds = max(0.0, census.last_us - census.first_us) / 1e6
     table = Table(title=str(recording), show_header=False, title_justify="left")
     table.add_row("sensor", f"{info.geometry.width} x {info.geometry.height}, {info.name}")
-    table.add_row("duration", f"{seconds:.3f} s, from {census.first_us:.0f} us")
+    began = f", from {census.first_us:.0f} us" if math.isfinite(census.first_us) else ": nothing in it"
+    table.add_row("duration", f"{seconds:.3f} s{began}")
     share = 100 * census.brighter / max(1, census.events)
     rate = census.events / max(seconds, 1e-9) / 1e6
     table.add_row("events", f"{census.events:,}, {rate:.2f} M/s, {share:.0f} % brighter")
