@@ -1,7 +1,7 @@
 """The error of binned integrals against the exact per-event one: `python -m benchmarks.integral_error`.
 
-One window of the synthetic camera (two frames, nothing fixed by hand), all pixels. The reference is float64 and knows
-no bins: between two events of a pixel its gain is constant, so every integral is a sum over events.
+One frame of the synthetic camera with the events around it, thresholds as estimated, all pixels. The reference is
+float64 and knows no bins: between two events of a pixel its gain is constant, so every integral is a sum over events.
 """
 
 from __future__ import annotations
@@ -27,42 +27,34 @@ from stream.session import Session
 
 BINS_US = (100, 250, 500, 1000, 2000)
 WIDTHS_US = (0, 2000, 5000, 10_000, 20_000)
-CENTRES = 8
-"""Shutters of each width, spread over the span that the window answers."""
-_WINDOW = 2  # the third pair: thresholds are estimated by then
+PLACES = 8
+"""Shutters of each width, spread over what the window covers."""
+_WINDOW = 2  # the third frame: thresholds are estimated by then
 _WORST = 99.9  # percentile
 
 Image = NDArray[np.float64]
 
 
 class ExactIntegral:
-    """The re-exposure of one window without gaps, frames with a global shutter, event by event."""
+    """The re-exposure of a window of one frame with a global shutter, event by event."""
 
     def __init__(self, window: ContentWindow) -> None:
-        """Sort the events by pixel and anchor both frames.
+        """Sort the events by pixel and anchor the frame.
 
         Raises:
-            ValueError: the window has not two frames, or gaps, or a rolling shutter.
+            ValueError: the window has not one frame, or a rolling shutter.
         """
-        if len(window.frames) != 2 or window.gaps or any(frame.row_delay_us for frame in window.frames):
-            raise ValueError("the reference handles two frames with a global shutter and no gap")
+        if len(window.frames) != 1 or window.frames[0].row_delay_us:
+            raise ValueError("the reference handles one frame with a global shutter")
         self._shape = (window.geometry.height, window.geometry.width)
         self._take_events(window)
-        first, second = window.frames
-        self._ramp_us = (float(first.exposure_end_us), float(second.exposure_start_us))
-        self._constants = [self._constant(frame) for frame in window.frames]
+        frame = window.frames[0]
+        own = self._mean_gain(float(frame.exposure_start_us), float(frame.exposure_end_us))
+        self._constant = (frame.pixels[..., 0] + DARK_LEVEL) / own
 
     def expose(self, t_a_us: float, t_b_us: float) -> Image:
         """Expose all pixels over [t_a, t_b]: float64 [H, W], linear light in levels."""
-        first, second = self._constants
-        if t_a_us == t_b_us:
-            gain, weight = self._gain(t_a_us), self._weight(t_a_us)
-            light = (first + (second - first) * weight) * gain
-        else:
-            width_us = t_b_us - t_a_us
-            blended = self._integral(t_a_us, t_b_us, blended=True) / width_us
-            light = first * self._integral(t_a_us, t_b_us) / width_us + (second - first) * blended
-        return np.maximum(light - DARK_LEVEL, 0.0)
+        return np.maximum(self._constant * self._mean_gain(t_a_us, t_b_us) - DARK_LEVEL, 0.0)
 
     def _take_events(self, window: ContentWindow) -> None:
         events, calibration = window.events, window.calibration
@@ -79,36 +71,14 @@ class ExactIntegral:
         level = total - (total - step)[starts]
         self._jump = np.exp(level) - np.exp(level - step)
 
-    def _constant(self, frame: Frame) -> Image:
-        start_us, end_us = float(frame.exposure_start_us), float(frame.exposure_end_us)
-        return (frame.pixels[..., 0] + DARK_LEVEL) / (self._integral(start_us, end_us) / (end_us - start_us))
-
-    def _gain(self, t_us: float) -> Image:
-        return 1.0 + self._per_pixel(np.where(self._t_us <= t_us, self._jump, 0.0))
-
-    def _integral(self, t_a_us: float, t_b_us: float, *, blended: bool = False) -> Image:
-        """Integral of G, or of w G: every event adds its jump for as long as the shutter stays open after it."""
-        since_us = np.clip(self._t_us, t_a_us, t_b_us)
-        if blended:
-            open_from_us, until_us = self._past_weight(since_us), self._past_weight(np.array(t_b_us))
-            whole_us = float(until_us - self._past_weight(np.array(t_a_us)))
+    def _mean_gain(self, t_a_us: float, t_b_us: float) -> Image:
+        """Mean of G over [t_a, t_b]: every event adds its jump for the share of the shutter that lies after it."""
+        if t_a_us == t_b_us:
+            share = (self._t_us <= t_a_us).astype(np.float64)
         else:
-            open_from_us, until_us, whole_us = since_us, np.array(t_b_us), t_b_us - t_a_us
-        return whole_us + self._per_pixel(self._jump * (until_us - open_from_us))
-
-    def _weight(self, t_us: float) -> float:
-        end_us, start_us = self._ramp_us
-        return float(np.clip((t_us - end_us) / (start_us - end_us), 0.0, 1.0))
-
-    def _past_weight(self, t_us: Image) -> Image:
-        """Integral of the second frame's share w from long ago to t."""
-        end_us, start_us = self._ramp_us
-        inside_us = np.clip(t_us - end_us, 0.0, start_us - end_us)
-        return inside_us**2 / (2 * (start_us - end_us)) + np.maximum(t_us - start_us, 0.0)
-
-    def _per_pixel(self, weights: Image) -> Image:
-        total: Image = np.bincount(self._cells, weights, self._shape[0] * self._shape[1]).astype(np.float64)
-        return total.reshape(self._shape)
+            share = (t_b_us - np.clip(self._t_us, t_a_us, t_b_us)) / (t_b_us - t_a_us)
+        change: Image = np.bincount(self._cells, self._jump * share, self._shape[0] * self._shape[1]).astype(np.float64)
+        return 1.0 + change.reshape(self._shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +92,8 @@ class Row:
 
 def camera_window() -> ContentWindow:
     """Take one calibrated window of the synthetic camera at its default settings."""
-    with open_source(live=False, seconds=0.25) as source:
-        config = load_config(None, ["plan.name=upsample"])
+    with open_source(live=False, seconds=0.16) as source:
+        config = load_config(None, ["plan.name=deblur"])
         reconstructor = passthrough.create(source.info.geometry)
         session = Session(config, source.info, reconstructor, freshest=False, clock=now_ns, reach_us=5000)
         packets = (packet for packet in cleaned(source) if isinstance(packet, EventBatch | Frame | Gap))
@@ -149,9 +119,9 @@ def table(rows: Sequence[Row]) -> str:
 
 def _spans(window: ContentWindow, width_us: int) -> list[tuple[float, float]]:
     # Odd places: a shutter that begins and ends at bin edges would flatter the bins.
-    first_us, last_us = window.answers_us
-    centres = first_us + (np.arange(CENTRES) + 0.37) / CENTRES * (last_us - first_us)
-    return [(float(np.floor(c - width_us / 2)), float(np.floor(c - width_us / 2)) + width_us) for c in centres]
+    first_us, last_us = window.covered_us
+    starts = first_us + (np.arange(PLACES) + 0.37) / PLACES * (last_us - width_us - first_us)
+    return [(float(np.floor(start)), float(np.floor(start)) + width_us) for start in starts]
 
 
 def _compared(window: ContentWindow, bin_us: int, truth: dict[tuple[float, float], Image]) -> Row:
@@ -176,7 +146,7 @@ def main() -> int:
     print(
         f"{len(window.events):,} events in {(window.t1_us - window.t0_us) / 1000:g} ms on {window.geometry.width} x "
         f"{window.geometry.height} pixels, thresholds {calibration.threshold_positive:.3f} and "
-        f"{calibration.threshold_negative:.3f}, {CENTRES} shutters of each width.\n"
+        f"{calibration.threshold_negative:.3f}, {PLACES} shutters of each width.\n"
         f"Error against the exact integral, levels of 0..255: RMS (and {_WORST:g}th percentile).\n"
     )
     print(table(measure(window)))

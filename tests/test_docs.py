@@ -1,0 +1,347 @@
+"""The documents tell the truth: links lead somewhere, examples run, names exist, tables are those of the code."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+import tomllib
+import typing
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+from pydantic import BaseModel
+
+from benchmarks import integral_error
+from drivers.hygiene import cleaned
+from nire.double_integral import DARK_LEVEL
+from nire.errors import ConfigError, DeviceLost, DeviceNotFound, NireError, ShutterOutsideWindow
+from nire.metrics import psnr
+from nire.shutter import Shutter
+from nire.types import Calibration, EventBatch, ExposedFrame, Film, Frame, Gap, Query
+from stream.config import Config, load_config
+from stream.reconstruct import open_reconstructor
+from stream.session import Session
+from stream.sources import SourceOrder, open_source
+from tests.contract import test_sources as contract
+from tests.nire.exact_integral import ExactPixel
+from tests.nire.windows import random_events, random_frame, window_of
+from tests.stream import packets
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = sorted((ROOT / "docs").glob("*.md"))
+CODE = re.compile(r"^```(\w*)(?: file=(\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FILE = re.compile(r"`((?:nire|drivers|stream|tests|benchmarks|examples|configs|docs)/[\w/.-]+\.\w+)`")
+
+
+def _identify(path: Path) -> str:
+    return path.name
+
+
+def _text(name: str) -> str:
+    return (ROOT / "docs" / name).read_text(encoding="utf-8")
+
+
+def _prose(text: str) -> str:
+    return CODE.sub("", text)
+
+
+# Links and names
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=_identify)
+def test_links_lead_to_files_and_headings_that_exist(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", _prose(document.read_text(encoding="utf-8"))):
+        if "://" in target:
+            continue
+        name, _, heading = target.partition("#")
+        file = (document.parent / name).resolve() if name else document
+        assert file.exists(), f"{document.name} links to {target}"
+        if heading:
+            assert heading in _headings(file), f"{document.name} links to {target}"
+
+
+def _headings(file: Path) -> set[str]:
+    lines = re.findall(r"^#+ (.*)$", _prose(file.read_text(encoding="utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", line.lower()).replace(" ", "-") for line in lines}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=_identify)
+def test_files_that_are_named_exist(document: Path) -> None:
+    invented = {"drivers/mycam.py", "nire/backends/mine.py"}
+    named = set(FILE.findall(document.read_text(encoding="utf-8"))) - invented
+    assert not [name for name in named if not (ROOT / name).exists()]
+
+
+def test_every_file_of_the_packages_has_its_line_in_the_architecture() -> None:
+    rooms = _text("architecture.md").partition("## Rooms")[2].partition("\n## ")[0]
+    missing = []
+    for folder in ("nire", "nire/backends", "drivers", "stream", "stream/preview"):
+        section = rooms.partition(f"### `{folder}/`")[2].partition("\n### ")[0]
+        listed = set(re.findall(r"^\| `([\w.]+)`", section, re.MULTILINE))
+        existing = {path.name for path in (ROOT / folder).glob("*.py")} - {"__init__.py"}
+        missing += [f"{folder}/{name}" for name in existing - listed]
+        assert not listed - existing, f"files that {folder}/ does not have"
+    assert not missing, "add a line for each to docs/architecture.md, section Rooms"
+
+
+def test_functions_of_the_paper_map_exist() -> None:
+    rows = re.findall(r"^\| (?:Eq|Sec)\.[^|]*\|[^|]*\|([^|]*)\|", _text("paper-map.md"), re.MULTILINE)
+    pairs = [pair for row in rows for pair in re.findall(r"`(\w+(?:/\w+)+)\.py` ((?:`[\w.]+`(?:, )?)+)", row)]
+    assert len(pairs) > 10
+    for module, names in pairs:
+        for name in re.findall(r"`([\w.]+)`", names):
+            value: Any = importlib.import_module(module.replace("/", "."))
+            for part in name.split("."):
+                value = getattr(value, part)
+
+
+# The table of config keys
+
+
+def _config_rows(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
+    """One markdown row for each key of the configuration."""
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _config_rows(field.annotation, f"{name}.")
+            continue
+        default = field.get_default(call_default_factory=True)
+        yield f"| `{prefix}{name}` | `{_as_toml(default)}` | {_range(prefix + name, field)} | {field.description} |"
+
+
+def _as_toml(value: Any) -> str:
+    """Write a default as TOML."""
+    if isinstance(value, str):
+        return f'"{value}"'
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+# What a model checks in code instead of by a bound: written here, and tried below.
+CHECKED_IN_CODE = {
+    "source.exposure_us": ("0 .. 10000000", 0.0, 10e6),
+    "source.time_offset_us": ("-1000000 .. 1000000", -1e6, 1e6),
+    "reconstructor.contrast_threshold": ("two of 0.01 .. 2", [0.01, 0.01], [2.0, 2.0]),
+}
+
+
+def _range(key: str, field: Any) -> str:
+    words = [f"`{word}`" for word in _words(field.annotation)]
+    bounds = {
+        name: getattr(item, name) for item in field.metadata for name in ("ge", "gt", "le") if hasattr(item, name)
+    }
+    if bounds:
+        low = f"{bounds['ge']:.10g}" if "ge" in bounds else f"> {bounds['gt']:.10g}"
+        words.append(f"{low} .. {bounds['le']:.10g}")
+    if key in CHECKED_IN_CODE:
+        words.append(CHECKED_IN_CODE[key][0])
+    return ", ".join(words)
+
+
+def _words(annotation: Any) -> list[str]:
+    if typing.get_origin(annotation) is Literal:
+        return list(typing.get_args(annotation))
+    return [word for part in typing.get_args(annotation) for word in _words(part)]
+
+
+def test_table_of_config_keys_is_that_of_the_models() -> None:
+    expected = list(_config_rows())
+    section = _text("architecture.md").partition("## Configuration")[2].partition("\n## ")[0]
+    written = re.findall(r"^\| `.*$", section, re.MULTILINE)
+    assert written == expected, "the table should be:\n" + "\n".join(expected)
+
+
+@pytest.mark.parametrize(("key", "shown"), CHECKED_IN_CODE.items())
+def test_ranges_that_models_check_in_code_are_as_written(key: str, shown: tuple[str, Any, Any]) -> None:
+    _, low, high = shown
+    for value in (low, high):
+        load_config(None, [f"{key}={value}"])
+    for value in (_beyond(low, -0.001), _beyond(high, 0.001)):
+        with pytest.raises(ConfigError, match=key):
+            load_config(None, [f"{key}={value}"])
+
+
+def _beyond(value: Any, by: float) -> Any:
+    return [value[0] + by, value[1]] if isinstance(value, list) else value + by
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=_identify)
+def test_toml_in_the_documents_is_a_valid_config(document: Path) -> None:
+    for kind, _, block in CODE.findall(document.read_text(encoding="utf-8")):
+        if kind == "toml":
+            values = tomllib.loads(block)
+            Config.model_validate(values)
+
+
+# The table of errors
+
+
+def test_exit_codes_are_those_of_the_errors() -> None:
+    rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \| (\d) \|", _text("architecture.md"), re.MULTILINE)
+    codes = {name: int(code) for names, code in rows for name in re.findall(r"`(\w+)`", names)}
+    expected = {kind.__name__: kind.exit_code for kind in _below(NireError)}
+    assert codes == expected
+
+
+def _below(kind: type[NireError]) -> Iterator[type[NireError]]:
+    for child in kind.__subclasses__():
+        if child.__module__ == "nire.errors":
+            yield child
+            yield from _below(child)
+
+
+# Examples
+
+
+@pytest.fixture
+def examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The files of the two "adding" pages, importable by dotted name as they say."""
+    for document in ("adding-a-camera.md", "adding-a-backend.md"):
+        for _, file, block in CODE.findall(_text(document)):
+            if file:
+                (tmp_path / file).parent.mkdir(exist_ok=True)
+                (tmp_path / file).write_text(block, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield
+    for name in [name for name in sys.modules if name.partition(".")[0] == "mylab"]:
+        del sys.modules[name]
+
+
+CAMERA = ("source.driver=mylab.mycam", "source.settings.seconds=0.12", "plan.rate_hz=200")
+
+
+def _exposed(*overrides: str) -> list[ExposedFrame]:
+    """Run the example's camera through cleaning and a session."""
+    config = load_config(None, [*CAMERA, *overrides])
+    with open_source(config.source, SourceOrder()) as source:
+        reconstructor = open_reconstructor(config, source.info.geometry)
+        session = Session(config, source.info, reconstructor, freshest=False, clock=lambda: 0)
+        packets = (packet for packet in cleaned(source) if isinstance(packet, EventBatch | Frame | Gap))
+        return [*session.feed(packets), *session.finish()]
+
+
+@pytest.mark.usefixtures("examples")
+@pytest.mark.parametrize(
+    "promise",
+    [
+        contract.test_events_are_sorted_and_never_before_the_watermark,
+        contract.test_frame_comes_after_the_events_of_its_exposure,
+        contract.test_columns_have_the_types_of_the_contract,
+        contract.test_no_event_lies_inside_a_gap,
+        contract.test_closing_twice_is_allowed_and_reading_again_too,
+        contract.test_leaving_in_the_middle_is_allowed,
+    ],
+    ids=lambda promise: promise.__name__,
+)
+def test_example_of_a_camera_keeps_the_promises_of_a_source(promise: Any) -> None:
+    promise(open_source(load_config(None, CAMERA).source, SourceOrder()))
+
+
+@pytest.mark.usefixtures("examples")
+def test_example_of_a_camera_is_seen_sharp_through_a_session() -> None:
+    fixed = "reconstructor.contrast_threshold=[0.25,0.25]"
+    sharp, captured = _exposed(fixed), _exposed(fixed, "reconstructor.backend=passthrough")
+    assert len(sharp) > 15
+    assert min(_quality(frame) for frame in sharp) > 40
+    assert np.mean([_quality(frame) for frame in captured]) < 30
+
+
+def _quality(frame: ExposedFrame) -> float:
+    device = importlib.import_module("mylab.mycam").Device
+    light = device.light(int(frame.shutter.mid_us)).round().astype(np.uint8)
+    return psnr(frame.pixels, np.tile(light, (frame.pixels.shape[0], 1))[..., None])
+
+
+@pytest.mark.usefixtures("examples")
+def test_example_of_a_camera_tells_loss_and_absence_as_the_page_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DeviceNotFound, match="B2"), open_source(_source("serial=B2"), SourceOrder()):
+        pass
+    with pytest.raises(ConfigError, match="did you mean 'exposure_us'"):
+        open_source(_source("exposure=4000"), SourceOrder())
+    module = importlib.import_module("mylab.mycam")
+    poll = module.Device.poll
+    monkeypatch.setattr(module.Device, "poll", lambda device: (*poll(device)[:3], True))
+    with open_source(_source("seconds=0.01"), SourceOrder()) as source:
+        assert [(gap.t0_us, gap.t1_us) for gap in source if isinstance(gap, Gap)][:2] == [(0, 2000), (2000, 4000)]
+    monkeypatch.setattr(module.Device, "poll", _unplugged)
+    with pytest.raises(DeviceLost, match="went away"), open_source(_source("seconds=0.01"), SourceOrder()) as source:
+        list(source)
+
+
+def _source(setting: str) -> Any:
+    return load_config(None, ["source.driver=mylab.mycam", f"source.settings.{setting}"]).source
+
+
+def _unplugged(device: Any) -> None:
+    raise OSError("cable")
+
+
+@pytest.mark.usefixtures("examples")
+def test_example_of_a_backend_runs_in_a_session_and_fades() -> None:
+    config = load_config(None, ["reconstructor.backend=mylab.crossfade", "plan.rate_hz=100"])
+    reconstructor = open_reconstructor(config, packets.GEOMETRY)
+    session = Session(config, packets.INFO, reconstructor, freshest=False, clock=lambda: 0)
+    exposed = [*session.feed(packets.usual()), *session.finish()]
+    first, second = packets.frames(2)
+    between = next(f for f in exposed if f.shutter.mid_us == (first.mid_us + second.mid_us) / 2)
+    assert {f.backend for f in exposed} == {"crossfade"}
+    np.testing.assert_allclose(between.pixels, (first.pixels.astype(float) + second.pixels) / 2, atol=0.51)
+
+
+@pytest.mark.usefixtures("examples")
+def test_example_of_a_backend_keeps_the_promises_of_the_page() -> None:
+    backend = open_reconstructor(load_config(None, ["reconstructor.backend=mylab.crossfade"]), packets.GEOMETRY)
+    frames = (random_frame(1, 0, 100_000, 120_000, row_delay_us=50.0), random_frame(2, 1, 140_000, 160_000))
+    events = random_events(3, 500, 90_000, 170_000)
+    for window in (window_of(frames, events), window_of(frames[:1], events)):
+        content = backend.build(window)
+        film = Film(packets.GEOMETRY.height, packets.GEOMETRY.width)
+        own = [Query(film, frame.shutter, "own") for frame in window.frames]
+        assert backend.expose(content, own).dtype == np.uint8
+        np.testing.assert_allclose(backend.expose(content, own[:1])[0], frames[0].pixels, atol=3)
+    bounded = replace(window_of(frames, events), covered_us=(95_000.0, 165_000.0))
+    late = Query(film, Shutter.instant(900_000.0, film.height), "late")
+    with pytest.raises(ShutterOutsideWindow):
+        backend.expose(backend.build(bounded), [late])
+
+
+# Figures
+
+
+def test_exact_integral_of_the_benchmark_is_the_slow_one_pixel_by_pixel() -> None:
+    frame, calibration = random_frame(1, 0, 100_000, 120_000), Calibration(0.2, 0.3, time_offset_us=700.0)
+    window = window_of((frame,), random_events(2, 1500, 80_000, 140_000), calibration=calibration)
+    exact = integral_error.ExactIntegral(window)
+    spans = ((107_123.0, 107_123.0), (95_500.0, 118_000.0), (111_000.0, 126_300.0))
+    images = {span: exact.expose(*span) for span in spans}
+    for y, x in ((0, 0), (4, 7), (8, 11)):
+        pixel = ExactPixel(window.events, x, y, calibration)
+        constant = (float(frame.pixels[y, x, 0]) + DARK_LEVEL) / pixel.mean_gain(100_000.0, 120_000.0)
+        for span, image in images.items():
+            assert image[y, x] == pytest.approx(max(0.0, constant * pixel.mean_gain(*span) - DARK_LEVEL))
+
+
+def test_table_of_integral_errors_is_what_the_command_prints() -> None:
+    written = _rows(_text("clocks-and-exposure.md"))
+    chosen = (500, 2000)
+    printed = _rows(integral_error.table(integral_error.measure(integral_error.camera_window(), chosen)))
+    assert set(written) == set(integral_error.BINS_US)
+    for bin_us in chosen:
+        # Thresholds are estimated in floating point, and machines add in different orders.
+        np.testing.assert_allclose(printed[bin_us], written[bin_us], rtol=0.1, atol=0.02)
+
+
+def _rows(text: str) -> dict[int, list[float]]:
+    rows = re.findall(r"^\| (\d+) \|((?: [\d.]+ \([\d.]+\) \|)+)$", text, re.MULTILINE)
+    return {int(bin_us): [float(value) for value in re.findall(r"[\d.]+", cells)] for bin_us, cells in rows}
+
+
+def test_commands_in_the_documents_are_commands_that_exist() -> None:
+    cli = (ROOT / "stream" / "cli.py").read_text(encoding="utf-8")
+    known = set(re.findall(r"^def (\w+)\(", cli, re.MULTILINE)) | {"ctl", "keys"}
+    for document in DOCUMENTS:
+        for command in re.findall(r"nire-live ([a-z]+)\b", document.read_text(encoding="utf-8")):
+            assert command in known, f"{document.name}: nire-live {command}"
