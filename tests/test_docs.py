@@ -134,7 +134,7 @@ def _range(key: str, field: Any) -> str:
         name: getattr(item, name) for item in field.metadata for name in ("ge", "gt", "le") if hasattr(item, name)
     }
     if bounds:
-        low = f"{bounds['ge']:.10g}" if "ge" in bounds else f"> {bounds['gt']:.10g}"
+        low = f"{bounds['ge']:.10g}" if "ge" in bounds else f"above {bounds['gt']:.10g}"
         words.append(f"{low} .. {bounds['le']:.10g}")
     if key in CHECKED_IN_CODE:
         words.append(CHECKED_IN_CODE[key][0])
@@ -266,6 +266,7 @@ def test_example_of_a_camera_tells_loss_and_absence_as_the_page_says(monkeypatch
     monkeypatch.setattr(module.Device, "poll", lambda device: (*poll(device)[:3], True))
     with open_source(_source("seconds=0.01"), SourceOrder()) as source:
         assert [(gap.t0_us, gap.t1_us) for gap in source if isinstance(gap, Gap)][:2] == [(0, 2000), (2000, 4000)]
+    contract.test_no_event_lies_inside_a_gap(open_source(_source("seconds=0.01"), SourceOrder()))
     monkeypatch.setattr(module.Device, "poll", _unplugged)
     with pytest.raises(DeviceLost, match="went away"), open_source(_source("seconds=0.01"), SourceOrder()) as source:
         list(source)
