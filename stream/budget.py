@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 _SMOOTHING = 0.2
+# Fewer queries than this measure the overhead of a window, not the cost of a query.
+_FEWEST = 4
 
 
 class Budget:
@@ -16,7 +18,7 @@ class Budget:
     def spent(self, *, build_ns: float, expose_ns: float, queries: int) -> None:
         """Learn what a window cost."""
         self._build_ns = _follow(self._build_ns, build_ns)
-        self._query_ns = _follow(self._query_ns, expose_ns / queries)
+        self._query_ns = _follow(self._query_ns, expose_ns / max(queries, _FEWEST))
 
     def keep(self, wanted: int, *, budget_ns: float) -> int:
         """Number of queries, at least 1 and at most `wanted`, that fit the budget beside a build."""

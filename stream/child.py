@@ -112,6 +112,8 @@ def live(post: Post, job: str, arguments: tuple[Any, ...]) -> None:
     os.dup2(post.lines.fileno(), 2)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     faulthandler.enable()
+    # OpenCV's threads spin while they wait: for a process of small images that is a core lost to the others.
+    os.environ.setdefault("OPENCV_FOR_THREADS_NUM", "1")
     log.configure(post.log_level, plain=True)
     setproctitle.setproctitle(f"nire-live {post.name} {post.stream_name}")
     _die_with_parent(post.parent_pid)

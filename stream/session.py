@@ -213,11 +213,11 @@ class Session:
             yield from self._answer(window)
 
     def _answer(self, window: ContentWindow) -> Iterator[ExposedFrame]:
-        start_ns = self._clock()
         pair = self._pair_to_learn_from(window)
         if pair is window and self._calibrator.learning:
             self._learn(pair)
             pair = None
+        start_ns = self._clock()
         window = replace(window, calibration=self._calibrator.current)
         self._recent.append(window)
         self.counters.windows += 1
@@ -290,8 +290,8 @@ class Session:
             return queries
         keep = self._budget.keep(len(queries), budget_ns=self._budget_ns(window))
         self.counters.reduced_queries += len(queries) - keep
-        chosen = np.linspace(0, len(queries), keep, endpoint=False).astype(int)
-        return [queries[k] for k in chosen]
+        # The middle of each share: the first instants of a window lie beside a captured frame and need us least.
+        return [queries[int((k + 0.5) * len(queries) / keep)] for k in range(keep)]
 
     def _budget_ns(self, window: ContentWindow) -> float:
         if self._plan.time_budget_ms > 0:
