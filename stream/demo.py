@@ -169,7 +169,8 @@ class _Collector(threading.Thread):
         recent, late = self.latencies_ns[-1000:], header["late_windows"]
         self._console.print(
             f"  {self.received} exposed frames, {self.fps:.0f} a second, latency {np.median(recent) / 1e6:.1f} ms, "
-            f"lost: {header['lost_events']} events, {header['lost_frames']} frames, {late} late windows"
+            f"lost: {header['lost_events']} events, {header['lost_frames']} frames, {late} late windows",
+            soft_wrap=True,
         )
 
 
@@ -231,9 +232,11 @@ def _show(summary: dict[str, Any], out: Path, console: Console) -> None:
     console.print(
         f"{summary['exposed_fps']:.0f} exposed frames a second, latency {summary['latency_ms_p50']:.1f} ms (median), "
         f"{summary['latency_ms_p99']:.1f} ms (p99); lost: {summary['lost_events']} events, {summary['lost_frames']} "
-        f"frames, {summary['late_windows']} windows late"
+        f"frames, {summary['late_windows']} windows late",
+        soft_wrap=True,
     )
-    console.print(f"look at {out / 'comparison.png'} and {out / 'demo.mp4'}; numbers in {out / 'summary.json'}")
+    where = f"look at {out / 'comparison.png'} and {out / 'demo.mp4'}; numbers in {out / 'summary.json'}"
+    console.print(where, soft_wrap=True)
 
 
 def _mid_us(message: wire.Message) -> float:
