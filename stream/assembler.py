@@ -184,7 +184,12 @@ class WindowAssembler:
 
     def _single(self, after_us: int) -> ContentWindow:
         frame = self._frames.popleft()
-        window = self._window((frame,), after_us=after_us, index=self._count())
+        window = self._window(
+            (frame,),
+            after_us=after_us,
+            index=self._count(),
+            answers_us=(frame.first_us, np.nextafter(frame.last_us, np.inf)),
+        )
         self._partner = self._previous
         self._retire(frame)
         return window

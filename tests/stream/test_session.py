@@ -243,3 +243,10 @@ def test_plans_of_single_frames_learn_from_each_frame_and_the_one_before_it(fres
     assert pairs
     assert all(second == first + 1 for first, second in pairs)
     assert freshest or pairs == [[0, 1], [1, 2], [2, 3], [3, 4], [4, 5]]
+
+
+def test_instants_asked_of_single_frames_lie_within_their_exposures() -> None:
+    exposed = run(packets.usual(), "window.policy=single", "plan.rate_hz=200")
+    ends = [(frame.first_us, frame.last_us) for frame in packets.frames()]
+    assert [f.shutter.mid_us for f in exposed] == [first + k * 5000 for first, _ in ends for k in range(5)]
+    assert [f.window for f in exposed] == [w for w in range(len(ends)) for _ in range(5)]
