@@ -13,6 +13,7 @@ holds whatever delays the events: other clocks, slow pixels, and that an event c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -70,11 +71,12 @@ class Calibrator:
         return self._pairs_used < _LEARNING_PAIRS
 
     @property
-    def guard_us(self) -> int:
-        """How far beyond a window's end events are needed to know its end in frame time."""
+    def guard_us(self) -> tuple[int, int]:
+        """How far (before, after) a window events are needed to know all of it in frame time."""
         if self._fixed_offset or not self.learning:
-            return max(0, int(np.ceil(self.current.time_offset_us)))
-        return SEARCH_US
+            offset_us = self.current.time_offset_us
+            return max(0, math.ceil(-offset_us)), max(0, math.ceil(offset_us))
+        return SEARCH_US, SEARCH_US
 
     def wants(self) -> bool:
         """Count a pair of consecutive frames and tell whether to observe it."""

@@ -38,8 +38,8 @@ class WindowAssembler:
         self.margin_us = margin_us
         self.reach_us = reach_us
         self.step_us = step_us
-        self.guard_us = 0
-        """Events are wanted this much beyond both ends, for a clock offset that is not known yet."""
+        self.guard_us = (0, 0)
+        """Events are wanted this much (before, after) beyond a window, for the offset between its two clocks."""
         self.lost_frames = 0
         self._geometry = geometry
         self._index = 0
@@ -117,7 +117,7 @@ class WindowAssembler:
 
     def release(self) -> None:
         """Forget what no later window needs; call when the newest window and its pair were used."""
-        keep_us = self._keep_from_us() - self.margin_us - self.guard_us
+        keep_us = self._keep_from_us() - self.margin_us - self.guard_us[0]
         while self._batches and self._batches[0].t_us[-1] < keep_us:
             self._batches.popleft()
         while len(self._marks) > 1 and self._marks[1][0] < keep_us:
@@ -230,7 +230,7 @@ class WindowAssembler:
             return None
         frame = self._frames[0]
         begin_us = max(self._answered_us, frame.first_us)
-        end_us = math.floor((self._watermark_us - self.guard_us) / self.step_us) * self.step_us
+        end_us = math.floor((self._watermark_us - self.guard_us[1]) / self.step_us) * self.step_us
         if end_us <= begin_us or end_us < frame.last_us:
             return None
         self._answered_us = float(end_us)
@@ -260,7 +260,7 @@ class WindowAssembler:
                 yield self._single(self.margin_us)
         elif self.policy == "pair":
             while len(self._frames) > 1:
-                self._watermark_us = math.ceil(self._frames[1].last_us) + self.reach_us + self.guard_us
+                self._watermark_us = math.ceil(self._frames[1].last_us) + self.reach_us + self.guard_us[1]
                 yield from self._following()
             if self._frames and self._paired and self._previous is not None:
                 last = self._frames[0]
@@ -283,8 +283,8 @@ class WindowAssembler:
     ) -> ContentWindow:
         first_us, last_us = frames[0].first_us, max(frame.last_us for frame in frames)
         covered_us = (first_us - self.margin_us, last_us + after_us)
-        t0_us = math.floor(covered_us[0]) - self.guard_us
-        t1_us = math.ceil(covered_us[1]) + self.guard_us
+        t0_us = math.floor(covered_us[0]) - self.guard_us[0]
+        t1_us = math.ceil(covered_us[1]) + self.guard_us[1]
         return self._cut(
             t0_us, max(t1_us, t0_us + 1), frames, index=index, answers_us=answers_us, covered_us=covered_us
         )
@@ -321,7 +321,7 @@ class WindowAssembler:
         return self._index - 1
 
     def _is_past(self, t_us: float) -> bool:
-        return self._watermark_us >= math.ceil(t_us) + self.guard_us
+        return self._watermark_us >= math.ceil(t_us) + self.guard_us[1]
 
     @staticmethod
     def _are_near(first: Frame, second: Frame) -> bool:

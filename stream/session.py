@@ -12,7 +12,7 @@ import numpy as np
 
 from drivers.source import SourceInfo
 from nire.calibrate import Calibrator
-from nire.errors import ShutterOutsideWindow, SourceError
+from nire.errors import ConfigError, ShutterOutsideWindow, SourceError
 from nire.shutter import Shutter
 from nire.types import (
     Calibration,
@@ -87,12 +87,19 @@ class Session:
 
         Raises:
             SourceError: the method needs frames and the source has none.
+            ConfigError: the window policy keeps frames from a method that needs them.
         """
         if reconstructor.needs_frames and not info.has_frames:
             raise SourceError(
                 f"{info.name} has events but no frames, and the backend {reconstructor.name!r} needs frames to start "
                 "from. Use a recording with frames, a frame camera beside the event camera, or a backend that "
                 "reconstructs from events alone"
+            )
+        policy = policy_of(config.plan, config.window.policy, has_frames=info.has_frames)
+        if reconstructor.needs_frames and policy == "span":
+            raise ConfigError(
+                f"window.policy = 'span' gives windows without frames, and the backend {reconstructor.name!r} needs "
+                "them; use window.policy = 'auto'"
             )
         self.counters = Counters()
         self.paused = False

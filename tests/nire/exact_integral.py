@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,7 +32,7 @@ class ExactPixel:
         if t_a_us == t_b_us:
             return self.gain(t_a_us)
         cuts = [t_a_us, *[t for t in self.times if t_a_us < t < t_b_us], t_b_us]
-        area = sum((b - a) * self.gain((a + b) / 2) for a, b in zip(cuts, cuts[1:], strict=False))
+        area = sum((b - a) * self.gain((a + b) / 2) for a, b in itertools.pairwise(cuts))
         return area / (t_b_us - t_a_us)
 
 

@@ -23,7 +23,7 @@ def windows(positive: float, negative: float) -> tuple[ContentWindow, ...]:
     sensor = {"threshold_positive": positive, "threshold_negative": negative}
     with open_source(**SETTINGS, noise="ideal", sensor=sensor) as camera:
         assembler = WindowAssembler(camera.info.geometry, policy="pair", margin_us=0, reach_us=0, step_us=1)
-        assembler.guard_us = SEARCH_US
+        assembler.guard_us = (SEARCH_US, SEARCH_US)
         found: list[ContentWindow] = []
         for packet in camera:
             assembler.push(packet)
@@ -121,11 +121,12 @@ def test_learning_ends_and_then_every_sixteenth_pair_is_wanted() -> None:
 
 def test_guard_shrinks_to_the_offset_once_learned() -> None:
     calibrator = Calibrator()
-    assert calibrator.guard_us == SEARCH_US
+    assert calibrator.guard_us == (SEARCH_US, SEARCH_US)
     for window in (windows(0.2, 0.2) * 2)[:9]:
         calibrator.observe(window.frames, delayed(window, 2000))
-    assert calibrator.guard_us == calibrator.current.time_offset_us > 1000
-    assert Calibrator(time_offset_us=-700.0).guard_us == 0
+    assert calibrator.guard_us == (0, calibrator.current.time_offset_us)
+    assert calibrator.guard_us[1] > 1000
+    assert Calibrator(time_offset_us=-700.0).guard_us == (700, 0)
 
 
 def test_two_runs_over_the_same_pairs_agree_exactly() -> None:

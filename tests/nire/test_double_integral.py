@@ -103,7 +103,9 @@ def test_frame_exposed_at_its_own_shutter_is_the_frame(exposure_us: int, row_del
 
 
 def test_static_scene_is_the_same_at_every_shutter() -> None:
-    window = replace(two_frames(0), frames=(two_frames().frames[0], replace(two_frames().frames[0], index=1, exposure_start_us=140_000, exposure_end_us=160_000)))  # fmt: skip
+    first = two_frames().frames[0]
+    second = replace(first, index=1, exposure_start_us=140_000, exposure_end_us=160_000)
+    window = replace(two_frames(0), frames=(first, second))
     integral = built(window)
     for shutter in (
         Shutter.instant(95_000.0, HEIGHT),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -45,7 +47,7 @@ def test_counts_equal_a_loop_over_events(seed: int, count: int, t0_us: int, span
 def test_any_splitting_and_order_of_the_batches_gives_the_same_planes(seed, cuts, shuffle) -> None:
     events = random_events(seed, 500, 0, 10_000)
     edges = sorted({0, 500, *cuts})
-    pieces = [slice_of(events, a, b) for a, b in zip(edges, edges[1:], strict=False)]
+    pieces = [slice_of(events, a, b) for a, b in itertools.pairwise(edges)]
     shuffle.shuffle(pieces)
     planes = EventPlanes(GEOMETRY, 500)
     planes.reset(0, 10_000)

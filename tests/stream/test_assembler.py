@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -19,9 +20,8 @@ def assembler(policy: PolicyName, *, margin_us: int = 5000, reach_us: int = 0) -
     return WindowAssembler(packets.GEOMETRY, policy=policy, margin_us=margin_us, reach_us=reach_us, step_us=5000)
 
 
-def windows_of(stream: Iterable[Packet], policy: PolicyName, guard_us: int = 0) -> list[ContentWindow]:
+def windows_of(stream: Iterable[Packet], policy: PolicyName) -> list[ContentWindow]:
     machine = assembler(policy)
-    machine.guard_us = guard_us
     found = []
     for packet in stream:
         machine.push(packet)
@@ -50,7 +50,7 @@ def test_any_interleaving_and_splitting_gives_the_same_windows(policy: PolicyNam
 def test_pairs_tile_time_without_hole_or_repeat() -> None:
     answers = [window.answers_us for window in windows_of(packets.usual(), "pair")]
     assert answers[0][0] == START_US
-    for (_, end), (begin, _) in zip(answers, answers[1:], strict=False):
+    for (_, end), (begin, _) in itertools.pairwise(answers):
         assert begin == end
     last_end = START_US + 5 * PERIOD_US + EXPOSURE_US
     assert answers[-1] == (last_end - EXPOSURE_US / 2, np.nextafter(last_end, np.inf))
@@ -83,7 +83,7 @@ def test_window_waits_for_the_watermark_not_for_events() -> None:
 
 def test_window_waits_for_what_the_plan_reaches_and_the_guard() -> None:
     machine = assembler("single", reach_us=3000)
-    machine.guard_us = 500
+    machine.guard_us = (0, 500)
     frame = packets.frames(1)[0]
     machine.push(frame)
     machine.push(EventBatch.empty(frame.exposure_end_us + 3499))
@@ -144,6 +144,19 @@ def test_frame_of_the_next_epoch_waits_for_its_events() -> None:
     assert [w.frames[0].index for w in machine.complete()] == [0]
 
 
+def test_events_before_a_window_are_kept_for_an_offset_that_reaches_back() -> None:
+    machine = assembler("pair", margin_us=0)
+    machine.guard_us = (7000, 0)
+    everything = packets.events()
+    for packet in packets.usual():
+        machine.push(packet)
+        for window in machine.complete():
+            assert window.t0_us == window.frames[0].first_us - 7000
+            inside = (everything.t_us >= window.t0_us) & (everything.t_us < window.t1_us)
+            np.testing.assert_array_equal(window.events.t_us, everything.t_us[inside])
+            machine.release()
+
+
 def test_live_edge_answers_on_a_grid_without_waiting_for_the_next_frame() -> None:
     machine = assembler("live_edge")
     frame = packets.frames(1)[0]
@@ -161,7 +174,7 @@ def test_live_edge_answers_on_a_grid_without_waiting_for_the_next_frame() -> Non
 def test_span_windows_tile_a_stream_without_frames() -> None:
     found = windows_of(packets.cut(packets.events(), range(START_US, START_US + 200_000, 3000)), "span")
     assert len(found) >= 3
-    for before, after in zip(found, found[1:], strict=False):
+    for before, after in itertools.pairwise(found):
         assert before.answers_us[1] == after.answers_us[0]
 
 

@@ -91,6 +91,11 @@ def test_source_without_frames_is_refused_with_what_can_be_done() -> None:
         session(info=replace(INFO, has_frames=False))
 
 
+def test_span_windows_are_refused_for_a_method_that_needs_frames() -> None:
+    with pytest.raises(ConfigError, match="policy = 'auto'"):
+        session("window.policy=span")
+
+
 def test_rolling_frames_are_unrolled_to_one_instant() -> None:
     stream = packets.in_order(packets.frames(row_delay_us=100.0), packets.cut(packets.events(), []))
     exposed = run(stream, "plan.name=unroll")
