@@ -15,6 +15,7 @@ import threading
 import time
 import traceback
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -119,6 +120,7 @@ def live(post: Post, job: str, arguments: tuple[Any, ...]) -> None:
     _die_with_parent(post.parent_pid)
     # Ctrl-C reaches the whole terminal group; the supervisor alone decides the order in which processes end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     signal.signal(signal.SIGTERM, _on_term)
     code = _exit_code(post, job, arguments)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -132,7 +134,13 @@ def spawn(post: Post, job: str, arguments: tuple[Any, ...]) -> multiprocessing.p
     """Start a child. Never by fork: that hangs once torch has run, and copies sockets and mappings."""
     context = multiprocessing.get_context("spawn")
     process = context.Process(target=live, args=(post, job, arguments), name=post.name)
-    process.start()
+    resource_tracker.ensure_running()  # started by the first child otherwise, and then it would clear the mask
+    # The mask is inherited: Ctrl-C does not reach the child until it has said that it ignores it (`live`).
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return process
 
 
