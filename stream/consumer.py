@@ -32,7 +32,6 @@ from stream.control import ControlServer
 from stream.event_image import EventImager
 from stream.following import join, note_progress
 from stream.publisher import Publisher
-from stream.reconstruct import open_reconstructor
 from stream.ring import RingReader
 from stream.session import Session
 from stream.status import Rates, StageLatencies, StatusKeeper
@@ -88,6 +87,10 @@ SessionMaker = Callable[[Config, SourceInfo], LiveSession]
 
 def open_session(config: Config, info: SourceInfo) -> LiveSession:
     """Make the session of a source, warmed up: its first window is as fast as the others."""
+    # Only now, because torch takes a second: whoever waits for the bound socket has subscribed by the first frame,
+    # and a short recording, played as fast as possible, is over before another second has passed.
+    from stream.reconstruct import open_reconstructor
+
     reconstructor = open_reconstructor(config, info.geometry)
     _warm_up(reconstructor, info.geometry)
     # What keeps time prefers the newest; what is read as fast as we are answers everything.

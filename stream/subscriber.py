@@ -22,6 +22,8 @@ from nire.errors import ConfigError
 from stream import wire
 from stream.keys import ClientKeys
 
+_RECONNECT_MS = 50
+
 
 class Subscriber:
     """Receives and decodes messages of some topics; not for use by several threads at once."""
@@ -123,7 +125,9 @@ class Subscriber:
         self._sockets.append(socket)
         socket.linger = 0
         socket.ipv6 = "[" in self.address
-        socket.reconnect_ivl_max = 1000
+        # A short recording is over in less than a second: who waits for it must not pause long between two tries.
+        socket.reconnect_ivl = _RECONNECT_MS
+        socket.reconnect_ivl_max = 0
         if newest_only:
             socket.conflate = True
         else:
