@@ -1,0 +1,356 @@
+"""Streams as users start them, by the command line: equal to offline, asked and misused while they run, ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import cv2
+import msgpack
+import numpy as np
+import psutil
+import pytest
+import zmq
+
+from drivers.recording import RecordingWriter
+from drivers.synthetic import open_source
+from stream.ringspace import RingSpace
+from stream.subscriber import Subscriber
+from tests.stream.command import CONFIG, ROOT, Done, run
+from tests.system.live_stream import free_ports
+
+pytestmark = pytest.mark.system
+
+CAMERA = ROOT / "configs" / "synthetic.toml"
+SMALL = ("source.settings={width = 64, height = 48, noise = 'ideal'}", "reconstructor.device=cpu")
+# Nothing may be thinned out or dropped where every image is compared, however slow the machine.
+EVERYTHING = ("plan.rate_hz=500", "plan.time_budget_ms=60000", "publish.high_water_mark=100000")
+
+
+class Command:
+    """A streaming command in a process of its own. Leaving the block ends it."""
+
+    def __init__(self, *arguments: str | Path, settings: tuple[str, ...] = ()) -> None:
+        publish, control, preview = free_ports(3)
+        self.name = f"test-{uuid.uuid4().hex[:8]}"
+        self.publish, self.control = f"tcp://127.0.0.1:{publish}", f"tcp://127.0.0.1:{control}"
+        every = [
+            f"source.name={self.name}",
+            f"publish.bind={self.publish}",
+            f"control.bind={self.control}",
+            f"preview.bind=127.0.0.1:{preview}",
+            *settings,
+        ]
+        command = [sys.executable, "-m", "stream.cli", *map(str, arguments)]
+        command += [word for setting in every for word in ("--set", setting)]
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.process.poll() is None:
+            self.ctrl_c()
+        done = self.wait()
+        if kind is not None:
+            print(done.err, file=sys.stderr)
+
+    def ctrl_c(self) -> None:
+        """What a terminal does: SIGINT to the whole group."""
+        os.killpg(self.process.pid, signal.SIGINT)
+
+    def wait(self) -> Done:
+        """Wait for the end."""
+        if self.process.stderr is None or self.process.stderr.closed:
+            return Done(self.process.returncode, "", "")
+        out, err = self.process.communicate(timeout=60)
+        return Done(self.process.returncode, out, err)
+
+    def until(self, what: Callable[[], Any], seconds: float = 40.0) -> Any:
+        """Wait until something is true, and give it."""
+        deadline_s = time.monotonic() + seconds
+        while time.monotonic() < deadline_s:
+            if result := what():
+                return result
+            assert self.process.poll() is None, self.wait().err
+            time.sleep(0.005)
+        raise AssertionError(f"not within {seconds} s")
+
+    def ctl(self, command: str, *arguments: str) -> Done:
+        """Ask by the command line."""
+        return run("ctl", command, *arguments, "--address", self.control)
+
+    def received(self, topic: str) -> Iterator[Any]:
+        """All messages of a topic until the stream ends."""
+        with Subscriber(self.publish, [topic], high_water_mark=100_000) as subscriber:
+            ended = False
+            while True:
+                message = subscriber.recv(timeout_ms=300)
+                if message is not None:
+                    yield message
+                elif ended:
+                    return
+                ended = self.process.poll() is not None
+
+    def left(self) -> list[Any]:
+        """What it left in shared memory."""
+        return list(RingSpace.of(self.name).leftovers())
+
+
+# Live is offline
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One second of a small camera that shakes: 25 frames."""
+    path = tmp_path_factory.mktemp("live") / "camera.nire"
+    with (
+        open_source(width=64, height=48, seconds=1.0, live=False, seed=5) as source,
+        RecordingWriter(path, source.info.geometry, source=source.info) as writer,
+    ):
+        for packet in source:
+            writer.write(packet)
+    return path
+
+
+@pytest.fixture(scope="module")
+def offline(recording: Path) -> dict[float, np.ndarray]:
+    """What the offline run makes of it: image by shutter."""
+    out = recording.parent / "offline"
+    settings = [word for setting in EVERYTHING for word in ("--set", setting)]
+    done = run("offline", CONFIG, recording, out, *settings)
+    assert done.code == 0, done.err
+    lines = [json.loads(line) for line in (out / "frames.jsonl").read_text().splitlines()]
+    return {line["t_a_us"]: cv2.imread(str(out / line["file"]), cv2.IMREAD_UNCHANGED) for line in lines}
+
+
+@pytest.mark.parametrize("speed", ["max", "1"])
+def test_replay_through_rings_and_sockets_gives_the_images_of_offline(
+    recording: Path, offline: dict[float, np.ndarray], speed: str
+) -> None:
+    with Command("replay", CONFIG, recording, "--speed", speed, settings=EVERYTHING) as stream:
+        messages = list(stream.received("frame/upsample"))
+        done = stream.wait()
+    assert done.code == 0, done.err
+    counted = re.search(r"in: \d+ events, 25 frames; lost: (\d+) events, (\d+) frames; out: (\d+) frames", done.err)
+    assert counted, done.err
+    for message in messages:
+        # A window that was skipped, on a machine too slow for this, taught the calibration nothing.
+        if message.header["late_windows"] == 0:
+            assert np.array_equal(message.pixels[..., 0], offline[message.header["t_a_us"]])
+    indices = [message.header["index"] for message in messages]
+    assert indices == sorted(set(indices))
+    assert len(messages) >= len(offline) // 4
+    if speed == "max":
+        assert (counted[1], counted[2]) == ("0", "0")
+        assert int(counted[3]) == len(offline)
+        # Whoever waited for the stream to come up got all of it, from the first frame to the last.
+        assert indices == list(range(len(offline)))
+    assert stream.left() == []
+
+
+def test_loop_of_two_continues_the_clock(recording: Path) -> None:
+    with Command("replay", CONFIG, recording, "--speed", "max", "--loop", "2", settings=EVERYTHING) as stream:
+        times = [message.header["t_a_us"] for message in stream.received("frame/upsample")]
+        done = stream.wait()
+    assert done.code == 0, done.err
+    assert "50 frames; lost: 0 events, 0 frames" in done.err
+    assert times == sorted(set(times))
+    assert times[-1] - times[0] > 1_000_000
+
+
+def test_loop_without_a_number_goes_on_until_its_seconds_are_over(recording: Path) -> None:
+    with Command("replay", CONFIG, recording, "--speed", "max", "--loop", "--seconds", "2") as stream:
+        done = stream.wait()
+    assert done.code == 0, done.err
+    frames = re.search(r"in: \d+ events, (\d+) frames", done.err)
+    assert frames, done.err
+    assert int(frames[1]) > 50
+
+
+# One stream, asked and misused
+
+
+@pytest.fixture(scope="module")
+def camera() -> Iterator[Command]:
+    with Command("live", CAMERA, settings=(*SMALL, "reconstructor.backend=passthrough", "plan.rate_hz=100")) as stream:
+        with Subscriber(stream.publish, ["frame/upsample"]) as subscriber:
+            stream.until(lambda: subscriber.recv(timeout_ms=200))
+        yield stream
+        processes = psutil.Process(stream.process.pid).children(recursive=True)
+        stream.ctrl_c()
+        done = stream.wait()
+    assert done.code == 0, done.err
+    assert "Traceback" not in done.err
+    _, alive = psutil.wait_procs(processes, timeout=15)
+    assert alive == []
+    assert stream.left() == []
+
+
+def is_streaming(stream: Command) -> bool:
+    """Whether two more frames come."""
+    with Subscriber(stream.publish, ["frame/upsample"]) as subscriber:
+        return subscriber.recv(timeout_ms=5000) is not None and subscriber.recv(timeout_ms=5000) is not None
+
+
+def test_status_is_json_with_rates_losses_and_plan(camera: Command) -> None:
+    done = camera.ctl("status")
+    assert done.code == 0, done.err
+    status = json.loads(done.out)
+    assert status["ok"] is True
+    assert status["plan"]["rate_hz"] > 0
+    assert {"lost_events", "lost_frames", "late_windows", "calibration", "covered_us"} <= set(status)
+
+
+def test_plan_is_changed_by_the_command_line_and_a_wrong_one_refused(camera: Command) -> None:
+    done = camera.ctl("set-plan", "rate_hz=200", "plan.exposure_us=1000")
+    assert done.code == 0, done.err
+    plan = json.loads(done.out)["plan"]
+    assert (plan["rate_hz"], plan["exposure_us"]) == (200, 1000)
+    for wrong in ("ratehz=3", "rate_hz=-3", "name=debur"):
+        done = camera.ctl("set-plan", wrong)
+        assert done.code == 2
+        reply = json.loads(done.out)
+        assert reply["ok"] is False
+        assert reply["hint"] or reply["error"]
+    assert camera.ctl("set-plan", "rate_hz=100", "exposure_us=0").code == 0
+    assert is_streaming(camera)
+
+
+def test_exposure_outside_of_what_is_covered_is_answered_so(camera: Command) -> None:
+    done = camera.ctl("expose", "--t", "-1e12", "--for", "10")
+    assert done.code in (2, 3)
+    assert json.loads(done.out)["error"] == "not_covered"
+    assert "Traceback" not in done.err
+
+
+def test_pause_and_resume(camera: Command) -> None:
+    assert camera.ctl("pause").code == 0
+    assert json.loads(camera.ctl("status").out)["state"] == "paused"
+    assert camera.ctl("resume").code == 0
+    assert is_streaming(camera)
+
+
+GARBAGE = {
+    "no msgpack": b"\xc1\xff\x00",
+    "nothing": b"",
+    "text": b"status",
+    "a list": msgpack.packb([1, 2]),
+    "a number": msgpack.packb(7),
+    "an unknown command": msgpack.packb({"command": "dance"}),
+    "no command": msgpack.packb({"x": 1}),
+    "numbers for names": msgpack.packb({1: 2, "command": 3}),
+    "a plan that is none": msgpack.packb({"command": "set_plan", "plan": "fast"}),
+    "an exposure at NaN": msgpack.packb({"command": "expose", "t_us": float("nan"), "for_us": 0}),
+    "an exposure backwards": msgpack.packb({"command": "expose", "t_us": 0, "for_us": -5}),
+    "an exposure at a text": msgpack.packb({"command": "expose", "t_us": "now"}),
+    "an exposure without end": msgpack.packb({"command": "expose", "t_us": 0, "for_us": 1e300, "row_delay_us": 1e308}),
+    "a bomb": b"\xdd\xff\xff\xff\xff",
+    "nesting": b"\x91" * 60_000,
+    "settings that are none": msgpack.packb({"command": "set_source", "settings": [1]}),
+}
+
+
+def test_garbage_on_the_control_socket_is_answered_and_the_stream_goes_on(camera: Command) -> None:
+    with zmq.Context() as context:
+        for name, request in GARBAGE.items():
+            with context.socket(zmq.REQ) as client:
+                client.linger = 0
+                client.connect(camera.control)
+                client.send(request)
+                assert client.poll(5000), name
+                reply = msgpack.unpackb(client.recv())
+                assert reply["ok"] is False, name
+                assert reply["error"], name
+        with context.socket(zmq.DEALER) as rude:  # several parts, and no reply waited for
+            rude.linger = 0
+            rude.connect(camera.control)
+            rude.send_multipart([b"", b"a", b"b"])
+            rude.send_multipart([b"x"])
+            rude.send_multipart([b"", bytes(1_000_000)])  # more than is taken: the connection ends
+    assert is_streaming(camera)
+    assert camera.ctl("status").code == 0
+
+
+def test_second_stream_of_the_same_name_is_refused(camera: Command) -> None:
+    with Command("live", CAMERA, settings=(*SMALL, f"source.name={camera.name}")) as second:
+        done = second.wait()
+    assert done.code == 2
+    assert camera.name in done.err
+    assert "Traceback" not in done.err
+    assert is_streaming(camera)
+
+
+# Starting and ending
+
+
+@pytest.mark.parametrize("key", ["publish", "control", "preview"])
+def test_port_in_use_is_refused_and_named(key: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        value = address if key == "preview" else f"tcp://{address}"
+        with Command("live", CAMERA, "--preview", settings=(*SMALL, f"{key}.bind={value}")) as stream:
+            done = stream.wait()
+    assert done.code == 2, done.err
+    assert f"{key}.bind" in done.err
+    assert address in done.err
+    assert "Traceback" not in done.err
+    assert stream.left() == []
+
+
+def test_stop_by_the_command_line_ends_the_stream() -> None:
+    with Command("live", CAMERA, settings=(*SMALL, "reconstructor.backend=passthrough")) as stream:
+        assert stream.until(lambda: stream.ctl("status").code == 0)
+        assert stream.ctl("stop").code == 0
+        done = stream.wait()
+    assert done.code == 0, done.err
+    assert "Traceback" not in done.err
+
+
+def test_ctrl_c_while_it_starts_ends_it_too() -> None:
+    with Command("live", CAMERA, settings=SMALL) as stream:
+        # One is multiprocessing's own, the second the first of ours: still an interpreter that is starting.
+        stream.until(lambda: len(psutil.Process(stream.process.pid).children()) > 1)
+        stream.ctrl_c()
+        done = stream.wait()
+    assert done.code == 0, done.err
+    assert "Traceback" not in done.err
+    assert stream.left() == []
+
+
+def test_recording_by_the_command_line_opens_with_the_same_config(tmp_path: Path) -> None:
+    file, out = tmp_path / "mine.nire", tmp_path / "out"
+    with Command("record", CAMERA, file, "--seconds", "1", settings=SMALL) as stream:
+        done = stream.wait()
+    assert done.code == 0, done.err
+    done = run("offline", CAMERA, file, out, "--set", "plan.name=deblur")
+    assert done.code == 0, done.err
+    assert len(list((out / "frames").iterdir())) >= 5
+
+
+@pytest.mark.parametrize("content", [None, b"", b"hello, no recording"], ids=["missing", "empty", "foreign"])
+def test_replay_of_what_is_no_recording_is_refused(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "a.aedat4"
+    if content is not None:
+        path.write_bytes(content)
+    with Command("replay", CONFIG, path) as stream:
+        done = stream.wait()
+    assert done.code == 2
+    assert "a.aedat4" in done.err
+    assert "Traceback" not in done.err
+    assert stream.left() == []
