@@ -10,7 +10,7 @@ import pytest
 from nire.errors import ConfigError
 from nire.shutter import Shutter
 from nire.types import EventBatch, ExposedFrame, Frame, Geometry, Stamps
-from stream.config import PublishConfig
+from stream.config import PublishConfig, load_config
 from stream.event_image import EventImager
 from stream.publisher import Publisher
 from stream.subscriber import Subscriber
@@ -64,10 +64,15 @@ def test_address_in_use_is_named_with_the_remedy(publisher: Publisher) -> None:
         Publisher(PublishConfig(bind=publisher.address))
 
 
-@pytest.mark.parametrize("address", ["tcp://192.0.2.7:5556", "tpc://127.0.0.1:5556", "nonsense", "tcp://127.0.0.1:x"])
+def test_address_of_another_machine_is_a_config_error() -> None:
+    with pytest.raises(ConfigError, match=r"publish\.bind"):
+        Publisher(PublishConfig(bind="tcp://192.0.2.7:5556"))
+
+
+@pytest.mark.parametrize("address", ["tpc://127.0.0.1:5556", "nonsense", "tcp://127.0.0.1:x"])
 def test_impossible_address_is_a_config_error(address: str) -> None:
     with pytest.raises(ConfigError, match=r"publish\.bind"):
-        Publisher(PublishConfig(bind=address))
+        load_config(None, [f'publish.bind="{address}"'])
 
 
 def test_address_is_free_again_after_close() -> None:
