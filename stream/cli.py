@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from nire.errors import ConfigError, NireError
+from nire.errors import ConfigError, NireError, ShutterOutsideWindow
 from stream import log as logs
 from stream.config import Config, load_config, parse_assignment
 from stream.sources import SourceOrder
@@ -305,7 +305,7 @@ def _ask(address: str, own_key: Path | None, server_key: Path | None, command: s
         client.close()
     print(json.dumps(reply, indent=2))
     if not reply["ok"]:
-        _exit(ConfigError.exit_code)
+        _exit(ShutterOutsideWindow.exit_code if reply["error"] == "not_covered" else ConfigError.exit_code)
 
 
 def _keys(own_key: Path | None, server_key: Path | None) -> Any:
