@@ -1,0 +1,1 @@
+"""Training and evaluation of the network on rendered scenes: run `python -m nire.training` (docs/training.md)."""

@@ -1,0 +1,104 @@
+"""The double integral on batches of binned events: each frame re-exposed, by itself, to any shutter (Eq. 5).
+
+Light is V = K G with the gain G = exp(c E) of the events so far; a frame I over its own shutter fixes K. So the frame
+re-exposed to another shutter is I mean(G over that shutter) / mean(G over its own). G is taken as linear between
+the edges of the bins. `nire.double_integral` is the exact form for one window, and what this is tested against.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+DARK = 1 / 255
+"""Dark current, as share of a full frame: I + DARK is what events are a logarithm of (as in nire.double_integral)."""
+# As in nire.gain: more no frame can show.
+_LOG_LIMIT = 5.7
+# Shutters of less than so many steps are instants: a difference of two integrals would drown in rounding.
+_INSTANT_STEPS = 1e-2
+
+
+def node_shares(shutters: Tensor, steps: int) -> Tensor:
+    """Share that each node has in each row of an exposure, for what is linear between nodes.
+
+    Args:
+        shutters: float32 [b, K, H, 2] or per pixel [b, K, H, W, 2], in windows; times outside 0..1 are moved to its
+            border.
+        steps: T, of the window.
+
+    Returns:
+        float32 [b, K, T + 1, H] (or [b, K, T + 1, H, W]); sums to 1 over the nodes.
+    """
+    times = shutters.clamp(0, 1).unsqueeze(2) * steps
+    shape = [1, 1, steps + 1] + [1] * (times.ndim - 4)
+    node = torch.arange(steps + 1, device=shutters.device, dtype=shutters.dtype).view(shape)
+    opens, closes = times[..., 0] - node, times[..., 1] - node
+    width = times[..., 1] - times[..., 0]
+    wide = width > _INSTANT_STEPS
+    mean = (_hat_integral(closes) - _hat_integral(opens)) / torch.where(wide, width, 1.0)
+    instant = (1 - ((opens + closes) / 2).abs()).clamp_(min=0)
+    return torch.where(wide, mean, instant)
+
+
+def _hat_integral(x: Tensor) -> Tensor:
+    """Integral of max(0, 1 - |x|) from -1 to x."""
+    clipped = x.clamp(-1, 1)
+    return 0.5 + clipped - 0.5 * clipped * clipped.abs()
+
+
+def averaged(planes: Tensor, shares: Tensor) -> Tensor:
+    """Mean over shutters of what is linear between nodes.
+
+    Args:
+        planes: float32 [b, T + 1, H, W].
+        shares: of `node_shares`, [b, K, T + 1, H] or [b, K, T + 1, H, W].
+
+    Returns:
+        float32 [b, K, H, W].
+    """
+    if shares.ndim == 4:
+        # One small matrix product per row: [K, T + 1] x [T + 1, W].
+        rows = torch.matmul(shares.permute(0, 3, 1, 2), planes.permute(0, 2, 1, 3))
+        return rows.permute(0, 2, 1, 3).contiguous()
+    return torch.einsum("bkthw,bthw->bkhw", shares, planes)
+
+
+def event_integral(counts: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+    """Change of log light that events tell: c+ n+ - c- n-, per step.
+
+    Args:
+        counts: [b, T, 2, H, W] of any type; axis 2 is polarity, 0 darker, 1 brighter.
+        positive, negative: float32 [b], believed thresholds.
+
+    Returns:
+        float32 [b, T, H, W].
+    """
+    up = counts[:, :, 1].float() * positive[:, None, None, None]
+    return up.addcmul_(counts[:, :, 0].float(), -negative[:, None, None, None])
+
+
+def re_expose(frames: Tensor, change: Tensor, frame_shutters: Tensor, shutters: Tensor) -> Tensor:
+    """Expose each frame again, to each shutter, by itself.
+
+    Args:
+        frames: float32 [b, N, H, W], linear light, 1 = a full frame.
+        change: float32 [b, T, H, W], of `event_integral`.
+        frame_shutters: float32 [b, N, H, 2], in windows.
+        shutters: float32 [b, Q, H, 2] or [b, Q, H, W, 2].
+
+    Returns:
+        float32 [b, Q, N, H, W], linear light, >= 0, not clipped above.
+    """
+    batch, steps, height, width = change.shape
+    gain = torch.empty((batch, steps + 1, height, width), device=change.device)
+    gain[:, 0] = 0
+    torch.cumsum(change, 1, out=gain[:, 1:])
+    # Only ratios matter, so half of a run-away pixel's range may lie on each side of 1.
+    gain -= (gain.amax(1, keepdim=True) + gain.amin(1, keepdim=True)) / 2
+    gain.clamp_(-_LOG_LIMIT, _LOG_LIMIT).exp_()
+    asked = averaged(gain, node_shares(shutters, steps))
+    if frames.shape[1] == 0:
+        return asked.new_zeros((batch, shutters.shape[1], 0, height, width))
+    own = averaged(gain, node_shares(frame_shutters, steps))
+    constants = (frames + DARK) / own
+    return (asked[:, :, None] * constants[:, None] - DARK).clamp_(min=0)

@@ -1,0 +1,243 @@
+"""Training samples: windows of rendered light, seen by a sensor, cut into what the network takes and should give."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nire.training.physics import averaged, event_integral, node_shares, re_expose
+from nire.training.pictures import Bank
+from nire.training.scenes import Scenes, render
+from nire.training.sensor import Sensors, count_events, draw_sensors, jittered, take_frames
+from nire.training.settings import DataSettings
+from nire.training.tasks import Shutters, draw_shutters
+
+# Re-exposed light is let above white, so that a frame that leaves it is known from one that is white; encoded.
+_BRIGHTEST = 1.5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """A batch of b windows of one task, as `ReExposureNetwork` takes them; images are square roots of linear light.
+
+    Attributes:
+        images: float32 [b, N, 1, H, W], 0..1.
+        voxels: float32 [b, M, B, H, W], signed integral of the events of each bin, c+ n+ - c- n-, log intensity.
+        image_ranges: float32 [b, N, H, 2], start and end of the rows' exposures, 0..1 in the window.
+        segment_ranges: float32 [b, M, 2], of the segments.
+        observed: float32 [b, M, B], 0 where events are missing, else 1.
+        shutters: float32 [b, Q, H, 2], what is asked.
+        re_exposed: float32 [b, Q, N, 1, H, W], each frame at each asked shutter by the double integral, 0..1.5.
+        target: float32 [b, Q, 1, H, W], 0..1, what is right.
+        task: its name.
+        index: of the batch; with the run's seed it gives the same batch again.
+    """
+
+    images: Tensor
+    voxels: Tensor
+    image_ranges: Tensor
+    segment_ranges: Tensor
+    observed: Tensor
+    shutters: Tensor
+    re_exposed: Tensor
+    target: Tensor
+    task: str
+    index: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Window:
+    """A batch of windows as a camera saw them, before anything is estimated.
+
+    Attributes:
+        counts: uint8 [b, T, 2, H, W], events that were received.
+        frames: float32 [b, N, H, W], linear light.
+        frame_shutters: float32 [b, N, H, 2], as stamped.
+        shutters: float32 [b, Q, H, 2], asked.
+        target: float32 [b, Q, H, W], linear light, 0..1.
+        observed: float32 [b, T], 0 in steps whose events were lost.
+        sensors: the truth about the sensors.
+        window_us: float32 [b].
+    """
+
+    counts: Tensor
+    frames: Tensor
+    frame_shutters: Tensor
+    shutters: Tensor
+    target: Tensor
+    observed: Tensor
+    sensors: Sensors
+    window_us: Tensor
+
+
+class Samples:
+    """Samples by number. What a number gives depends on the settings, the bank and the seed only."""
+
+    def __init__(self, bank: Bank, data: DataSettings, *, segments: int, bins: int, seed: int) -> None:
+        """Remember what to make; the last rendered scene is kept.
+
+        Args:
+            bank: pictures; its device is that of the samples.
+            data: settings.
+            segments, bins: M and B of the network.
+            seed: of everything.
+        """
+        self._bank = bank
+        self._data = data
+        self._segments, self._bins = segments, bins
+        self._seed = seed
+        self._kept: tuple[int, Scenes] | None = None
+
+    def at(self, index: int, task: str | None = None) -> Sample:
+        """Make sample `index`; `task` is drawn where it is not given."""
+        window, drawn = self.window(index, task)
+        rng = np.random.default_rng([self._seed, 62, index])
+        positive, negative = believed_thresholds(window.sensors, self._data.threshold_error, rng)
+        return make_sample(
+            window, positive, negative, segments=self._segments, bins=self._bins, task=drawn, index=index
+        )
+
+    def window(self, index: int, task: str | None = None) -> tuple[Window, str]:
+        """Make the window of sample `index` before estimates, and tell its task."""
+        data = self._data
+        rng = np.random.default_rng([self._seed, 61, index])
+        drawn = _draw_task(data, rng)
+        task = drawn if task is None else task
+        scenes = _turned(self._scenes(index // data.reuse), index % data.reuse)
+        shutters = draw_shutters(task, rng, batch=data.batch, queries=data.queries, height=data.crop_px)
+        sensors = draw_sensors(rng, data.batch, data.noise, self._bank.tiles.device)
+        generator = torch.Generator(self._bank.tiles.device).manual_seed(int(rng.integers(2**62)))
+        observed = _losses(data, shutters, rng, bins=self._segments * self._bins)
+        return see(scenes, shutters, sensors, observed=observed, generator=generator), task
+
+    def _scenes(self, number: int) -> Scenes:
+        if self._kept is None or self._kept[0] != number:
+            data = self._data
+            steps = self._segments * self._bins * data.steps_per_bin
+            rng = np.random.default_rng([self._seed, 60, number])
+            scenes = render(
+                self._bank, rng, batch=data.batch, crop_px=data.crop_px, steps=steps, layers=data.layers
+            )
+            self._kept = (number, scenes)
+        return self._kept[1]
+
+
+def see(
+    scenes: Scenes,
+    shutters: Shutters,
+    sensors: Sensors,
+    *,
+    observed: np.ndarray[tuple[int, int], np.dtype[np.float32]],
+    generator: torch.Generator,
+) -> Window:
+    """Let a sensor see windows of light.
+
+    Args:
+        scenes: b windows.
+        shutters: of frames and queries.
+        sensors: b of them.
+        observed: float32 [b, bins], 0 where events are lost; T is a multiple of `bins`.
+        generator: on the scenes' device.
+    """
+    device = scenes.light.device
+    counts = count_events(scenes.light, scenes.step_us, sensors, generator=generator)
+    counts = jittered(counts, scenes.step_us, sensors.jitter_us, generator)
+    kept = torch.from_numpy(observed).to(device).repeat_interleave(scenes.steps // observed.shape[1], 1)
+    counts *= (kept > 0).to(torch.uint8)[..., None, None, None]
+    frame_shutters, asked = (torch.from_numpy(a).to(device) for a in (shutters.frames, shutters.asked))
+    # Frames and targets share the frames' clock; the events' clock differs from it by the offset.
+    shift = (sensors.offset_us / scenes.window_us)[:, None, None, None]
+    frames = take_frames(scenes.light, frame_shutters + shift, sensors, generator=generator)
+    target = averaged(scenes.light, node_shares(asked + shift, scenes.steps)).clamp_(0, 1)
+    return Window(counts, frames, frame_shutters, asked, target, kept, sensors, scenes.window_us)
+
+
+def believed_thresholds(sensors: Sensors, error: float, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Draw what calibration would tell: the true thresholds times log-normal errors, mostly shared by both signs.
+
+    Args:
+        sensors: the truth.
+        error: standard deviation of the logarithm of the shared error; the signs' own is a third of it.
+        rng: draws it.
+
+    Returns:
+        float32 [b] positive and negative.
+    """
+    batch = len(sensors.threshold_positive)
+    shared, own = error * rng.standard_normal(batch), error / 3 * rng.standard_normal((2, batch))
+    wrong = torch.from_numpy(np.exp(shared + own).astype(np.float32)).to(sensors.threshold_positive.device)
+    return sensors.threshold_positive * wrong[0], sensors.threshold_negative * wrong[1]
+
+
+def make_sample(
+    window: Window, positive: Tensor, negative: Tensor, *, segments: int, bins: int, task: str, index: int
+) -> Sample:
+    """Turn windows into the network's inputs.
+
+    Args:
+        window: b windows of T steps, T a multiple of M B.
+        positive, negative: float32 [b], believed thresholds.
+        segments, bins: M and B.
+        task, index: kept in the sample.
+    """
+    change = event_integral(window.counts, positive, negative)
+    batch, steps, height, width = change.shape
+    per_bin = steps // (segments * bins)
+    edges = torch.arange(segments + 1, device=change.device, dtype=torch.float32) / segments
+    ranges = torch.stack([edges[:-1], edges[1:]], -1).expand(batch, -1, -1).contiguous()
+    again = re_expose(window.frames, change, window.frame_shutters, window.shutters)
+    return Sample(
+        images=window.frames.sqrt()[:, :, None],
+        voxels=change.view(batch, segments, bins, per_bin, height, width).sum(3),
+        image_ranges=window.frame_shutters,
+        segment_ranges=ranges,
+        observed=window.observed.view(batch, segments, bins, per_bin).amin(3),
+        shutters=window.shutters,
+        re_exposed=again.sqrt().clamp_(max=_BRIGHTEST)[:, :, :, None],
+        target=window.target.sqrt()[:, :, None],
+        task=task,
+        index=index,
+    )
+
+
+def check_finite(sample: Sample) -> bool:
+    """Tell whether every number of a sample is finite."""
+    values = (getattr(sample, field.name) for field in fields(sample))
+    return all(bool(torch.isfinite(value).all()) for value in values if isinstance(value, Tensor))
+
+
+def _draw_task(data: DataSettings, rng: np.random.Generator) -> str:
+    names = list(data.tasks)
+    weights = np.array([data.tasks[name] for name in names], np.float64)
+    return names[int(rng.choice(len(names), p=weights / weights.sum()))]
+
+
+def _turned(scenes: Scenes, turn: int) -> Scenes:
+    """Make another window of the same light: backwards in time, mirrored, or on its side."""
+    light = scenes.light
+    if turn & 1:
+        light = light.flip(1, 3)
+    if turn & 2:
+        light = light.transpose(2, 3)
+    if turn & 4:
+        light = light.flip(3)
+    return Scenes(light.contiguous(), scenes.window_us)
+
+
+def _losses(
+    data: DataSettings, shutters: Shutters, rng: np.random.Generator, *, bins: int
+) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+    """Lose a span of events in some windows: anywhere, or all of them between two exposures, as some sets have it."""
+    observed = np.ones((data.batch, bins), np.float32)
+    for window in np.flatnonzero(rng.random(data.batch) < data.drop_share):
+        length = rng.uniform(0.04, 0.4)
+        start = rng.uniform(0, 1 - length)
+        end = start + length
+        if shutters.frames.shape[1] == 2 and rng.random() < 0.4:
+            # From the last row's end of the first to the first row's start of the second exposure.
+            start, end = shutters.frames[window, 0, :, 1].max(), shutters.frames[window, 1, :, 0].min()
+        observed[window, int(np.ceil(start * bins)) : int(np.floor(end * bins))] = 0
+    return observed

@@ -1,0 +1,311 @@
+"""The sensor model of `nire.simulate` on whole batches: event counts per step, without lists, and frames by Eq. 1.
+
+The same model as the synthetic camera's, step by step (`nire.simulate.EventSensor` is what it is tested against). Only
+the noise differs in its random numbers, and time stamps are not finer than a step.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nire.training.physics import averaged, node_shares
+
+_DARKEST = 1e-3  # as in nire.simulate
+_CROSSINGS_PER_STEP = 64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sensors:
+    """One sensor model per window: float32 [b] each; fields, units and meaning as in `nire.sensor_model.SensorModel`.
+
+    Attributes:
+        offset_us: event time minus frame time that calibration left over, standard deviation and sign included.
+        srgb: 1 where frames are stored with the sRGB curve, 0 where they are linear.
+    """
+
+    threshold_positive: Tensor
+    threshold_negative: Tensor
+    threshold_spread: Tensor
+    refractory_us: Tensor
+    bandwidth_hz: Tensor
+    dark_bandwidth_hz: Tensor
+    leak_hz: Tensor
+    noise_hz: Tensor
+    hot_fraction: Tensor
+    hot_hz: Tensor
+    jitter_us: Tensor
+    offset_us: Tensor
+    read_noise: Tensor
+    full_well: Tensor
+    srgb: Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Start:
+    """What a pixel begins with: float32 [b, H, W] each.
+
+    Attributes:
+        positive, negative: its thresholds.
+        reference: log light that its levels lie around.
+    """
+
+    positive: Tensor
+    negative: Tensor
+    reference: Tensor
+
+
+def draw_sensors(rng: np.random.Generator, batch: int, noise: str, device: torch.device | str = "cpu") -> Sensors:
+    """Draw sensors, from good to bad.
+
+    Args:
+        rng: chooses.
+        batch: b.
+        noise: "realistic", "ideal" (thresholds only; frames are quantised), or "mixed" (one of eight is ideal).
+        device: of the result.
+    """
+    mean = np.exp(rng.uniform(math.log(0.1), math.log(0.5), batch))
+    lean = np.exp(rng.normal(0, 0.08, batch))
+
+    def between(low: float, high: float) -> NDArray[np.float64]:
+        return np.exp(rng.uniform(math.log(low), math.log(high), batch))
+
+    values = {
+        "threshold_spread": mean * between(0.03, 0.15),
+        "refractory_us": between(10, 500),
+        "bandwidth_hz": between(300, 6000),
+        "dark_bandwidth_hz": between(20, 200),
+        "leak_hz": between(0.02, 0.5),
+        "noise_hz": between(0.05, 3),
+        "hot_fraction": between(1e-5, 1e-3),
+        "hot_hz": between(50, 1000),
+        "jitter_us": between(5, 200),
+        "offset_us": rng.normal(0, 150, batch),
+        "read_noise": between(0.3, 3),
+        "full_well": between(3000, 40000),
+    }
+    ideal = {"realistic": 0.0, "ideal": 1.0, "mixed": 0.125}[noise]
+    real = rng.random(batch) >= ideal
+    values = {name: value * real for name, value in values.items()}
+    values["threshold_positive"], values["threshold_negative"] = mean * lean, mean / lean
+    values["srgb"] = (rng.random(batch) < 0.5).astype(np.float64)
+    return Sensors(**{k: torch.from_numpy(v.astype(np.float32)).to(device) for k, v in values.items()})
+
+
+def draw_start(light: Tensor, sensors: Sensors, generator: torch.Generator) -> Start:
+    """Draw what pixels begin with; an ideal sensor's pixels all start at their light.
+
+    Args:
+        light: float32 [b, H, W], of the first node.
+        sensors: of b windows.
+        generator: of the device of the light.
+    """
+    shape = light.shape
+    spread = torch.randn((2, *shape), generator=generator, device=light.device) * _wide(sensors.threshold_spread)
+    positive = (_wide(sensors.threshold_positive) + spread[0]).clamp_(min=0.01)
+    negative = (_wide(sensors.threshold_negative) + spread[1]).clamp_(min=0.01)
+    start = torch.rand(shape, generator=generator, device=light.device).mul_(1.8).sub_(0.9)
+    start *= _wide(sensors.threshold_spread) > 0
+    reference = light.clamp(min=_DARKEST).log_() - start * torch.where(start > 0, positive, negative)
+    return Start(positive, negative, reference)
+
+
+def count_events(
+    light: Tensor, step_us: Tensor, sensors: Sensors, *, generator: torch.Generator, start: Start | None = None
+) -> Tensor:
+    """Turn light into events.
+
+    Args:
+        light: float32 [b, T + 1, H, W], linear light at the nodes.
+        step_us: float32 [b], between nodes.
+        sensors: of the b windows.
+        generator: of everything random, on the light's device.
+        start: what pixels begin with; None draws it.
+
+    Returns:
+        uint8 [b, T, 2, H, W]: events of each step; axis 2 is polarity, 0 darker, 1 brighter.
+    """
+    batch, nodes, height, width = light.shape
+    steps, pixels = nodes - 1, height * width
+    start = draw_start(light[:, 0], sensors, generator) if start is None else start
+    levels = _Levels.begin(start)
+    # Time first, so that a step's counts are one piece of memory.
+    counts = torch.zeros((steps, 2, batch * pixels), dtype=torch.uint8, device=light.device)
+    seconds = step_us * 1e-6
+
+    def per_pixel(values: Tensor) -> Tensor:
+        return values.repeat_interleave(pixels)
+
+    sink = per_pixel(sensors.leak_hz * sensors.threshold_positive * seconds)
+    dead = per_pixel(sensors.refractory_us / step_us)
+    noise = per_pixel(sensors.noise_hz * seconds) if bool((sensors.noise_hz > 0).any()) else None
+    seen = _low_passed(light, seconds, sensors)
+    for step in range(steps):
+        levels.high.sub_(sink)
+        levels.low.sub_(sink)
+        _crossings(seen[step], seen[step + 1], levels, dead, counts[step])
+        if noise is not None:
+            _shot_noise(light[:, step + 1].reshape(-1), noise, levels, generator=generator, counts=counts[step])
+    counts = counts.view(steps, 2, batch, height, width).permute(2, 0, 1, 3, 4).contiguous()
+    _add_hot(counts, seconds, sensors, generator)
+    return counts
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Levels:
+    """Where pixels stand, all float32 [b H W]: the next events' log light above and below, and the thresholds."""
+
+    high: Tensor
+    low: Tensor
+    positive: Tensor
+    negative: Tensor
+
+    @classmethod
+    def begin(cls, start: Start) -> _Levels:
+        """Lie around the reference."""
+        reference, positive, negative = (v.reshape(-1) for v in (start.reference, start.positive, start.negative))
+        return cls(reference + positive, reference - negative, positive, negative)
+
+
+def _low_passed(light: Tensor, seconds: Tensor, sensors: Sensors) -> Tensor:
+    """Log light as the photoreceptor follows it: float32 [T + 1, b H W]; slower in the dark (EventSensor)."""
+    log_light = light.clamp(min=_DARKEST).log_().transpose(0, 1).reshape(light.shape[1], -1)
+    slow = sensors.bandwidth_hz > 0
+    if not bool(slow.any()):
+        return log_light
+    corner = 2 * math.pi * seconds
+    bright = _wide(torch.where(slow, sensors.bandwidth_hz * corner, 0.0))
+    # Without a bandwidth there is no low pass: so large a gain that the light is followed at once.
+    dark = _wide(torch.where(slow, sensors.dark_bandwidth_hz * corner, 1e9))
+    for node in range(1, light.shape[1]):
+        gain = (light[:, node] * bright).add_(dark).view(-1)
+        share = gain / (1 + gain)
+        torch.lerp(log_light[node - 1], log_light[node], share, out=log_light[node])
+    return log_light
+
+
+def _shot_noise(light: Tensor, noise: Tensor, levels: _Levels, *, generator: torch.Generator, counts: Tensor) -> None:
+    """Fire at random, in the dark twice as often; each such event moves the levels, so that it is answered."""
+    chance = torch.rand(light.shape, generator=generator, device=light.device)
+    rate = noise * (2 - (2 * light).clamp_(max=1))
+    where = torch.nonzero(chance < rate).squeeze(1)
+    up = chance[where] < rate[where] / 2
+    jump = torch.where(up, levels.positive[where], -levels.negative[where])
+    levels.high[where] += jump
+    levels.low[where] += jump
+    counts[up.long(), where] += 1
+
+
+def _crossings(before: Tensor, now: Tensor, levels: _Levels, dead: Tensor, counts: Tensor) -> None:
+    """Count the levels that light passed in a step and move them; the arithmetic is EventSensor's.
+
+    Only pixels that fire are computed: few do in one step.
+
+    Args:
+        before, now: float32 [b H W], log light at the ends of the step.
+        levels: of all pixels; changed.
+        dead: float32 [b H W], refractory time in steps.
+        counts: uint8 [2, b H W], 0 where nothing was counted yet; changed.
+    """
+    where = torch.nonzero((now >= levels.high) | (now <= levels.low)).squeeze(1)
+    end, high, positive, negative = (v[where] for v in (now, levels.high, levels.positive, levels.negative))
+    up = end >= high
+    sign = up.float().mul_(2).sub_(1)
+    level, threshold = torch.where(up, high, levels.low[where]), torch.where(up, positive, negative)
+    begin, rest = before[where], dead[where]
+    slope = (end - begin).abs_().clamp_(min=1e-6)
+    first = ((level - begin) * sign / slope).clamp_(0, 1)
+    spacing = threshold / slope + rest
+    more = ((1 - first) / spacing).clamp_(max=_CROSSINGS_PER_STEP - 1).floor_()
+    last = first + more * spacing
+    reference = level + sign * (more * (threshold + slope * rest) + slope * torch.minimum(rest, 1 - last))
+    caught_up = (sign * (reference - end) > 0) & (rest > 0)
+    reference = torch.where(caught_up, end, reference)
+    levels.high[where] = reference + positive
+    levels.low[where] = reference - negative
+    counts[up.long(), where] = (more + 1).to(torch.uint8)
+
+
+def _add_hot(counts: Tensor, seconds: Tensor, sensors: Sensors, generator: torch.Generator) -> None:
+    """Let some pixels fire without reason."""
+    if not bool((sensors.hot_fraction > 0).any()):
+        return
+    batch, steps, _, height, width = counts.shape
+    chance = torch.rand((batch, height, width), generator=generator, device=counts.device)
+    window, row, column = torch.nonzero(chance < _wide(sensors.hot_fraction), as_tuple=True)
+    rate = (sensors.hot_hz * seconds)[window]
+    extra = torch.poisson(rate[:, None].expand(-1, steps).contiguous(), generator=generator).clamp_(max=60)
+    counts[window, :, 1, row, column] += extra.to(torch.uint8)
+
+
+def jittered(counts: Tensor, step_us: Tensor, jitter_us: Tensor, generator: torch.Generator) -> Tensor:
+    """Move events whose time stamps jitter over an edge of their step to its neighbour; in place.
+
+    An event lies anywhere in its step, so a share of 0.4 jitter / step of them (the mean of |normal| is 0.8, half of
+    it each way) goes over each edge. At most one event of a pixel and step goes each way.
+
+    Args:
+        counts: uint8 [b, T, ...].
+        step_us, jitter_us: float32 [b].
+        generator: on the device of the counts.
+    """
+    share = (0.4 * jitter_us / step_us).clamp(max=0.25)
+    if not bool((share > 0).any()):
+        return counts
+    where = torch.nonzero(counts, as_tuple=True)
+    amount = counts[where].float()
+    chance = torch.rand(amount.shape, generator=generator, device=counts.device)
+    each = (share[where[0]] * amount).clamp_(max=0.5)
+    for way, moved in ((-1, chance < each), (1, (chance >= each) & (chance < 2 * each))):
+        source = [index[moved] for index in where]
+        target_step = source[1] + way
+        inside = (target_step >= 0) & (target_step < counts.shape[1])
+        source = [index[inside] for index in source]
+        target = [source[0], source[1] + way, *source[2:]]
+        # One pixel's step has at most one event to give each way, so no place is named twice.
+        counts[tuple(source)] -= 1
+        counts[tuple(target)] += 1
+    return counts
+
+
+def take_frames(light: Tensor, shutters: Tensor, sensors: Sensors, *, generator: torch.Generator) -> Tensor:
+    """Take frames (Eq. 1), with noise, clipping and 8 bits.
+
+    Args:
+        light: float32 [b, T + 1, H, W], linear, at the nodes.
+        shutters: float32 [b, N, H, 2], start and end of each row's exposure, in windows, within 0..1.
+        sensors: of the b windows.
+        generator: on the light's device.
+
+    Returns:
+        float32 [b, N, H, W], linear light 0..1 as a reader of the stored frame knows it.
+    """
+    shares = node_shares(shutters, light.shape[1] - 1)
+    image = averaged(light, shares)
+    well = sensors.full_well
+    shot = torch.where(well > 0, 1 / well.clamp(min=1), 0.0)
+    variance = (sensors.read_noise / 255).square()[:, None, None, None] + image * shot[:, None, None, None]
+    image = image + variance.sqrt() * torch.randn(image.shape, generator=generator, device=image.device)
+    image = image.clamp_(0, 1)
+    stored = torch.where(sensors.srgb[:, None, None, None] > 0, encode_srgb(image), image)
+    stored = (stored * 255).round_() / 255
+    return torch.where(sensors.srgb[:, None, None, None] > 0, decode_srgb(stored), stored)
+
+
+def encode_srgb(light: Tensor) -> Tensor:
+    """Linear light 0..1 to sRGB 0..1 (IEC 61966-2-1)."""
+    return torch.where(light <= 0.0031308, 12.92 * light, 1.055 * light.clamp(min=1e-4) ** (1 / 2.4) - 0.055)
+
+
+def decode_srgb(value: Tensor) -> Tensor:
+    """Turn sRGB 0..1 into linear light 0..1."""
+    return torch.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+
+
+def _wide(values: Tensor) -> Tensor:
+    return values[:, None, None]
