@@ -1,0 +1,98 @@
+"""The convolutional pyramid that images, event segments and re-exposed frames pass (paper Sec. 4.1).
+
+The first level is reached by folding squares of pixels into channels, so that a network with a coarse stem spends
+nothing on full resolution. Maps are NCHW in shape and channels-last in memory.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def fold(pixels: Tensor, stride: int) -> Tensor:
+    """Fold stride x stride pixels into channels: [n, C, H, W] to [n, C stride^2, H / stride, W / stride].
+
+    Channels come out by place in the square, halving by halving (rows, then columns), the C of one place together:
+    copies of whole runs, where the order of `torch.pixel_unshuffle` would scatter single values.
+
+    Args:
+        pixels: any memory format.
+        stride: a power of two.
+
+    Returns:
+        Channels-last in memory.
+    """
+    maps = pixels.permute(0, 2, 3, 1)
+    while stride > 1:
+        maps = torch.cat([maps[:, i::2, j::2] for i in (0, 1) for j in (0, 1)], dim=-1)
+        stride //= 2
+    return maps.contiguous().permute(0, 3, 1, 2)
+
+
+def unfold(maps: Tensor, stride: int) -> Tensor:
+    """Undo `fold`: [n, C stride^2, h, w] to [n, C, h stride, w stride], channels-last in memory."""
+    pixels = maps.permute(0, 2, 3, 1)
+    while stride > 1:
+        n, height, width, channels = pixels.shape
+        squares = pixels.reshape(n, height, width, 2, 2, channels // 4).permute(0, 1, 3, 2, 4, 5)
+        pixels = squares.reshape(n, 2 * height, 2 * width, channels // 4)
+        stride //= 2
+    return pixels.permute(0, 3, 1, 2)
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(relu(conv(x))), both 3 x 3; the second starts at zero, so that deep stacks start as nothing."""
+
+    def __init__(self, channels: int) -> None:
+        """Make the layers."""
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.zeros_(self.second.weight)
+        nn.init.zeros_(self.second.bias)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Map [n, C, h, w] to the same shape."""
+        return maps + self.second(F.relu(self.first(maps)))
+
+
+class ConvPyramid(nn.Module):
+    """Fully convolutional multi-scale encoder: L levels, finest first."""
+
+    def __init__(self, inputs: int, stride: int, channels: tuple[int, ...], blocks: tuple[int, ...]) -> None:
+        """Make the layers.
+
+        Args:
+            inputs: channels of what comes in.
+            stride: of the first level; every further one doubles it.
+            channels, blocks: per level.
+        """
+        super().__init__()
+        self.stride = stride
+        self.stem = nn.Conv2d(inputs * self.stride**2, channels[0], 3, padding=1)
+        self.down = nn.ModuleList(
+            nn.Conv2d(fine, coarse, 3, stride=2, padding=1) for fine, coarse in zip(channels, channels[1:], strict=False)
+        )
+        self.blocks = nn.ModuleList(
+            nn.Sequential(*(ResidualBlock(c) for _ in range(count)))
+            for c, count in zip(channels, blocks, strict=True)
+        )
+
+    def forward(self, pixels: Tensor, shift: Tensor | None = None) -> list[Tensor]:
+        """Encode n images.
+
+        Args:
+            pixels: [n, inputs, H, W].
+            shift: [n, C_1, 1, 1], added to what the stem gives; None for nothing.
+
+        Returns:
+            Per level [n, C_l, h_l, w_l].
+        """
+        maps = self.stem(fold(pixels, self.stride))
+        maps = F.relu(maps if shift is None else maps + shift)
+        levels = [self.blocks[0](maps)]
+        for down, block in zip(self.down, self.blocks[1:], strict=True):  # type: ignore[arg-type]
+            levels.append(block(F.relu(down(levels[-1]))))
+        return levels

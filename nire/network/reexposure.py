@@ -1,0 +1,173 @@
+"""Neural Image Re-Exposure: I = f(g(I_hat, E), Omega) (paper Sec. 4, Fig. 2, Eq. 8).
+
+`build` is g, Eq. 7: the content of a window, once. `expose` is f, Eq. 6: any number of images of it. Both have fixed
+graphs for fixed shapes: N, M, B, Q, H and W decide what runs, values never do.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from nire.network.attention import Memory
+from nire.network.config import NetworkConfig
+from nire.network.content import ContentConstructor
+from nire.network.decoder import Head, TopDownDecoder, lead_of_first
+from nire.network.encoding import content_ranges, encode_range, to_level
+from nire.network.event_encoder import EventEncoder
+from nire.network.exposure import ExposureSimulation
+from nire.network.film import NeuralFilm, two_slots
+from nire.network.image_encoder import ImageEncoder
+
+
+class NeuralContent(NamedTuple):
+    """Visual content of b windows.
+
+    Attributes:
+        image_ranges: float32 [b, N, H, 2].
+        memory: keys and values per block and level ("cached"); empty for "joint".
+        maps: per level [b, n, h, w, C_l] ("joint"); empty for "cached".
+        times: per level [b, n, h, 1, 4 K] ("joint"); empty for "cached".
+    """
+
+    image_ranges: Tensor
+    memory: list[Memory]
+    maps: list[Tensor]
+    times: list[Tensor]
+
+
+class ReExposureNetwork(nn.Module):
+    """The whole network. One set of weights serves 0, 1 and 2 frames and any number of queries."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        """Make all layers, untrained."""
+        super().__init__()
+        self.config = config
+        self.image_encoder = ImageEncoder(config)
+        self.event_encoder = EventEncoder(config) if config.use_events else None
+        self.content = ContentConstructor(config)
+        self.film = NeuralFilm(config)
+        self.exposure = ExposureSimulation(config)
+        self.decoder = TopDownDecoder(config)
+        self.head = Head(config)
+
+    def build(
+        self, images: Tensor, voxels: Tensor, image_ranges: Tensor, segment_ranges: Tensor, observed: Tensor
+    ) -> NeuralContent:
+        """Build the content of b windows (Eq. 7).
+
+        Args:
+            images: [b, N, 1, H, W], N 0 to 2, in order of time; square root of linear-light luma, in [0, 1].
+            voxels: [b, M, B, H, W], signed sum of events per bin times their estimated thresholds: change of log light.
+            image_ranges: float32 [b, N, H, 2], exposure of each row; times normalised to the window, [0, 1].
+            segment_ranges: float32 [b, M, 2], normalised.
+            observed: [b, M, B], 1 where the bin was observed, 0 where events are missing.
+
+        Returns:
+            The content; for `expose`.
+
+        Raises:
+            ValueError: a shape does not fit; says which.
+        """
+        self._check_build(images, voxels, image_ranges, segment_ranges, observed)
+        dtype = self.film.vectors[0].dtype
+        encoded: list[list[Tensor]] = []
+        if self.event_encoder is not None:
+            encoded.append(self.event_encoder(voxels.to(dtype), observed.to(dtype)))
+        else:
+            segment_ranges = segment_ranges[:, :0]
+        if images.shape[1]:
+            encoded.append(self.image_encoder(images.to(dtype)))
+        # From here on maps are [b, n, h, w, C].
+        levels = [torch.cat(maps, dim=1).permute(0, 1, 3, 4, 2) for maps in zip(*encoded, strict=True)]
+        times = self._encode(content_ranges(image_ranges, segment_ranges))
+        content = self.content(levels, times)
+        if self.config.attention == "joint":
+            return NeuralContent(image_ranges.float(), [], content, times)
+        return NeuralContent(image_ranges.float(), self.exposure.remember(content, times), [], [])
+
+    def expose(self, content: NeuralContent, shutters: Tensor, re_exposed: Tensor) -> Tensor:
+        """Expose Q films of each window (Eq. 6).
+
+        Args:
+            content: of `build`, with the same b, N, H, W.
+            shutters: float32 [b, Q, H, 2] per row or [b, Q, H, W, 2] per pixel, normalised t_a <= t_b.
+            re_exposed: [b, Q, N, 1, H, W], each frame re-exposed analytically to the asked shutter, encoded as
+                images are, clipped to [0, 1.5]. Only its shape is used where `film` is "learned".
+
+        Returns:
+            float32 [b, Q, 1, H, W], encoded as images are, not clipped.
+
+        Raises:
+            ValueError: a shape does not fit; says which.
+        """
+        self._check_expose(content, shutters, re_exposed)
+        b, count = shutters.shape[:2]
+        slots = two_slots(re_exposed, self.config.head_unshuffle)
+        films = [level.unflatten(0, (b, count)) for level in self.film(slots)]
+        times = self._encode(shutters)
+        if self.config.attention == "joint":
+            exposed = self.exposure.joint(films, times, content.maps, content.times)
+        else:
+            exposed = self.exposure.cached(films, times, content.memory)
+        decoded = self.decoder([film.flatten(0, 1).permute(0, 3, 1, 2) for film in exposed])
+        lead = lead_of_first(content.image_ranges, shutters.float()) if re_exposed.shape[2] == 2 else None
+        return self.head(decoded, slots, lead).unflatten(0, (b, count))
+
+    def forward(
+        self,
+        images: Tensor,
+        voxels: Tensor,
+        image_ranges: Tensor,
+        segment_ranges: Tensor,
+        observed: Tensor,
+        shutters: Tensor,
+        re_exposed: Tensor,
+    ) -> Tensor:
+        """Build and expose in one call, for training (Eq. 8); arguments and result as there."""
+        content = self.build(images, voxels, image_ranges, segment_ranges, observed)
+        return self.expose(content, shutters, re_exposed)
+
+    def _encode(self, ranges: Tensor) -> list[Tensor]:
+        """Encode ranges for every level: [b, n, H, 2] or [b, n, H, W, 2] to [b, n, h, 1 or w, 4 K]."""
+        config = self.config
+        return [encode_range(to_level(ranges.float(), stride), config.bands) for stride in config.strides]
+
+    def _check_build(
+        self, images: Tensor, voxels: Tensor, image_ranges: Tensor, segment_ranges: Tensor, observed: Tensor
+    ) -> None:
+        config = self.config
+        if images.ndim != 5 or images.shape[1] > 2:
+            raise ValueError(f"images are {list(images.shape)}; expected [b, N, 1, H, W] with N 0 to 2")
+        b, count, _, height, width = images.shape
+        if height % config.pad_to or width % config.pad_to:
+            raise ValueError(
+                f"images are {height} x {width}; pad height and width to multiples of {config.pad_to}: "
+                f"{config.padded(height, width)}"
+            )
+        if count == 0 and not config.use_events:
+            raise ValueError("a network without events needs at least one image")
+        _expect("images", images, (b, count, 1, height, width))
+        _expect("voxels", voxels, (b, config.segments, config.bins, height, width))
+        _expect("image_ranges", image_ranges, (b, count, height, 2))
+        _expect("segment_ranges", segment_ranges, (b, config.segments, 2))
+        _expect("observed", observed, (b, config.segments, config.bins))
+
+    def _check_expose(self, content: NeuralContent, shutters: Tensor, re_exposed: Tensor) -> None:
+        b, count, height = content.image_ranges.shape[:3]
+        if shutters.ndim not in (4, 5) or re_exposed.ndim != 6:
+            raise ValueError(
+                f"shutters are {list(shutters.shape)} and re_exposed {list(re_exposed.shape)}; expected "
+                f"[b, Q, H, 2] or [b, Q, H, W, 2], and [b, Q, N, 1, H, W]"
+            )
+        queries, width = shutters.shape[1], re_exposed.shape[-1]
+        across = (width,) if shutters.ndim == 5 else ()
+        _expect("shutters", shutters, (b, queries, height, *across, 2))
+        _expect("re_exposed", re_exposed, (b, queries, count, 1, height, width))
+
+
+def _expect(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
+    if tuple(tensor.shape) != shape:
+        raise ValueError(f"{name} are {list(tensor.shape)}; expected {list(shape)}")

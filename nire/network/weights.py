@@ -1,0 +1,137 @@
+"""Weights on disk: safetensors, with the network's config inside; written whole or not at all."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from nire.errors import ConfigError, WeightsError
+from nire.network.config import NetworkConfig
+from nire.network.reexposure import ReExposureNetwork
+
+FORMAT = "nire-network-1"
+_TUPLES = ("strides", "channels", "image_blocks", "event_blocks", "decoder_blocks", "recurrent_levels")
+
+
+def save(network: ReExposureNetwork, path: Path, meta: Mapping[str, str]) -> None:
+    """Write weights and config to `path`.
+
+    Args:
+        network: on any device.
+        path: its folder exists; what was there is replaced in one step.
+        meta: what people should know: how it was trained, on what.
+    """
+    tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    described = {**meta, "format": FORMAT, "config": json.dumps(dataclasses.asdict(network.config))}
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        save_file(tensors, unfinished, described)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def load(path: Path, expected: NetworkConfig | None = None) -> ReExposureNetwork:
+    """Read a network, on the CPU in float32 or whatever it was saved in, ready to run.
+
+    Args:
+        path: a file of `save`.
+        expected: what the network must be; `attention` may differ and is taken from here. None takes what is there.
+
+    Raises:
+        WeightsError: missing, truncated, foreign, or of another config; says what fits.
+    """
+    meta, tensors = _read(path)
+    config = _config(path, meta)
+    if expected is not None:
+        _compare(path, config, expected)
+        config = expected
+    with torch.device("meta"):
+        network = ReExposureNetwork(config)
+    wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in tensors.items()}
+    if wanted != found:
+        odd = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+        raise WeightsError(
+            f"{path} does not hold the tensors of a {config.size!r} network: {len(odd)} differ, first {odd[0]}: found "
+            f"{found.get(odd[0])}, expected {wanted.get(odd[0])}. It was written by another version; train or get it anew"
+        )
+    network.load_state_dict(tensors, strict=True, assign=True)
+    return network.eval()
+
+
+def metadata(path: Path) -> dict[str, str]:
+    """Read what `save` was told about the weights, and "format" and "config".
+
+    Raises:
+        WeightsError: missing, truncated or foreign.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            meta = file.metadata() or {}
+    except (SafetensorError, OSError) as problem:
+        raise WeightsError(_unreadable(path, problem)) from problem
+    if meta.get("format") != FORMAT:
+        raise WeightsError(
+            f"{path} is a safetensors file of format {meta.get('format')!r}; expected {FORMAT!r}, which "
+            "`nire-live train` writes"
+        )
+    return meta
+
+
+def shipped(size: str) -> Path | None:
+    """Find the weights of a size that come with the package; None where none do."""
+    path = Path(__file__).resolve().parents[1] / "weights" / f"{size}.safetensors"
+    return path if path.is_file() else None
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    meta = metadata(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            return meta, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except (SafetensorError, OSError) as problem:
+        raise WeightsError(_unreadable(path, problem)) from problem
+
+
+def _unreadable(path: Path, problem: Exception) -> str:
+    if not path.is_file():
+        return f"there are no weights at {path}; give another path, or train them by `nire-live train`"
+    return (
+        f"{path} ({path.stat().st_size:,} bytes) is no whole safetensors file ({problem}); it is truncated or of "
+        "another kind: copy it again, or train it by `nire-live train`"
+    )
+
+
+def _config(path: Path, meta: Mapping[str, str]) -> NetworkConfig:
+    try:
+        fields: dict[str, Any] = json.loads(meta["config"])
+        return NetworkConfig(**{k: tuple(v) if k in _TUPLES else v for k, v in fields.items()})
+    except (KeyError, TypeError, ValueError, ConfigError) as problem:
+        raise WeightsError(
+            f"the config inside {path} cannot be used ({problem}); it was written by another version: train or get "
+            "the weights anew"
+        ) from problem
+
+
+def _compare(path: Path, found: NetworkConfig, expected: NetworkConfig) -> None:
+    """Refuse weights of another config; `attention` is a way of running, not of training shapes."""
+    differing = [
+        f"{field.name} is {getattr(found, field.name)!r}, expected {getattr(expected, field.name)!r}"
+        for field in dataclasses.fields(NetworkConfig)
+        if field.name != "attention" and getattr(found, field.name) != getattr(expected, field.name)
+    ]
+    if differing:
+        raise WeightsError(
+            f"{path} holds a {found.size!r} network that does not fit: {'; '.join(differing)}. Load it with its own "
+            f"config (size {found.size!r}), or give weights trained for size {expected.size!r}"
+        )
