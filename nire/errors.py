@@ -85,3 +85,9 @@ class EngineMismatch(EngineError):
 
 class WireError(NireError):
     """A message on a socket does not follow the wire format (docs/wire-format.md)."""
+
+
+class TrainingStopped(NireError):
+    """Training cannot go on: its loss is not a finite number."""
+
+    exit_code = 1

@@ -95,7 +95,7 @@ class _Path:
     def draw(cls, rng: np.random.Generator, batch: int, steps: int, crop_px: int) -> _Path:
         """Draw paths, slow ones as often as fast ones; a few stand still."""
         budget = STEP_PX * steps * 0.8
-        speed = np.exp(rng.uniform(math.log(1.5), math.log(budget), batch)) * (rng.random(batch) > 0.08)
+        speed = np.exp(rng.uniform(math.log(2.0), math.log(budget), batch)) * (rng.random(batch) > 0.08)
         heading = rng.uniform(0, 2 * math.pi, batch)
         time = np.linspace(-0.5, 0.5, steps + 1)
         along, across = _wander(rng, batch, time), 0.4 * _wander(rng, batch, time)

@@ -109,6 +109,7 @@ class RunSettings:
     Attributes:
         seed: of everything.
         device: "auto", "cpu" or "cuda".
+        threads: of the network on a CPU, one more renders; 0 = one less than there are cores.
         bf16: run the network under bf16 autocast.
         checkpoint_minutes: between checkpoints.
         report_every: iterations between lines of the log.
@@ -118,6 +119,7 @@ class RunSettings:
 
     seed: int = 1
     device: str = "auto"
+    threads: int = 0
     bf16: bool = False
     checkpoint_minutes: float = 3.0
     report_every: int = 50

@@ -1,0 +1,136 @@
+"""Train a network: python -m nire.training CONFIG [--images DIR] [--out DIR] [--minutes N] [--resume]."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from torch import nn
+
+from nire.errors import ConfigError, NireError
+from nire.network import weights
+from nire.network.config import NetworkConfig, named
+from nire.network.reexposure import ReExposureNetwork
+from nire.training.loop import Materials, train
+from nire.training.pictures import Bank, find_images, make_bank
+from nire.training.ranks import Ranks, joined
+from nire.training.settings import ModelSettings, Settings, read_settings
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code (0 done or stopped by a signal, 1 unexpected, 2 wrong usage or input)."""
+    asked = _parser().parse_args(arguments)
+    errors = Console(stderr=True)
+    try:
+        settings = read_settings(asked.config)
+        out: Path = asked.out or Path("out") / f"train-{settings.model.size}"
+        with joined(settings.run.device) as ranks:
+            console = Console()
+            materials = prepare(settings, asked.images, out, ranks=ranks, console=console)
+            train(
+                settings,
+                materials,
+                out,
+                ranks=ranks,
+                console=console,
+                minutes=asked.minutes,
+                resume=asked.resume,
+            )
+    except NireError as error:
+        errors.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        return error.exit_code
+    return 0
+
+
+def prepare(settings: Settings, images: Path, out: Path, *, ranks: Ranks, console: Console) -> Materials:
+    """Make network and pictures.
+
+    Args:
+        settings: of the run.
+        images: folder of natural images.
+        out: where weights will be written.
+        ranks: place of this process.
+        console: where it says what it found.
+
+    Raises:
+        ConfigError: no images, or settings of the network that do not exist.
+    """
+    config = network_config(settings.model)
+    torch.manual_seed(settings.run.seed)
+    network = ReExposureNetwork(config)
+    paths = find_images(images, "train")
+    try:
+        held_out = find_images(images, "held_out")
+    except ConfigError:
+        held_out = paths
+    if ranks.leads:
+        count = sum(p.numel() for p in network.parameters())
+        kept = "validation on the same ones" if held_out is paths else f"{len(held_out)} held out"
+        console.print(f"{config.size}: {count:,} parameters; {len(paths)} images to train on, {kept}", highlight=False)
+
+    def write(trained: nn.Module, iterations: int) -> None:
+        assert isinstance(trained, ReExposureNetwork)
+        meta = {
+            "iterations": str(iterations),
+            "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "settings": repr(dataclasses.asdict(settings)),
+            "torch": torch.__version__,
+        }
+        weights.save(trained, out / f"{config.size}.safetensors", meta)
+
+    data, device = settings.data, ranks.device
+    return Materials(
+        network,
+        _bank(paths, settings, device, seed=settings.run.seed + ranks.rank, tiles=data.tiles),
+        _bank(held_out, settings, device, seed=settings.run.seed + 1_000, tiles=min(data.tiles, 60)),
+        write,
+    )
+
+
+def _bank(paths: list[Path], settings: Settings, device: torch.device, *, seed: int, tiles: int) -> Bank:
+    data = settings.data
+    sprites = min(data.sprites, 4 * tiles)
+    return make_bank(paths, crop_px=data.crop_px, tiles=tiles, sprites=sprites, seed=seed, device=device)
+
+
+def network_config(model: ModelSettings) -> NetworkConfig:
+    """Look a size up and change it.
+
+    Raises:
+        ConfigError: there is no such size or field.
+    """
+    config = named(model.size)
+    known = {field.name for field in dataclasses.fields(NetworkConfig)}
+    unknown = sorted(set(model.change) - known)
+    if unknown:
+        raise ConfigError(f"model.change: unknown {', '.join(unknown)}; the fields are {', '.join(sorted(known))}")
+    changes = {key: tuple(value) if isinstance(value, list) else value for key, value in model.change.items()}
+    return dataclasses.replace(config, **changes)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("nire-live train", description=__doc__)
+    parser.add_argument("config", type=Path, help="TOML file, for instance configs/train_nano.toml")
+    parser.add_argument("--images", type=Path, default=Path("images"), help="folder of natural images (PNG, JPEG, ...)")
+    parser.add_argument("--out", type=Path, help="folder of checkpoint, weights and pictures; out/train-SIZE")
+    parser.add_argument("--minutes", type=_minutes, default=math.inf, help="stop after so long; --resume goes on")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
+    return parser
+
+
+def _minutes(text: str) -> float:
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())
