@@ -54,7 +54,10 @@ class TopDownDecoder(nn.Module):
 
 
 class Head(nn.Module):
-    """Three 3 x 3 convolutions that turn decoded features, and the re-exposures where there are any, into the image."""
+    """Three 3 x 3 convolutions over decoded features, and both re-exposures where there are any, that give the image.
+
+    Their difference is not given: the first convolution is linear and takes it where it wants.
+    """
 
     def __init__(self, config: NetworkConfig) -> None:
         """Make the layers; the last starts at zero, so that an untrained pre-exposed network gives the plain blend."""
@@ -62,10 +65,10 @@ class Head(nn.Module):
         self.fold, width = config.head_unshuffle, config.head_channels
         self.scale = config.strides[0] // self.fold
         self.pre_exposed = config.film == "pre_exposed"
-        coarse = max(4, width // 4) if self.scale > 1 else width
+        coarse = max(4, width // 2) if self.scale > 1 else width
         self.widen = nn.Conv2d(config.channels[0], coarse * self.scale**2, 1)
         places = self.fold**2
-        self.first = nn.Conv2d(coarse + (3 * places if self.pre_exposed else 0), width, 3, padding=1)
+        self.first = nn.Conv2d(coarse + (2 * places if self.pre_exposed else 0), width, 3, padding=1)
         self.second = nn.Conv2d(width, width, 3, padding=1)
         self.last = nn.Conv2d(width, 2 * places if self.pre_exposed else places, 3, padding=1)
         self.distrust = nn.Parameter(torch.tensor(_DISTRUST)) if self.pre_exposed else None
@@ -87,7 +90,7 @@ class Head(nn.Module):
         planes = [unfold(self.widen(decoded), self.scale)]
         first, second = slots
         if self.pre_exposed:
-            planes += [plane.to(decoded.dtype) for plane in (first, second, (first - second).abs())]
+            planes += [first.to(decoded.dtype), second.to(decoded.dtype)]
         features = F.relu(self.second(F.relu(self.first(torch.cat(planes, dim=1)))))
         outputs = self.last(features).float()
         if self.distrust is None:

@@ -40,9 +40,7 @@ class NeuralFilm(nn.Module):
         self.scales = [stride // config.head_unshuffle for stride in config.strides]
         self.vectors = nn.ParameterList(nn.Parameter(0.02 * torch.randn(channels)) for channels in config.channels)
         self.pyramid = (
-            ConvPyramid(
-                2 * config.head_unshuffle**2, self.scales[0], config.channels, (0,) * len(config.channels)
-            )
+            ConvPyramid(2, config.strides[0], config.channels, (0,) * len(config.channels), config.head_unshuffle)
             if config.film == "pre_exposed"
             else None
         )

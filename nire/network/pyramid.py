@@ -61,17 +61,22 @@ class ResidualBlock(nn.Module):
 class ConvPyramid(nn.Module):
     """Fully convolutional multi-scale encoder: L levels, finest first."""
 
-    def __init__(self, inputs: int, stride: int, channels: tuple[int, ...], blocks: tuple[int, ...]) -> None:
+    def __init__(
+        self, inputs: int, stride: int, channels: tuple[int, ...], blocks: tuple[int, ...], folded: int = 1
+    ) -> None:
         """Make the layers.
 
         Args:
-            inputs: channels of what comes in.
+            inputs: channels at full resolution.
             stride: of the first level; every further one doubles it.
             channels, blocks: per level.
+            folded: what comes in is folded by this already.
         """
         super().__init__()
-        self.stride = stride
-        self.stem = nn.Conv2d(inputs * self.stride**2, channels[0], 3, padding=1)
+        # A coarse stem folds half of the way and convolves the rest: a quarter of the arithmetic of folding all of it.
+        step = 2 if stride >= 4 and folded < stride else 1
+        self.fold = stride // step // folded
+        self.stem = nn.Conv2d(inputs * (stride // step) ** 2, channels[0], 3, stride=step, padding=1)
         self.down = nn.ModuleList(
             nn.Conv2d(fine, coarse, 3, stride=2, padding=1) for fine, coarse in zip(channels, channels[1:], strict=False)
         )
@@ -84,13 +89,13 @@ class ConvPyramid(nn.Module):
         """Encode n images.
 
         Args:
-            pixels: [n, inputs, H, W].
+            pixels: [n, inputs, H, W], or that folded.
             shift: [n, C_1, 1, 1], added to what the stem gives; None for nothing.
 
         Returns:
             Per level [n, C_l, h_l, w_l].
         """
-        maps = self.stem(fold(pixels, self.stride))
+        maps = self.stem(fold(pixels, self.fold))
         maps = F.relu(maps if shift is None else maps + shift)
         levels = [self.blocks[0](maps)]
         for down, block in zip(self.down, self.blocks[1:], strict=True):  # type: ignore[arg-type]
