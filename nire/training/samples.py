@@ -178,29 +178,39 @@ def make_sample(
     """Turn windows into the network's inputs.
 
     Args:
-        window: b windows of T steps, T a multiple of M B.
+        window: b windows of T steps, T >= M B.
         positive, negative: float32 [b], believed thresholds.
         segments, bins: M and B.
         task, index: kept in the sample.
     """
     change = event_integral(window.counts, positive, negative)
-    batch, steps, height, width = change.shape
-    per_bin = steps // (segments * bins)
+    shape = (change.shape[0], segments, bins)
     edges = torch.arange(segments + 1, device=change.device, dtype=torch.float32) / segments
-    ranges = torch.stack([edges[:-1], edges[1:]], -1).expand(batch, -1, -1).contiguous()
+    ranges = torch.stack([edges[:-1], edges[1:]], -1).expand(len(change), -1, -1).contiguous()
     again = re_expose(window.frames, change, window.frame_shutters, window.shutters)
     return Sample(
         images=window.frames.sqrt()[:, :, None],
-        voxels=change.view(batch, segments, bins, per_bin, height, width).sum(3),
+        voxels=_shared_out(change, segments * bins).view(*shape, *change.shape[2:]),
         image_ranges=window.frame_shutters,
         segment_ranges=ranges,
-        observed=window.observed.view(batch, segments, bins, per_bin).amin(3),
+        observed=(_shared_out(1 - window.observed, segments * bins) == 0).float().view(shape),
         shutters=window.shutters,
         re_exposed=again.sqrt().clamp_(max=_BRIGHTEST)[:, :, :, None],
         target=window.target.sqrt()[:, :, None],
         task=task,
         index=index,
     )
+
+
+def _shared_out(change: Tensor, bins: int) -> Tensor:
+    """Sum steps [b, T, ...] to bins [b, bins, ...]; a step that an edge cuts is shared out by time."""
+    steps = change.shape[1]
+    if steps % bins == 0:
+        return change.unflatten(1, (bins, steps // bins)).sum(2)
+    edges = torch.arange(bins + 1, device=change.device, dtype=torch.float32) * steps / bins
+    step = torch.arange(steps, device=change.device, dtype=torch.float32)
+    overlap = torch.minimum(edges[1:, None], step + 1) - torch.maximum(edges[:-1, None], step)
+    return torch.einsum("kt,bt...->bk...", overlap.clamp_(min=0), change)
 
 
 def check_finite(sample: Sample) -> bool:

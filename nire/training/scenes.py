@@ -46,7 +46,16 @@ class Scenes:
         return self.window_us / self.steps
 
 
-def render(bank: Bank, rng: np.random.Generator, *, batch: int, crop_px: int, steps: int, layers: int) -> Scenes:
+def render(
+    bank: Bank,
+    rng: np.random.Generator,
+    *,
+    batch: int,
+    crop_px: int,
+    steps: int,
+    layers: int,
+    travel_px: float | None = None,
+) -> Scenes:
     """Render windows.
 
     Args:
@@ -56,20 +65,22 @@ def render(bank: Bank, rng: np.random.Generator, *, batch: int, crop_px: int, st
         crop_px: height and width.
         steps: T.
         layers: moving things before the background; each window has from none to all of them.
+        travel_px: furthest that anything moves in a window; None = as far as `steps` allow.
 
     Returns:
         On the bank's device.
     """
+    step_px = STEP_PX if travel_px is None else min(STEP_PX, travel_px / steps)
     device = bank.tiles.device
-    camera = _Path.draw(rng, batch, steps, crop_px) if rng.random() < 0.7 else None
+    camera = _Path.draw(rng, batch, steps, crop_px=crop_px, step_px=step_px) if rng.random() < 0.7 else None
     tiles = bank.tiles[torch.from_numpy(rng.integers(0, len(bank.tiles), batch)).to(device)]
-    ground = _Path.draw(rng, batch, steps, crop_px)
+    ground = _Path.draw(rng, batch, steps, crop_px=crop_px, step_px=step_px)
     texture = _decoded(tiles[:, None]) * _column(np.exp(rng.normal(0, 0.3, batch)), device)[..., None]
-    light = _seen(texture, _pose(ground, camera, rng, steps=steps, place_px=0.15 * crop_px), crop_px, mirror=True)[:, 0]
+    light = _seen(texture, _pose(ground, camera, rng, step_px=step_px, place_px=0.15 * crop_px), crop_px, mirror=True)[:, 0]
     for layer in range(layers):
         sprites = bank.sprites[torch.from_numpy(rng.integers(0, len(bank.sprites), batch)).to(device)]
-        path = _Path.draw(rng, batch, steps, crop_px)
-        pose = _pose(path, camera, rng, steps=steps, place_px=0.45 * crop_px)
+        path = _Path.draw(rng, batch, steps, crop_px=crop_px, step_px=step_px)
+        pose = _pose(path, camera, rng, step_px=step_px, place_px=0.45 * crop_px)
         texture = _decoded(sprites)
         texture[:, 0] *= _column(np.exp(rng.normal(0, 0.5, batch)), device)
         # The first thing is always there, so that there is always something to occlude.
@@ -92,9 +103,9 @@ class _Path:
     log_zoom: NDArray[np.float64]
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, batch: int, steps: int, crop_px: int) -> _Path:
+    def draw(cls, rng: np.random.Generator, batch: int, steps: int, *, crop_px: int, step_px: float) -> _Path:
         """Draw paths, slow ones as often as fast ones; a few stand still."""
-        budget = STEP_PX * steps * 0.8
+        budget = max(2.5, step_px * steps * 0.8)
         speed = np.exp(rng.uniform(math.log(2.0), math.log(budget), batch)) * (rng.random(batch) > 0.08)
         heading = rng.uniform(0, 2 * math.pi, batch)
         time = np.linspace(-0.5, 0.5, steps + 1)
@@ -119,25 +130,25 @@ def _wander(rng: np.random.Generator, batch: int, time: NDArray[np.float64]) -> 
     return line * time + bend * time**2 + swing * np.sin(2 * math.pi * rate * time + phase)
 
 
-def _pose(path: _Path, camera: _Path | None, rng: np.random.Generator, *, steps: int, place_px: float) -> Tensor:
+def _pose(path: _Path, camera: _Path | None, rng: np.random.Generator, *, step_px: float, place_px: float) -> Tensor:
     """Screen to picture, as float32 [b, T + 1, 3, 3] homographies in pixels around the middles of both."""
-    batch = len(path.x_px)
+    batch, nodes = path.x_px.shape
     x, y, angle, log_zoom = path.x_px, path.y_px, path.angle, path.log_zoom
     if camera is not None:
         x, y, angle, log_zoom = x + camera.x_px, y + camera.y_px, angle + camera.angle, log_zoom + camera.log_zoom
         # Both together must not be too fast for the nodes.
         speed = np.hypot(np.diff(x), np.diff(y)).max(1)
-        slower = np.minimum(1.0, STEP_PX / np.maximum(speed, 1e-9))[:, None]
+        slower = np.minimum(1.0, step_px / np.maximum(speed, 1e-9))[:, None]
         x, y = x * slower, y * slower
     x, y = x + rng.normal(0, place_px, (batch, 1)), y + rng.normal(0, place_px, (batch, 1))
     angle = angle + rng.uniform(0, 2 * math.pi, (batch, 1))
     zoom = np.exp(log_zoom + rng.uniform(-0.2, 0.2, (batch, 1)))
     mirror = rng.choice([-1.0, 1.0], (batch, 1))
     cos, sin = np.cos(angle) / zoom, np.sin(angle) / zoom
-    pose = np.zeros((batch, steps + 1, 3, 3), np.float32)
+    pose = np.zeros((batch, nodes, 3, 3), np.float32)
     pose[..., 0, 0], pose[..., 0, 1], pose[..., 0, 2] = mirror * cos, mirror * sin, -mirror * (cos * x + sin * y)
     pose[..., 1, 0], pose[..., 1, 1], pose[..., 1, 2] = -sin, cos, sin * x - cos * y
-    tilt = rng.normal(0, 1, (2, batch, 1)).clip(-2, 2) * (0.1 + 0.1 * np.linspace(-0.5, 0.5, steps + 1))
+    tilt = rng.normal(0, 1, (2, batch, 1)).clip(-2, 2) * (0.1 + 0.1 * np.linspace(-0.5, 0.5, nodes))
     # A tilt of 1 would put the horizon into the border of the largest crop.
     pose[..., 2, 0], pose[..., 2, 1], pose[..., 2, 2] = tilt[0], tilt[1], 1.0
     return torch.from_numpy(pose)

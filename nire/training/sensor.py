@@ -86,8 +86,8 @@ def draw_sensors(rng: np.random.Generator, batch: int, noise: str, device: torch
         "hot_hz": between(50, 1000),
         "jitter_us": between(5, 200),
         "offset_us": rng.normal(0, 150, batch),
-        "read_noise": between(0.3, 3),
-        "full_well": between(3000, 40000),
+        "read_noise": between(0.3, 2),
+        "full_well": between(6000, 40000),
     }
     ideal = {"realistic": 0.0, "ideal": 1.0, "mixed": 0.125}[noise]
     real = rng.random(batch) >= ideal

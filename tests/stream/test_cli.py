@@ -120,7 +120,10 @@ def test_mistyped_command_names_the_nearest(capsys: pytest.CaptureFixture[str]) 
 # Commands that only look
 
 
-@pytest.mark.parametrize("config", sorted((ROOT / "configs").glob("*.toml")), ids=lambda path: path.name)
+STREAMS = sorted(path for path in (ROOT / "configs").glob("*.toml") if not path.name.startswith("train_"))
+
+
+@pytest.mark.parametrize("config", STREAMS, ids=lambda path: path.name)
 def test_every_shipped_config_is_good(capsys: pytest.CaptureFixture[str], config: Path) -> None:
     done = call(capsys, "check", config)
     assert done.code == 0

@@ -1,0 +1,182 @@
+"""Compare methods: python -m nire.training.evaluate PROTOCOL [DATA] [--json FILE] [--out DIR] [--weights FILE ...]."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from nire.errors import NireError
+from nire.metrics import psnr, ssim
+from nire.network import weights
+from nire.network.config import SIZES
+from nire.training.methods import Method, as_pixels, edi, edi_true_threshold, neural, passthrough
+from nire.training.plots import write_png
+from nire.training.protocols import FOOTAGE, PROTOCOLS, Case, cases
+
+# Rows of a task's picture.
+_SHOWN = 4
+
+
+@dataclass(slots=True)
+class Score:
+    """Sums over images of one method and task."""
+
+    psnr: list[float] = field(default_factory=list)
+    ssim: list[float] = field(default_factory=list)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code (0 done, 2 wrong usage or input)."""
+    asked = _parser().parse_args(arguments)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=140)  # a file has room for all tasks
+    try:
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        methods = all_methods(asked.weights, device)
+        data = asked.data or Path("images" if asked.protocol == "rendered" else asked.protocol.partition("-")[0])
+        scores, pictures = compare(
+            cases(asked.protocol, data, noise=asked.noise, windows=asked.windows), methods
+        )
+    except NireError as error:
+        Console(stderr=True).print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        return error.exit_code
+    console.print(table(scores, f"{asked.protocol}, {asked.noise} sensor, PSNR in dB and SSIM, in sRGB"))
+    if asked.json:
+        write_json(asked.json, asked.protocol, asked.noise, scores)
+    if asked.out:
+        asked.out.mkdir(parents=True, exist_ok=True)
+        for task, picture in pictures.items():
+            write_png(asked.out / f"{asked.protocol}_{asked.noise}_{task}.png", picture)
+        console.print(f"pictures are in {asked.out}", highlight=False)
+    return 0
+
+
+def all_methods(paths: Sequence[Path], device: torch.device) -> dict[str, Method]:
+    """Collect the methods: the classical ones, and each size with weights, given or shipped.
+
+    Args:
+        paths: weights that replace the shipped ones of their size.
+        device: of the networks.
+
+    Raises:
+        WeightsError: a file holds no usable weights.
+    """
+    methods: dict[str, Method] = {"passthrough": passthrough, "edi": edi, "edi_true_threshold": edi_true_threshold}
+    found = {size: path for size in SIZES if (path := weights.shipped(size)) is not None}
+    networks = {size: weights.load(path) for size, path in found.items()}
+    for path in paths:
+        network = weights.load(path)
+        networks[network.config.size] = network
+    return methods | {size: neural(network, device) for size, network in networks.items()}
+
+
+def compare(
+    windows: Iterator[Case], methods: Mapping[str, Method]
+) -> tuple[dict[tuple[str, str], Score], dict[str, NDArray[np.uint8]]]:
+    """Let every method answer every case.
+
+    Args:
+        windows: the cases.
+        methods: by name, in the order of the table.
+
+    Returns:
+        Scores by (method, task), and a picture per task: a row per window (its first query), a column per method, the
+        right image last.
+    """
+    scores: dict[tuple[str, str], Score] = {}
+    rows: dict[str, list[NDArray[np.uint8]]] = {}
+    for case in windows:
+        truth = as_pixels(case.window.target)
+        given = {name: as_pixels(method(case)) for name, method in methods.items()}
+        for name, images in given.items():
+            score = scores.setdefault((name, case.task), Score())
+            for image, right in zip(images.reshape(-1, *images.shape[2:]), truth.reshape(-1, *truth.shape[2:]), strict=True):
+                score.psnr.append(psnr(image[..., None], right[..., None]))
+                score.ssim.append(ssim(image[..., None], right[..., None]))
+        shown = rows.setdefault(case.task, [])
+        for k in range(min(len(truth), _SHOWN - len(shown))):
+            shown.append(np.concatenate([*(images[k, 0] for images in given.values()), truth[k, 0]], 1))
+    names = [*methods, "right"]
+    return scores, {task: _titled(np.concatenate(shown), names) for task, shown in rows.items()}
+
+
+def table(scores: Mapping[tuple[str, str], Score], title: str) -> Table:
+    """Lay scores out: methods down, tasks across."""
+    tasks = list(dict.fromkeys(task for _, task in scores))
+    drawn = Table(title=title)
+    for heading in ("method", *tasks):
+        drawn.add_column(heading, no_wrap=True)
+    for method in dict.fromkeys(method for method, _ in scores):
+        cells = (scores[method, task] for task in tasks)
+        drawn.add_row(method, *(f"{np.mean(cell.psnr):.2f}\n{np.mean(cell.ssim):.3f}" for cell in cells))
+    return drawn
+
+
+def write_json(path: Path, protocol: str, noise: str, scores: Mapping[tuple[str, str], Score]) -> None:
+    """Write `{"protocol", "noise", "rows": [{"method", "task", "psnr", "ssim", "n"}]}` in one step."""
+    rows = [
+        {
+            "method": method,
+            "task": task,
+            "psnr": round(float(np.mean(score.psnr)), 4),
+            "ssim": round(float(np.mean(score.ssim)), 5),
+            "n": len(score.psnr),
+        }
+        for (method, task), score in scores.items()
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    unfinished.write_text(json.dumps({"protocol": protocol, "noise": noise, "rows": rows}, indent=1) + "\n")
+    unfinished.replace(path)
+
+
+def _titled(picture: NDArray[np.uint8], names: Sequence[str]) -> NDArray[np.uint8]:
+    """Write the names of the columns above them."""
+    zoom = 2 if picture.shape[1] < 256 * len(names) else 1
+    large = cv2.resize(picture, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_NEAREST)
+    head = np.full((20, large.shape[1]), 255, np.uint8)
+    for k, name in enumerate(names):
+        place = (k * large.shape[1] // len(names) + 4, 14)
+        cv2.putText(head, name, place, cv2.FONT_HERSHEY_SIMPLEX, 0.42, (60,), 1, cv2.LINE_AA)
+    return np.concatenate([head, large])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("nire-live evaluate", description=__doc__)
+    parser.add_argument("protocol", choices=PROTOCOLS)
+    parser.add_argument(
+        "data",
+        type=Path,
+        nargs="?",
+        help=f"folder of images (rendered) or of sequences of sharp frames ({', '.join(FOOTAGE)})",
+    )
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("--out", type=Path, help="write side-by-side pictures to this folder")
+    parser.add_argument("--weights", type=Path, nargs="+", default=[], help="weights instead of the shipped ones")
+    parser.add_argument("--noise", choices=("realistic", "ideal"), default="realistic", help="sensor model")
+    parser.add_argument("--windows", type=_count, default=24, help="windows per task")
+    return parser
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,155 @@
+"""The methods that an evaluation compares, on the same windows: captured frame, double integral, network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from nire.double_integral import DoubleIntegral
+from nire.network.reexposure import ReExposureNetwork
+from nire.shutter import Shutter
+from nire.training.protocols import Case
+from nire.training.samples import make_sample
+from nire.training.sensor import encode_srgb
+from nire.types import Calibration, ContentWindow, EventBatch, Frame, Geometry
+
+Method = Callable[[Case], Tensor]
+"""Gives float32 [b, Q, H, W], linear light, 1 = a full frame, for the windows of a case."""
+
+
+def passthrough(case: Case) -> Tensor:
+    """Give the captured frame whose middle is nearest to that of the asked shutter."""
+    window = case.window
+    asked = window.shutters.mean((2, 3))
+    own = window.frame_shutters.mean((2, 3))
+    nearest = (asked[:, :, None] - own[:, None]).abs().argmin(2)
+    return window.frames[torch.arange(len(nearest))[:, None], nearest]
+
+
+def edi(case: Case) -> Tensor:
+    """Re-expose by `nire.double_integral` with the believed thresholds."""
+    return _integrated(case, case.positive, case.negative)
+
+
+def edi_true_threshold(case: Case) -> Tensor:
+    """Re-expose by `nire.double_integral` with the sensors' true mean thresholds."""
+    return _integrated(case, case.window.sensors.threshold_positive, case.window.sensors.threshold_negative)
+
+
+def neural(network: ReExposureNetwork, device: torch.device) -> Method:
+    """Make a method of a network, which is moved to the device."""
+    network = network.to(device).eval()
+
+    @torch.inference_mode()
+    def method(case: Case) -> Tensor:
+        config = network.config
+        sample = make_sample(
+            case.window,
+            case.positive,
+            case.negative,
+            segments=config.segments,
+            bins=config.bins,
+            task=case.task,
+            index=0,
+        )
+        height, width = sample.target.shape[-2:]
+        padded = config.padded(height, width)
+        below, right = padded[0] - height, padded[1] - width
+        image = network(
+            _padded(sample.images, below, right).to(device),
+            _padded(sample.voxels, below, right).to(device),
+            _more_rows(sample.image_ranges, below).to(device),
+            sample.segment_ranges.to(device),
+            sample.observed.to(device),
+            _more_rows(sample.shutters, below).to(device),
+            _padded(sample.re_exposed, below, right).to(device),
+        )
+        shown: Tensor = image[..., 0, :height, :width].float().clamp(0, 1).square().cpu()
+        return shown
+
+    return method
+
+
+def as_pixels(light: Tensor) -> NDArray[np.uint8]:
+    """Encode linear light as sRGB in 8 bits, in which images are compared: [...] float32 -> uint8."""
+    pixels: NDArray[np.uint8] = (encode_srgb(light.clamp(0, 1)) * 255).round().to(torch.uint8).numpy()
+    return pixels
+
+
+def _integrated(case: Case, positive: Tensor, negative: Tensor) -> Tensor:
+    window = case.window
+    out = torch.empty_like(window.target)
+    for k in range(len(out)):
+        calibration = Calibration(float(positive[k]), float(negative[k]))
+        content, light = _content(case, k, calibration)
+        integral = DoubleIntegral(max(1, round(content.t1_us / window.counts.shape[1])))
+        integral.build(content, light)
+        for q, rows in enumerate(window.shutters[k].double().numpy() * float(window.window_us[k])):
+            out[k, q] = integral.expose(Shutter(rows[:, 0], np.maximum(rows[:, 0], rows[:, 1])))[0] / 255
+    return out
+
+
+def _content(case: Case, k: int, calibration: Calibration) -> tuple[ContentWindow, list[Tensor]]:
+    """Make what a camera would have sent of window `k`, and the linear light of its frames in levels."""
+    window = case.window
+    span_us = float(window.window_us[k])
+    height, width = window.target.shape[-2:]
+    events = _events(window.counts[k], span_us)
+    frames = tuple(
+        _frame(index, rows, height, width) for index, rows in enumerate(window.frame_shutters[k].double() * span_us)
+    )
+    content = ContentWindow(
+        index=0,
+        t0_us=0,
+        t1_us=int(np.ceil(span_us)),
+        frames=frames,
+        events=events,
+        geometry=Geometry(width, height),
+        calibration=calibration,
+    )
+    return content, [255 * frame[None] for frame in window.frames[k]]
+
+
+def _frame(index: int, rows: Tensor, height: int, width: int) -> Frame:
+    """Make a frame with the times of its rows [H, 2]; its light travels beside it, so its pixels stay empty."""
+    delay = float(rows[-1, 0] - rows[0, 0]) / max(1, height - 1)
+    pixels = np.zeros((height, width, 1), np.uint8)
+    return Frame(index, pixels, round(float(rows[0, 0])), round(float(rows[0, 1])), row_delay_us=delay)
+
+
+def _events(counts: Tensor, span_us: float) -> EventBatch:
+    """Spread the events of each step [T, 2, H, W] evenly over it."""
+    step, sign, row, column = torch.nonzero(counts, as_tuple=True)
+    amount = counts[step, sign, row, column].long()
+    repeated = torch.repeat_interleave(torch.arange(len(amount)), amount)
+    nth = torch.arange(len(repeated)) - (amount.cumsum(0) - amount)[repeated]
+    share = (nth + 0.5) / amount[repeated]
+    t_us, order = ((step[repeated] + share).double() * (span_us / counts.shape[0])).long().sort(stable=True)
+    chosen = repeated[order]
+    return EventBatch(
+        t_us.numpy(),
+        column[chosen].numpy().astype(np.uint16),
+        row[chosen].numpy().astype(np.uint16),
+        sign[chosen].numpy().astype(np.uint8),
+        int(np.ceil(span_us)),
+    )
+
+
+def _padded(planes: Tensor, below: int, right: int) -> Tensor:
+    """Repeat the last row and column of [..., H, W]."""
+    if planes.numel() == 0:
+        return planes.new_zeros((*planes.shape[:-2], planes.shape[-2] + below, planes.shape[-1] + right))
+    flat = planes.reshape(1, -1, *planes.shape[-2:])
+    return functional.pad(flat, (0, right, 0, below), mode="replicate").view(
+        *planes.shape[:-2], planes.shape[-2] + below, planes.shape[-1] + right
+    )
+
+
+def _more_rows(ranges: Tensor, below: int) -> Tensor:
+    """Repeat the last row of [..., H, 2]."""
+    return torch.cat([ranges, ranges[..., -1:, :].expand(*ranges.shape[:-2], below, 2)], -2)

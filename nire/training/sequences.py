@@ -1,0 +1,96 @@
+"""Folders of sharp frames, as high-speed cameras leave them, as light: for evaluation on sets like GoPro or Gev-RS."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from nire.errors import ConfigError
+from nire.training.pictures import IMAGE_SUFFIXES, read_light
+from nire.training.scenes import Scenes
+
+# GoPro keeps averages beside the sharp frames; averages are what is computed here.
+_NOT_SHARP = frozenset({"blur", "blur_gamma"})
+# Nodes between two frames, so that events of fast things do not all fall on the frames' own times.
+_NODES_PER_FRAME = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence:
+    """One shot.
+
+    Attributes:
+        name: its folder below the set's.
+        frames: in order of their names.
+    """
+
+    name: str
+    frames: tuple[Path, ...]
+
+
+def find_sequences(folder: Path, *, least: int) -> list[Sequence]:
+    """Find every folder of frames below `folder`, itself included; where there is a folder "test", only below that.
+
+    Folders named "blur" or "blur_gamma" are left out, so GoPro's layouts (`test/NAME/*.png`,
+    `test/NAME/sharp/*.png`) and Gev-RS's (`test/NAME/*.png`) are read as they are.
+
+    Args:
+        folder: of the set.
+        least: frames that one window needs; shorter sequences are left out if there are longer ones.
+
+    Raises:
+        ConfigError: no such folder, no image in it, or no sequence that is long enough.
+    """
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: there is no such folder; name the folder of a set of sharp frames")
+    root = folder / "test" if (folder / "test").is_dir() else folder
+    found = []
+    for place in sorted({root, *(p for p in root.rglob("*") if p.is_dir())}):
+        frames = tuple(sorted(p for p in place.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()))
+        if frames and place.name not in _NOT_SHARP:
+            found.append(Sequence(place.relative_to(folder).as_posix(), frames))
+    if not found:
+        raise ConfigError(f"{root}: holds no image; expected folders of frames ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    long = [sequence for sequence in found if len(sequence.frames) >= least]
+    if not long:
+        longest = max(found, key=lambda sequence: len(sequence.frames))
+        raise ConfigError(
+            f"{root}: its longest sequence, {longest.name!r}, has {len(longest.frames)} frame(s); this protocol needs "
+            f"at least {least} consecutive ones"
+        )
+    return long
+
+
+def read_window(sequence: Sequence, first: int, count: int, frame_us: float) -> Scenes:
+    """Read some frames as one window of light, linear between them.
+
+    Args:
+        sequence: the shot.
+        first: index of the first frame.
+        count: frames, at least 2; the window reaches from the first to the last.
+        frame_us: time between frames.
+
+    Returns:
+        One window, on the CPU; each frame is a node, and there are seven between two.
+
+    Raises:
+        ConfigError: a frame cannot be read or has another size than the first.
+    """
+    frames: list[NDArray[np.float32]] = []
+    for path in sequence.frames[first : first + count]:
+        light = read_light(path)
+        if frames and light.shape != frames[0].shape:
+            raise ConfigError(
+                f"{path}: is {light.shape[1]} x {light.shape[0]}, but {sequence.frames[first].name} is "
+                f"{frames[0].shape[1]} x {frames[0].shape[0]}; frames of one sequence must have one size"
+            )
+        frames.append(light)
+    stacked = torch.from_numpy(np.stack(frames))
+    share = torch.arange(_NODES_PER_FRAME).view(-1, 1, 1) / _NODES_PER_FRAME
+    between = stacked[:-1, None] * (1 - share) + stacked[1:, None] * share
+    light_nodes = torch.cat([between.flatten(0, 1), stacked[-1:]])[None]
+    return Scenes(light_nodes, torch.tensor([frame_us * (count - 1)]))
