@@ -6,11 +6,13 @@ in the order of windows through a whole block, so each map is rearranged once on
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from nire.network.config import NetworkConfig
 
 
 class Memory(NamedTuple):
@@ -159,3 +161,37 @@ class TemporalizedAttention(nn.Module):
     def _finish(self, tokens: Tensor, read: Tensor) -> Tensor:
         tokens = tokens + self.project(read)
         return tokens + self.ffn(self.ffn_norm(tokens))
+
+
+class AttentionPyramid(nn.Module):
+    """One temporalized attention per level; lists below have one entry per level."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        """Make the levels."""
+        super().__init__()
+        self.levels = nn.ModuleList(
+            TemporalizedAttention(
+                channels,
+                heads=config.heads(channels),
+                window=config.window,
+                bands=config.bands,
+                ffn_ratio=config.ffn_ratio,
+                temporal=config.use_time_encoding,
+            )
+            for channels in config.channels
+        )
+
+    def forward(self, maps: list[Tensor], times: list[Tensor]) -> list[Tensor]:
+        """Let maps attend to one another, as `TemporalizedAttention.forward`."""
+        return [level(z, t) for level, z, t in zip(self._levels(), maps, times, strict=True)]
+
+    def remember(self, maps: list[Tensor], times: list[Tensor]) -> list[Memory]:
+        """Compute the content's keys and values, as `TemporalizedAttention.remember`."""
+        return [level.remember(z, t) for level, z, t in zip(self._levels(), maps, times, strict=True)]
+
+    def read(self, films: list[Tensor], times: list[Tensor], memory: list[Memory]) -> list[Tensor]:
+        """Let films read the content, as `TemporalizedAttention.read`."""
+        return [level.read(x, t, m) for level, x, t, m in zip(self._levels(), films, times, memory, strict=True)]
+
+    def _levels(self) -> list[TemporalizedAttention]:
+        return cast(list[TemporalizedAttention], list(self.levels))

@@ -4,24 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from nire.network.attention import TemporalizedAttention
+from nire.network.attention import AttentionPyramid
 from nire.network.config import NetworkConfig
 from nire.network.enhance import FeatureEnhancement
-
-
-def attention_pyramid(config: NetworkConfig) -> nn.ModuleList:
-    """Make one temporalized attention per level."""
-    return nn.ModuleList(
-        TemporalizedAttention(
-            channels,
-            heads=config.heads(channels),
-            window=config.window,
-            bands=config.bands,
-            ffn_ratio=config.ffn_ratio,
-            temporal=config.use_time_encoding,
-        )
-        for channels in config.channels
-    )
 
 
 def enhance_maps(enhancement: nn.Module, levels: list[Tensor]) -> list[Tensor]:
@@ -37,7 +22,7 @@ class ContentConstructor(nn.Module):
     def __init__(self, config: NetworkConfig) -> None:
         """Make the layers."""
         super().__init__()
-        self.attention = nn.ModuleList(attention_pyramid(config) for _ in range(config.content_blocks))
+        self.attention = nn.ModuleList(AttentionPyramid(config) for _ in range(config.content_blocks))
         self.enhancement = nn.ModuleList(
             FeatureEnhancement(config) for _ in range(config.content_blocks if config.use_enhancement else 0)
         )
@@ -52,8 +37,8 @@ class ContentConstructor(nn.Module):
         Returns:
             The same shapes: the visual content.
         """
-        for index, pyramid in enumerate(self.attention):
-            levels = [attend(z, t) for attend, z, t in zip(pyramid, levels, times, strict=True)]  # type: ignore[arg-type]
+        for index, attention in enumerate(self.attention):
+            levels = attention(levels, times)
             if len(self.enhancement):
                 levels = enhance_maps(self.enhancement[index], levels)
         return levels

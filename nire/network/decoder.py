@@ -6,6 +6,8 @@ both come from a light head at (nearly) full resolution. What neither frame show
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -27,9 +29,7 @@ class TopDownDecoder(nn.Module):
         super().__init__()
         channels = config.channels
         self.smooth = nn.ModuleList(nn.Conv2d(c, c, 3, padding=1) for c in channels[:-1])
-        self.narrow = nn.ModuleList(
-            nn.Conv2d(coarse, fine, 1) for fine, coarse in zip(channels, channels[1:], strict=False)
-        )
+        self.narrow = nn.ModuleList(nn.Conv2d(coarse, fine, 1) for fine, coarse in pairwise(channels))
         self.blocks = nn.ModuleList(
             nn.Sequential(*(ResidualBlock(c) for _ in range(count)))
             for c, count in zip(channels, config.decoder_blocks, strict=True)
@@ -73,8 +73,8 @@ class Head(nn.Module):
         self.last = nn.Conv2d(width, 2 * places if self.pre_exposed else places, 3, padding=1)
         self.distrust = nn.Parameter(torch.tensor(_DISTRUST)) if self.pre_exposed else None
         if self.pre_exposed:
-            nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
+            for value in self.last.parameters():
+                nn.init.zeros_(value)
 
     def forward(self, decoded: Tensor, slots: tuple[Tensor, Tensor], lead: Tensor | None) -> Tensor:
         """Develop the image.

@@ -5,6 +5,8 @@ The l-th level is fused with the upsampled (l+1)-th by addition, and a deformabl
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -31,8 +33,8 @@ class DeformableConv(nn.Module):
         self.offsets = nn.Conv2d(channels, 2 * kernel**2, 3, padding=1)
         self.weight = nn.Parameter(torch.empty(channels, channels, kernel, kernel))
         self.bias = nn.Parameter(torch.zeros(channels))
-        nn.init.zeros_(self.offsets.weight)
-        nn.init.zeros_(self.offsets.bias)
+        for value in self.offsets.parameters():
+            nn.init.zeros_(value)
         nn.init.dirac_(self.weight)
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -77,7 +79,7 @@ class FeatureEnhancement(nn.Module):
     def __init__(self, config: NetworkConfig) -> None:
         """Make the layers."""
         super().__init__()
-        pairs = list(zip(config.channels, config.channels[1:], strict=False))
+        pairs = list(pairwise(config.channels))
         self.narrow = nn.ModuleList(nn.Conv2d(coarse, fine, 1) for fine, coarse in pairs)
         self.deform = nn.ModuleList(DeformableConv(fine, config.enhance_kernel) for fine, _ in pairs)
 

@@ -64,7 +64,9 @@ class EventEncoder(nn.Module):
         self.pyramid = ConvPyramid(config.bins, config.strides[0], config.channels, config.event_blocks)
         self.missing = nn.Linear(config.bins, config.channels[0], bias=False)
         self.recurrent_levels = config.recurrent_levels
-        self.recurrence = nn.ModuleList(BidirectionalConvLSTM(config.channels[level]) for level in self.recurrent_levels)
+        self.recurrence = nn.ModuleList(
+            BidirectionalConvLSTM(config.channels[level]) for level in self.recurrent_levels
+        )
 
     def forward(self, voxels: Tensor, observed: Tensor) -> list[Tensor]:
         """Encode M segments.

@@ -7,12 +7,14 @@ computed once, and any number of films share them. Both have the same weights.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
-from nire.network.attention import Memory, TemporalizedAttention
+from nire.network.attention import AttentionPyramid, Memory
 from nire.network.config import NetworkConfig
-from nire.network.content import attention_pyramid, enhance_maps
+from nire.network.content import enhance_maps
 from nire.network.enhance import FeatureEnhancement
 
 
@@ -22,7 +24,7 @@ class ExposureSimulation(nn.Module):
     def __init__(self, config: NetworkConfig) -> None:
         """Make the layers."""
         super().__init__()
-        self.attention = nn.ModuleList(attention_pyramid(config) for _ in range(config.film_blocks))
+        self.attention = nn.ModuleList(AttentionPyramid(config) for _ in range(config.film_blocks))
         enhanced = config.film_blocks if config.use_enhancement and config.film_enhancement else 0
         self.enhancement = nn.ModuleList(FeatureEnhancement(config) for _ in range(enhanced))
 
@@ -36,11 +38,7 @@ class ExposureSimulation(nn.Module):
         Returns:
             Block by block, in each level by level.
         """
-        return [
-            attention.remember(z, t)
-            for pyramid in self._blocks()
-            for attention, z, t in zip(pyramid, content, times, strict=True)
-        ]
+        return [memory for attention in self._blocks() for memory in attention.remember(content, times)]
 
     def cached(self, films: list[Tensor], times: list[Tensor], memory: list[Memory]) -> list[Tensor]:
         """Expose Q films that read the content.
@@ -54,9 +52,8 @@ class ExposureSimulation(nn.Module):
             The same shapes as `films`: exposed films.
         """
         levels = len(films)
-        for index, pyramid in enumerate(self._blocks()):
-            known = memory[index * levels : (index + 1) * levels]
-            films = [a.read(x, t, m) for a, x, t, m in zip(pyramid, films, times, known, strict=True)]
+        for index, attention in enumerate(self._blocks()):
+            films = attention.read(films, times, memory[index * levels : (index + 1) * levels])
             if len(self.enhancement):
                 films = enhance_maps(self.enhancement[index], films)
         return films
@@ -77,14 +74,14 @@ class ExposureSimulation(nn.Module):
         lead = films[0].shape[:2]
         maps = [_append(z, x) for z, x in zip(content, films, strict=True)]
         all_times = [_append(u, t) for u, t in zip(content_times, times, strict=True)]
-        for index, pyramid in enumerate(self._blocks()):
-            maps = [attention(z, t) for attention, z, t in zip(pyramid, maps, all_times, strict=True)]
+        for index, attention in enumerate(self._blocks()):
+            maps = attention(maps, all_times)
             if len(self.enhancement):
                 maps = enhance_maps(self.enhancement[index], maps)
         return [z[:, -1].unflatten(0, lead) for z in maps]
 
-    def _blocks(self) -> list[list[TemporalizedAttention]]:
-        return [list(pyramid) for pyramid in self.attention]  # type: ignore[arg-type]
+    def _blocks(self) -> list[AttentionPyramid]:
+        return cast(list[AttentionPyramid], list(self.attention))
 
 
 def _append(content: Tensor, films: Tensor) -> Tensor:

@@ -6,6 +6,8 @@ nothing on full resolution. Maps are NCHW in shape and channels-last in memory.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -50,8 +52,8 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.first = nn.Conv2d(channels, channels, 3, padding=1)
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
-        nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(self.second.bias)
+        for value in self.second.parameters():
+            nn.init.zeros_(value)
 
     def forward(self, maps: Tensor) -> Tensor:
         """Map [n, C, h, w] to the same shape."""
@@ -78,11 +80,10 @@ class ConvPyramid(nn.Module):
         self.fold = stride // step // folded
         self.stem = nn.Conv2d(inputs * (stride // step) ** 2, channels[0], 3, stride=step, padding=1)
         self.down = nn.ModuleList(
-            nn.Conv2d(fine, coarse, 3, stride=2, padding=1) for fine, coarse in zip(channels, channels[1:], strict=False)
+            nn.Conv2d(fine, coarse, 3, stride=2, padding=1) for fine, coarse in pairwise(channels)
         )
         self.blocks = nn.ModuleList(
-            nn.Sequential(*(ResidualBlock(c) for _ in range(count)))
-            for c, count in zip(channels, blocks, strict=True)
+            nn.Sequential(*(ResidualBlock(c) for _ in range(count))) for c, count in zip(channels, blocks, strict=True)
         )
 
     def forward(self, pixels: Tensor, shift: Tensor | None = None) -> list[Tensor]:

@@ -63,7 +63,7 @@ def load(path: Path, expected: NetworkConfig | None = None) -> ReExposureNetwork
         odd = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
         raise WeightsError(
             f"{path} does not hold the tensors of a {config.size!r} network: {len(odd)} differ, first {odd[0]}: found "
-            f"{found.get(odd[0])}, expected {wanted.get(odd[0])}. It was written by another version; train or get it anew"
+            f"{found.get(odd[0])}, expected {wanted.get(odd[0])}. Another version wrote it; train or get it anew"
         )
     network.load_state_dict(tensors, strict=True, assign=True)
     return network.eval()
@@ -114,8 +114,9 @@ def _unreadable(path: Path, problem: Exception) -> str:
 
 def _config(path: Path, meta: Mapping[str, str]) -> NetworkConfig:
     try:
-        fields: dict[str, Any] = json.loads(meta["config"])
-        return NetworkConfig(**{k: tuple(v) if k in _TUPLES else v for k, v in fields.items()})
+        written: dict[str, Any] = json.loads(meta["config"])
+        fields: dict[str, Any] = {name: tuple(v) if name in _TUPLES else v for name, v in written.items()}
+        return NetworkConfig(**fields)
     except (KeyError, TypeError, ValueError, ConfigError) as problem:
         raise WeightsError(
             f"the config inside {path} cannot be used ({problem}); it was written by another version: train or get "

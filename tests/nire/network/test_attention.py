@@ -23,8 +23,10 @@ def naive(module: TemporalizedAttention, maps: Tensor, times: Tensor) -> Tensor:
     n, h, w, channels = maps.shape
     out, d = torch.empty_like(maps), channels // HEADS
     f_q, f_k, f_v = (
-        lambda z, i=i: z @ module.f_qkv.weight[i * channels : (i + 1) * channels].T
-        + module.f_qkv.bias[i * channels : (i + 1) * channels]
+        lambda z, i=i: (
+            z @ module.f_qkv.weight[i * channels : (i + 1) * channels].T
+            + module.f_qkv.bias[i * channels : (i + 1) * channels]
+        )
         for i in range(3)
     )
     for y in range(0, h, R):
@@ -49,7 +51,9 @@ def test_attention_equals_a_loop_over_windows(temporal: bool, across: int) -> No
     maps, times = torch.randn(2, 3, 4, 6, CHANNELS), torch.randn(2, 3, 4, across, 4 * BANDS)
     found = module(maps, times)
     for i in range(2):
-        torch.testing.assert_close(found[i], naive(module, maps[i], times[i].expand(-1, -1, 6, -1)), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            found[i], naive(module, maps[i], times[i].expand(-1, -1, 6, -1)), atol=1e-5, rtol=1e-5
+        )
 
 
 def test_windows_and_back_change_nothing() -> None:
