@@ -99,6 +99,6 @@ class ConvPyramid(nn.Module):
         maps = self.stem(fold(pixels, self.fold))
         maps = F.relu(maps if shift is None else maps + shift)
         levels = [self.blocks[0](maps)]
-        for down, block in zip(self.down, self.blocks[1:], strict=True):  # type: ignore[arg-type]
+        for down, block in zip(self.down, self.blocks[1:], strict=True):
             levels.append(block(F.relu(down(levels[-1]))))
         return levels
