@@ -49,7 +49,7 @@ class TopDownDecoder(nn.Module):
             fused = self.blocks[level](fused)
             if level:
                 finer = film[level - 1] + upsample(self.narrow[level - 1](fused))
-                fused = F.relu(self.smooth[level - 1](finer))
+                fused = F.relu(self.smooth[level - 1](finer), inplace=True)
         return fused
 
 
@@ -76,25 +76,27 @@ class Head(nn.Module):
             for value in self.last.parameters():
                 nn.init.zeros_(value)
 
-    def forward(self, decoded: Tensor, slots: tuple[Tensor, Tensor], lead: Tensor | None) -> Tensor:
+    def forward(self, decoded: Tensor, pair: Tensor, slots: tuple[Tensor, Tensor], lead: Tensor | None) -> Tensor:
         """Develop the image.
 
         Args:
             decoded: [n, C_1, h_1, w_1].
-            slots: of `two_slots`; unused where the film is learned.
+            pair: both slots, one after the other, in the features' dtype.
+            slots: of `two_slots`; they and `pair` are unused where the film is learned.
             lead: float32 [n, 1, H, 1 or W] of `lead_of_first`; None where there are not two frames to choose from.
 
         Returns:
             float32 [n, 1, H, W].
         """
         planes = [unfold(self.widen(decoded), self.scale)]
-        first, second = slots
         if self.pre_exposed:
-            planes += [first.to(decoded.dtype), second.to(decoded.dtype)]
-        features = F.relu(self.second(F.relu(self.first(torch.cat(planes, dim=1)))))
+            planes.append(pair)
+        features = F.relu(self.first(torch.cat(planes, dim=1)), inplace=True)
+        features = F.relu(self.second(features), inplace=True)
         outputs = self.last(features).float()
         if self.distrust is None:
             return unfold(outputs, self.fold) + 0.5
+        first, second = slots
         residual, logit = outputs.chunk(2, dim=1)
         if lead is None:
             return unfold(first + residual, self.fold)

@@ -45,21 +45,21 @@ class NeuralFilm(nn.Module):
             else None
         )
 
-    def forward(self, slots: tuple[Tensor, Tensor]) -> list[Tensor]:
+    def forward(self, pair: Tensor) -> list[Tensor]:
         """Make Q films.
 
         Args:
-            slots: of `two_slots`, folded by `head_unshuffle`; only their shape matters where the film is learned.
+            pair: [b * Q, 2 u^2, H / u, W / u], both of `two_slots`, folded by u = `head_unshuffle`; only its shape
+                matters where the film is learned.
 
         Returns:
             Per level [b * Q, h, w, C_l].
         """
-        dtype = self.vectors[0].dtype
         if self.pyramid is None:
-            n, _, height, width = slots[0].shape
+            n, _, height, width = pair.shape
             return [
                 vector.expand(n, height // scale, width // scale, -1)
                 for vector, scale in zip(self.vectors, self.scales, strict=True)
             ]
-        levels = self.pyramid(torch.cat(slots, dim=1).to(dtype))
+        levels = self.pyramid(pair)
         return [level.permute(0, 2, 3, 1) + vector for level, vector in zip(levels, self.vectors, strict=True)]

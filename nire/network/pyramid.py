@@ -57,7 +57,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Map [n, C, h, w] to the same shape."""
-        return maps + self.second(F.relu(self.first(maps)))
+        return maps + self.second(F.relu(self.first(maps), inplace=True))
 
 
 class ConvPyramid(nn.Module):
@@ -97,8 +97,8 @@ class ConvPyramid(nn.Module):
             Per level [n, C_l, h_l, w_l].
         """
         maps = self.stem(fold(pixels, self.fold))
-        maps = F.relu(maps if shift is None else maps + shift)
+        maps = F.relu(maps if shift is None else maps + shift, inplace=True)
         levels = [self.blocks[0](maps)]
         for down, block in zip(self.down, self.blocks[1:], strict=True):
-            levels.append(block(F.relu(down(levels[-1]))))
+            levels.append(block(F.relu(down(levels[-1]), inplace=True)))
         return levels

@@ -106,7 +106,8 @@ class ReExposureNetwork(nn.Module):
         self._check_expose(content, shutters, re_exposed)
         b, count = shutters.shape[:2]
         slots = two_slots(re_exposed, self.config.head_unshuffle)
-        films = [level.unflatten(0, (b, count)) for level in self.film(slots)]
+        pair = torch.cat(slots, dim=1).to(self.film.vectors[0].dtype)
+        films = [level.unflatten(0, (b, count)) for level in self.film(pair)]
         times = self._encode(shutters)
         if self.config.attention == "joint":
             exposed = self.exposure.joint(films, times, content.maps, content.times)
@@ -114,7 +115,7 @@ class ReExposureNetwork(nn.Module):
             exposed = self.exposure.cached(films, times, content.memory)
         decoded = self.decoder([film.flatten(0, 1).permute(0, 3, 1, 2) for film in exposed])
         lead = lead_of_first(content.image_ranges, shutters.float()) if re_exposed.shape[2] == 2 else None
-        return self.head(decoded, slots, lead).unflatten(0, (b, count))
+        return self.head(decoded, pair, slots, lead).unflatten(0, (b, count))
 
     def forward(
         self,
