@@ -219,3 +219,31 @@ def test_config_that_cannot_be_built_names_its_field() -> None:
 def test_padding_fits_the_windows_of_the_coarsest_level() -> None:
     assert NANO.padded(260, 346) == (288, 352)
     assert TINY.padded(HEIGHT, WIDTH) == (HEIGHT, WIDTH)
+
+
+@pytest.mark.parametrize("attention", ["cached", "joint"])
+def test_training_step_under_autocast_is_near_the_exact_one(attention: str) -> None:
+    made = network(attention=attention)
+    inputs, asked = build_inputs(2), expose_inputs(2, 2)
+    exact = made(*inputs, *asked)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = made(*inputs, *asked)
+    rough.square().mean().backward()
+    assert rough.dtype == torch.float32
+    assert (exact - rough).abs().max() < 0.05
+    assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in made.parameters())
+
+
+def test_a_few_steps_of_training_beat_the_plain_blend() -> None:
+    made = network(stirred=False).train()
+    inputs, asked = build_inputs(2), expose_inputs(2, 2)
+    target = asked[1][:, :, 0] * 0.7 + 0.1
+    optimiser = torch.optim.Adam(made.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(30):
+        loss = (made(*inputs, *asked) - target).square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < losses[0] / 2
