@@ -9,6 +9,7 @@ import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -88,6 +89,8 @@ def prepare(settings: Settings, images: Path, out: Path, *, ranks: Ranks, consol
     data, device = settings.data, ranks.device
     return Materials(
         network,
+        config.segments,
+        config.bins,
         _bank(paths, settings, device, seed=settings.run.seed + ranks.rank, tiles=data.tiles),
         _bank(held_out, settings, device, seed=settings.run.seed + 1_000, tiles=min(data.tiles, 60)),
         write,
@@ -111,7 +114,9 @@ def network_config(model: ModelSettings) -> NetworkConfig:
     unknown = sorted(set(model.change) - known)
     if unknown:
         raise ConfigError(f"model.change: unknown {', '.join(unknown)}; the fields are {', '.join(sorted(known))}")
-    changes = {key: tuple(value) if isinstance(value, list) else value for key, value in model.change.items()}
+    changes: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in model.change.items()
+    }
     return dataclasses.replace(config, **changes)
 
 

@@ -82,7 +82,9 @@ def load(path: Path) -> Checkpoint:
     except (SafetensorError, OSError) as problem:
         raise WeightsError(f"{path} is no whole checkpoint ({problem}); start without --resume") from problem
     if meta.get("format") != FORMAT:
-        raise WeightsError(f"{path} has format {meta.get('format')!r}, expected {FORMAT!r}; it is no checkpoint of ours")
+        raise WeightsError(
+            f"{path} has format {meta.get('format')!r}, expected {FORMAT!r}; it is no checkpoint of ours"
+        )
     groups: dict[str, dict[str, Tensor]] = {group: {} for group in _GROUPS}
     history = tensors.pop("history")
     for name, value in tensors.items():

@@ -47,9 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         methods = all_methods(asked.weights, device)
         data = asked.data or Path("images" if asked.protocol == "rendered" else asked.protocol.partition("-")[0])
-        scores, pictures = compare(
-            cases(asked.protocol, data, noise=asked.noise, windows=asked.windows), methods
-        )
+        scores, pictures = compare(cases(asked.protocol, data, noise=asked.noise, windows=asked.windows), methods)
     except NireError as error:
         Console(stderr=True).print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         return error.exit_code
@@ -103,7 +101,9 @@ def compare(
         given = {name: as_pixels(method(case)) for name, method in methods.items()}
         for name, images in given.items():
             score = scores.setdefault((name, case.task), Score())
-            for image, right in zip(images.reshape(-1, *images.shape[2:]), truth.reshape(-1, *truth.shape[2:]), strict=True):
+            for image, right in zip(
+                images.reshape(-1, *images.shape[2:]), truth.reshape(-1, *truth.shape[2:]), strict=True
+            ):
                 score.psnr.append(psnr(image[..., None], right[..., None]))
                 score.ssim.append(ssim(image[..., None], right[..., None]))
         shown = rows.setdefault(case.task, [])

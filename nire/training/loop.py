@@ -47,13 +47,16 @@ class Materials:
     """What a run works with.
 
     Attributes:
-        network: with `config.segments` and `config.bins`; called with the first seven fields of a `Sample`.
+        network: called with the first seven fields of a `Sample`.
+        segments, bins: M and B that it takes.
         bank: pictures to train on, on the run's device.
         held_out: pictures to validate on.
         write_weights: called with the averaged network and the number of iterations whenever weights are due.
     """
 
     network: nn.Module
+    segments: int
+    bins: int
     bank: Bank
     held_out: Bank
     write_weights: Callable[[nn.Module, int], None]
@@ -124,8 +127,7 @@ class _Run:
     def __init__(self, settings: Settings, materials: Materials, out: Path, ranks: Ranks) -> None:
         self._settings, self._materials, self._out, self._ranks = settings, materials, out, ranks
         run = settings.run
-        config = materials.network.config
-        shape = {"segments": config.segments, "bins": config.bins}
+        shape = {"segments": materials.segments, "bins": materials.bins}
         seed = run.seed + _RANK_STRIDE * ranks.rank
         self._samples = Samples(materials.bank, settings.data, seed=seed, **shape)
         self._held_out = Samples(materials.held_out, settings.data, seed=run.seed + _VALIDATION_SEED, **shape)
@@ -213,9 +215,9 @@ class _Run:
         value = loss.item()
         if not (math.isfinite(value) and math.isfinite(norm.item())):
             raise TrainingStopped(
-                f"the loss is {value} and the gradient {norm.item()} in iteration {self.iteration}, batch {sample.index} "
-                f"of seed {self._settings.run.seed} (rank {self._ranks.rank}, task {sample.task}); the last checkpoint "
-                "is from before it: lower optimiser.learning_rate or switch run.bf16 off, then --resume"
+                f"the loss is {value} and the gradient {norm.item()} in iteration {self.iteration}, batch "
+                f"{sample.index} of seed {self._settings.run.seed} (rank {self._ranks.rank}, task "
+                f"{sample.task}); the last checkpoint is from before it: lower optimiser.learning_rate or switch run.bf16 off, then --resume"
             )
         self._optimiser.step()
         self._update_average()

@@ -13,9 +13,9 @@ from torch.nn import functional
 from nire.double_integral import DoubleIntegral
 from nire.network.reexposure import ReExposureNetwork
 from nire.shutter import Shutter
+from nire.training.frames import encode_srgb
 from nire.training.protocols import Case
 from nire.training.samples import make_sample
-from nire.training.sensor import encode_srgb
 from nire.types import Calibration, ContentWindow, EventBatch, Frame, Geometry
 
 Method = Callable[[Case], Tensor]

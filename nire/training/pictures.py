@@ -182,7 +182,9 @@ def _wires(cover: Gray, extent: float, rng: np.random.Generator) -> None:
         along = np.array([math.cos(angle), math.sin(angle)]) * extent
         across = np.array([-math.sin(angle), math.cos(angle)]) * shift
         start, end = middle + across - along, middle + across + along
-        cv2.line(cover, tuple(np.rint(start).astype(int).tolist()), tuple(np.rint(end).astype(int).tolist()), 1.0, width)
+        cv2.line(
+            cover, tuple(np.rint(start).astype(int).tolist()), tuple(np.rint(end).astype(int).tolist()), 1.0, width
+        )
 
 
 def _pattern(size: int, rng: np.random.Generator) -> Gray:

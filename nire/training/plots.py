@@ -67,7 +67,7 @@ def loss_curve(history: NDArray[np.float64]) -> Picture:
 
 
 def contact_sheet(sample: Sample, image: Tensor | None, windows: int = 4) -> Picture:
-    """Draw windows of a sample, one a row: frames, events, then per query the re-exposures, the output and what is right.
+    """Draw windows of a sample, one a row: frames, events, then for each query what was given and what is right.
 
     Args:
         sample: b windows.
@@ -78,7 +78,6 @@ def contact_sheet(sample: Sample, image: Tensor | None, windows: int = 4) -> Pic
         uint8 [rows, columns, 3], BGR, each image two times enlarged where it is small.
     """
     rows = [_row(sample, image, window) for window in range(min(windows, sample.target.shape[0]))]
-    height, width = rows[0].shape[:2]
     zoom = 2 if sample.target.shape[-1] < 128 else 1
     stacked = np.concatenate(rows)
     sheet = cv2.resize(stacked, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_NEAREST)

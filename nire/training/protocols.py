@@ -140,9 +140,7 @@ def _rendered(data: Path, noise: str, windows: int) -> Iterator[Case]:
     for number, first in enumerate(range(0, windows, _WINDOWS_AT_ONCE)):
         batch = min(_WINDOWS_AT_ONCE, windows - first)
         rng = np.random.default_rng([SEED, number])
-        scenes = render(
-            bank, rng, batch=batch, crop_px=CROP_PX, steps=STEPS, layers=_LAYERS, travel_px=TRAVEL_PX
-        )
+        scenes = render(bank, rng, batch=batch, crop_px=CROP_PX, steps=STEPS, layers=_LAYERS, travel_px=TRAVEL_PX)
         for task in RENDERED:
             yield _case(task, scenes, noise=noise, seed=(SEED, 1, number), frames=1.0)
 
@@ -157,7 +155,8 @@ def _footage(footage: Footage, data: Path, noise: str, windows: int) -> Iterator
     # Spread over all sequences where not all windows are wanted.
     chosen = np.unique(np.linspace(0, len(places) - 1, min(windows, len(places))).round().astype(int))
     for number in chosen:
-        scenes = read_window(*places[number], footage.frames, 1e6 / footage.rate_hz)
+        sequence, first = places[number]
+        scenes = read_window(sequence, first, footage.frames, frame_us=1e6 / footage.rate_hz)
         yield _case(footage.task, scenes, noise=noise, seed=(SEED, 2, int(number)), frames=footage.frames - 1)
 
 
@@ -168,9 +167,7 @@ def _case(task: Task, scenes: Scenes, *, noise: str, seed: tuple[int, ...], fram
     sensors = draw_sensors(rng, batch, noise)
     positive, negative = believed_thresholds(sensors, THRESHOLD_ERROR, rng)
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-    shutters = Shutters(
-        *(_rows(rows, height=height, batch=batch, unit=frames) for rows in (task.frames, task.asked))
-    )
+    shutters = Shutters(*(_rows(rows, height=height, batch=batch, unit=frames) for rows in (task.frames, task.asked)))
     observed = np.ones((batch, 1), np.float32)
     window = see(scenes, shutters, sensors, observed=observed, generator=generator)
     return Case(task.name, window, positive, negative)

@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nire.training.frames import take_frames
 from nire.training.physics import averaged, event_integral, node_shares, re_expose
 from nire.training.pictures import Bank
 from nire.training.scenes import Scenes, render
-from nire.training.sensor import Sensors, count_events, draw_sensors, jittered, take_frames
+from nire.training.sensor import Sensors, count_events, draw_sensors, jittered
 from nire.training.settings import DataSettings
 from nire.training.tasks import Shutters, draw_shutters
 
@@ -118,9 +119,7 @@ class Samples:
             data = self._data
             steps = self._segments * self._bins * data.steps_per_bin
             rng = np.random.default_rng([self._seed, 60, number])
-            scenes = render(
-                self._bank, rng, batch=data.batch, crop_px=data.crop_px, steps=steps, layers=data.layers
-            )
+            scenes = render(self._bank, rng, batch=data.batch, crop_px=data.crop_px, steps=steps, layers=data.layers)
             self._kept = (number, scenes)
         return self._kept[1]
 

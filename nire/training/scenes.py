@@ -76,7 +76,9 @@ def render(
     tiles = bank.tiles[torch.from_numpy(rng.integers(0, len(bank.tiles), batch)).to(device)]
     ground = _Path.draw(rng, batch, steps, crop_px=crop_px, step_px=step_px)
     texture = _decoded(tiles[:, None]) * _column(np.exp(rng.normal(0, 0.3, batch)), device)[..., None]
-    light = _seen(texture, _pose(ground, camera, rng, step_px=step_px, place_px=0.15 * crop_px), crop_px, mirror=True)[:, 0]
+    light = _seen(texture, _pose(ground, camera, rng, step_px=step_px, place_px=0.15 * crop_px), crop_px, mirror=True)[
+        :, 0
+    ]
     for layer in range(layers):
         sprites = bank.sprites[torch.from_numpy(rng.integers(0, len(bank.sprites), batch)).to(device)]
         path = _Path.draw(rng, batch, steps, crop_px=crop_px, step_px=step_px)
@@ -89,7 +91,7 @@ def render(
         light.addcmul_(light, seen[:, 1], value=-1).add_(seen[:, 0])
     light *= _lamp(rng, batch, steps).to(device)[..., None, None]
     light *= _vignette(rng, batch, crop_px).to(device)[:, None]
-    window_us = np.exp(rng.uniform(*np.log(_WINDOW_US), batch)).astype(np.float32)
+    window_us = np.exp(rng.uniform(math.log(_WINDOW_US[0]), math.log(_WINDOW_US[1]), batch)).astype(np.float32)
     return Scenes(light.clamp_(min=0.0), torch.from_numpy(window_us).to(device))
 
 

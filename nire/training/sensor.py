@@ -1,4 +1,4 @@
-"""The sensor model of `nire.simulate` on whole batches: event counts per step, without lists, and frames by Eq. 1.
+"""The sensor model of `nire.simulate` on whole batches: event counts per step, without lists.
 
 The same model as the synthetic camera's, step by step (`nire.simulate.EventSensor` is what it is tested against). Only
 the noise differs in its random numbers, and time stamps are not finer than a step.
@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-
-from nire.training.physics import averaged, node_shares
 
 _DARKEST = 1e-3  # as in nire.simulate
 _CROSSINGS_PER_STEP = 64
@@ -212,7 +211,7 @@ def _shot_noise(
     # What is left of the third number is as random as before.
     where, up = (window * pixels + pixel)[order], (chance[2] < keep / 2).long()[order]
     ends = torch.searchsorted(step, torch.arange(nodes, device=light.device)).tolist()
-    return [(where[i:j], up[i:j]) for i, j in zip(ends, ends[1:], strict=False)]
+    return [(where[i:j], up[i:j]) for i, j in pairwise(ends)]
 
 
 def _fire(where: Tensor, up: Tensor, levels: _Levels, counts: Tensor) -> None:
@@ -293,40 +292,6 @@ def jittered(counts: Tensor, step_us: Tensor, jitter_us: Tensor, generator: torc
         counts[tuple(source)] -= 1
         counts[tuple(target)] += 1
     return counts
-
-
-def take_frames(light: Tensor, shutters: Tensor, sensors: Sensors, *, generator: torch.Generator) -> Tensor:
-    """Take frames (Eq. 1), with noise, clipping and 8 bits.
-
-    Args:
-        light: float32 [b, T + 1, H, W], linear, at the nodes.
-        shutters: float32 [b, N, H, 2], start and end of each row's exposure, in windows, within 0..1.
-        sensors: of the b windows.
-        generator: on the light's device.
-
-    Returns:
-        float32 [b, N, H, W], linear light 0..1 as a reader of the stored frame knows it.
-    """
-    shares = node_shares(shutters, light.shape[1] - 1)
-    image = averaged(light, shares)
-    well = sensors.full_well
-    shot = torch.where(well > 0, 1 / well.clamp(min=1), 0.0)
-    variance = (sensors.read_noise / 255).square()[:, None, None, None] + image * shot[:, None, None, None]
-    image = image + variance.sqrt() * torch.randn(image.shape, generator=generator, device=image.device)
-    image = image.clamp_(0, 1)
-    stored = torch.where(sensors.srgb[:, None, None, None] > 0, encode_srgb(image), image)
-    stored = (stored * 255).round_() / 255
-    return torch.where(sensors.srgb[:, None, None, None] > 0, decode_srgb(stored), stored)
-
-
-def encode_srgb(light: Tensor) -> Tensor:
-    """Linear light 0..1 to sRGB 0..1 (IEC 61966-2-1)."""
-    return torch.where(light <= 0.0031308, 12.92 * light, 1.055 * light.clamp(min=1e-4) ** (1 / 2.4) - 0.055)
-
-
-def decode_srgb(value: Tensor) -> Tensor:
-    """Turn sRGB 0..1 into linear light 0..1."""
-    return torch.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
 
 
 def _wide(values: Tensor) -> Tensor:

@@ -65,7 +65,7 @@ def find_sequences(folder: Path, *, least: int) -> list[Sequence]:
     return long
 
 
-def read_window(sequence: Sequence, first: int, count: int, frame_us: float) -> Scenes:
+def read_window(sequence: Sequence, first: int, count: int, *, frame_us: float) -> Scenes:
     """Read some frames as one window of light, linear between them.
 
     Args:

@@ -168,10 +168,11 @@ def parse_settings(document: dict[str, Any], name: str = "settings") -> Settings
     noises = ("realistic", "ideal", "mixed")
     _require(data.noise in noises, f"{name}: data.noise = {data.noise!r}, expected one of {', '.join(noises)}")
     for task, weight in data.tasks.items():
+        _require(_is_number(weight), f"{name}: data.tasks.{task} = {weight!r}, expected a number")
         _require(task in TASKS, f"{name}: data.tasks has {task!r}, expected some of {', '.join(TASKS)}")
         _require(
-            isinstance(weight, int | float) and weight >= 0,
-            f"{name}: data.tasks.{task} = {weight!r}, expected a number of at least 0",
+            weight >= 0,
+            f"{name}: data.tasks.{task} = {weight!r}, expected at least 0",
         )
     _require(sum(data.tasks.values()) > 0, f"{name}: data.tasks asks for nothing; give a task a positive weight")
     optimiser = settings.optimiser
@@ -201,6 +202,10 @@ def _table(kind: type[Any], document: dict[str, Any], where: str) -> Any:
         )
         values[key] = value
     return kind(**values)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _require(condition: bool, message: str) -> None:

@@ -86,7 +86,7 @@ def _deblur(draw: _Draw) -> Shutters:
         opens, closes = draw.uniform(0, 0.25), 1 - draw.uniform(0, 0.25)
         return Shutters(draw.rows(opens, closes - opens, np.zeros(1)), draw.within(opens, closes))
     frames = _pair(draw, draw.uniform(0.25, 0.45), np.zeros(1))
-    chosen = draw.rng.integers(0, 2)
+    chosen = int(draw.rng.integers(0, 2))
     return Shutters(frames, draw.within(_first(frames, chosen), _last(frames, chosen)))
 
 

@@ -1,0 +1,176 @@
+"""Training runs: they learn, stop at any moment, go on as if they had not, and say what went wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import itertools
+import math
+import os
+import signal
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from nire.errors import ConfigError, TrainingStopped, WeightsError
+from nire.training import checkpoint as checkpoints
+from nire.training.loop import CHECKPOINT, Materials, learning_rate, train
+from nire.training.pictures import Bank
+from nire.training.settings import OptimiserSettings, Settings
+from tests.nire.training.rooms import ALONE, StandIn, materials, small_settings
+
+
+def run(settings: Settings, made: Materials, out: Path, *, resume: bool = False) -> tuple[int, str]:
+    text = io.StringIO()
+    done = train(settings, made, out, ranks=ALONE, console=Console(file=text, width=200), resume=resume)
+    return done, text.getvalue()
+
+
+def state(out: Path) -> checkpoints.Checkpoint:
+    return checkpoints.load(out / CHECKPOINT)
+
+
+class Interrupted(StandIn):
+    """Sends its process a signal in its n-th training step."""
+
+    def __init__(self, at: int, number: int) -> None:
+        super().__init__()
+        self.left, self.number = at, number
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), self.number)
+        return super().forward(*inputs)
+
+
+def test_loss_of_a_tiny_model_falls(bank: Bank, tmp_path: Path) -> None:
+    settings = small_settings(data={"tasks": {"sharp_vfi": 1.0}})
+    done, text = run(settings, materials(bank), tmp_path)
+    history = state(tmp_path).history[:, 0].numpy()
+    assert done == len(history) == 30
+    assert history[-8:].mean() < 0.7 * history[:4].mean()
+    assert "30 iterations done" in text
+
+
+def test_same_seed_gives_the_same_run(bank: Bank, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        run(small_settings(optimiser={"iterations": 6}), materials(bank), tmp_path / name)
+    assert torch.equal(state(tmp_path / "a").history, state(tmp_path / "b").history)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_run_that_was_stopped_and_resumed_equals_one_that_was_not(
+    bank: Bank, tmp_path: Path, number: signal.Signals
+) -> None:
+    settings = small_settings(optimiser={"iterations": 12})
+    run(settings, materials(bank), tmp_path / "whole")
+    torch.manual_seed(3)
+    stopped = dataclasses.replace(materials(bank), network=Interrupted(5, number))
+    stopped.network.load_state_dict(materials(bank).network.state_dict())
+    before = signal.getsignal(number)
+    assert run(settings, stopped, tmp_path / "halves")[0] == 5
+    assert signal.getsignal(number) == before
+    # Another start, to show that all of it comes from the checkpoint.
+    assert run(settings, materials(bank, seed=77), tmp_path / "halves", resume=True)[0] == 12
+    whole, halves = state(tmp_path / "whole"), state(tmp_path / "halves")
+    torch.testing.assert_close(halves.history, whole.history, rtol=1e-5, atol=1e-7)
+    for group in ("network", "average", "optimiser"):
+        expected = getattr(whole, group)
+        assert expected.keys() == getattr(halves, group).keys()
+        for name, value in expected.items():
+            torch.testing.assert_close(getattr(halves, group)[name], value, rtol=1e-4, atol=1e-6)
+
+
+def test_loss_that_is_not_finite_stops_and_names_the_batch(bank: Bank, tmp_path: Path) -> None:
+    made = materials(bank)
+    with torch.no_grad():
+        made.network.layers[0].weight[0, 0, 0, 0] = math.nan
+    with pytest.raises(TrainingStopped, match=r"in iteration 0, batch 0 of seed 41 \(rank 0, task deblur\)") as caught:
+        run(small_settings(run={"seed": 41}, data={"tasks": {"deblur": 1.0}}), made, tmp_path)
+    assert caught.value.exit_code == 1
+    assert not (tmp_path / CHECKPOINT).exists()
+
+
+def test_validation_leaves_pictures_weights_and_a_line(bank: Bank, tmp_path: Path) -> None:
+    written: list[int] = []
+    settings = small_settings(
+        optimiser={"iterations": 4},
+        run={"validate_every": 2, "report_every": 2},
+        data={"tasks": {"deblur": 1.0, "events_only": 1.0}},
+    )
+    _, text = run(settings, materials(bank, written), tmp_path)
+    assert written == [2, 4, 4]
+    assert "iteration 2/4  loss" in text
+    assert "validation at 2" in text
+    for name in ("loss.png", "validation_deblur.png", "validation_events_only.png"):
+        picture = cv2.imread(str(tmp_path / name))
+        assert picture is not None
+        assert np.ptp(picture) > 100
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_average_lies_between_the_first_and_the_last_weights(bank: Bank, tmp_path: Path) -> None:
+    made = materials(bank)
+    first = {name: value.clone() for name, value in made.network.state_dict().items()}
+    run(small_settings(optimiser={"iterations": 5}), made, tmp_path)
+    done = state(tmp_path)
+    moved = sum(float((done.network[name] - value).norm()) for name, value in first.items())
+    lag = sum(float((done.network[name] - done.average[name]).norm()) for name in first)
+    assert 0 < lag < moved
+
+
+def test_rate_warms_up_and_ends_at_its_final_share() -> None:
+    settings = OptimiserSettings(learning_rate=1.0, warm_up=10, iterations=100, final_share=0.1)
+    rates = [learning_rate(k, settings) for k in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == rates[9] == pytest.approx(1.0)
+    assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
+    assert rates[-1] == pytest.approx(0.1, abs=0.01)
+
+
+def test_fresh_run_does_not_overwrite_a_checkpoint(bank: Bank, tmp_path: Path) -> None:
+    settings = small_settings(optimiser={"iterations": 1})
+    run(settings, materials(bank), tmp_path)
+    with pytest.raises(ConfigError, match="exists: go on with it by --resume"):
+        run(settings, materials(bank), tmp_path)
+
+
+def test_resume_with_other_settings_is_refused_by_name(bank: Bank, tmp_path: Path) -> None:
+    run(small_settings(optimiser={"iterations": 1}), materials(bank), tmp_path)
+    with pytest.raises(ConfigError, match=r"other settings \(data, optimiser\)"):
+        run(small_settings(data={"queries": 3}), materials(bank), tmp_path, resume=True)
+
+
+def test_resume_without_a_checkpoint_is_refused(bank: Bank, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="there is no checkpoint at"):
+        run(small_settings(), materials(bank), tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
+def test_truncated_checkpoint_is_refused(bank: Bank, tmp_path: Path, share: float) -> None:
+    run(small_settings(optimiser={"iterations": 1}), materials(bank), tmp_path)
+    path = tmp_path / CHECKPOINT
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with pytest.raises(WeightsError, match="no whole checkpoint"):
+        checkpoints.load(path)
+
+
+def test_failure_while_writing_leaves_the_old_checkpoint(
+    bank: Bank, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(small_settings(optimiser={"iterations": 2}), materials(bank), tmp_path)
+
+    def fail(path: Path) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(checkpoints, "_flush", fail)
+    with pytest.raises(OSError, match="disk full"):
+        checkpoints.save(dataclasses.replace(state(tmp_path), iteration=99), tmp_path / CHECKPOINT)
+    assert state(tmp_path).iteration == 2
+    assert not list(tmp_path.glob(".*"))
