@@ -37,7 +37,7 @@ _DEFAULTS = (
     'plan.name="upsample"',
     "plan.rate_hz=400",
 )
-_MEASURED = 300
+_MEASURED = 100
 _FILMED = 360
 _REPORT_NS = 2_000_000_000
 _CAPTURES_KEPT = 8
