@@ -249,10 +249,12 @@ class Session:
 
     def _pair_to_learn_from(self, window: ContentWindow) -> ContentWindow | None:
         if len(window.frames) == 2:
-            pair: ContentWindow | None = window
-        else:
-            pair = self._assembler.paired_with_previous(window)
-        return pair if pair is not None and self._calibrator.wants() else None
+            return window if self._calibrator.wants() else None
+        previous = self._assembler.frame_before(window) if window.frames else None
+        # Joining a pair's events takes time: only when it is wanted.
+        if previous is None or not self._calibrator.wants():
+            return None
+        return self._assembler.paired(previous, window)
 
     def _learn(self, pair: ContentWindow) -> None:
         self._calibrator.observe(pair.frames, pair.events, pair.gaps)
