@@ -62,7 +62,7 @@ class DoubleIntegral:
         """
         if not 1 <= len(window.frames) <= 2:
             raise ValueError(f"the double integral needs one or two frames, got {len(window.frames)}")
-        self._gain.build(window)
+        self._gain.build(window, counting=len(window.frames) == 2)
         self._blended = None
         offset_us = window.calibration.time_offset_us
         self._reaches = [_reach(frame, window.gaps, offset_us) for frame in window.frames]

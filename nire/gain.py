@@ -58,13 +58,15 @@ class Gain:
         self._factors = torch.empty(0, device=self._device)
         self._ones = torch.empty(0, device=self._device)
         self._keys = 0
+        self._counting = True
         self._gain = torch.empty((0, 0, 0), device=self._device)
         self._count = torch.empty((0, 0, 0), device=self._device)
         self._plain: Tensor | None = None
 
-    def build(self, window: ContentWindow) -> None:
-        """Take a window's events and sweep through them once."""
+    def build(self, window: ContentWindow, *, counting: bool) -> None:
+        """Take a window's events and sweep through them once; without `counting` the counts of events stay 0."""
         self._offset_us = window.calibration.time_offset_us
+        self._counting = counting
         self._take_events(window.events, window.calibration, width=window.geometry.width)
         self._sweep(window)
         self._plain = None
@@ -178,7 +180,8 @@ class Gain:
         """Let some events change the gain and the count of their pixels, both [H, W]."""
         cells = self._cells[events]
         gain.view(-1).scatter_reduce_(0, cells, self._factors[events], "prod")
-        count.view(-1).scatter_add_(0, cells, self._ones[: len(cells)])
+        if self._counting:
+            count.view(-1).scatter_add_(0, cells, self._ones[: len(cells)])
 
     def _advance(self, gain: Tensor, count: Tensor, from_us: Times, until_us: Times) -> None:
         """Apply the events after `from_us` up to and at `until_us`; event time per image [1], row [H] or pixel."""

@@ -94,17 +94,17 @@ class WindowAssembler:
         yield from self._tail()
         self._restart()
 
-    def paired_with_previous(self, window: ContentWindow) -> ContentWindow | None:
-        """Find the window over a single frame and the one before it, for calibration; None for the first frame."""
-        if len(window.frames) != 1:
-            return None
+    def frame_before(self, window: ContentWindow) -> Frame | None:
+        """Find the frame before a window's only one, near enough to be paired with it; None for the first."""
         frame = window.frames[0]
         # Under `single` the window's own frame has been retired already: the one before it is its partner.
         retired = (self._previous, self._partner)
         previous = next((other for other in retired if other is not None and other.index < frame.index), None)
-        if previous is None or not self._are_near(previous, frame):
-            return None
-        return self._window((previous, frame), after_us=0, index=window.index)
+        return previous if previous is not None and self._are_near(previous, frame) else None
+
+    def paired(self, previous: Frame, window: ContentWindow) -> ContentWindow:
+        """Make the window over a single frame and the one before it, for calibration."""
+        return self._window((previous, window.frames[0]), after_us=0, index=window.index)
 
     def change_policy(self, policy: PolicyName) -> None:
         """Cut windows in another way from now on; nothing is answered twice."""

@@ -29,6 +29,7 @@ from stream.clock import now_ns
 _PR_SET_PDEATHSIG = 1
 _PARENT_CHECK_S = 0.5
 _LAST_WORDS_S = 5.0
+_AFTERWARDS_S = 3.0
 _MEMORY_EVERY_NS = 1_000_000_000
 _log = logging.getLogger(__name__)
 
@@ -117,16 +118,17 @@ def live(post: Post, job: str, arguments: tuple[Any, ...]) -> None:
     os.environ.setdefault("OPENCV_FOR_THREADS_NUM", "1")
     log.configure(post.log_level, plain=True)
     setproctitle.setproctitle(f"nire-live {post.name} {post.stream_name}")
-    _die_with_parent(post.parent_pid)
+    finished = threading.Event()
+    _die_with_parent(post.parent_pid, finished)
     # Ctrl-C reaches the whole terminal group; the supervisor alone decides the order in which processes end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     signal.signal(signal.SIGTERM, _on_term)
     code = _exit_code(post, job, arguments)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    finished.set()
     if os.getppid() != post.parent_pid:
-        gc.collect()  # a ring held by a cycle would still count as in use
-        ring.sweep(post.stream_name)  # the supervisor would do it; the last orphan does it instead
+        _sweep_as_orphan(post.stream_name)
     sys.exit(code)
 
 
@@ -166,14 +168,22 @@ def _on_term(number: int, frame: object) -> None:
     sys.exit(0)
 
 
-def _die_with_parent(parent_pid: int) -> None:
+def _sweep_as_orphan(stream_name: str) -> None:
+    """Do what the supervisor would have done: wait for the other orphans to end, and leave nothing behind."""
+    gc.collect()  # a ring held by a cycle would still count as in use
+    deadline = time.monotonic() + _LAST_WORDS_S + _AFTERWARDS_S
+    while not ring.sweep(stream_name) and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+
+def _die_with_parent(parent_pid: int, finished: threading.Event) -> None:
     """End when the supervisor dies, however it dies: the kernel sends SIGTERM, and a thread sees to the rest."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    threading.Thread(target=_watch_parent, args=(parent_pid,), daemon=True, name="parent watch").start()
+    threading.Thread(target=_watch_parent, args=(parent_pid, finished), daemon=True, name="parent watch").start()
 
 
-def _watch_parent(parent_pid: int) -> None:
+def _watch_parent(parent_pid: int, finished: threading.Event) -> None:
     while os.getppid() == parent_pid:
         time.sleep(_PARENT_CHECK_S)
-    time.sleep(_LAST_WORDS_S)
-    os.kill(os.getpid(), signal.SIGKILL)
+    if not finished.wait(_LAST_WORDS_S):
+        os.kill(os.getpid(), signal.SIGKILL)

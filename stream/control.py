@@ -93,7 +93,10 @@ class ControlServer:
         """
         answered = 0
         while answered < _REQUESTS_PER_POLL and self._socket.poll(0 if answered else timeout_ms):
-            parts = self._socket.recv_multipart()
+            try:
+                parts = self._socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                break  # what waited was no request at all: ZMQ has thrown it away, and would block for the next one
             self._socket.send(msgpack.packb(answer(parts, handler), default=plain))
             answered += 1
         return answered

@@ -37,8 +37,8 @@ _DEFAULTS = (
     'plan.name="upsample"',
     "plan.rate_hz=400",
 )
-_MEASURED = 300
-_FILMED = 360
+_MEASURED = 100
+_FILMED = 200
 _REPORT_NS = 2_000_000_000
 _CAPTURES_KEPT = 8
 
@@ -88,9 +88,13 @@ def run(out: Path, *, seconds: float | None, headless: bool, overrides: Iterable
     if code != 0 or not collector.samples:
         console.print(f"the pipeline ended with code {code} and {collector.received} exposed frames")
         return code or 1
-    summary = _measure(config, collector, out)
+    truth = scene_of(**config.source.settings)
+    summary = _measure(config, collector, truth)
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    _show(summary, out, Console())
+    _show(summary, Console())
+    _write_images(collector, truth, out)
+    _write_video(collector, out)
+    _say_where(out, Console())
     return 0
 
 
@@ -174,8 +178,7 @@ class _Collector(threading.Thread):
         )
 
 
-def _measure(config: Config, collector: _Collector, out: Path) -> dict[str, Any]:
-    truth = scene_of(**config.source.settings)
+def _measure(config: Config, collector: _Collector, truth: GroundTruth) -> dict[str, Any]:
     captured_db, exposed_db, ssims = [], [], []
     with progress_bar("comparing with the ground truth") as bar:
         for count, sample in enumerate(collector.samples):
@@ -184,7 +187,6 @@ def _measure(config: Config, collector: _Collector, out: Path) -> dict[str, Any]
             exposed_db.append(psnr(sample.exposed, expected))
             ssims.append((ssim(sample.captured, expected), ssim(sample.exposed, expected)))
             bar.at(count + 1, len(collector.samples))
-    _write_images(collector, truth, out)
     header = collector.last_header
     latencies_ms = np.array(collector.latencies_ns) / 1e6
     return {
@@ -212,9 +214,14 @@ def _write_images(collector: _Collector, truth: GroundTruth, out: Path) -> None:
     write_png(out / "exposed.png", sample.exposed)
     write_png(out / "truth.png", truth.pixels(sample.shutter))
     write_png(out / "comparison.png", _beside(sample))
-    with Video(out / "demo.mp4") as video:
-        for filmed in collector.film:
+
+
+def _write_video(collector: _Collector, out: Path) -> None:
+    """Leave the first exposed frames in slow motion, beside the nearest captured ones."""
+    with Video(out / "demo.mp4") as video, progress_bar("writing the video") as bar:
+        for count, filmed in enumerate(collector.film):
             video.write(_beside(filmed))
+            bar.at(count + 1, len(collector.film))
 
 
 def _beside(sample: _Sample) -> Image:
@@ -222,7 +229,7 @@ def _beside(sample: _Sample) -> Image:
     return np.concatenate([sample.captured, gap, sample.exposed], axis=1)
 
 
-def _show(summary: dict[str, Any], out: Path, console: Console) -> None:
+def _show(summary: dict[str, Any], console: Console) -> None:
     table = Table(
         "", "captured (nearest)", "exposed", title="against the synthetic camera's ground truth", title_justify="left"
     )
@@ -235,6 +242,9 @@ def _show(summary: dict[str, Any], out: Path, console: Console) -> None:
         f"frames, {summary['late_windows']} windows late",
         soft_wrap=True,
     )
+
+
+def _say_where(out: Path, console: Console) -> None:
     where = f"look at {out / 'comparison.png'} and {out / 'demo.mp4'}; numbers in {out / 'summary.json'}"
     console.print(where, soft_wrap=True)
 

@@ -63,6 +63,7 @@ def run(config: Config, recording: Path, out: Path, *, shutters: Path | None = N
                 unanswered = _by_shutters(session, watched, folder, wanted=wanted, info=source.info)
         report = _report(config, session, source.info, packets.counters, damage.error)
         (out / "run.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    print(f"{len(folder.files)} exposed frames in {out / 'frames'}, their shutters in {out / 'frames.jsonl'}")
     _say_what_was_missing(session, damage.error)
     if damage.error is not None:
         return DAMAGED

@@ -31,6 +31,7 @@ from stream.assembler import WindowAssembler
 from stream.budget import Budget
 from stream.config import Config, PlanConfig, updated
 from stream.plan import policy_of, queries_of, reach_us
+from stream.shutters import covers, rank
 
 # Films exposed by one call: enough to fill a GPU, few enough that the first leaves early.
 _BATCH = 8
@@ -180,7 +181,7 @@ class Session:
         Raises:
             ShutterOutsideWindow: none of them covers it.
         """
-        candidates = [w for w in self._recent if _covers(w, shutter)]
+        candidates = [w for w in self._recent if covers(w, shutter)]
         if not candidates:
             covered_us = self.covered_us or (0.0, 0.0)
             raise ShutterOutsideWindow(
@@ -188,7 +189,7 @@ class Session:
                 f"[{covered_us[0]:.0f}, {covered_us[1]:.0f}] us can be asked for",
                 covered_us,
             )
-        return self.ask_of(best_window(candidates, shutter), shutter, tag)
+        return self.ask_of(min(candidates, key=lambda window: rank(window, shutter)), shutter, tag)
 
     def ask_of(self, window: ContentWindow, shutter: Shutter, tag: str) -> ExposedFrame:
         """Answer one shutter from a given window."""
@@ -248,10 +249,12 @@ class Session:
 
     def _pair_to_learn_from(self, window: ContentWindow) -> ContentWindow | None:
         if len(window.frames) == 2:
-            pair: ContentWindow | None = window
-        else:
-            pair = self._assembler.paired_with_previous(window)
-        return pair if pair is not None and self._calibrator.wants() else None
+            return window if self._calibrator.wants() else None
+        previous = self._assembler.frame_before(window) if window.frames else None
+        # Joining a pair's events takes time: only when it is wanted.
+        if previous is None or not self._calibrator.wants():
+            return None
+        return self._assembler.paired(previous, window)
 
     def _learn(self, pair: ContentWindow) -> None:
         self._calibrator.observe(pair.frames, pair.events, pair.gaps)
@@ -339,21 +342,6 @@ class Session:
 
     def _step(self) -> int:
         return max(_LIVE_EDGE_STEP_US, round(1e6 / self._plan.rate_hz))
-
-
-def best_window(windows: Sequence[ContentWindow], shutter: Shutter) -> ContentWindow:
-    """Choose who answers a shutter that all of `windows` cover: two frames around it, else the nearest frame."""
-    mid_us = shutter.mid_us
-
-    def rank(window: ContentWindow) -> tuple[bool, float]:
-        around = len(window.frames) == 2 and window.frames[0].mid_us <= mid_us < window.frames[1].mid_us
-        return not around, min((abs(frame.mid_us - mid_us) for frame in window.frames), default=0.0)
-
-    return min(windows, key=rank)
-
-
-def _covers(window: ContentWindow, shutter: Shutter) -> bool:
-    return window.covered_us[0] <= shutter.first_us and shutter.last_us <= window.covered_us[1]
 
 
 def _film(window: ContentWindow) -> Film:

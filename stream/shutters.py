@@ -59,6 +59,23 @@ def read_shutters(path: Path) -> list[Wanted]:
     return wanted
 
 
+def covers(window: ContentWindow, shutter: Shutter) -> bool:
+    """Tell whether a window can answer a shutter at all."""
+    return window.covered_us[0] <= shutter.first_us and shutter.last_us <= window.covered_us[1]
+
+
+def rank(window: ContentWindow, shutter: Shutter) -> float:
+    """Tell how well a window that covers a shutter answers it: the smaller, the better.
+
+    Negative is the best there is: two frames, and the shutter's middle is this window's to answer. Else it is the
+    distance to the nearest frame, us.
+    """
+    mid_us = shutter.mid_us
+    if len(window.frames) == 2 and window.answers_us[0] <= mid_us < window.answers_us[1]:
+        return -1.0
+    return min((abs(frame.mid_us - mid_us) for frame in window.frames), default=math.inf)
+
+
 class Answers:
     """Follows the windows of a recording and tells which shutters each should answer.
 
@@ -78,29 +95,21 @@ class Answers:
         first_us, last_us = window.covered_us
         self.covered_us = min(self.covered_us[0], first_us), max(self.covered_us[1], last_us)
         for line, (item, shutter) in list(self._open.items()):
-            if shutter.first_us < first_us or shutter.last_us > last_us:
+            if not covers(window, shutter):
                 if shutter.last_us < first_us and self._rank[line] < math.inf:
                     del self._open[line]
                 continue
-            rank = _rank(window, shutter)
-            if rank < self._rank[line]:
-                self._rank[line] = rank
+            new = rank(window, shutter)
+            if new < self._rank[line]:
+                self._rank[line] = new
                 yield item, shutter
-            if rank < 0:
+            if new < 0:
                 del self._open[line]
 
     @property
     def unanswered(self) -> list[Wanted]:
         """The shutters that no window covered."""
         return [item for line, (item, _) in self._open.items() if self._rank[line] == math.inf]
-
-
-def _rank(window: ContentWindow, shutter: Shutter) -> float:
-    """Smaller is better; negative is the best there is: the shutter's middle is this window's to answer."""
-    mid_us = shutter.mid_us
-    if len(window.frames) == 2 and window.answers_us[0] <= mid_us < window.answers_us[1]:
-        return -1.0
-    return min(abs(frame.mid_us - mid_us) for frame in window.frames)
 
 
 def _parse(number: int, text: str) -> Wanted:

@@ -28,6 +28,8 @@ class FrameFolder:
             ConfigError: the folder cannot be made or written.
         """
         self._folder = folder
+        self.files: set[int] = set()
+        """Indices of the images written."""
         self._records: dict[int, dict[str, Any]] = {}
         try:
             (folder / "frames").mkdir(parents=True, exist_ok=True)
@@ -60,6 +62,7 @@ class FrameFolder:
         """
         name = f"frames/{index:06d}.png"
         write_png(self._folder / name, frame.pixels)
+        self.files.add(index)
         record = {
             "index": index,
             "file": name,

@@ -24,6 +24,7 @@ from stream.preview.feed import Feed
 
 PAGE = Path(__file__).parent / "page"
 _COOKIE = "nire-live-token"
+_ENDINGS = (signal.SIGINT, signal.SIGTERM)
 _MAX_REQUEST_BYTES = 1 << 14
 _HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'",
@@ -59,7 +60,16 @@ def main(
     Raises:
         ConfigError: the address cannot be bound, or the stream's address is no ZMQ address.
     """
-    asyncio.run(_serve_until_signal(publish_address, control_address, bind, fps, keys, token, open_browser, say))
+    # A signal that comes before the event loop can take it must not tear the loop's making apart.
+    early: list[int] = []
+    before = {number: signal.signal(number, lambda signum, _: early.append(signum)) for number in _ENDINGS}
+    try:
+        asyncio.run(
+            _serve_until_signal(publish_address, control_address, bind, fps, keys, token, open_browser, say, early)
+        )
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 async def _serve_until_signal(
@@ -71,11 +81,14 @@ async def _serve_until_signal(
     token: str,
     open_browser: bool,
     say: Callable[[str], None] | None,
+    early: list[int],
 ) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _ENDINGS:
         loop.add_signal_handler(number, stop.set)
+    if early:
+        stop.set()
     server = PreviewServer(publish_address, control_address, bind, fps=fps, keys=keys, token=token)
     try:
         address = await server.start()

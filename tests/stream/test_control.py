@@ -186,3 +186,19 @@ def test_request_that_is_too_large_does_not_end_the_server(address: str) -> None
         client.ask("set_plan", plan={"name": "x" * 100_000})
     with ControlClient(address) as client:
         assert client.ask("status")["ok"]
+
+
+def test_message_that_is_no_request_does_not_keep_the_server_waiting_for_the_next() -> None:
+    with (
+        ControlServer(ControlConfig(bind="tcp://127.0.0.1:*")) as server,
+        zmq.Context() as context,
+        context.socket(zmq.DEALER) as rude,  # a REP socket throws away what has no empty part in front
+    ):
+        rude.linger = 0
+        rude.connect(server.address)
+        for _ in range(5):
+            rude.send_multipart([b"x"])
+            polled = threading.Thread(target=server.poll, args=(handler, 300), daemon=True)
+            polled.start()
+            polled.join(timeout=10)
+            assert not polled.is_alive()
