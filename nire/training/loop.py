@@ -216,8 +216,9 @@ class _Run:
         if not (math.isfinite(value) and math.isfinite(norm.item())):
             raise TrainingStopped(
                 f"the loss is {value} and the gradient {norm.item()} in iteration {self.iteration}, batch "
-                f"{sample.index} of seed {self._settings.run.seed} (rank {self._ranks.rank}, task "
-                f"{sample.task}); the last checkpoint is from before it: lower optimiser.learning_rate or switch run.bf16 off, then --resume"
+                f"{sample.index} of seed {self._settings.run.seed} (rank {self._ranks.rank}, task {sample.task}); "
+                "the last checkpoint is from before it: lower optimiser.learning_rate or switch run.bf16 off, "
+                "then --resume"
             )
         self._optimiser.step()
         self._update_average()
