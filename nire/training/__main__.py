@@ -1,4 +1,4 @@
-"""Train a network: python -m nire.training CONFIG [--images DIR] [--out DIR] [--minutes N] [--resume]."""
+"""Train a network: python -m nire.training CONFIG [--images DIR] [--data DIR] [--out DIR] [--minutes N] [--resume]."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from nire.network.reexposure import ReExposureNetwork
 from nire.training.loop import Materials, train
 from nire.training.pictures import Bank, find_images, make_bank
 from nire.training.ranks import Ranks, joined
+from nire.training.sequences import CROP_FRAMES, find_sequences
 from nire.training.settings import ModelSettings, Settings, read_settings
 
 
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         out: Path = asked.out or Path("out") / f"train-{settings.model.size}"
         with joined(settings.run.device) as ranks:
             console = Console()
-            materials = prepare(settings, asked.images, out, ranks=ranks, console=console)
+            materials = prepare(settings, asked.images, out, data=asked.data, ranks=ranks, console=console)
             train(
                 settings,
                 materials,
@@ -50,13 +51,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def prepare(settings: Settings, images: Path, out: Path, *, ranks: Ranks, console: Console) -> Materials:
+def prepare(
+    settings: Settings, images: Path, out: Path, *, data: Path | None, ranks: Ranks, console: Console
+) -> Materials:
     """Make network and pictures.
 
     Args:
         settings: of the run.
         images: folder of natural images.
         out: where weights will be written.
+        data: folder of sequences of sharp frames, or None.
         ranks: place of this process.
         console: where it says what it found.
 
@@ -76,6 +80,8 @@ def prepare(settings: Settings, images: Path, out: Path, *, ranks: Ranks, consol
         kept = "validation on the same ones" if held_out is paths else f"{len(held_out)} held out"
         console.print(f"{config.size}: {count:,} parameters; {len(paths)} images to train on, {kept}", highlight=False)
 
+    footage = () if data is None else tuple(find_sequences(data, part="train", least=CROP_FRAMES[1]))
+
     def write(trained: nn.Module, iterations: int) -> None:
         assert isinstance(trained, ReExposureNetwork)
         meta = {
@@ -86,14 +92,15 @@ def prepare(settings: Settings, images: Path, out: Path, *, ranks: Ranks, consol
         }
         weights.save(trained, out / f"{config.size}.safetensors", meta)
 
-    data, device = settings.data, ranks.device
+    tiles, device = settings.data.tiles, ranks.device
     return Materials(
         network,
         config.segments,
         config.bins,
-        _bank(paths, settings, device, seed=settings.run.seed + ranks.rank, tiles=data.tiles),
-        _bank(held_out, settings, device, seed=settings.run.seed + 1_000, tiles=min(data.tiles, 60)),
+        _bank(paths, settings, device, seed=settings.run.seed + ranks.rank, tiles=tiles),
+        _bank(held_out, settings, device, seed=settings.run.seed + 1_000, tiles=min(tiles, 60)),
         write,
+        footage,
     )
 
 
@@ -124,6 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("nire-live train", description=__doc__)
     parser.add_argument("config", type=Path, help="TOML file, for instance configs/train_nano.toml")
     parser.add_argument("--images", type=Path, default=Path("images"), help="folder of natural images (PNG, JPEG, ...)")
+    parser.add_argument("--data", type=Path, help="folder of sequences of sharp frames, to train on as well")
     parser.add_argument("--out", type=Path, help="folder of checkpoint, weights and pictures; out/train-SIZE")
     parser.add_argument("--minutes", type=_minutes, default=math.inf, help="stop after so long; --resume goes on")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")

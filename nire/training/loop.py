@@ -34,6 +34,7 @@ from nire.training.plots import contact_sheet, loss_curve, write_png
 from nire.training.progress import Reporter
 from nire.training.ranks import Ranks
 from nire.training.samples import Sample, Samples
+from nire.training.sequences import Sequence
 from nire.training.settings import OptimiserSettings, Settings
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -51,6 +52,7 @@ class Materials:
         segments, bins: M and B that it takes.
         bank: pictures to train on, on the run's device.
         held_out: pictures to validate on.
+        footage: sequences of sharp frames to train on, or none.
         write_weights: called with the averaged network and the number of iterations whenever weights are due.
     """
 
@@ -60,6 +62,7 @@ class Materials:
     bank: Bank
     held_out: Bank
     write_weights: Callable[[nn.Module, int], None]
+    footage: tuple[Sequence, ...] = ()
 
 
 def train(
@@ -127,10 +130,14 @@ class _Run:
     def __init__(self, settings: Settings, materials: Materials, out: Path, ranks: Ranks) -> None:
         self._settings, self._materials, self._out, self._ranks = settings, materials, out, ranks
         run = settings.run
-        shape = {"segments": materials.segments, "bins": materials.bins}
+        segments, bins = materials.segments, materials.bins
         seed = run.seed + _RANK_STRIDE * ranks.rank
-        self._samples = Samples(materials.bank, settings.data, seed=seed, **shape)
-        self._held_out = Samples(materials.held_out, settings.data, seed=run.seed + _VALIDATION_SEED, **shape)
+        self._samples = Samples(
+            materials.bank, settings.data, seed=seed, footage=materials.footage, segments=segments, bins=bins
+        )
+        self._held_out = Samples(
+            materials.held_out, settings.data, seed=run.seed + _VALIDATION_SEED, segments=segments, bins=bins
+        )
         torch.manual_seed(run.seed)
         self._network = materials.network.to(ranks.device)
         # Frames are missing in some tasks, and with them the gradients of their encoder.

@@ -13,6 +13,7 @@ from nire.training.physics import averaged, event_integral, node_shares, re_expo
 from nire.training.pictures import Bank
 from nire.training.scenes import Scenes, render
 from nire.training.sensor import Sensors, count_events, draw_sensors, jittered
+from nire.training.sequences import Sequence, read_crops
 from nire.training.settings import DataSettings
 from nire.training.tasks import Shutters, draw_shutters
 
@@ -77,7 +78,16 @@ class Window:
 class Samples:
     """Samples by number. What a number gives depends on the settings, the bank and the seed only."""
 
-    def __init__(self, bank: Bank, data: DataSettings, *, segments: int, bins: int, seed: int) -> None:
+    def __init__(
+        self,
+        bank: Bank,
+        data: DataSettings,
+        *,
+        segments: int,
+        bins: int,
+        seed: int,
+        footage: tuple[Sequence, ...] = (),
+    ) -> None:
         """Remember what to make; the last rendered scene is kept.
 
         Args:
@@ -85,11 +95,13 @@ class Samples:
             data: settings.
             segments, bins: M and B of the network.
             seed: of everything.
+            footage: sequences of sharp frames, for `data.footage_share` of the scenes.
         """
         self._bank = bank
         self._data = data
         self._segments, self._bins = segments, bins
         self._seed = seed
+        self._footage = footage
         self._kept: tuple[int, Scenes] | None = None
 
     def at(self, index: int, task: str | None = None) -> Sample:
@@ -119,6 +131,11 @@ class Samples:
             data = self._data
             steps = self._segments * self._bins * data.steps_per_bin
             rng = np.random.default_rng([self._seed, 60, number])
+            if self._footage and rng.random() < data.footage_share:
+                cut = read_crops(self._footage, rng, batch=data.batch, crop_px=data.crop_px, steps=steps)
+                device = self._bank.tiles.device
+                self._kept = (number, Scenes(cut.light.to(device), cut.window_us.to(device)))
+                return self._kept[1]
             scenes = render(self._bank, rng, batch=data.batch, crop_px=data.crop_px, steps=steps, layers=data.layers)
             self._kept = (number, scenes)
         return self._kept[1]

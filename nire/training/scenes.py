@@ -91,8 +91,13 @@ def render(
         light.addcmul_(light, seen[:, 1], value=-1).add_(seen[:, 0])
     light *= _lamp(rng, batch, steps).to(device)[..., None, None]
     light *= _vignette(rng, batch, crop_px).to(device)[:, None]
-    window_us = np.exp(rng.uniform(math.log(_WINDOW_US[0]), math.log(_WINDOW_US[1]), batch)).astype(np.float32)
-    return Scenes(light.clamp_(min=0.0), torch.from_numpy(window_us).to(device))
+    return Scenes(light.clamp_(min=0.0), draw_window_us(rng, batch).to(device))
+
+
+def draw_window_us(rng: np.random.Generator, batch: int) -> Tensor:
+    """Draw how long windows last, us: float32 [b]."""
+    window_us = np.exp(rng.uniform(math.log(_WINDOW_US[0]), math.log(_WINDOW_US[1]), batch))
+    return torch.from_numpy(window_us.astype(np.float32))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

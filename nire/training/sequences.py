@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 
 from nire.errors import ConfigError
 from nire.training.pictures import IMAGE_SUFFIXES, read_light
-from nire.training.scenes import Scenes
+from nire.training.scenes import Scenes, draw_window_us
 
 # GoPro keeps averages beside the sharp frames; averages are what is computed here.
 _NOT_SHARP = frozenset({"blur", "blur_gamma"})
 # Nodes between two frames, so that events of fast things do not all fall on the frames' own times.
 _NODES_PER_FRAME = 8
+CROP_FRAMES = (7, 17)
+"""Fewest and most frames of a window to train on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +34,15 @@ class Sequence:
     frames: tuple[Path, ...]
 
 
-def find_sequences(folder: Path, *, least: int) -> list[Sequence]:
-    """Find every folder of frames below `folder`, itself included; where there is a folder "test", only below that.
+def find_sequences(folder: Path, *, least: int, part: str = "test") -> list[Sequence]:
+    """Find every folder of frames below `folder`, itself included; where it has a folder `part`, only below that.
 
     Folders named "blur" or "blur_gamma" are left out, so GoPro's layouts (`test/NAME/*.png`,
     `test/NAME/sharp/*.png`) and Gev-RS's (`test/NAME/*.png`) are read as they are.
 
     Args:
         folder: of the set.
+        part: "test" or "train".
         least: frames that one window needs; shorter sequences are left out if there are longer ones.
 
     Raises:
@@ -47,7 +50,7 @@ def find_sequences(folder: Path, *, least: int) -> list[Sequence]:
     """
     if not folder.is_dir():
         raise ConfigError(f"{folder}: there is no such folder; name the folder of a set of sharp frames")
-    root = folder / "test" if (folder / "test").is_dir() else folder
+    root = folder / part if (folder / part).is_dir() else folder
     found = []
     for place in sorted({root, *(p for p in root.rglob("*") if p.is_dir())}):
         frames = tuple(sorted(p for p in place.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()))
@@ -94,3 +97,39 @@ def read_window(sequence: Sequence, first: int, count: int, *, frame_us: float) 
     between = stacked[:-1, None] * (1 - share) + stacked[1:, None] * share
     light_nodes = torch.cat([between.flatten(0, 1), stacked[-1:]])[None]
     return Scenes(light_nodes, torch.tensor([frame_us * (count - 1)]))
+
+
+def read_crops(
+    sequences: tuple[Sequence, ...], rng: np.random.Generator, *, batch: int, crop_px: int, steps: int
+) -> Scenes:
+    """Cut windows to train on out of one place of one sequence, so that its frames are read once for all of them.
+
+    Args:
+        sequences: to choose from, each of at least `CROP_FRAMES[1]` frames.
+        rng: chooses.
+        batch: number of windows.
+        crop_px: height and width.
+        steps: T; light is linear between frames.
+
+    Returns:
+        On the CPU; the windows' time is drawn, whatever the camera's was.
+
+    Raises:
+        ConfigError: a frame cannot be read, is smaller than a crop or has another size than the first.
+    """
+    sequence = sequences[int(rng.integers(len(sequences)))]
+    count = int(rng.integers(CROP_FRAMES[0], CROP_FRAMES[1] + 1))
+    first = int(rng.integers(0, len(sequence.frames) - count + 1))
+    nodes = read_window(sequence, first, count, frame_us=1.0).light[0]
+    height, width = nodes.shape[1:]
+    if min(height, width) < crop_px:
+        raise ConfigError(f"{sequence.frames[first]}: is {width} x {height}, less than data.crop_px = {crop_px}")
+    at = torch.linspace(0, len(nodes) - 1, steps + 1)
+    before = at.floor().long().clamp(max=len(nodes) - 2)
+    share = (at - before)[:, None, None]
+    windows = []
+    for _ in range(batch):
+        y, x = int(rng.integers(0, height - crop_px + 1)), int(rng.integers(0, width - crop_px + 1))
+        cut = nodes[:, y : y + crop_px, x : x + crop_px]
+        windows.append(cut[before] * (1 - share) + cut[before + 1] * share)
+    return Scenes(torch.stack(windows), draw_window_us(rng, batch))

@@ -52,6 +52,7 @@ class DataSettings:
         noise: "realistic", "ideal", or "mixed" (an ideal sensor in one window of eight).
         threshold_error: standard deviation of the logarithm of the thresholds' estimate over their truth.
         drop_share: share of windows in which a span of events is lost.
+        footage_share: share of scenes that are cut out of the folder given by --data, if one is given.
         tiles, sprites: how many backgrounds and things are kept ready.
         tasks: how often each task is drawn, relative to the others.
     """
@@ -65,6 +66,7 @@ class DataSettings:
     noise: str = "realistic"
     threshold_error: float = 0.12
     drop_share: float = 0.15
+    footage_share: float = 0.5
     tiles: int = 800
     sprites: int = 600
     tasks: dict[str, float] = field(default_factory=lambda: dict.fromkeys(TASKS[:-1], 1.0))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor
 
 from nire.training.pictures import Bank
 from nire.training.samples import Sample, Samples, _shared_out, check_finite, make_sample
+from nire.training.sequences import CROP_FRAMES, find_sequences
 from nire.training.settings import TASKS, DataSettings
 from nire.training.tasks import draw_shutters
 from tests.nire.training.rooms import CROP
@@ -91,6 +94,20 @@ def test_numbers_and_seeds_give_different_batches(bank: Bank) -> None:
     one = samples(bank).at(0, "deblur")
     assert not torch.equal(one.target, samples(bank).at(1, "deblur").target)
     assert not torch.equal(one.target, samples(bank, seed=10).at(0, "deblur").target)
+
+
+def test_footage_is_cut_into_windows_of_light(bank: Bank, tmp_path: Path) -> None:
+    for k in range(20):
+        cv2.imwrite(str(tmp_path / f"{k:03d}.png"), np.full((30, 40), 5 + 10 * k, np.uint8))
+    footage = tuple(find_sequences(tmp_path, least=CROP_FRAMES[1]))
+    data = replace(DATA, footage_share=1.0)
+    made = Samples(bank, data, segments=M, bins=B, seed=9, footage=footage)
+    light = made._scenes(0).light
+    assert light.shape == (3, M * B * data.steps_per_bin + 1, CROP, CROP)
+    # Gray frames that only become brighter, linear in between.
+    assert (light.diff(dim=1) > 0).all()
+    assert float(light.std(dim=(2, 3)).max()) < 1e-5
+    assert check_finite(made.at(0))
 
 
 def test_lost_spans_hold_no_events_and_are_marked(bank: Bank) -> None:
