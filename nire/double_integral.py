@@ -98,6 +98,11 @@ class DoubleIntegral:
                 out.copy_(torch.where(self._gain.field(narrow), instant, out))
         return out.sub_(DARK_LEVEL).clamp_min_(0.0)
 
+    def estimates(self, shutter: Shutter) -> Tensor:
+        """Expose one shutter from each frame by itself, without blending: float32 [N, C, H, W], levels, >= 0."""
+        gain = self._gain.mean(shutter)
+        return torch.stack([constant * gain for constant in self._constants]).sub_(DARK_LEVEL).clamp_min_(0.0)
+
     def _expose_instant(self, t_us: Times, out: Tensor) -> None:
         gain, count = self._gain.at(t_us)
         torch.mul(self._constant_at(t_us, count), gain, out=out)

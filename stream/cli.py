@@ -213,9 +213,28 @@ def preview(
     serve(address, bind=bind, keys=_keys(own_key, server_key), open_browser=open_browser)
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
+_PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+
+@app.command(context_settings=_PASSED_ON)
+def train(context: typer.Context) -> None:
+    """Train a network on rendered scenes or your own footage; the same as python -m nire.training. See --help."""
+    from nire.training.__main__ import main as run
+
+    _exit(run(context.args))
+
+
+@app.command(context_settings=_PASSED_ON)
+def evaluate(context: typer.Context) -> None:
+    """Compare methods on scenes with ground truth; the same as python -m nire.training.evaluate. See --help."""
+    from nire.training.evaluate import main as run
+
+    _exit(run(context.args))
+
+
+@app.command(context_settings=_PASSED_ON)
 def bench(context: typer.Context) -> None:
-    """Measure this machine: planes, ring, edi, wire, end_to_end, soak. See bench --help."""
+    """Measure this machine: planes, ring, edi, network, wire, end_to_end, soak. See bench --help."""
     try:
         from benchmarks.__main__ import main as measure
     except ImportError as error:
