@@ -8,7 +8,7 @@ from typing import Any
 from drivers.recording import RecordingWriter
 from drivers.source import SourceInfo
 from drivers.synthetic import open_source
-from nire.types import ContentWindow, EventBatch, Frame, Packet
+from nire.types import ContentWindow, Packet
 from stream.assembler import WindowAssembler
 
 SETTINGS: dict[str, Any] = {"seed": 7, "live": False}
@@ -39,9 +39,3 @@ def write_recording(path: Path, seconds: float) -> Path:
         for packet in stream:
             writer.write(packet)
     return path
-
-
-def count(stream: list[Packet]) -> tuple[int, int]:
-    """Count (events, frames)."""
-    events = sum(len(packet) for packet in stream if isinstance(packet, EventBatch))
-    return events, sum(isinstance(packet, Frame) for packet in stream)

@@ -24,7 +24,7 @@ def prepare_torch(device: str, threads: int) -> torch.device:
     chosen = torch.device(device)
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
         raise ConfigError(
-            f"reconstructor.device = {device!r}, but torch {torch.__version__} sees only {torch.cuda.device_count()}. "
-            "use device = 'cpu', or install a CUDA build of torch and its driver"
+            f"reconstructor.device = {device!r}, but torch {torch.__version__} finds {torch.cuda.device_count()} GPUs. "
+            "Use device = 'cpu', or install a CUDA build of torch and its driver"
         )
     return chosen

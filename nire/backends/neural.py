@@ -56,8 +56,8 @@ class NeuralReconstructor:
         Raises:
             ValueError: the window has no frame.
         """
-        table = decode_table(window.frames[0].transfer) if window.frames else decode_table("linear")
-        light = [torch.from_numpy(table[frame.pixels]).to(self._device).permute(2, 0, 1) for frame in window.frames]
+        decoded = [decode_table(frame.transfer)[frame.pixels] for frame in window.frames]
+        light = [torch.from_numpy(image).to(self._device).permute(2, 0, 1) for image in decoded]
         self._integral.build(window, light)
         voxels, edges_us = self._voxels(window)
         segments, bins = self._config.segments, self._config.bins
