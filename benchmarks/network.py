@@ -94,7 +94,7 @@ def _inputs(
         draw(segments, 2),
         draw(segments, bins).ceil(),
     )
-    return build, (draw(queries, height, 2), draw(queries, _FRAMES, 1, height, width))
+    return build, (draw(queries, height, 2), draw(queries, _FRAMES, 2, height, width))
 
 
 def _times(works: list[Callable[[], object]], runs: int, device: torch.device) -> list[float]:

@@ -22,7 +22,9 @@ from nire.types import ContentWindow, Frame, Gap
 # Light below which a pixel sees its dark current, in levels of 0..255: I + dark is what events are a logarithm of.
 DARK_LEVEL = 1.0
 # Events that a frame's estimate may be wrong by before any happened: frames are noisy too.
-_FRAME_NOISE_EVENTS = 0.5
+FRAME_NOISE_EVENTS = 0.5
+LEAST_TRUST = -10.0
+"""Logarithm of the trust in a frame that another one leaves nothing to say, or that a gap cuts off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +39,20 @@ class _Reach:
 class DoubleIntegral:
     """The content of one window, by physics alone. `build` makes it, `expose` asks it; `build` reuses the memory."""
 
-    def __init__(self, bin_us: int, device: torch.device | str = "cpu") -> None:
+    def __init__(self, bin_us: int, device: torch.device | str = "cpu", *, weighing: bool = False) -> None:
         """Choose the resolution of integrals and the torch device.
 
         Args:
             bin_us: width of a trapezoid, > 0.
             device: holds planes, events and images.
+            weighing: count the events of windows with one frame too, as `estimates` needs.
         """
+        self._weighing = weighing
         self._gain = Gain(bin_us, device)
         self._blended: Tensor | None = None
         self._constants: list[Tensor] = []
         self._reaches: list[_Reach] = []
-        self._count_ends: tuple[Tensor, Tensor] | None = None
+        self._counts: list[tuple[Tensor, Tensor]] = []
 
     def build(self, window: ContentWindow, light: Sequence[Tensor]) -> None:
         """Integrate a window's events and anchor them to its frames (g of Eq. 7, by physics).
@@ -62,13 +66,13 @@ class DoubleIntegral:
         """
         if not 1 <= len(window.frames) <= 2:
             raise ValueError(f"the double integral needs one or two frames, got {len(window.frames)}")
-        self._gain.build(window, counting=len(window.frames) == 2)
+        counting = self._weighing or len(window.frames) == 2
+        self._gain.build(window, counting=counting)
         self._blended = None
         offset_us = window.calibration.time_offset_us
         self._reaches = [_reach(frame, window.gaps, offset_us) for frame in window.frames]
-        if len(window.frames) == 2:
-            first, second = (frame.shutter for frame in window.frames)
-            self._count_ends = (self._gain.at(first.t_a_us)[1], self._gain.at(second.t_b_us)[1])
+        shutters = [frame.shutter for frame in window.frames] if counting else []
+        self._counts = [(self._gain.at(shutter.t_a_us)[1], self._gain.at(shutter.t_b_us)[1]) for shutter in shutters]
         self._constants = [
             (image + DARK_LEVEL).div_(self._gain.mean(frame.shutter))
             for frame, image in zip(window.frames, light, strict=True)
@@ -98,10 +102,25 @@ class DoubleIntegral:
                 out.copy_(torch.where(self._gain.field(narrow), instant, out))
         return out.sub_(DARK_LEVEL).clamp_min_(0.0)
 
-    def estimates(self, shutter: Shutter) -> Tensor:
-        """Expose one shutter from each frame by itself, without blending: float32 [N, C, H, W], levels, >= 0."""
-        gain = self._gain.mean(shutter)
-        return torch.stack([constant * gain for constant in self._constants]).sub_(DARK_LEVEL).clamp_min_(0.0)
+    def estimates(self, shutter: Shutter) -> tuple[Tensor, Tensor]:
+        """Expose one shutter from each frame by itself, without blending; for that, `weighing` was asked for.
+
+        Returns:
+            float32 [N, C, H, W], linear light in levels, >= 0; and float32 [N, 1, H, W], the logarithm of the trust in
+            each: the frame's share of time between the exposures (1 within its own), divided by the number of events
+            from its exposure to the shutter's middle; never less than `LEAST_TRUST`. Weights proportional to trust
+            are those that `expose` blends two frames with at an instant.
+        """
+        middle_us = (shutter.t_a_us + shutter.t_b_us) / 2
+        gain, count = self._gain.at(middle_us)
+        if not self._gain.is_narrow(shutter).all():
+            gain = self._gain.mean(shutter)
+        light = torch.stack([constant * gain for constant in self._constants]).sub_(DARK_LEVEL).clamp_min_(0.0)
+        ramp = self._ramp(middle_us) if len(self._constants) == 2 else np.zeros(1)
+        between = [torch.maximum(count, closed) - torch.minimum(count, opened) for opened, closed in self._counts]
+        shares = [self._gain.field(share) for share in (1 - ramp, ramp)[: len(between)]]
+        trust = [share / (events + FRAME_NOISE_EVENTS) for share, events in zip(shares, between, strict=True)]
+        return light, torch.stack(trust)[:, None].log_().clamp_min_(LEAST_TRUST)
 
     def _expose_instant(self, t_us: Times, out: Tensor) -> None:
         gain, count = self._gain.at(t_us)
@@ -140,10 +159,10 @@ class DoubleIntegral:
         Each event between a frame and now adds its error to that frame's estimate, so a frame counts for less the
         more of them there are: a pixel over which something passed long ago is the next frame's to tell.
         """
-        assert self._count_ends is not None
+        (opened, _), (_, closed) = self._counts
         ramp = self._gain.field(self._ramp(t_us))
-        for_second = ramp * (count - self._count_ends[0]).clamp_min_(0.0).add_(_FRAME_NOISE_EVENTS)
-        for_first = (1 - ramp) * (self._count_ends[1] - count).clamp_min_(0.0).add_(_FRAME_NOISE_EVENTS)
+        for_second = ramp * (count - opened).clamp_min_(0.0).add_(FRAME_NOISE_EVENTS)
+        for_first = (1 - ramp) * (closed - count).clamp_min_(0.0).add_(FRAME_NOISE_EVENTS)
         return for_second.div_(for_first.add_(for_second))
 
     def _ramp(self, t_us: Times) -> Times:

@@ -9,6 +9,8 @@ from nire.types import Transfer
 
 ENCODE_STEPS = 32
 """Resolution of `encode_table`: entries per level of linear light."""
+UNKNOWN_LIGHT = 0.25
+"""What a pixel that no frame tells of is taken for on average over a window: middle gray, as share of white."""
 
 
 def decode_table(transfer: Transfer) -> NDArray[np.float32]:

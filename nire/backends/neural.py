@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,12 @@ from torch.nn import functional
 from nire.backends import prepare_torch
 from nire.double_integral import DoubleIntegral
 from nire.errors import ConfigError, WeightsError
-from nire.light import ENCODE_STEPS, decode_table, encode_table
+from nire.light import ENCODE_STEPS, UNKNOWN_LIGHT, decode_table, encode_table
 from nire.network import weights as weight_files
 from nire.network.reexposure import NeuralContent, ReExposureNetwork
 from nire.planes import EventPlanes
 from nire.shutter import Shutter
-from nire.types import Content, ContentWindow, Geometry, Query, Transfer
+from nire.types import Content, ContentWindow, Frame, Geometry, Query, Transfer
 
 # As in training: re-exposed light is let above white, so that a frame that leaves it is known from one that is white.
 _BRIGHTEST = 1.5
@@ -44,29 +45,29 @@ class NeuralReconstructor:
         self._network = network.to(device=device, dtype=dtype).eval()
         self._network = self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._planes = EventPlanes(geometry, bin_us, device)
-        self._integral = DoubleIntegral(bin_us, device)
+        self._integral = DoubleIntegral(bin_us, device, weighing=True)
         self._padded = network.config.padded(geometry.height, geometry.width)
+        # Stands for the frame that a window has none of: exposed for all of it, and told nothing.
+        shape = (geometry.channels, geometry.height, geometry.width)
+        self._gray = torch.full(shape, 255 * UNKNOWN_LIGHT, device=device)
+        self._no_pixels = np.zeros(shape[1:] + shape[:1], np.uint8)
         self._current: ContentWindow | None = None
         self._content: NeuralContent | None = None
 
     @torch.inference_mode()
     def build(self, window: ContentWindow) -> Content:
-        """Build the content of a window (g, Eq. 7).
-
-        Raises:
-            ValueError: the window has no frame.
-        """
+        """Build the content of a window of 0, 1 or 2 frames (g, Eq. 7)."""
         decoded = [decode_table(frame.transfer)[frame.pixels] for frame in window.frames]
         light = [torch.from_numpy(image).to(self._device).permute(2, 0, 1) for image in decoded]
-        self._integral.build(window, light)
+        self._integral.build(window if light else self._with_gray(window), light or [self._gray])
         voxels, edges_us = self._voxels(window)
         segments, bins = self._config.segments, self._config.bins
         starts, ends = edges_us[:-1].reshape(segments, bins), edges_us[1:].reshape(segments, bins)
-        ranges = np.stack([frame.shutter.normalised(*_span(window)) for frame in window.frames])
+        ranges = [np.stack(frame.shutter.normalised(*_span(window)), axis=-1) for frame in window.frames]
         self._content = self._network.build(
-            self._pad(torch.stack([_encoded(image) for image in light]))[None],
+            self._images(light)[None],
             self._pad(voxels).view(1, segments, bins, *self._padded),
-            self._rows(ranges.transpose(0, 2, 1))[None],
+            self._rows(np.stack([np.zeros((self._geometry.height, 2)), *ranges]))[None, 1:],
             self._tensor(np.stack([_within(window, starts[:, 0]), _within(window, ends[:, -1])], axis=-1))[None],
             self._tensor(_observed(window, edges_us).reshape(segments, bins))[None],
         )
@@ -87,12 +88,23 @@ class NeuralReconstructor:
         for query in queries:
             window.require(query.shutter)
         estimates = [self._integral.estimates(query.shutter) for query in queries]
-        re_exposed = self._pad(torch.stack([torch.stack([_encoded(e) for e in frames]) for frames in estimates]))
+        re_exposed = self._pad(torch.stack([torch.cat((_encoded(light), trust), 1) for light, trust in estimates]))
         shutters = self._shutters(window, [query.shutter for query in queries])
         image = self._network.expose(self._content, shutters, re_exposed[None])[0]
         luma = image[..., : self._geometry.height, : self._geometry.width].float().clamp_(0, 1).square_().mul_(255)
         coloured = [self._coloured(y, query.shutter) for y, query in zip(luma, queries, strict=True)]
-        return _as_pixels(torch.stack(coloured), window.frames[-1].transfer)
+        return _as_pixels(torch.stack(coloured), window.frames[-1].transfer if window.frames else "srgb")
+
+    def _with_gray(self, window: ContentWindow) -> ContentWindow:
+        start_us, end_us = _span(window)
+        frame = Frame(0, self._no_pixels, round(start_us), round(end_us))
+        return replace(window, frames=(frame,))
+
+    def _images(self, light: Sequence[Tensor]) -> Tensor:
+        """Encode N frames: [N, 1, H, W], padded."""
+        if not light:
+            return self._gray.new_zeros((0, 1, *self._padded))
+        return self._pad(torch.stack([_encoded(image) for image in light]))
 
     def _coloured(self, luma: Tensor, shutter: Shutter) -> Tensor:
         """Give the image the colours of the double integral: events carry none, so the network works on luma."""
@@ -204,8 +216,8 @@ def _observed(window: ContentWindow, edges_us: NDArray[np.float64]) -> NDArray[n
 
 
 def _encoded(light: Tensor) -> Tensor:
-    """Square root of linear-light luma: [C, H, W] levels to [1, H, W], up to a little above white."""
-    return light.mean(0, keepdim=True).div(255).clamp(0, _BRIGHTEST**2).sqrt()
+    """Square root of linear-light luma: [..., C, H, W] levels to [..., 1, H, W], up to a little above white."""
+    return light.mean(-3, keepdim=True).div(255).clamp(0, _BRIGHTEST**2).sqrt()
 
 
 def _as_pixels(light: Tensor, transfer: Transfer) -> NDArray[np.uint8]:

@@ -1,7 +1,8 @@
 """Decoder: an exposed film becomes an image, top-down (paper Sec. 4.4).
 
-For a pre-exposed film the image is a blend of the re-exposed frames, weighted per frame and pixel, plus a residual;
-both come from a light head at (nearly) full resolution. What neither frame shows is the residual's to paint.
+For a pre-exposed film the image is a blend of the re-exposed frames, weighted per frame and pixel, plus a residual.
+The blend starts from how far physics trusts each frame, and a light head at (nearly) full resolution corrects it; what
+neither frame shows is the residual's to paint.
 """
 
 from __future__ import annotations
@@ -9,16 +10,12 @@ from __future__ import annotations
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nire.network.config import NetworkConfig
 from nire.network.enhance import upsample
-from nire.network.pyramid import ResidualBlock, fold, unfold
-
-# How fast trust in a frame falls with the time between its exposure and the shutter, per window length, before
-# training: at half a window between, e^5 to 1 for a frame whose exposure contains the shutter.
-_DISTRUST = 10.0
+from nire.network.film import Slots
+from nire.network.pyramid import ResidualBlock, activate, unfold
 
 
 class TopDownDecoder(nn.Module):
@@ -49,7 +46,7 @@ class TopDownDecoder(nn.Module):
             fused = self.blocks[level](fused)
             if level:
                 finer = film[level - 1] + upsample(self.narrow[level - 1](fused))
-                fused = F.relu(self.smooth[level - 1](finer), inplace=True)
+                fused = activate(self.smooth[level - 1](finer))
         return fused
 
 
@@ -60,7 +57,7 @@ class Head(nn.Module):
     """
 
     def __init__(self, config: NetworkConfig) -> None:
-        """Make the layers; the last starts at zero, so that an untrained pre-exposed network gives the plain blend."""
+        """Make the layers; the last starts at zero, so that an untrained pre-exposed network blends by trust."""
         super().__init__()
         self.fold, width = config.head_unshuffle, config.head_channels
         self.scale = config.strides[0] // self.fold
@@ -68,61 +65,35 @@ class Head(nn.Module):
         coarse = max(4, width // 2) if self.scale > 1 else width
         self.widen = nn.Conv2d(config.channels[0], coarse * self.scale**2, 1)
         places = self.fold**2
-        self.first = nn.Conv2d(coarse + (2 * places if self.pre_exposed else 0), width, 3, padding=1)
+        self.first = nn.Conv2d(coarse + (2 * places + 2 if self.pre_exposed else 0), width, 3, padding=1)
         self.second = nn.Conv2d(width, width, 3, padding=1)
         self.last = nn.Conv2d(width, 2 * places if self.pre_exposed else places, 3, padding=1)
-        self.distrust = nn.Parameter(torch.tensor(_DISTRUST)) if self.pre_exposed else None
+        self.belief = nn.Parameter(torch.ones(())) if self.pre_exposed else None
         if self.pre_exposed:
             for value in self.last.parameters():
                 nn.init.zeros_(value)
 
-    def forward(self, decoded: Tensor, pair: Tensor, slots: tuple[Tensor, Tensor], lead: Tensor | None) -> Tensor:
+    def forward(self, decoded: Tensor, slots: Slots) -> Tensor:
         """Develop the image.
 
         Args:
             decoded: [n, C_1, h_1, w_1].
-            pair: both slots, one after the other, in the features' dtype.
-            slots: of `two_slots`; they and `pair` are unused where the film is learned.
-            lead: float32 [n, 1, H, 1 or W] of `lead_of_first`; None where there are not two frames to choose from.
+            slots: of `two_slots`, folded by `head_unshuffle`; unused where the film is learned.
 
         Returns:
             float32 [n, 1, H, W].
         """
         planes = [unfold(self.widen(decoded), self.scale)]
         if self.pre_exposed:
-            planes.append(pair)
-        features = F.relu(self.first(torch.cat(planes, dim=1)), inplace=True)
-        features = F.relu(self.second(features), inplace=True)
+            planes.append(slots.planes)
+        features = activate(self.second(activate(self.first(torch.cat(planes, dim=1)))))
         outputs = self.last(features).float()
-        if self.distrust is None:
+        if self.belief is None:
             return unfold(outputs, self.fold) + 0.5
-        first, second = slots
+        first, second = slots.light
         residual, logit = outputs.chunk(2, dim=1)
-        if lead is None:
+        if slots.lead is None:
             return unfold(first + residual, self.fold)
         # The softmax over two frames is the sigmoid of the difference of their logits.
-        trust = (logit + self.distrust.float() * fold_rows(lead, self.fold)).sigmoid()
-        return unfold(torch.lerp(second, first, trust) + residual, self.fold)
-
-
-def fold_rows(field: Tensor, stride: int) -> Tensor:
-    """Fold [n, 1, H, W] as images are; [n, 1, H, 1], the same along rows, to [n, stride^2, H / stride, 1]."""
-    return fold(field.expand(-1, -1, -1, stride) if field.shape[-1] == 1 else field, stride)
-
-
-def lead_of_first(image_ranges: Tensor, shutters: Tensor) -> Tensor:
-    """Measure how much nearer in time a shutter is to the first of two exposures than to the second.
-
-    Args:
-        image_ranges: float32 [b, 2, H, 2], normalised times per row.
-        shutters: float32 [b, Q, H, 2] or [b, Q, H, W, 2].
-
-    Returns:
-        float32 [b * Q, 1, H, 1 or W]: time between the middle of the shutter and the second exposure, less that to the
-        first; inside an exposure the time to it is 0.
-    """
-    middle = shutters.mean(-1)
-    middle = (middle.unsqueeze(-1) if middle.ndim == 3 else middle).unsqueeze(2)
-    opens, closes = image_ranges[:, None, :, :, :1], image_ranges[:, None, :, :, 1:]
-    apart = torch.maximum(opens - middle, middle - closes).clamp_min(0.0).flatten(0, 1)
-    return apart[:, 1:] - apart[:, :1]
+        share = (logit + self.belief.float() * slots.lead).sigmoid()
+        return unfold(torch.lerp(second, first, share) + residual, self.fold)

@@ -7,28 +7,46 @@ Images and re-exposures are square roots of linear light, which spreads noise ev
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
 from nire.network.config import NetworkConfig
 from nire.network.pyramid import ConvPyramid, fold
 
+# Of logarithms of trust, so that they are of a size with images.
+_TRUST_SCALE = 0.25
 
-def two_slots(re_exposed: Tensor, stride: int) -> tuple[Tensor, Tensor]:
-    """Lay 0, 1 or 2 re-exposures out in two slots, folded: zeros, the one twice, or both in order of time.
+
+class Slots(NamedTuple):
+    """One or two estimates of each of n films, folded by u; a single one takes both slots.
+
+    Attributes:
+        light: two of float32 [n, u^2, H / u, W / u], encoded as images are.
+        lead: float32 [n, u^2, H / u, W / u], logarithm of how many times the first is trusted more; None for a single.
+        planes: [n, 2 u^2 + 2, H / u, W / u]: both lights, and their trust, averaged over u x u.
+    """
+
+    light: tuple[Tensor, Tensor]
+    lead: Tensor | None
+    planes: Tensor
+
+
+def two_slots(re_exposed: Tensor, stride: int, dtype: torch.dtype) -> Slots:
+    """Lay estimates out in two slots.
 
     Args:
-        re_exposed: [b, Q, N, 1, H, W].
-        stride: what to fold by.
-
-    Returns:
-        Two of float32 [b * Q, stride^2, H / stride, W / stride].
+        re_exposed: [b, Q, E, 2, H, W], E 1 or 2; light and the logarithm of its trust.
+        stride: u, what to fold by.
+        dtype: of `planes`.
     """
-    frames = re_exposed.flatten(0, 1).squeeze(2).float()
-    if frames.shape[1] == 0:
-        frames = frames.new_zeros((frames.shape[0], 1, *frames.shape[2:]))
-    first = fold(frames[:, :1], stride)
-    return first, first if frames.shape[1] == 1 else fold(frames[:, 1:], stride)
+    estimates = re_exposed.flatten(0, 1).float()
+    folded = [[fold(estimate[:, k : k + 1], stride) for k in (0, 1)] for estimate in estimates.unbind(1)]
+    (first, first_trust), (second, second_trust) = folded[0], folded[-1]
+    trusts = [_TRUST_SCALE * trust.mean(1, keepdim=True) for trust in (first_trust, second_trust)]
+    lead = None if len(folded) == 1 else first_trust - second_trust
+    return Slots((first, second), lead, torch.cat((first, second, *trusts), dim=1).to(dtype))
 
 
 class NeuralFilm(nn.Module):
@@ -37,29 +55,32 @@ class NeuralFilm(nn.Module):
     def __init__(self, config: NetworkConfig) -> None:
         """Make the vectors, and the encoder of a pre-exposed film."""
         super().__init__()
-        self.scales = [stride // config.head_unshuffle for stride in config.strides]
+        unshuffle = config.head_unshuffle
+        self.scales = [stride // unshuffle for stride in config.strides]
         self.vectors = nn.ParameterList(nn.Parameter(0.02 * torch.randn(channels)) for channels in config.channels)
         self.pyramid = (
-            ConvPyramid(2, config.strides[0], config.channels, (0,) * len(config.channels), config.head_unshuffle)
+            ConvPyramid(
+                2 * unshuffle**2 + 2, config.strides[0], config.channels, (0,) * len(config.channels), unshuffle
+            )
             if config.film == "pre_exposed"
             else None
         )
 
-    def forward(self, pair: Tensor) -> list[Tensor]:
+    def forward(self, planes: Tensor) -> list[Tensor]:
         """Make Q films.
 
         Args:
-            pair: [b * Q, 2 u^2, H / u, W / u], both of `two_slots`, folded by u = `head_unshuffle`; only its shape
-                matters where the film is learned.
+            planes: [b * Q, 2 u^2 + 2, H / u, W / u] of `two_slots`, u = `head_unshuffle`; only its shape matters where
+                the film is learned.
 
         Returns:
             Per level [b * Q, h, w, C_l].
         """
         if self.pyramid is None:
-            n, _, height, width = pair.shape
+            n, _, height, width = planes.shape
             return [
                 vector.expand(n, height // scale, width // scale, -1)
                 for vector, scale in zip(self.vectors, self.scales, strict=True)
             ]
-        levels = self.pyramid(pair)
+        levels = self.pyramid(planes)
         return [level.permute(0, 2, 3, 1) + vector for level, vector in zip(levels, self.vectors, strict=True)]

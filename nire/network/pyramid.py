@@ -13,6 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+def activate(maps: Tensor) -> Tensor:
+    """Apply the one nonlinearity of convolutions, in place: a leaky rectifier, because a plain one can die."""
+    return F.leaky_relu(maps, 0.1, inplace=True)
+
+
 def fold(pixels: Tensor, stride: int) -> Tensor:
     """Fold stride x stride pixels into channels: [n, C, H, W] to [n, C stride^2, H / stride, W / stride].
 
@@ -45,7 +50,7 @@ def unfold(maps: Tensor, stride: int) -> Tensor:
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(relu(conv(x))), both 3 x 3; the second starts at zero, so that deep stacks start as nothing."""
+    """x + conv(activate(conv(x))), both 3 x 3; the second starts at zero, so that deep stacks start as nothing."""
 
     def __init__(self, channels: int) -> None:
         """Make the layers."""
@@ -57,7 +62,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Map [n, C, h, w] to the same shape."""
-        return maps + self.second(F.relu(self.first(maps), inplace=True))
+        return maps + self.second(activate(self.first(maps)))
 
 
 class ConvPyramid(nn.Module):
@@ -69,16 +74,16 @@ class ConvPyramid(nn.Module):
         """Make the layers.
 
         Args:
-            inputs: channels at full resolution.
+            inputs: channels of what comes in.
             stride: of the first level; every further one doubles it.
             channels, blocks: per level.
-            folded: what comes in is folded by this already.
+            folded: stride at which it comes in.
         """
         super().__init__()
         # A coarse stem folds half of the way and convolves the rest: a quarter of the arithmetic of folding all of it.
         step = 2 if stride >= 4 and folded < stride else 1
         self.fold = stride // step // folded
-        self.stem = nn.Conv2d(inputs * (stride // step) ** 2, channels[0], 3, stride=step, padding=1)
+        self.stem = nn.Conv2d(inputs * self.fold**2, channels[0], 3, stride=step, padding=1)
         self.down = nn.ModuleList(
             nn.Conv2d(fine, coarse, 3, stride=2, padding=1) for fine, coarse in pairwise(channels)
         )
@@ -90,15 +95,15 @@ class ConvPyramid(nn.Module):
         """Encode n images.
 
         Args:
-            pixels: [n, inputs, H, W], or that folded.
+            pixels: [n, inputs, H / folded, W / folded].
             shift: [n, C_1, 1, 1], added to what the stem gives; None for nothing.
 
         Returns:
             Per level [n, C_l, h_l, w_l].
         """
         maps = self.stem(fold(pixels, self.fold))
-        maps = F.relu(maps if shift is None else maps + shift, inplace=True)
+        maps = activate(maps if shift is None else maps + shift)
         levels = [self.blocks[0](maps)]
         for down, block in zip(self.down, self.blocks[1:], strict=True):
-            levels.append(block(F.relu(down(levels[-1]), inplace=True)))
+            levels.append(block(activate(down(levels[-1]))))
         return levels

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from nire.network.attention import Memory
 from nire.network.config import NetworkConfig
 from nire.network.content import ContentConstructor
-from nire.network.decoder import Head, TopDownDecoder, lead_of_first
+from nire.network.decoder import Head, TopDownDecoder
 from nire.network.encoding import content_ranges, encode_range, to_level
 from nire.network.event_encoder import EventEncoder
 from nire.network.exposure import ExposureSimulation
@@ -94,8 +94,10 @@ class ReExposureNetwork(nn.Module):
         Args:
             content: of `build`, with the same b, N, H, W.
             shutters: float32 [b, Q, H, 2] per row or [b, Q, H, W, 2] per pixel, normalised t_a <= t_b.
-            re_exposed: [b, Q, N, 1, H, W], each frame re-exposed analytically to the asked shutter, encoded as
-                images are, clipped to [0, 1.5]. Only its shape is used where `film` is "learned".
+            re_exposed: [b, Q, E, 2, H, W], E = max(N, 1): each frame re-exposed analytically to the asked shutter,
+                encoded as images are, clipped to [0, 1.5]; and the logarithm of how far that is trusted, from
+                `LEAST_TRUST` to about 1. Without frames, of a gray one that is exposed for the whole window. Only its
+                shape is used where `film` is "learned".
 
         Returns:
             float32 [b, Q, 1, H, W], encoded as images are, not clipped.
@@ -105,17 +107,15 @@ class ReExposureNetwork(nn.Module):
         """
         self._check_expose(content, shutters, re_exposed)
         b, count = shutters.shape[:2]
-        slots = two_slots(re_exposed, self.config.head_unshuffle)
-        pair = torch.cat(slots, dim=1).to(self.film.vectors[0].dtype)
-        films = [level.unflatten(0, (b, count)) for level in self.film(pair)]
+        slots = two_slots(re_exposed, self.config.head_unshuffle, self.film.vectors[0].dtype)
+        films = [level.unflatten(0, (b, count)) for level in self.film(slots.planes)]
         times = self._encode(shutters)
         if self.config.attention == "joint":
             exposed = self.exposure.joint(films, times, content.maps, content.times)
         else:
             exposed = self.exposure.cached(films, times, content.memory)
         decoded = self.decoder([film.flatten(0, 1).permute(0, 3, 1, 2) for film in exposed])
-        lead = lead_of_first(content.image_ranges, shutters.float()) if re_exposed.shape[2] == 2 else None
-        return self.head(decoded, pair, slots, lead).unflatten(0, (b, count))
+        return self.head(decoded, slots).unflatten(0, (b, count))
 
     def forward(
         self,
@@ -161,12 +161,12 @@ class ReExposureNetwork(nn.Module):
         if shutters.ndim not in (4, 5) or re_exposed.ndim != 6:
             raise ValueError(
                 f"shutters are {list(shutters.shape)} and re_exposed {list(re_exposed.shape)}; expected "
-                f"[b, Q, H, 2] or [b, Q, H, W, 2], and [b, Q, N, 1, H, W]"
+                f"[b, Q, H, 2] or [b, Q, H, W, 2], and [b, Q, max(N, 1), 2, H, W]"
             )
         queries, width = shutters.shape[1], re_exposed.shape[-1]
         across = (width,) if shutters.ndim == 5 else ()
         _expect("shutters", shutters, (b, queries, height, *across, 2))
-        _expect("re_exposed", re_exposed, (b, queries, count, 1, height, width))
+        _expect("re_exposed", re_exposed, (b, queries, max(count, 1), 2, height, width))
 
 
 def _expect(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:

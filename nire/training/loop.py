@@ -278,8 +278,8 @@ class _Run:
                 task = tasks[index % len(tasks)]
                 sample = self._held_out.at(index, task)
                 image = self._expose(network, sample)
-                nearest = sample.re_exposed[:, :, 0] if sample.re_exposed.shape[2] else torch.zeros_like(image)
-                pair = (psnr_of(image, sample.target), psnr_of(nearest, sample.target))
+                first = sample.re_exposed[:, :, 0, :1]
+                pair = (psnr_of(image, sample.target), psnr_of(first, sample.target))
                 scores[task].append((pair[0].item(), pair[1].item()))
                 if len(scores[task]) == 1:
                     write_png(self._out / f"validation_{task}.png", contact_sheet(sample, image))

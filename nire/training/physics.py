@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from nire.double_integral import FRAME_NOISE_EVENTS, LEAST_TRUST
+
 DARK = 1 / 255
 """Dark current, as share of a full frame: I + DARK is what events are a logarithm of (as in nire.double_integral)."""
 # As in nire.gain: more no frame can show.
@@ -89,14 +91,8 @@ def re_expose(frames: Tensor, change: Tensor, frame_shutters: Tensor, shutters: 
     Returns:
         float32 [b, Q, N, H, W], linear light, >= 0, not clipped above.
     """
-    batch, steps, height, width = change.shape
-    gain = torch.empty((batch, steps + 1, height, width), device=change.device)
-    gain[:, 0] = 0
-    for step in range(steps):  # a cumsum over this dimension is ten times slower on the CPU
-        torch.add(gain[:, step], change[:, step], out=gain[:, step + 1])
-    gain.clamp_(-_LOG_LIMIT, _LOG_LIMIT).exp_()
-    if frames.shape[1] == 0:
-        return change.new_zeros((batch, shutters.shape[1], 0, height, width))
+    steps = change.shape[1]
+    gain = _at_nodes(change).clamp_(-_LOG_LIMIT, _LOG_LIMIT).exp_()
     asked, own = node_shares(shutters, steps), node_shares(frame_shutters, steps)
     if asked.ndim == own.ndim:
         means = averaged(gain, torch.cat([own, asked], 1))
@@ -105,3 +101,59 @@ def re_expose(frames: Tensor, change: Tensor, frame_shutters: Tensor, shutters: 
         own, asked = averaged(gain, own), averaged(gain, asked)
     constants = (frames + DARK) / own
     return (asked[:, :, None] * constants[:, None] - DARK).clamp_(min=0)
+
+
+def log_trust(counts: Tensor, observed: Tensor, frame_shutters: Tensor, shutters: Tensor) -> Tensor:
+    """Tell how far each frame is to be trusted at each shutter, as `nire.double_integral` does; [b, ...] windows.
+
+    Args:
+        counts: [b, T, 2, H, W], events.
+        observed: float32 [b, T], 0 in steps whose events are missing.
+        frame_shutters: float32 [b, N, H, 2], N 1 or 2, in windows.
+        shutters: float32 [b, Q, H, 2] or [b, Q, H, W, 2].
+
+    Returns:
+        float32 [b, Q, N, H, W], logarithms.
+    """
+    steps = counts.shape[1]
+    events, missing = _at_nodes(counts.sum(2).float()), _at_nodes(1 - observed)[..., None, None]
+    pixels = (1,) if shutters.ndim == 5 else ()
+    opens, closes = (t[:, None].unflatten(-1, (-1, *pixels)) for t in frame_shutters.unbind(-1))
+    middle = shutters.mean(-1)[:, :, None]
+
+    def between(nodes: Tensor) -> Tensor:
+        """Sum up what happened from each exposure to each shutter, both included: [b, Q, N, H, 1 or W]."""
+        asked, opened, closed = (
+            averaged(nodes, node_shares(torch.stack([t, t], -1).flatten(1, 2), steps)).unflatten(1, t.shape[1:3])
+            for t in (middle, opens, closes)
+        )
+        return torch.maximum(asked, closed) - torch.minimum(asked, opened)
+
+    outside = (middle < opens) | (middle > closes)
+    cut = outside & (_of_rows(between(missing), outside) > 0.5)
+    if frame_shutters.shape[1] == 1:
+        share = torch.ones_like(cut, dtype=torch.float32)
+    else:
+        first_end, second_start = closes[:, :, 0], opens[:, :, 1]
+        after, before = middle[:, :, 0] - first_end, second_start - middle[:, :, 0]
+        ramp = (after / (second_start - first_end).clamp_min(1e-6)).clamp(0, 1)
+        cut_first, cut_second = cut.unbind(2)
+        alone = torch.where(cut_first == cut_second, (after >= before).float(), cut_first.float())
+        ramp = torch.where(cut_first | cut_second, alone, ramp)
+        share = torch.stack([1 - ramp, ramp], 2)
+    share = share if pixels else share[..., None]
+    return (share / (between(events) + FRAME_NOISE_EVENTS)).log_().clamp_(min=LEAST_TRUST)
+
+
+def _of_rows(values: Tensor, like: Tensor) -> Tensor:
+    """Drop the column axis [..., H, 1] where `like` has none."""
+    return values[..., 0] if like.ndim == values.ndim - 1 else values
+
+
+def _at_nodes(steps: Tensor) -> Tensor:
+    """Sum steps [b, T, ...] up to each node: [b, T + 1, ...]; a cumsum over that axis is slow on the CPU."""
+    nodes = torch.empty((steps.shape[0], steps.shape[1] + 1, *steps.shape[2:]), device=steps.device)
+    nodes[:, 0] = 0
+    for step in range(steps.shape[1]):
+        torch.add(nodes[:, step], steps[:, step], out=nodes[:, step + 1])
+    return nodes

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nire.light import UNKNOWN_LIGHT
 from nire.training.frames import take_frames
-from nire.training.physics import averaged, event_integral, node_shares, re_expose
+from nire.training.physics import averaged, event_integral, log_trust, node_shares, re_expose
 from nire.training.pictures import Bank
 from nire.training.scenes import Scenes, render
 from nire.training.sensor import Sensors, count_events, draw_sensors, jittered
@@ -32,7 +33,8 @@ class Sample:
         segment_ranges: float32 [b, M, 2], of the segments.
         observed: float32 [b, M, B], 0 where events are missing, else 1.
         shutters: float32 [b, Q, H, 2], what is asked.
-        re_exposed: float32 [b, Q, N, 1, H, W], each frame at each asked shutter by the double integral, 0..1.5.
+        re_exposed: float32 [b, Q, max(N, 1), 2, H, W], each frame (without frames, a gray one that is exposed for the
+            whole window) at each asked shutter by the double integral, 0..1.5, and the logarithm of its trust.
         target: float32 [b, Q, 1, H, W], 0..1, what is right.
         task: its name.
         index: of the batch; with the run's seed it gives the same batch again.
@@ -203,7 +205,12 @@ def make_sample(
     shape = (change.shape[0], segments, bins)
     edges = torch.arange(segments + 1, device=change.device, dtype=torch.float32) / segments
     ranges = torch.stack([edges[:-1], edges[1:]], -1).expand(len(change), -1, -1).contiguous()
-    again = re_expose(window.frames, change, window.frame_shutters, window.shutters)
+    frames, exposures = window.frames, window.frame_shutters
+    if frames.shape[1] == 0:
+        frames = torch.full_like(window.target[:, :1], UNKNOWN_LIGHT)
+        exposures = torch.tensor([0.0, 1.0], device=change.device).expand(len(change), 1, change.shape[2], 2)
+    again = re_expose(frames, change, exposures, window.shutters).sqrt().clamp_(max=_BRIGHTEST)
+    trust = log_trust(window.counts, window.observed, exposures, window.shutters)
     return Sample(
         images=window.frames.sqrt()[:, :, None],
         voxels=_shared_out(change, segments * bins).view(*shape, *change.shape[2:]),
@@ -211,7 +218,7 @@ def make_sample(
         segment_ranges=ranges,
         observed=(_shared_out(1 - window.observed, segments * bins) == 0).float().view(shape),
         shutters=window.shutters,
-        re_exposed=again.sqrt().clamp_(max=_BRIGHTEST)[:, :, :, None],
+        re_exposed=torch.stack([again, trust], 3),
         target=window.target.sqrt()[:, :, None],
         task=task,
         index=index,

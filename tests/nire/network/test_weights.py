@@ -79,9 +79,9 @@ def test_weights_serve_both_kinds_of_attention(saved: Path) -> None:
 
 def test_other_tensors_than_the_config_says_are_refused(saved: Path) -> None:
     made = network()
-    made.head.distrust = None
+    made.head.belief = None
     weights.save(made, saved, {})
-    with pytest.raises(WeightsError, match=r"head\.distrust"):
+    with pytest.raises(WeightsError, match=r"head\.belief"):
         weights.load(saved)
 
 

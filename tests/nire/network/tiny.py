@@ -59,7 +59,8 @@ def build_inputs(frames: int, *, b: int = 1, config: NetworkConfig = TINY, seed:
 
 
 def expose_inputs(frames: int, queries: int, *, b: int = 1, seed: int = 2) -> tuple[Tensor, Tensor]:
-    """Draw what `expose` takes besides the content: rolling shutters and re-exposures."""
+    """Draw what `expose` takes besides the content: rolling shutters; re-exposures and how far each is trusted."""
     draw = torch.Generator().manual_seed(seed)
     opens = torch.rand(b, queries, 1, 1, generator=draw) * 0.5 + torch.linspace(0, 0.1, HEIGHT)[:, None]
-    return torch.cat((opens, opens + 0.2), dim=-1), torch.rand(b, queries, frames, 1, HEIGHT, WIDTH, generator=draw)
+    re_exposed = torch.rand(b, queries, max(frames, 1), 2, HEIGHT, WIDTH, generator=draw)
+    return torch.cat((opens, opens + 0.2), dim=-1), re_exposed

@@ -63,9 +63,10 @@ class StandIn(nn.Module):
         shutters: Tensor,
         re_exposed: Tensor,
     ) -> Tensor:
-        assert images.shape[1] == re_exposed.shape[2] == image_ranges.shape[1]
+        assert images.shape[1] == image_ranges.shape[1]
+        assert re_exposed.shape[2] == max(1, images.shape[1])
         assert segment_ranges.shape[1] == observed.shape[1]
-        guess = re_exposed.sum(2) / max(1, re_exposed.shape[2])
+        guess = re_exposed[:, :, :, :1].mean(2)
         events = voxels.flatten(1, 2)[:, None].expand(-1, shutters.shape[1], -1, -1, -1)
         return self.layers(torch.cat([guess, events], 2).flatten(0, 1)).unflatten(0, guess.shape[:2])
 

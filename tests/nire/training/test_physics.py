@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,14 +11,14 @@ import torch
 from nire.double_integral import DoubleIntegral
 from nire.shutter import Shutter
 from nire.training.methods import _content
-from nire.training.physics import averaged, event_integral, node_shares, re_expose
+from nire.training.physics import averaged, event_integral, log_trust, node_shares, re_expose
 from nire.training.pictures import Bank
 from nire.training.protocols import Case
 from nire.training.samples import Window, see
 from nire.training.scenes import Scenes, render
 from nire.training.sensor import draw_sensors
 from nire.training.tasks import Shutters
-from nire.types import Calibration
+from nire.types import Calibration, Gap
 from tests.nire.training.rooms import CROP
 
 
@@ -78,6 +80,32 @@ def test_a_frame_at_its_own_shutter_is_itself(bank: Bank) -> None:
     change = event_integral(window.counts, torch.full((2,), 0.2), torch.full((2,), 0.2))
     again = re_expose(window.frames, change, window.frame_shutters, window.shutters)
     torch.testing.assert_close(again[:, 0], window.frames, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "lost", [None, (0.45, 0.55), (0.0, 0.1), (0.05, 0.15)], ids=["whole", "gap", "early", "within"]
+)
+@pytest.mark.parametrize("asked", [0.125, 0.375, 0.5, 0.75, 0.9375])
+def test_trust_is_that_of_the_exact_double_integral(bank: Bank, lost: tuple[float, float] | None, asked: float) -> None:
+    window = window_of(bank, [[0.0625, 0.25, 0.0], [0.6875, 0.8125, 0.0]], [[asked, asked, 0.0]])
+    step = np.arange(48) / 48
+    missing = np.zeros(48, bool) if lost is None else (step >= lost[0]) & (step < lost[1])
+    window.counts[:, torch.from_numpy(missing)] = 0
+    observed = torch.from_numpy(1 - missing.astype(np.float32)).expand(2, -1)
+    batched = log_trust(window.counts, observed, window.frame_shutters, window.shutters)[:, 0]
+    ones = torch.ones(2)
+    for k in range(2):
+        content, light = _content(Case("any", window, ones, ones), k, Calibration(0.2, 0.2))
+        span_us = float(window.window_us[k])
+        if lost is not None:
+            gap = Gap(*(round(float(t) * span_us) for t in (step[missing][0], step[missing][-1] + 1 / 48)), "lost")
+            content = replace(content, gaps=(gap,))
+        integral = DoubleIntegral(100, weighing=True)
+        integral.build(content, light)
+        rows = window.shutters[k, 0].double().numpy() * span_us
+        exact = integral.estimates(Shutter(rows[:, 0], rows[:, 1]))[1][:, 0]
+        near = (batched[k].exp() - exact.exp()).abs() < 0.1 * exact.exp() + 0.01
+        assert near.float().mean() > 0.98
 
 
 def test_without_frames_there_is_nothing_to_re_expose() -> None:
