@@ -27,6 +27,9 @@ from nire.training.protocols import FOOTAGE, PROTOCOLS, Case, cases
 
 # Rows of a task's picture.
 _SHOWN = 4
+_RECORDINGS = (
+    "On real recordings: nire-live evaluate leave-out, nire-live evaluate consistency (each has its own --help)."
+)
 
 
 @dataclass(slots=True)
@@ -53,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     console.print(table(scores, f"{asked.protocol}, {asked.noise} sensor, PSNR in dB and SSIM, in sRGB"))
     if asked.json:
-        write_json(asked.json, asked.protocol, asked.noise, scores)
+        write_json(asked.json, {"protocol": asked.protocol, "noise": asked.noise}, scores)
     if asked.out:
         asked.out.mkdir(parents=True, exist_ok=True)
         for task, picture in pictures.items():
@@ -110,7 +113,7 @@ def compare(
         for k in range(min(len(truth), _SHOWN - len(shown))):
             shown.append(np.concatenate([*(images[k, 0] for images in given.values()), truth[k, 0]], 1))
     names = [*methods, "right"]
-    return scores, {task: _titled(np.concatenate(shown), names) for task, shown in rows.items()}
+    return scores, {task: titled(np.concatenate(shown), names) for task, shown in rows.items()}
 
 
 def table(scores: Mapping[tuple[str, str], Score], title: str) -> Table:
@@ -125,8 +128,8 @@ def table(scores: Mapping[tuple[str, str], Score], title: str) -> Table:
     return drawn
 
 
-def write_json(path: Path, protocol: str, noise: str, scores: Mapping[tuple[str, str], Score]) -> None:
-    """Write `{"protocol", "noise", "rows": [{"method", "task", "psnr", "ssim", "n"}]}` in one step."""
+def write_json(path: Path, about: Mapping[str, str], scores: Mapping[tuple[str, str], Score]) -> None:
+    """Write `{"protocol", ..., "rows": [{"method", "task", "psnr", "ssim", "n"}]}`, `about` first, in one step."""
     rows = [
         {
             "method": method,
@@ -139,29 +142,29 @@ def write_json(path: Path, protocol: str, noise: str, scores: Mapping[tuple[str,
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
-    unfinished.write_text(json.dumps({"protocol": protocol, "noise": noise, "rows": rows}, indent=1) + "\n")
+    unfinished.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
     unfinished.replace(path)
 
 
-def _titled(picture: NDArray[np.uint8], names: Sequence[str]) -> NDArray[np.uint8]:
-    """Write the names of the columns above them."""
+def titled(picture: NDArray[np.uint8], names: Sequence[str]) -> NDArray[np.uint8]:
+    """Write the names of columns of equal width above a picture: uint8 [H, W] or [H, W, 3]; small ones are enlarged."""
     zoom = 2 if picture.shape[1] < 256 * len(names) else 1
     large = cv2.resize(picture, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_NEAREST)
-    head = np.full((20, large.shape[1]), 255, np.uint8)
+    head = np.full((20, *large.shape[1:]), 255, np.uint8)
     for k, name in enumerate(names):
         place = (k * large.shape[1] // len(names) + 4, 14)
-        cv2.putText(head, name, place, cv2.FONT_HERSHEY_SIMPLEX, 0.42, (60,), 1, cv2.LINE_AA)
+        cv2.putText(head, name, place, cv2.FONT_HERSHEY_SIMPLEX, 0.42, (60, 60, 60), 1, cv2.LINE_AA)
     return np.concatenate([head, large])
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("nire-live evaluate", description=__doc__)
+    parser = argparse.ArgumentParser("nire-live evaluate", description=__doc__, epilog=_RECORDINGS)
     parser.add_argument("protocol", choices=PROTOCOLS)
     parser.add_argument(
         "data",
         type=Path,
         nargs="?",
-        help=f"folder of images (rendered) or of sequences of sharp frames ({', '.join(FOOTAGE)})",
+        help=f"folder of images (rendered), of videos, or of sequences of sharp frames ({', '.join(FOOTAGE)})",
     )
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--out", type=Path, help="write side-by-side pictures to this folder")

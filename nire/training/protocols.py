@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,9 @@ from nire.training.pictures import find_images, make_bank
 from nire.training.samples import Window, believed_thresholds, see
 from nire.training.scenes import Scenes, render
 from nire.training.sensor import draw_sensors
-from nire.training.sequences import find_sequences, read_window
+from nire.training.sequences import find_sequences, light_between, read_window
 from nire.training.tasks import Shutters
+from nire.training.videos import find_videos, read_stretches
 
 SEED = 20_240
 """Of everything random in every protocol."""
@@ -27,6 +29,12 @@ STEPS = 160
 """Of the renderer in a window; a multiple of nano's and small's bins."""
 TRAVEL_PX = 24.0
 """Furthest that anything moves in a rendered window."""
+VIDEO_CROP_PX = 128
+"""Size of windows cut from videos."""
+VIDEO_FRAMES = 17
+"""Consecutive frames of a video in a window."""
+VIDEO_RATE_HZ = 240.0
+"""Of the slow-motion camera that a video's frames are taken to come from; a window then lasts 67 ms."""
 THRESHOLD_ERROR = 0.12
 """Standard deviation of the logarithm of the believed thresholds over the true ones."""
 _WINDOWS_AT_ONCE = 4
@@ -80,7 +88,7 @@ RENDERED = (
     Task("live_edge", ((0.2, 0.4, 0.0),), _instants(0.55, 0.7, 0.85, 1.0)),
     Task("reshutter_long", ((0.0, 0.05, 0.0), (0.95, 1.0, 0.0)), ((0.2, 0.8, 0.0), (0.1, 0.5, 0.4))),
 )
-"""Tasks of the protocol "rendered"."""
+"""Tasks of the protocols "rendered" and "videos"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +120,7 @@ FOOTAGE = {
     "gevrs-unroll-deblur": Footage(97, 96, 5700, Task("unroll_deblur", ((0, 32, 64),), _instants(48))),
 }
 """Protocols on folders of sharp frames; the choice of frames is ours where the paper does not tell it."""
-PROTOCOLS = ("rendered", *FOOTAGE)
+PROTOCOLS = ("rendered", "videos", *FOOTAGE)
 
 
 def cases(protocol: str, data: Path, *, noise: str, windows: int) -> Iterator[Case]:
@@ -120,7 +128,7 @@ def cases(protocol: str, data: Path, *, noise: str, windows: int) -> Iterator[Ca
 
     Args:
         protocol: of `PROTOCOLS`.
-        data: folder of images ("rendered": those held out are used), or of sequences of sharp frames.
+        data: folder of images ("rendered": those held out are used), of videos, or of sequences of sharp frames.
         noise: "realistic" or "ideal".
         windows: how many per task.
 
@@ -129,6 +137,8 @@ def cases(protocol: str, data: Path, *, noise: str, windows: int) -> Iterator[Ca
     """
     if protocol == "rendered":
         return _rendered(data, noise, windows)
+    if protocol == "videos":
+        return _videos(data, noise, windows)
     if protocol not in FOOTAGE:
         raise ConfigError(f"there is no protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}")
     return _footage(FOOTAGE[protocol], data, noise, windows)
@@ -143,6 +153,18 @@ def _rendered(data: Path, noise: str, windows: int) -> Iterator[Case]:
         scenes = render(bank, rng, batch=batch, crop_px=CROP_PX, steps=STEPS, layers=_LAYERS, travel_px=TRAVEL_PX)
         for task in RENDERED:
             yield _case(task, scenes, noise=noise, seed=(SEED, 1, number), frames=1.0)
+
+
+def _videos(data: Path, noise: str, windows: int) -> Iterator[Case]:
+    paths = find_videos(data)
+    most = -(-windows // len(paths))
+    found = [read_stretches(path, frames=VIDEO_FRAMES, crop_px=VIDEO_CROP_PX, most=most) for path in paths]
+    # The liveliest of each video, then the second of each, so that fewer windows are still from all of them.
+    turns = [stretch for turn in zip_longest(*found) for stretch in turn if stretch is not None]
+    for number, stretch in enumerate(turns[:windows]):
+        scenes = light_between(stretch.light, frame_us=1e6 / VIDEO_RATE_HZ)
+        for task in RENDERED:
+            yield _case(task, scenes, noise=noise, seed=(SEED, 3, number), frames=1.0)
 
 
 def _footage(footage: Footage, data: Path, noise: str, windows: int) -> Iterator[Case]:

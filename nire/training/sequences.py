@@ -92,11 +92,24 @@ def read_window(sequence: Sequence, first: int, count: int, *, frame_us: float) 
                 f"{frames[0].shape[1]} x {frames[0].shape[0]}; frames of one sequence must have one size"
             )
         frames.append(light)
-    stacked = torch.from_numpy(np.stack(frames))
+    return light_between(np.stack(frames), frame_us=frame_us)
+
+
+def light_between(frames: NDArray[np.float32], *, frame_us: float) -> Scenes:
+    """Make sharp frames one window of light, linear between them.
+
+    Args:
+        frames: float32 [n, H, W], linear light, n at least 2; the window reaches from the first to the last.
+        frame_us: time between frames.
+
+    Returns:
+        One window, on the CPU; each frame is a node, and there are seven between two.
+    """
+    stacked = torch.from_numpy(frames)
     share = torch.arange(_NODES_PER_FRAME).view(-1, 1, 1) / _NODES_PER_FRAME
     between = stacked[:-1, None] * (1 - share) + stacked[1:, None] * share
     light_nodes = torch.cat([between.flatten(0, 1), stacked[-1:]])[None]
-    return Scenes(light_nodes, torch.tensor([frame_us * (count - 1)]))
+    return Scenes(light_nodes, torch.tensor([frame_us * (len(frames) - 1)]))
 
 
 def read_crops(

@@ -155,5 +155,5 @@ def test_frames_of_mixed_sizes_are_refused(tmp_path: Path) -> None:
 
 
 def test_unknown_protocol_is_refused_with_the_known_ones(images: Path) -> None:
-    with pytest.raises(ConfigError, match="no protocol 'moon'; choose one of rendered, gopro-deblur"):
+    with pytest.raises(ConfigError, match="no protocol 'moon'; choose one of rendered, videos, gopro-deblur"):
         cases("moon", images, noise="ideal", windows=1)
