@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from nire.training.perceptual import perceptual
 from nire.training.settings import LossSettings
 
 # Below this difference Charbonnier is quadratic: a quarter of an 8-bit level.
@@ -22,6 +25,9 @@ def loss(image: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
 
     Returns:
         float32 [], the mean over everything.
+
+    Raises:
+        WeightsError: the perceptual term is wanted and its file does not serve.
     """
     image, target = image.float().flatten(0, 1), target.float().flatten(0, 1)
     total = settings.charbonnier * charbonnier(image, target)
@@ -29,6 +35,8 @@ def loss(image: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
         total = total + settings.gradient * gradient(image, target)
     if settings.ssim:
         total = total + settings.ssim * (1 - ssim(image, target))
+    if settings.perceptual:
+        total = total + settings.perceptual * perceptual(image, target, Path(settings.perceptual_weights))
     return total
 
 

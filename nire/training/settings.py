@@ -74,11 +74,18 @@ class DataSettings:
 
 @dataclass(frozen=True, slots=True)
 class LossSettings:
-    """Weights of the loss's terms; 0 leaves a term out. See `nire.training.losses`."""
+    """Weights of the loss's terms; 0 leaves a term out. See `nire.training.losses`.
+
+    Attributes:
+        charbonnier, gradient, ssim, perceptual: the weights.
+        perceptual_weights: file of VGG's weights, which `perceptual` needs; see `nire.training.perceptual`.
+    """
 
     charbonnier: float = 1.0
     gradient: float = 0.5
     ssim: float = 0.0
+    perceptual: float = 0.0
+    perceptual_weights: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +166,7 @@ def parse_settings(document: dict[str, Any], name: str = "settings") -> Settings
     """Check a parsed document; `name` begins every message.
 
     Raises:
-        ConfigError: a key is unknown, of another type or out of range.
+        ConfigError: a key is unknown, of another type or out of range, or a file that it names is missing.
     """
     settings: Settings = _table(Settings, document, name)
     data = settings.data
@@ -177,6 +184,13 @@ def parse_settings(document: dict[str, Any], name: str = "settings") -> Settings
             f"{name}: data.tasks.{task} = {weight!r}, expected at least 0",
         )
     _require(sum(data.tasks.values()) > 0, f"{name}: data.tasks asks for nothing; give a task a positive weight")
+    wanted, vgg = settings.loss.perceptual, settings.loss.perceptual_weights
+    _require(wanted >= 0, f"{name}: loss.perceptual = {wanted}, expected at least 0")
+    _require(
+        wanted == 0 or Path(vgg).is_file(),
+        f"{name}: loss.perceptual = {wanted} needs VGG's weights, but loss.perceptual_weights = {vgg!r} is no file; "
+        "they are not shipped: name torchvision's vgg16 as .pth or .safetensors, or set loss.perceptual = 0",
+    )
     optimiser = settings.optimiser
     _require(optimiser.iterations >= 1, f"{name}: optimiser.iterations must be at least 1")
     _require(0 <= optimiser.ema < 1, f"{name}: optimiser.ema = {optimiser.ema}, expected a share below 1")
