@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -73,6 +74,44 @@ def neural(network: ReExposureNetwork, device: torch.device) -> Method:
         return shown
 
     return method
+
+
+def cascade(method: Method) -> Method:
+    """Make a method of two steps: deblur, then interpolate (NIRE-cascade, Sec. 5.6, Table 4).
+
+    First each frame by itself is exposed anew, at the middle of its exposure and in all rows at once. Then these images
+    stand for the frames, as instantaneous ones, and the asked shutters are exposed from them. Both steps get all events
+    of the window.
+
+    Args:
+        method: answers both times, for instance `neural(network, device)`.
+
+    Returns:
+        A method for windows with frames.
+    """
+
+    def twice(case: Case) -> Tensor:
+        window = case.window
+        height = window.frame_shutters.shape[2]
+        middles = window.frame_shutters.mean((2, 3))[..., None, None].expand(-1, -1, height, 2)
+        sharp = [
+            method(
+                replace(
+                    case,
+                    window=replace(
+                        window,
+                        frames=window.frames[:, n : n + 1],
+                        frame_shutters=window.frame_shutters[:, n : n + 1],
+                        shutters=middles[:, n : n + 1],
+                        target=window.target[:, :1],  # only its shape is looked at
+                    ),
+                )
+            )
+            for n in range(window.frames.shape[1])
+        ]
+        return method(replace(case, window=replace(window, frames=torch.cat(sharp, 1), frame_shutters=middles)))
+
+    return twice
 
 
 def as_pixels(light: Tensor) -> NDArray[np.uint8]:
