@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 
 import pytest
@@ -43,6 +44,28 @@ def test_deformable_convolution_equals_a_loop(kernel: int) -> None:
                     weight = conv.weight[:, :, tap // kernel, tap % kernel]
                     expected[i, :, y, x] += (weight @ bilinear(maps[i], row, column)).detach()
     torch.testing.assert_close(found, expected, atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_deformable_convolution_equals_that_of_torchvision(kernel: int) -> None:
+    # A torchvision built for another torch raises RuntimeError or OSError where an absent one raises ImportError.
+    try:
+        reference = importlib.import_module("torchvision.ops").deform_conv2d
+    except (ImportError, RuntimeError, OSError) as problem:
+        pytest.skip(f"torchvision does not work here: {problem}")
+    torch.manual_seed(7)
+    conv = DeformableConv(24, kernel)
+    with torch.no_grad():
+        conv.weight.normal_(std=(24 * kernel**2) ** -0.5)
+        conv.bias.normal_()
+    maps, offsets = torch.randn(2, 24, 33, 44, requires_grad=True), 2 * torch.randn(2, 2 * kernel**2, 33, 44)
+    offsets.requires_grad_()
+    found = conv.sample(maps, offsets)
+    expected = reference(maps, offsets, conv.weight, conv.bias, padding=kernel // 2)
+    torch.testing.assert_close(found, expected, atol=5e-5, rtol=1e-5)
+    leaves = (maps, offsets, conv.weight, conv.bias)
+    for mine, its in zip(*(torch.autograd.grad(y.square().sum(), leaves) for y in (found, expected)), strict=True):
+        torch.testing.assert_close(mine, its, atol=2e-4 * float(its.abs().max()), rtol=1e-4)
 
 
 def test_deformable_convolution_without_offsets_is_a_convolution() -> None:
