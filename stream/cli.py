@@ -7,6 +7,7 @@ import logging
 import math
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -226,7 +227,11 @@ def train(context: typer.Context) -> None:
 
 @app.command(context_settings=_PASSED_ON)
 def evaluate(context: typer.Context) -> None:
-    """Compare methods on scenes with ground truth; the same as python -m nire.training.evaluate. See --help."""
+    """Compare methods on scenes with ground truth, or on real recordings (leave-out, consistency). See --help."""
+    on_recordings = {"leave-out": "stream.leave_out", "consistency": "stream.consistency"}
+    protocol, *rest = context.args or [""]
+    if protocol in on_recordings:
+        _exit(import_module(on_recordings[protocol]).main(rest))
     from nire.training.evaluate import main as run
 
     _exit(run(context.args))
