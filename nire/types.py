@@ -223,6 +223,17 @@ class ContentWindow:
     calibration: Calibration = field(default_factory=Calibration)
     received_ns: int = 0
 
+    @property
+    def transfer(self) -> Transfer:
+        """Of the images that it answers: that of its frames; "srgb" without, because such images are only looked at."""
+        return self.frames[-1].transfer if self.frames else "srgb"
+
+    @property
+    def film(self) -> Film:
+        """The film that fits it: the sensor's size, the channels of its frames, and without frames the sensor's."""
+        channels = self.frames[-1].pixels.shape[2] if self.frames else self.geometry.channels
+        return Film(self.geometry.height, self.geometry.width, channels)
+
     def require(self, shutter: Shutter) -> None:
         """Check that a shutter lies within `covered_us`.
 

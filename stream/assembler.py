@@ -10,8 +10,8 @@ import numpy as np
 
 from nire.types import ContentWindow, EventBatch, Frame, Gap, Geometry, Packet
 from stream.config import PolicyName
+from stream.spans import Spans
 
-_SPAN_US = 50_000
 # Frames further apart than this are not paired: a camera that paused must not cost seconds of event planes.
 _LONGEST_PAIR_US = 600_000
 
@@ -24,7 +24,16 @@ class WindowAssembler:
     the newest frame there is).
     """
 
-    def __init__(self, geometry: Geometry, *, policy: PolicyName, margin_us: int, reach_us: int, step_us: int) -> None:
+    def __init__(
+        self,
+        geometry: Geometry,
+        *,
+        policy: PolicyName,
+        margin_us: int,
+        reach_us: int,
+        step_us: int,
+        span_us: int = 33_000,
+    ) -> None:
         """Choose how windows are cut.
 
         Args:
@@ -33,6 +42,7 @@ class WindowAssembler:
             margin_us: answered before the first exposure, and after the last one at the end of the stream.
             reach_us: answered after the last exposure while the stream runs; waiting for it costs latency.
             step_us: live_edge: a window ends at every multiple of it.
+            span_us: span: the length of a window, at its multiples.
         """
         self.policy: PolicyName = policy
         self.margin_us = margin_us
@@ -55,6 +65,7 @@ class WindowAssembler:
         self._watermark_us = -(2**62)
         self._answered_us = -math.inf
         self._paired = False
+        self._spans = Spans(span_us)
 
     @property
     def held_batches(self) -> int:
@@ -138,6 +149,7 @@ class WindowAssembler:
         self._watermark_us = -(2**62)
         self._answered_us = -math.inf
         self._paired = False
+        self._spans = Spans(self._spans.span_us)
 
     def _next_epoch(self, epoch: int) -> None:
         """The device clock started again: end the old stream, begin a new one."""
@@ -159,6 +171,8 @@ class WindowAssembler:
     def _keep_from_us(self) -> float:
         # Without a frame for this long (none yet, or the camera paused) no window can reach further back.
         horizon_us = self._watermark_us - 2 * _LONGEST_PAIR_US
+        if self.policy == "span":
+            return horizon_us if self._spans.needed_us is None else self._spans.needed_us
         oldest = self._previous or (self._frames[0] if self._frames else None)
         return horizon_us if oldest is None else max(horizon_us, oldest.first_us)
 
@@ -238,24 +252,34 @@ class WindowAssembler:
         return self._window((frame,), after_us=after_us, index=self._count(), answers_us=(begin_us, float(end_us)))
 
     def _next_span(self) -> ContentWindow | None:
-        if self._batches and self._answered_us == -math.inf:
-            self._answered_us = float(self._batches[0].t_us[0] // _SPAN_US * _SPAN_US)
-        if self._answered_us == -math.inf or self._watermark_us < self._answered_us + _SPAN_US:
-            return None
-        t0_us = int(self._answered_us)
-        self._answered_us += _SPAN_US
+        while self._frames:
+            self._retire(self._frames.popleft())
+        span = self._spans.following(self._batches, self._watermark_us - self.guard_us[1] - self.reach_us)
+        return None if span is None else self._span(*span, answers_us=span, after_us=self.reach_us)
+
+    def _last_span(self) -> Iterator[ContentWindow]:
+        """The rest of the stream, in a window that is as long as the others and reaches back for it."""
+        end_us = self._watermark_us - self.guard_us[1]
+        begin_us = self._spans.unfinished_us(end_us)
+        if begin_us is not None:
+            yield self._span(end_us - self._spans.span_us, end_us, answers_us=(begin_us, end_us), after_us=0)
+
+    def _span(self, begin_us: int, end_us: int, *, answers_us: tuple[float, float], after_us: int) -> ContentWindow:
+        first_us, last_us = begin_us - self.reach_us, end_us + after_us
         return self._cut(
-            t0_us,
-            t0_us + _SPAN_US,
+            first_us - self.guard_us[0],
+            last_us + self.guard_us[1],
             (),
             index=self._count(),
-            answers_us=(t0_us, t0_us + _SPAN_US),
-            covered_us=(t0_us, t0_us + _SPAN_US),
+            answers_us=answers_us,
+            covered_us=(first_us, last_us),
         )
 
     def _tail(self) -> Iterator[ContentWindow]:
         """What only the end of the stream makes answerable."""
-        if self.policy == "single":
+        if self.policy == "span":
+            yield from self._last_span()
+        elif self.policy == "single":
             while self._frames:
                 yield self._single(self.margin_us)
         elif self.policy == "pair":

@@ -77,6 +77,7 @@ class WindowConfig(_Section):
 
     policy: PolicyName = Field("auto", description="auto: what the plan wants")
     margin_us: int = Field(5000, ge=0, le=1_000_000, description="answered beyond the outermost exposures, us")
+    span_us: int = Field(33_000, ge=1000, le=600_000, description="length of a window without frames (span), us")
 
 
 class PlanConfig(_Section):
@@ -95,7 +96,10 @@ class PlanConfig(_Section):
 class ReconstructorConfig(_Section):
     """Which method re-exposes, and how it is run."""
 
-    backend: str = Field("edi", description="the file under nire/backends/ or a dotted name")
+    backend: str = Field(
+        "edi",
+        description="the file under nire/backends/ or a dotted name; left out: events_only where there are no frames",
+    )
     size: str = Field("nano", description="neural: nano, small or base")
     weights: str = Field("", description="neural: a safetensors file instead of the shipped one")
     engine: str = Field("auto", description="the file under nire/engines/")
@@ -112,6 +116,10 @@ class ReconstructorConfig(_Section):
         if isinstance(value, tuple) and not all(0.01 <= v <= 2.0 for v in value):
             raise ValueError("both must be between 0.01 and 2")
         return value
+
+    def backend_for(self, *, has_frames: bool) -> str:
+        """Name the backend for a source: the configured one; without frames and where none was set, `events_only`."""
+        return self.backend if has_frames or "backend" in self.model_fields_set else "events_only"
 
 
 def _zmq_address(address: str) -> str:

@@ -17,7 +17,6 @@ from nire.types import (
     ContentWindow,
     EventBatch,
     ExposedFrame,
-    Film,
     Frame,
     Geometry,
     Packet,
@@ -91,7 +90,7 @@ def open_session(config: Config, info: SourceInfo) -> LiveSession:
     # and a short recording, played as fast as possible, is over before another second has passed.
     from stream.reconstruct import open_reconstructor
 
-    reconstructor = open_reconstructor(config, info.geometry)
+    reconstructor = open_reconstructor(config, info.geometry, has_frames=info.has_frames)
     _warm_up(reconstructor, info.geometry)
     # What keeps time prefers the newest; what is read as fast as we are answers everything.
     return Session(config, info, reconstructor, freshest=info.live, clock=now_ns)
@@ -312,6 +311,5 @@ def _warm_up(reconstructor: Reconstructor, geometry: Geometry) -> None:
     window = ContentWindow(
         0, 0, 3000, frames, EventBatch.empty(3000), geometry, answers_us=(0, 3000), covered_us=(0, 3000)
     )
-    film = Film(geometry.height, geometry.width, geometry.channels)
-    query = Query(film, Shutter.instant(1500.0, geometry.height), "warm-up")
+    query = Query(window.film, Shutter.instant(1500.0, geometry.height), "warm-up")
     reconstructor.expose(reconstructor.build(window), [query])

@@ -159,7 +159,7 @@ def _table(recording: Path, info: SourceInfo, census: _Census, calibration: Cali
 
 def _frames_text(census: _Census) -> str:
     if census.frames == 0:
-        return "none: re-exposure by edi needs frames"
+        return "none: re-exposure by edi needs frames, the backend events_only guesses without"
     exposures = sorted(census.exposures_us)
     exposure = (
         f"{exposures[0] / 1000:g}" if len(exposures) == 1 else f"{exposures[0] / 1000:g} .. {exposures[-1] / 1000:g}"

@@ -46,6 +46,11 @@ def _plan_text(config: Config) -> str:
 def _latency_text(config: Config) -> str:
     learning = "" if config.source.time_offset_us != "auto" else " (+ 10 ms while the time offset is being learned)"
     wait_us = config.ring.packet_us
+    if config.window.policy == "span":
+        return (
+            f"an instant waits for the end of its window, up to {config.window.span_us / 1000:g} ms, "
+            f"{wait_us / 1000:g} ms and the computation"
+        )
     if config.plan.name in ("deblur", "unroll"):
         return f"read-out of the frame, one event packet ({wait_us / 1000:g} ms) and the computation{learning}"
     return (

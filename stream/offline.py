@@ -51,12 +51,12 @@ def run(config: Config, recording: Path, out: Path, *, shutters: Path | None = N
     wanted = read_shutters(shutters) if shutters is not None else None
     with open_source(config.source, SourceOrder(recording, speed=math.inf)) as source:
         margin_us = config.window.margin_us if wanted is not None else None
-        reconstructor = open_reconstructor(config, source.info.geometry)
+        reconstructor = open_reconstructor(config, source.info.geometry, has_frames=source.info.has_frames)
         session = Session(config, source.info, reconstructor, freshest=False, clock=now_ns, reach_us=margin_us)
         packets = cleaned(source, row_delay_us=config.source.row_delay_us, exposure_us=config.source.exposure_us)
         damage = _Damage()
         with FrameFolder(out) as folder, Video(out / "video.mp4") as film, progress_bar("re-exposing") as bar:
-            watched = damage.caught(_watched(packets, source.info, bar))
+            watched = damage.caught(_watched(packets, source.info, bar, needs_frames=reconstructor.needs_frames))
             if wanted is None:
                 unanswered = _by_plan(session, watched, folder, film if video else None)
             else:
@@ -108,7 +108,7 @@ def _by_shutters(
             folder.write(session.ask_of(window, shutter, item.tag), index=item.line - 1, later=True)
     first_us, last_us = answers.covered_us
     for item in answers.unanswered:
-        covers = f"covers [{first_us:.0f}, {last_us:.0f}]" if first_us <= last_us else "has no frame to answer from"
+        covers = f"covers [{first_us:.0f}, {last_us:.0f}]" if first_us <= last_us else "has nothing to answer from"
         print(
             f"line {item.line}: the shutter [{item.t_a_us:.0f}, {item.t_b_us:.0f}] us is not covered; "
             f"the recording {covers}",
@@ -117,7 +117,9 @@ def _by_shutters(
     return answers.unanswered
 
 
-def _watched(packets: Iterable[SourcePacket], info: SourceInfo, bar: Progress) -> Iterator[Packet]:
+def _watched(
+    packets: Iterable[SourcePacket], info: SourceInfo, bar: Progress, *, needs_frames: bool
+) -> Iterator[Packet]:
     """Show progress by the watermark, and say so when a recording turns out to hold no frames."""
     first_us: int | None = None
     frames = events = 0
@@ -131,8 +133,11 @@ def _watched(packets: Iterable[SourcePacket], info: SourceInfo, bar: Progress) -
         elif not isinstance(packet, Gap):
             continue
         yield packet
-    if frames == 0 and info.has_frames:
-        raise SourceError(f"{info.name} holds {events} events but no frames; re-exposure starts from frames")
+    if frames == 0 and needs_frames:
+        raise SourceError(
+            f"{info.name} holds {events} events but no frames; re-exposure starts from frames. Use a recording with "
+            "frames, or reconstructor.backend = 'events_only', which guesses from events alone"
+        )
 
 
 def _report(
@@ -176,5 +181,5 @@ def _version_of(name: str) -> str:
 def _say_what_was_missing(session: Session, damage: NireError | None) -> None:
     if damage is not None:
         print(f"the recording is damaged; everything before the damage was used: {damage}", file=sys.stderr)
-    if session.counters.frames < 2:
-        log.warning("the recording holds %d frame(s): single-frame windows were used", session.counters.frames)
+    if session.counters.frames == 1:
+        log.warning("the recording holds one frame: single-frame windows were used")

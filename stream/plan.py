@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from nire.errors import ConfigError
 from nire.shutter import Shutter
-from nire.types import ContentWindow, Film, Frame, Query
+from nire.types import ContentWindow, Frame, Query
 from stream.config import PlanConfig, PolicyName
 
 _PER_FRAME = ("deblur", "unroll")
@@ -21,6 +22,19 @@ def policy_of(plan: PlanConfig, policy: PolicyName, *, has_frames: bool) -> Poli
     return "single" if plan.name in _PER_FRAME else "pair"
 
 
+def require_grid(plan: PlanConfig, policy: PolicyName) -> None:
+    """Check that windows without frames are not asked for an image of each frame.
+
+    Raises:
+        ConfigError: they are, and would never answer.
+    """
+    if policy == "span" and plan.name in _PER_FRAME:
+        raise ConfigError(
+            f"plan.name = {plan.name!r} asks for one image of each captured frame, and these windows have no frames; "
+            "use plan.name = 'upsample' or 'reshutter'"
+        )
+
+
 def reach_us(plan: PlanConfig, *, height: int, margin_us: int) -> int:
     """How long after the newest frame's exposure events are needed for the plan's shutters, at most the margin."""
     half_us = plan.exposure_us / 2
@@ -32,8 +46,7 @@ def reach_us(plan: PlanConfig, *, height: int, margin_us: int) -> int:
 
 def queries_of(window: ContentWindow, plan: PlanConfig) -> list[Query]:
     """List what the plan asks of a window, in the order of time; shutters that are not covered are left out."""
-    channels = window.frames[-1].pixels.shape[2] if window.frames else window.geometry.channels
-    film = Film(window.geometry.height, window.geometry.width, channels)
+    film = window.film
     shutters = _per_frame(window, plan) if plan.name in _PER_FRAME else _on_grid(window, plan, film.height)
     first_us, last_us = window.covered_us
     return [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import logging
 import pkgutil
 from typing import Any, cast
 
@@ -12,15 +13,29 @@ from nire.errors import ConfigError
 from nire.types import Geometry, Reconstructor
 from stream.config import Config
 
+_log = logging.getLogger(__name__)
 
-def open_reconstructor(config: Config, geometry: Geometry) -> Reconstructor:
+
+def open_reconstructor(config: Config, geometry: Geometry, *, has_frames: bool = True) -> Reconstructor:
     """Make the configured backend with the settings that it takes.
+
+    Args:
+        config: its reconstructor and planes are used.
+        geometry: of the sensor.
+        has_frames: False for a source with events only: unless a backend was set, it is `events_only` then.
 
     Raises:
         ConfigError: there is no such backend.
     """
     wanted = config.reconstructor
-    name = wanted.backend if "." in wanted.backend else f"nire.backends.{wanted.backend}"
+    backend = wanted.backend_for(has_frames=has_frames)
+    if backend != wanted.backend:
+        _log.warning(
+            "the source has events but no frames: the backend is %s. Events tell changes, not brightness: its images "
+            "are a guess that starts from gray",
+            backend,
+        )
+    name = backend if "." in backend else f"nire.backends.{backend}"
     try:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:

@@ -20,7 +20,6 @@ from nire.types import (
     ContentWindow,
     EventBatch,
     ExposedFrame,
-    Film,
     Frame,
     Packet,
     Query,
@@ -30,7 +29,7 @@ from nire.types import (
 from stream.assembler import WindowAssembler
 from stream.budget import Budget
 from stream.config import Config, PlanConfig, updated
-from stream.plan import policy_of, queries_of, reach_us
+from stream.plan import policy_of, queries_of, reach_us, require_grid
 from stream.shutters import covers, rank
 
 # Films exposed by one call: enough to fill a GPU, few enough that the first leaves early.
@@ -84,24 +83,34 @@ class Session:
             reconstructor: the method; it belongs to this session alone.
             freshest: drop rather than fall behind.
             clock: host monotonic nanoseconds, for stamps and the time budget.
-            reach_us: answered after a window's last exposure; None = what the plan needs.
+            reach_us: answered after a window's last exposure; None = what the plan needs. Whoever gives it asks for
+                shutters of their own: the plan is not looked at.
 
         Raises:
             SourceError: the method needs frames and the source has none.
-            ConfigError: the window policy keeps frames from a method that needs them.
+            ConfigError: policy, plan, source and method do not go together.
         """
         if reconstructor.needs_frames and not info.has_frames:
             raise SourceError(
                 f"{info.name} has events but no frames, and the backend {reconstructor.name!r} needs frames to start "
-                "from. Use a recording with frames, a frame camera beside the event camera, or a backend that "
-                "reconstructs from events alone"
+                "from. Use a recording with frames, a frame camera beside the event camera, or the backend that "
+                "guesses from events alone, reconstructor.backend = 'events_only'"
             )
-        policy = policy_of(config.plan, config.window.policy, has_frames=info.has_frames)
+        # A method that does without frames is given none.
+        self._has_frames = info.has_frames and reconstructor.needs_frames
+        policy = policy_of(config.plan, config.window.policy, has_frames=self._has_frames)
         if reconstructor.needs_frames and policy == "span":
             raise ConfigError(
                 f"window.policy = 'span' gives windows without frames, and the backend {reconstructor.name!r} needs "
                 "them; use window.policy = 'auto'"
             )
+        if not info.has_frames and policy != "span":
+            raise ConfigError(
+                f"window.policy = {policy!r} cuts windows around frames, and {info.name} has none; use "
+                "window.policy = 'auto'"
+            )
+        if reach_us is None:
+            require_grid(config.plan, policy)
         self.counters = Counters()
         self.paused = False
         self.newest_us = 0.0
@@ -112,7 +121,7 @@ class Session:
         self._clock = clock
         self._fixed_reach_us = reach_us
         self._plan = config.plan
-        self._calibrator = _calibrator(config, info)
+        self._calibrator = _calibrator(config, info, learns=policy != "span")
         self._budget = Budget()
         self._assembler = self._make_assembler()
         self._recent: deque[ContentWindow] = deque(maxlen=_MEMORY)
@@ -164,9 +173,11 @@ class Session:
         """Change the plan from the next window on.
 
         Raises:
-            ConfigError: an unknown key or a value out of range; the plan stays as it was.
+            ConfigError: an unknown key, a value out of range, or what these windows cannot answer; the plan stays as
+                it was.
         """
         plan: PlanConfig = updated(self._plan, changes)
+        require_grid(plan, self._policy(plan))
         before = self._policy(self._plan)
         self._plan = plan
         if self._policy(plan) != before:
@@ -194,7 +205,7 @@ class Session:
     def ask_of(self, window: ContentWindow, shutter: Shutter, tag: str) -> ExposedFrame:
         """Answer one shutter from a given window."""
         content, built_ns = self._build(window)
-        query = Query(_film(window), shutter, tag)
+        query = Query(window.film, shutter, tag)
         return next(self._expose(window, content, self._numbered([query]), built_ns))
 
     # Windows
@@ -271,7 +282,8 @@ class Session:
     def _expose(
         self, window: ContentWindow, content: Content, queries: Sequence[_Numbered], built_ns: int
     ) -> Iterator[ExposedFrame]:
-        evidence_us = max([float(f.last_us) for f in window.frames] + [float(t) for t in window.events.t_us[-1:]])
+        newest_us = [f.last_us for f in window.frames] + [float(t) for t in window.events.t_us[-1:]]
+        evidence_us = max(newest_us, default=float(window.t0_us))
         for start in range(0, len(queries), _BATCH):
             batch = queries[start : start + _BATCH]
             images = self._reconstructor.expose(content, [query for _, query in batch])
@@ -285,7 +297,7 @@ class Session:
                     shutter=query.shutter,
                     tag=query.tag,
                     stamps=Stamps(query.shutter.mid_us, window.received_ns, built_ns, exposed_ns),
-                    transfer=window.frames[-1].transfer if window.frames else "linear",
+                    transfer=window.transfer,
                     evidence_us=evidence_us,
                     lost_events=self.counters.lost_events,
                     lost_frames=self.counters.lost_frames,
@@ -308,6 +320,8 @@ class Session:
             return self._plan.time_budget_ms * 1e6
         if len(window.frames) == 2:
             return (window.frames[1].mid_us - window.frames[0].mid_us) * 1e3
+        if not window.frames:
+            return (window.answers_us[1] - window.answers_us[0]) * 1e3
         return float("inf")
 
     def _numbered(self, queries: Sequence[Query]) -> list[_Numbered]:
@@ -328,12 +342,13 @@ class Session:
             margin_us=self._config.window.margin_us,
             reach_us=self._reach(),
             step_us=self._step(),
+            span_us=self._config.window.span_us,
         )
         assembler.guard_us = self._calibrator.guard_us
         return assembler
 
     def _policy(self, plan: PlanConfig) -> Any:
-        return policy_of(plan, self._config.window.policy, has_frames=self._info.has_frames)
+        return policy_of(plan, self._config.window.policy, has_frames=self._has_frames)
 
     def _reach(self) -> int:
         if self._fixed_reach_us is not None:
@@ -344,14 +359,10 @@ class Session:
         return max(_LIVE_EDGE_STEP_US, round(1e6 / self._plan.rate_hz))
 
 
-def _film(window: ContentWindow) -> Film:
-    channels = window.frames[-1].pixels.shape[2] if window.frames else window.geometry.channels
-    return Film(window.geometry.height, window.geometry.width, channels)
-
-
-def _calibrator(config: Config, info: SourceInfo) -> Calibrator:
+def _calibrator(config: Config, info: SourceInfo, *, learns: bool) -> Calibrator:
     threshold, offset = config.reconstructor.contrast_threshold, config.source.time_offset_us
-    return Calibrator(
-        thresholds=None if threshold == "auto" else threshold,
-        time_offset_us=info.time_offset_us if offset == "auto" else offset,
-    )
+    time_offset_us = info.time_offset_us if offset == "auto" else offset
+    if time_offset_us is None and not learns:
+        # Without frames there is nothing that events could be late against, and no pair to wait for.
+        time_offset_us = 0.0
+    return Calibrator(thresholds=None if threshold == "auto" else threshold, time_offset_us=time_offset_us)

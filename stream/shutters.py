@@ -67,13 +67,14 @@ def covers(window: ContentWindow, shutter: Shutter) -> bool:
 def rank(window: ContentWindow, shutter: Shutter) -> float:
     """Tell how well a window that covers a shutter answers it: the smaller, the better.
 
-    Negative is the best there is: two frames, and the shutter's middle is this window's to answer. Else it is the
-    distance to the nearest frame, us.
+    Negative is the best there is: two frames, or none in the whole stream, and the shutter's middle is this window's
+    to answer. Else it is the distance to the nearest frame, or to the middle of a window without one, us.
     """
     mid_us = shutter.mid_us
-    if len(window.frames) == 2 and window.answers_us[0] <= mid_us < window.answers_us[1]:
+    if len(window.frames) != 1 and window.answers_us[0] <= mid_us < window.answers_us[1]:
         return -1.0
-    return min((abs(frame.mid_us - mid_us) for frame in window.frames), default=math.inf)
+    middles_us = [frame.mid_us for frame in window.frames] or [sum(window.covered_us) / 2]
+    return min(abs(middle_us - mid_us) for middle_us in middles_us)
 
 
 class Answers:

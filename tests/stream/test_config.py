@@ -26,6 +26,7 @@ DEFAULTS = {
     "planes.bin_us": 500,
     "window.policy": "auto",
     "window.margin_us": 5000,
+    "window.span_us": 33_000,
     "plan.name": "upsample",
     "plan.rate_hz": 400,
     "plan.exposure_us": 0,
