@@ -121,6 +121,20 @@ def test_recording_without_frames_is_refused_by_the_command(
     assert not (tmp_path / "out").exists()
 
 
+def test_recording_without_frames_is_guessed_from_its_events(recordings: Path, tmp_path: Path) -> None:
+    settings = ("plan.rate_hz=20", "reconstructor.threads=1")
+    assert offline.run(load_config(None, settings), recordings / NO_FRAMES, tmp_path / "out") == 0
+    found = images(tmp_path / "out")
+    assert {image.shape for image in found} == {(240, 320)}
+    assert 11 <= len(found) <= 13  # 0.59 s
+    for image in found:
+        # Gray where nothing moved, and something where it did.
+        assert 118 < np.median(image) < 158
+        assert image.std() > 0.5
+    counts = json.loads((tmp_path / "out" / "run.json").read_text())["counts"]
+    assert (counts["events"], counts["frames"]) == (111_954, 0)
+
+
 @pytest.mark.parametrize("suffix", [".npz", ".raw"])
 def test_truncated_recording_gives_every_frame_before_the_damage(
     recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str
