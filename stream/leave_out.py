@@ -17,7 +17,7 @@ from stream.progress import progress_bar
 from stream.recorded import Recorded, cut, opened, parser, windows_of
 from stream.sinks import write_png
 
-TASK = "sharp_vfi"
+TASK = "left_out"
 _SHOWN = 4
 
 Image = NDArray[np.uint8]
@@ -64,7 +64,7 @@ def compare(
     Raises:
         ConfigError: no frame lies between two others that can make a window.
     """
-    left_out = recorded.frames[1::2]
+    left_out = recorded.frames[1:-1:2]
     hidden = {id(frame) for frame in left_out}
     packets = [packet for packet in recorded.packets if id(packet) not in hidden]
     shown = {left_out[int(k)].index for k in np.linspace(0, len(left_out) - 1, _SHOWN)} if left_out else set()

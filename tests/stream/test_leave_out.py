@@ -54,10 +54,11 @@ def test_every_second_frame_is_compared_with_its_nearest_neighbour(
     recorded = in_memory()
     scores, picture = compare(recorded, open_backends(recorded, ["passthrough"]), whole)
     frames = recorded.frames
-    # The sixth frame is left out as well, but nothing follows it. Of two neighbours at one distance the first counts.
+    # Nothing follows the sixth frame, so it is not left out. Of two neighbours at one distance the first counts.
     expected = [psnr(frames[k - 1].pixels, frames[k].pixels) for k in (1, 3)]
     assert scores["passthrough", TASK].psnr == expected
-    assert picture.shape[2] == 1
+    # Two rows, twice enlarged, below the names; captured and exposed beside each other.
+    assert picture.shape == (20 + 2 * 2 * packets.GEOMETRY.height, 2 * 2 * packets.GEOMETRY.width, 1)
 
 
 def test_left_out_frames_teach_nothing(whole: slice, monkeypatch: pytest.MonkeyPatch) -> None:
