@@ -18,7 +18,13 @@ class Passthrough:
     needs_frames = True
 
     def build(self, window: ContentWindow) -> Content:
-        """Keep the window."""
+        """Keep the window.
+
+        Raises:
+            ValueError: it has no frame.
+        """
+        if not window.frames:
+            raise ValueError("passthrough shows captured frames, and this window has no frame")
         return window
 
     def expose(self, content: Content, queries: Sequence[Query]) -> NDArray[np.uint8]:
