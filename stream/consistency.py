@@ -223,6 +223,5 @@ def _write_json(path: Path, recording: str, found: Mapping[Key, Stillness]) -> N
         for (method, task), sums in found.items()
         if sums.pixels
     ]
-    path.parent.mkdir(parents=True, exist_ok=True)
     document = {"protocol": "consistency", "recording": recording, "rows": rows}
     path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

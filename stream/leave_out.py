@@ -39,7 +39,6 @@ def main(arguments: Sequence[str]) -> int:
     if asked.json:
         write_json(asked.json, {"protocol": "leave-out", "recording": asked.recording.name}, scores)
     if asked.out:
-        asked.out.mkdir(parents=True, exist_ok=True)
         write_png(asked.out / "leave_out.png", picture)
         console.print(f"captured frames beside what was exposed: {asked.out / 'leave_out.png'}", soft_wrap=True)
     return 0

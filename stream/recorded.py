@@ -170,13 +170,16 @@ def parser(name: str, what: str) -> argparse.ArgumentParser:
 
 
 def opened(asked: argparse.Namespace) -> tuple[Recorded, dict[str, Reconstructor], slice]:
-    """Do what the shared arguments say: the recording, the backends and the columns.
+    """Do what the shared arguments say: the recording, the backends and the columns; make the folders to write to.
 
     Raises:
         NireError: an argument or the recording cannot be used.
     """
     if asked.discard < 0:
         raise ConfigError(f"--discard {asked.discard}: expected a number of frames, 0 or more")
+    for folder in (asked.json and asked.json.parent, getattr(asked, "out", None)):
+        if folder is not None:
+            _make(folder)
     recorded = read(load_config(None, asked.overrides), asked.recording, discard=asked.discard)
     columns = columns_of(asked.columns, recorded.info.geometry.width)
     return recorded, open_backends(recorded, asked.backend), columns
@@ -185,3 +188,11 @@ def opened(asked: argparse.Namespace) -> tuple[Recorded, dict[str, Reconstructor
 def cut(pixels: NDArray[np.uint8], columns: slice) -> NDArray[np.uint8]:
     """Cut columns out of an image [H, W, C]."""
     return np.ascontiguousarray(pixels[:, columns])
+
+
+def _make(folder: Path) -> None:
+    """Make a folder before the work, which takes long, not after it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot write to {folder}: {error.strerror}. Choose another place") from error

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from nire.errors import SourceError
 from nire.types import Content, ContentWindow, EventBatch, Gap, Packet, Query
 from stream.config import load_config
 from stream.consistency import CAPTURED, Quiet, measure
-from stream.recorded import Recorded
+from stream.recorded import Recorded, open_backends, read
 from tests.golden import example
 from tests.stream import packets
 from tests.stream.command import call
@@ -135,7 +136,25 @@ def test_command_refuses_what_cannot_be(tmp_path: Path, capsys: pytest.CaptureFi
         ((path, "--rate", "0"), "--rate 0: expected 1 to 100000"),
         ((path, "--discard", "-1"), "--discard -1"),
         ((tmp_path / "none.nire",), "there is no file"),
+        ((path, "--json", path / "below" / "f.json"), "cannot write to"),
     ):
         done = call(capsys, "evaluate", "consistency", *arguments)
         assert done.code == 2
         assert words in done.err
+
+
+def test_recording_whose_clock_started_again_is_refused() -> None:
+    taken = recorded(EventBatch.empty(0), EventBatch.empty(0, epoch=1))
+    with pytest.raises(SourceError, match="its clock started again within"):
+        measure(taken, {"stepping": Stepping()}, WHOLE, period_us=1000.0)
+
+
+@pytest.mark.real
+def test_double_integral_is_stiller_than_the_camera(shared_data: Path) -> None:
+    path = shared_data / "recordings" / "emlb_demo-01_davis346.aedat4"
+    taken = read(load_config(None, ["reconstructor.device=cpu"]), path, discard=0)
+    found = measure(taken, open_backends(taken, ["edi"]), slice(0, 346), period_us=10_000.0)
+    noise = found[CAPTURED, "frame to frame"].levels
+    assert found["edi", "pair within"].levels < noise
+    assert found["edi", "pair seam"].levels < noise
+    assert found["edi", "single within"].levels < 0.01

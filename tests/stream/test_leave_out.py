@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -103,6 +104,15 @@ def test_command_writes_figures_and_a_picture(filmed: Path, tmp_path: Path, caps
     assert [row["method"] for row in written["rows"]] == ["passthrough", "edi"]
     picture = cv2.imread(str(out / "leave_out.png"), cv2.IMREAD_UNCHANGED)
     assert picture.shape[1] == 2 * 3 * 36
+
+
+@pytest.mark.parametrize("name", ["leave-out", "consistency"])
+def test_help_names_the_options(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    done = call(capsys, "evaluate", name, "--help")
+    assert done.code == 0
+    for option in ("--backend", "--columns", "--discard", "--json", "--set"):
+        assert option in done.out
+    assert f"evaluate {name}" in re.sub(r"\s+", " ", call(capsys, "evaluate", "--help").out)
 
 
 def test_discarded_frames_are_gone(filmed: Path) -> None:
