@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from nire.errors import WeightsError
 
@@ -93,6 +94,41 @@ def load(path: Path) -> Checkpoint:
     return Checkpoint(
         **groups, iteration=int(meta["iteration"]), history=history, settings=json.loads(meta["settings"])
     )
+
+
+def require_fit(held: Mapping[str, Tensor], network: nn.Module, path: Path) -> None:
+    """Make sure that a network can take the tensors of a checkpoint.
+
+    Args:
+        held: `Checkpoint.network`.
+        network: that shall go on.
+        path: of the checkpoint, for the message.
+
+    Raises:
+        WeightsError: names or shapes differ, as after a change of the network's code; names the first.
+    """
+    found = {name: tuple(value.shape) for name, value in held.items()}
+    wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    odd = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+    if odd:
+        raise WeightsError(
+            f"{path} holds another network than this version makes of the same settings: {len(odd)} tensor(s) differ, "
+            f"first {odd[0]}: found {found.get(odd[0])}, expected {wanted.get(odd[0])}. Resume with the version that "
+            "wrote it, or start anew with another --out"
+        )
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what processes that were killed while they wrote left behind: files `.NAME.PID.part`.
+
+    Args:
+        folder: of a run; files of processes that live stay. This process must not be writing.
+    """
+    for path in folder.glob(".*.*.part"):
+        pid = path.name.split(".")[-2]
+        # In a container that was started again, the one that was killed had the number of this one.
+        if pid.isdecimal() and (pid == str(os.getpid()) or not Path("/proc", pid).exists()):
+            path.unlink(missing_ok=True)
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -92,7 +92,7 @@ def train(
     Raises:
         TrainingStopped: the loss is not finite; names the batch.
         ConfigError: `resume` with other settings than the checkpoint's, or a fresh run where a checkpoint lies.
-        WeightsError: the checkpoint is missing or damaged.
+        WeightsError: the checkpoint is missing, damaged, or of another network.
     """
     out.mkdir(parents=True, exist_ok=True)
     run = _Run(settings, materials, out, ranks)
@@ -100,6 +100,8 @@ def train(
         run.resume()
     elif (out / CHECKPOINT).exists():
         raise ConfigError(f"{out / CHECKPOINT} exists: go on with it by --resume, or choose another --out")
+    if ranks.leads:
+        checkpoints.remove_leftovers(out)
     until = time.monotonic() + 60 * minutes
     with (
         _stop_on_signals() as stop,
@@ -162,6 +164,7 @@ class _Run:
                 f"{self._out / CHECKPOINT} was made with other settings ({', '.join(differing) or 'run.seed'}); "
                 "resume with the same ones, or choose another --out"
             )
+        checkpoints.require_fit(state.network, self._network, self._out / CHECKPOINT)
         self._network.load_state_dict(state.network)
         self._average = {name: value.to(self._ranks.device) for name, value in state.average.items()}
         checkpoints.restore_optimiser(self._optimiser, state.optimiser)

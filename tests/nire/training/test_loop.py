@@ -8,6 +8,7 @@ import itertools
 import math
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import cv2
@@ -145,6 +146,42 @@ def test_resume_with_other_settings_is_refused_by_name(bank: Bank, tmp_path: Pat
     run(small_settings(optimiser={"iterations": 1}), materials(bank), tmp_path)
     with pytest.raises(ConfigError, match=r"other settings \(data, optimiser\)"):
         run(small_settings(data={"queries": 3}), materials(bank), tmp_path, resume=True)
+
+
+def test_resume_of_another_network_is_refused_by_name_and_changes_nothing(bank: Bank, tmp_path: Path) -> None:
+    run(small_settings(optimiser={"iterations": 2}), materials(bank), tmp_path)
+    path = tmp_path / CHECKPOINT
+    held = state(tmp_path)
+    first = held.network["layers.0.weight"]
+    older = {name: value for name, value in held.network.items() if name != "layers.2.bias"}
+    cases = {
+        r"1 tensor\(s\) differ, first layers\.2\.bias: found None, expected \(1,\)": older,
+        r"2 tensor\(s\) differ, first gone: found \(3,\), expected None": older | {"gone": torch.zeros(3)},
+        r"1 tensor\(s\) differ, first layers\.0\.weight: found \(8, 6, 3, 3\), expected \(8, 7, 3, 3\)": held.network
+        | {"layers.0.weight": first[:, :6]},
+    }
+    for message, network in cases.items():
+        checkpoints.save(dataclasses.replace(held, network=network), path)
+        before, made = path.read_bytes(), materials(bank, seed=77)
+        mine = {name: value.clone() for name, value in made.network.state_dict().items()}
+        with pytest.raises(WeightsError, match=rf"{CHECKPOINT} holds another network .* {message}\. .* another --out"):
+            run(small_settings(optimiser={"iterations": 2}), made, tmp_path, resume=True)
+        assert all(torch.equal(value, mine[name]) for name, value in made.network.state_dict().items())
+        assert path.read_bytes() == before
+
+
+def test_leftovers_of_the_dead_go_at_a_start_and_at_a_resume(bank: Bank, tmp_path: Path) -> None:
+    with subprocess.Popen(["true"]) as ended:
+        pass
+    dead = [tmp_path / f".{name}.{ended.pid}.part" for name in (CHECKPOINT, "nano.safetensors", "loss.png")]
+    again = tmp_path / f".{CHECKPOINT}.{os.getpid()}.part"
+    kept = [tmp_path / f".{CHECKPOINT}.{os.getppid()}.part", tmp_path / ".notes.part", tmp_path / ".my.notes.part"]
+    settings = small_settings(optimiser={"iterations": 1})
+    for resume in (False, True):
+        for path in (*dead, again, *kept):
+            path.write_bytes(b"half a")
+        run(settings, materials(bank), tmp_path, resume=resume)
+        assert set(tmp_path.glob(".*")) == set(kept)
 
 
 def test_resume_without_a_checkpoint_is_refused(bank: Bank, tmp_path: Path) -> None:
