@@ -19,6 +19,7 @@ from nire.errors import ConfigError, NireError
 from nire.network import weights
 from nire.network.config import NetworkConfig, named
 from nire.network.reexposure import ReExposureNetwork
+from nire.training import perceptual
 from nire.training.loop import Materials, train
 from nire.training.pictures import Bank, find_images, make_bank
 from nire.training.ranks import Ranks, joined
@@ -66,8 +67,12 @@ def prepare(
 
     Raises:
         ConfigError: no images, or settings of the network that do not exist.
+        WeightsError: VGG's weights, which the perceptual loss needs, do not serve.
     """
     config = network_config(settings.model)
+    if settings.loss.perceptual:
+        # The loss will find it in memory; a file that does not serve is refused before the pictures are read.
+        perceptual.load(Path(settings.loss.perceptual_weights), ranks.device)
     torch.manual_seed(settings.run.seed)
     network = ReExposureNetwork(config)
     paths = find_images(images, "train")

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from nire.errors import ConfigError, WeightsError
 from nire.light import encode_table
+from nire.training.__main__ import main
 from nire.training.losses import loss
 from nire.training.perceptual import perceptual
 from nire.training.settings import LossSettings, parse_settings
@@ -145,3 +146,16 @@ def test_missing_weights_are_asked_for_before_anything_is_rendered(tmp_path: Pat
         parse_settings({"loss": {"perceptual": -1}})
     with pytest.raises(WeightsError, match="there are no VGG weights at"):
         perceptual(*pair(), tmp_path / "none.pth")
+
+
+def test_damaged_weights_are_refused_before_pictures_are_read(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights.write_bytes(weights.read_bytes()[:-10])
+    config = tmp_path / "run.toml"
+    config.write_text(f'[loss]\nperceptual = 0.1\nperceptual_weights = "{weights}"\n[run]\ndevice = "cpu"\n')
+    # A folder without images is refused as soon as pictures are looked for.
+    assert main([str(config), "--images", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    assert f"{weights} (" in (told := capsys.readouterr().err)
+    assert "cannot be read as weights" in told
+    assert not (tmp_path / "out").exists()
