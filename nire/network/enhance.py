@@ -55,21 +55,24 @@ class DeformableConv(nn.Module):
         taps = self.kernel**2
         grid = self._grid(offsets).reshape(n, h, w * taps, 2)
         # The grid stays float32: bfloat16 would misplace taps by a third of a pixel at 346 columns.
-        taken = F.grid_sample(maps.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=True)
+        taken = F.grid_sample(maps.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
         taken = taken.to(maps.dtype).permute(0, 2, 3, 1).reshape(-1, taps * channels)
         weight = self.weight.permute(0, 2, 3, 1).reshape(channels, taps * channels)
         return F.linear(taken, weight, self.bias).reshape(n, h, w, channels).permute(0, 3, 1, 2)
 
     def _grid(self, offsets: Tensor) -> Tensor:
-        """Place every tap: float32 [n, h, w, k^2, 2], (x, y) from -1 at the first pixel's centre to 1 at the last's."""
+        """Place every tap: float32 [n, h, w, k^2, 2], (x, y) from -1 at the map's first edge to 1 at its last.
+
+        Not from the first pixel's centre to the last's (`align_corners`): in a map of one row these span nothing.
+        """
         h, w = offsets.shape[2:]
         device = offsets.device
         reach = torch.arange(self.kernel, dtype=torch.float32, device=device) - self.kernel // 2
         moved = offsets.float().permute(0, 2, 3, 1).unflatten(-1, (self.kernel, self.kernel, 2))
         rows = torch.arange(h, dtype=torch.float32, device=device)[:, None, None, None] + reach[:, None]
         columns = torch.arange(w, dtype=torch.float32, device=device)[:, None, None] + reach
-        y = (moved[..., 0] + rows) * (2 / max(h - 1, 1)) - 1
-        x = (moved[..., 1] + columns) * (2 / max(w - 1, 1)) - 1
+        y = (moved[..., 0] + (rows + 0.5)) * (2 / h) - 1
+        x = (moved[..., 1] + (columns + 0.5)) * (2 / w) - 1
         return torch.stack((x, y), dim=-1).flatten(3, 4)
 
 

@@ -25,19 +25,21 @@ def bilinear(plane: Tensor, y: float, x: float) -> Tensor:
     return total
 
 
+@pytest.mark.parametrize("size", [(5, 7), (1, 7), (5, 1), (1, 1)])
 @pytest.mark.parametrize("kernel", [1, 3])
-def test_deformable_convolution_equals_a_loop(kernel: int) -> None:
+def test_deformable_convolution_equals_a_loop(kernel: int, size: tuple[int, int]) -> None:
+    h, w = size
     torch.manual_seed(5)
     conv = DeformableConv(3, kernel)
     with torch.no_grad():
         conv.weight.normal_()
         conv.bias.normal_()
-    maps, offsets = torch.randn(2, 3, 5, 7), 2 * torch.randn(2, 2 * kernel**2, 5, 7)
+    maps, offsets = torch.randn(2, 3, h, w), 2 * torch.randn(2, 2 * kernel**2, h, w)
     found = conv.sample(maps, offsets)
-    expected = conv.bias.detach()[None, :, None, None].repeat(2, 1, 5, 7)
+    expected = conv.bias.detach()[None, :, None, None].repeat(2, 1, h, w)
     for i in range(2):
-        for y in range(5):
-            for x in range(7):
+        for y in range(h):
+            for x in range(w):
                 for tap in range(kernel**2):
                     dy, dx = offsets[i, 2 * tap : 2 * tap + 2, y, x].tolist()
                     row, column = y + tap // kernel - kernel // 2 + dy, x + tap % kernel - kernel // 2 + dx
