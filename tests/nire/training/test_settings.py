@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,15 @@ def test_shipped_settings_are_good(path: Path) -> None:
     settings = read_settings(path)
     assert set(settings.data.tasks) <= set(TASKS)
     assert network_config(settings.model).size == settings.model.size
+
+
+def test_ablations_of_the_paper_map_are_settings() -> None:
+    text = (CONFIGS.parent / "docs" / "paper-map.md").read_text(encoding="utf-8").split("```\n")[1]
+    every = parse_settings(tomllib.loads(text.replace("# use_", "use_")))
+    assert every.model.change.keys() > {"use_events", "use_time_encoding", "use_enhancement"}
+    assert set(every.model.change.values()) == {"learned", "joint", False}
+    assert network_config(every.model).size == "base"
+    assert network_config(parse_settings(tomllib.loads(text)).model).use_enhancement
 
 
 def test_empty_document_gives_the_defaults() -> None:
