@@ -21,7 +21,7 @@ from nire.errors import NireError
 from nire.metrics import psnr, ssim
 from nire.network import weights
 from nire.network.config import SIZES
-from nire.training.methods import Method, as_pixels, edi, edi_true_threshold, neural, passthrough
+from nire.training.methods import Method, as_pixels, cascade, edi, edi_true_threshold, neural, passthrough
 from nire.training.plots import write_png
 from nire.training.protocols import FOOTAGE, PROTOCOLS, Case, cases
 
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console = Console(width=140)  # a file has room for all tasks
     try:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        methods = all_methods(asked.weights, device)
+        methods = all_methods(asked.weights, device, cascades=asked.cascade)
         data = asked.data or Path("images" if asked.protocol == "rendered" else asked.protocol.partition("-")[0])
         scores, pictures = compare(cases(asked.protocol, data, noise=asked.noise, windows=asked.windows), methods)
     except NireError as error:
@@ -65,12 +65,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def all_methods(paths: Sequence[Path], device: torch.device) -> dict[str, Method]:
+def all_methods(paths: Sequence[Path], device: torch.device, *, cascades: bool = False) -> dict[str, Method]:
     """Collect the methods: the classical ones, and each size with weights, given or shipped.
 
     Args:
         paths: weights that replace the shipped ones of their size.
         device: of the networks.
+        cascades: each size in two steps as well, by the name SIZE_cascade.
 
     Raises:
         WeightsError: a file holds no usable weights.
@@ -81,7 +82,10 @@ def all_methods(paths: Sequence[Path], device: torch.device) -> dict[str, Method
     for path in paths:
         network = weights.load(path)
         networks[network.config.size] = network
-    return methods | {size: neural(network, device) for size, network in networks.items()}
+    methods |= {size: neural(network, device) for size, network in networks.items()}
+    if cascades:
+        methods |= {f"{size}_cascade": cascade(methods[size]) for size in networks}
+    return methods
 
 
 def compare(
@@ -169,6 +173,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--out", type=Path, help="write side-by-side pictures to this folder")
     parser.add_argument("--weights", type=Path, nargs="+", default=[], help="weights instead of the shipped ones")
+    parser.add_argument("--cascade", action="store_true", help="networks in two steps too: deblur, then interpolate")
     parser.add_argument("--noise", choices=("realistic", "ideal"), default="realistic", help="sensor model")
     parser.add_argument("--windows", type=_count, default=24, help="windows per task")
     return parser

@@ -62,8 +62,8 @@ def find_sequences(folder: Path, *, least: int, part: str = "test") -> list[Sequ
     if not long:
         longest = max(found, key=lambda sequence: len(sequence.frames))
         raise ConfigError(
-            f"{root}: its longest sequence, {longest.name!r}, has {len(longest.frames)} frame(s); this protocol needs "
-            f"at least {least} consecutive ones"
+            f"{root}: its longest sequence, {longest.name!r}, has {len(longest.frames)} frame(s); a window needs at "
+            f"least {least} consecutive ones"
         )
     return long
 

@@ -12,7 +12,7 @@ import torch
 
 from nire.errors import ConfigError
 from nire.network import weights
-from nire.training.evaluate import main
+from nire.training.evaluate import all_methods, main
 from nire.training.methods import as_pixels, edi_true_threshold, neural, passthrough
 from nire.training.protocols import FOOTAGE, RENDERED, cases
 from nire.training.sequences import find_sequences, read_window
@@ -58,16 +58,25 @@ def test_rendered_protocol_writes_every_task_of_every_method(
     weights.save(tiny_network(), tmp_path / "tiny.safetensors", {})
     out = tmp_path / "pictures"
     arguments = ["rendered", str(images), "--json", str(tmp_path / "r.json"), "--out", str(out), "--windows", "1"]
-    assert main([*arguments, "--weights", str(tmp_path / "tiny.safetensors")]) == 0
+    assert main([*arguments, "--cascade", "--weights", str(tmp_path / "tiny.safetensors")]) == 0
     written = json.loads((tmp_path / "r.json").read_text())
     assert written["protocol"] == "rendered"
     methods = {row["method"] for row in written["rows"]}
-    assert methods >= {"passthrough", "edi", "edi_true_threshold", "tiny"}
+    assert methods >= {"passthrough", "edi", "edi_true_threshold", "tiny", "tiny_cascade"}
     assert {(row["method"], row["task"]) for row in written["rows"]} == {(m, t) for m in methods for t in TASKS}
     counted = {task.name: len(task.asked) for task in RENDERED}
     assert all(row["n"] == counted[row["task"]] and np.isfinite(row["psnr"]) for row in written["rows"])
     assert {path.name for path in out.iterdir()} == {f"rendered_realistic_{task}.png" for task in TASKS}
     assert "edi_true_threshold" in capsys.readouterr().out
+
+
+def test_cascades_follow_the_networks_that_they_are_made_of_where_they_are_wanted(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.safetensors"
+    weights.save(tiny_network(), path, {})
+    plain, more = (list(all_methods([path], torch.device("cpu"), cascades=wanted)) for wanted in (False, True))
+    networks = plain[3:]
+    assert "tiny" in networks
+    assert more == [*plain, *(f"{size}_cascade" for size in networks)]
 
 
 def test_protocol_is_the_same_in_every_run(images: Path) -> None:
@@ -143,7 +152,7 @@ def test_data_that_cannot_serve_is_refused(tmp_path: Path, capsys: pytest.Captur
     assert "holds no image" in capsys.readouterr().err
     write_images(tmp_path / "shot", count=1)
     assert main(["gopro-deblur", str(tmp_path)]) == 2
-    assert "its longest sequence, 'shot', has 1 frame(s); this protocol needs at least 11" in capsys.readouterr().err
+    assert "its longest sequence, 'shot', has 1 frame(s); a window needs at least 11" in capsys.readouterr().err
 
 
 def test_frames_of_mixed_sizes_are_refused(tmp_path: Path) -> None:
