@@ -83,6 +83,7 @@ def test_killed_run_goes_on_from_its_last_checkpoint_which_is_whole(ready: Path)
     done = checkpoints.load(out / CHECKPOINT)
     assert done.iteration == last
     assert (done.history[: kept.iteration] == kept.history).all()
+    assert not list(out.glob(".*"))
     assert weights.metadata(out / "nano.safetensors")["iterations"] == str(last)
 
 
