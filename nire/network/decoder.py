@@ -73,21 +73,34 @@ class Head(nn.Module):
             for value in self.last.parameters():
                 nn.init.zeros_(value)
 
-    def forward(self, decoded: Tensor, slots: Slots) -> Tensor:
-        """Develop the image.
+    def forward(self, decoded: Tensor, planes: Tensor) -> Tensor:
+        """Say what the image needs.
 
         Args:
             decoded: [n, C_1, h_1, w_1].
-            slots: of `two_slots`, folded by `head_unshuffle`; unused where the film is learned.
+            planes: of `two_slots`, folded by `head_unshuffle`, u; unused where the film is learned.
+
+        Returns:
+            float32 [n, 2 u^2, H / u, W / u], residual and logit of the blend; [n, u^2, H / u, W / u], the image, where
+            the film is learned.
+        """
+        inputs = [unfold(self.widen(decoded), self.scale)]
+        if self.pre_exposed:
+            inputs.append(planes)
+        features = activate(self.second(activate(self.first(torch.cat(inputs, dim=1)))))
+        outputs: Tensor = self.last(features).float()
+        return outputs
+
+    def develop(self, outputs: Tensor, slots: Slots) -> Tensor:
+        """Develop the image.
+
+        Args:
+            outputs: of `forward`.
+            slots: of `two_slots`; unused where the film is learned.
 
         Returns:
             float32 [n, 1, H, W].
         """
-        planes = [unfold(self.widen(decoded), self.scale)]
-        if self.pre_exposed:
-            planes.append(slots.planes)
-        features = activate(self.second(activate(self.first(torch.cat(planes, dim=1)))))
-        outputs = self.last(features).float()
         if self.belief is None:
             return unfold(outputs, self.fold) + 0.5
         first, second = slots.light

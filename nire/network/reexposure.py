@@ -18,7 +18,7 @@ from nire.network.decoder import Head, TopDownDecoder
 from nire.network.encoding import content_ranges, encode_range, to_level
 from nire.network.event_encoder import EventEncoder
 from nire.network.exposure import ExposureSimulation
-from nire.network.film import NeuralFilm, two_slots
+from nire.network.film import NeuralFilm, Slots, two_slots
 from nire.network.image_encoder import ImageEncoder
 
 
@@ -71,7 +71,7 @@ class ReExposureNetwork(nn.Module):
         Raises:
             ValueError: a shape does not fit; says which.
         """
-        self._check_build(images, voxels, image_ranges, segment_ranges, observed)
+        self.check_build(images, voxels, image_ranges, segment_ranges, observed)
         dtype = self.film.vectors[0].dtype
         encoded: list[list[Tensor]] = []
         if self.event_encoder is not None:
@@ -105,17 +105,38 @@ class ReExposureNetwork(nn.Module):
         Raises:
             ValueError: a shape does not fit; says which.
         """
-        self._check_expose(content, shutters, re_exposed)
+        self.check_expose(content.image_ranges.shape, shutters, re_exposed)
+        slots = self.slots(re_exposed)
+        return self.develop(self.correct(content, shutters, slots.planes), slots).unflatten(0, shutters.shape[:2])
+
+    def slots(self, re_exposed: Tensor) -> Slots:
+        """Lay the estimates of `expose` out: its first step, and no arithmetic of the network."""
+        return two_slots(re_exposed, self.config.head_unshuffle, self.film.vectors[0].dtype)
+
+    def correct(self, content: NeuralContent, shutters: Tensor, planes: Tensor) -> Tensor:
+        """Find out what physics got wrong: the network's part of `expose`.
+
+        Args:
+            content, shutters: as for `expose`.
+            planes: [b * Q, 2 u^2 + 2, H / u, W / u] of `slots`.
+
+        Returns:
+            What `Head.forward` does, n = b * Q.
+        """
         b, count = shutters.shape[:2]
-        slots = two_slots(re_exposed, self.config.head_unshuffle, self.film.vectors[0].dtype)
-        films = [level.unflatten(0, (b, count)) for level in self.film(slots.planes)]
+        films = [level.unflatten(0, (b, count)) for level in self.film(planes)]
         times = self._encode(shutters)
         if self.config.attention == "joint":
             exposed = self.exposure.joint(films, times, content.maps, content.times)
         else:
             exposed = self.exposure.cached(films, times, content.memory)
         decoded = self.decoder([film.flatten(0, 1).permute(0, 3, 1, 2) for film in exposed])
-        return self.head(decoded, slots).unflatten(0, (b, count))
+        outputs: Tensor = self.head(decoded, planes)
+        return outputs
+
+    def develop(self, outputs: Tensor, slots: Slots) -> Tensor:
+        """Blend what the slots hold as `correct` says: float32 [b * Q, 1, H, W], the last step of `expose`."""
+        return self.head.develop(outputs, slots)
 
     def forward(
         self,
@@ -136,9 +157,14 @@ class ReExposureNetwork(nn.Module):
         config = self.config
         return [encode_range(to_level(ranges.float(), stride), config.bands) for stride in config.strides]
 
-    def _check_build(
+    def check_build(
         self, images: Tensor, voxels: Tensor, image_ranges: Tensor, segment_ranges: Tensor, observed: Tensor
     ) -> None:
+        """Check what `build` takes.
+
+        Raises:
+            ValueError: a shape does not fit; says which.
+        """
         config = self.config
         if images.ndim != 5 or images.shape[1] > 2:
             raise ValueError(f"images are {list(images.shape)}; expected [b, N, 1, H, W] with N 0 to 2")
@@ -156,8 +182,17 @@ class ReExposureNetwork(nn.Module):
         _expect("segment_ranges", segment_ranges, (b, config.segments, 2))
         _expect("observed", observed, (b, config.segments, config.bins))
 
-    def _check_expose(self, content: NeuralContent, shutters: Tensor, re_exposed: Tensor) -> None:
-        b, count, height = content.image_ranges.shape[:3]
+    def check_expose(self, ranges: torch.Size, shutters: Tensor, re_exposed: Tensor) -> None:
+        """Check what `expose` takes.
+
+        Args:
+            ranges: shape of the `image_ranges` that the content was built with.
+            shutters, re_exposed: as for `expose`.
+
+        Raises:
+            ValueError: a shape does not fit; says which.
+        """
+        b, count, height = ranges[:3]
         if shutters.ndim not in (4, 5) or re_exposed.ndim != 6:
             raise ValueError(
                 f"shutters are {list(shutters.shape)} and re_exposed {list(re_exposed.shape)}; expected "
