@@ -58,10 +58,19 @@ def create(
     threads: int = 0,
     size: str = "nano",
     weights: str = "",
+    engine: str = "auto",
     precision: str = "auto",
 ) -> EventsOnlyReconstructor:
     """Make the backend; arguments and errors are those of `neural.create`."""
     network = neural.create(
-        geometry, device, bin_us=bin_us, threads=threads, size=size, weights=weights, precision=precision
+        geometry,
+        device,
+        bin_us=bin_us,
+        threads=threads,
+        size=size,
+        weights=weights,
+        engine=engine,
+        precision=precision,
+        frames=(0,),
     )
     return EventsOnlyReconstructor(network)

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,44 +16,50 @@ from torch.nn import functional
 
 from nire.backends import prepare_torch
 from nire.double_integral import DoubleIntegral
-from nire.errors import ConfigError, WeightsError
+from nire.engines import Engine, Job
+from nire.engines.choice import open_engine
+from nire.errors import WeightsError
 from nire.light import ENCODE_STEPS, UNKNOWN_LIGHT, decode_table, encode_table
 from nire.network import weights as weight_files
-from nire.network.reexposure import NeuralContent, ReExposureNetwork
+from nire.network.config import NetworkConfig
 from nire.planes import EventPlanes
 from nire.shutter import Shutter
 from nire.types import Content, ContentWindow, Frame, Geometry, Query, Transfer
 
 # As in training: re-exposed light is let above white, so that a frame that leaves it is known from one that is white.
 _BRIGHTEST = 1.5
-_PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class NeuralReconstructor:
     """Content by the network, once per window; films start from the physics. One content is alive at a time."""
 
     name = "neural"
-    engine = "eager"
     needs_frames = True
 
-    def __init__(
-        self, geometry: Geometry, network: ReExposureNetwork, *, device: torch.device, bin_us: int, dtype: torch.dtype
-    ) -> None:
-        """Put a trained network to work for one sensor."""
+    def __init__(self, geometry: Geometry, network: Engine, config: NetworkConfig, *, job: Job, bin_us: int) -> None:
+        """Put a trained network to work for one sensor.
+
+        Args:
+            geometry: of the sensor.
+            network: as it is run.
+            config: of the network.
+            job: that the engine was made for.
+            bin_us: width of the event bins.
+        """
+        self.engine = network.name
         self._geometry = geometry
-        self._device = device
-        self._config = network.config
-        self._network = network.to(device=device, dtype=dtype).eval()
-        self._network = self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._planes = EventPlanes(geometry, bin_us, device)
-        self._integral = DoubleIntegral(bin_us, device, weighing=True)
-        self._padded = network.config.padded(geometry.height, geometry.width)
+        self._device = job.device
+        self._config = config
+        self._network = network
+        self._planes = EventPlanes(geometry, bin_us, job.device)
+        self._integral = DoubleIntegral(bin_us, job.device, weighing=True)
+        self._padded = (job.height, job.width)
         # Stands for the frame that a window has none of: exposed for all of it, and told nothing.
         shape = (geometry.channels, geometry.height, geometry.width)
-        self._gray = torch.full(shape, 255 * UNKNOWN_LIGHT, device=device)
+        self._gray = torch.full(shape, 255 * UNKNOWN_LIGHT, device=job.device)
         self._no_pixels = np.zeros(shape[1:] + shape[:1], np.uint8)
         self._current: ContentWindow | None = None
-        self._content: NeuralContent | None = None
+        self._content: Any = None
 
     @torch.inference_mode()
     def build(self, window: ContentWindow) -> Content:
@@ -156,7 +163,9 @@ def create(
     threads: int = 0,
     size: str = "nano",
     weights: str = "",
+    engine: str = "auto",
     precision: str = "auto",
+    frames: tuple[int, ...] = (2, 1),
 ) -> NeuralReconstructor:
     """Make the backend.
 
@@ -167,10 +176,13 @@ def create(
         threads: CPU threads, 0 = all cores.
         size: of the shipped weights.
         weights: a file instead of the shipped one.
+        engine: how the network is run: "auto", a file under nire/engines/, or a dotted name.
         precision: "auto" (bf16 where the processor computes in it), "fp32", "bf16" or "fp16".
+        frames: numbers of frames that windows will have; an engine prepares for these.
 
     Raises:
-        ConfigError: the device or the precision is not there.
+        ConfigError: the device, the engine or the precision is not there.
+        EngineError: the engine cannot run here.
         WeightsError: no weights, or not whole ones.
     """
     chosen = prepare_torch(device, threads)
@@ -180,18 +192,10 @@ def create(
             f"no trained weights of size {size!r} come with this version. Train some (python -m nire.training, see "
             "docs/training.md) and set reconstructor.weights, or use reconstructor.backend = 'edi'"
         )
-    return NeuralReconstructor(
-        geometry, weight_files.load(path), device=chosen, bin_us=bin_us, dtype=_dtype(precision, chosen)
-    )
-
-
-def _dtype(precision: str, device: torch.device) -> torch.dtype:
-    if precision == "auto":
-        has_bf16 = device.type == "cuda" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        return torch.bfloat16 if has_bf16 else torch.float32
-    if precision not in _PRECISIONS:
-        raise ConfigError(f"reconstructor.precision = {precision!r}: the engine 'eager' has {', '.join(_PRECISIONS)}")
-    return _PRECISIONS[precision]
+    network = weight_files.load(path)
+    height, width = network.config.padded(geometry.height, geometry.width)
+    job = Job(height, width, frames, chosen, precision)
+    return NeuralReconstructor(geometry, open_engine(engine, network, job), network.config, job=job, bin_us=bin_us)
 
 
 def _span(window: ContentWindow) -> tuple[float, float]:

@@ -1,0 +1,73 @@
+"""From a name to an engine: by file, by dotted name, or by what is there."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import pkgutil
+from types import ModuleType
+
+import nire.engines
+from nire.engines import Engine, Job
+from nire.errors import ConfigError, EngineError
+from nire.network.reexposure import ReExposureNetwork
+
+_log = logging.getLogger(__name__)
+
+ORDER = {"cpu": ("openvino", "eager"), "cuda": ("eager",)}
+"""What "auto" tries, per kind of device.
+
+`compiled` takes minutes to start, and `cudagraph` and `tensorrt` have not been run on a GPU: these run where named.
+"""
+
+
+def open_engine(name: str, network: ReExposureNetwork, job: Job) -> Engine:
+    """Make an engine.
+
+    Args:
+        name: "auto", a file under nire/engines/, or the dotted name of a module with `create(network, job)`.
+        network: is the engine's from now on.
+        job: what for.
+
+    Raises:
+        ConfigError: there is no such engine, or it has not the precision.
+        EngineMissing: what it needs is not there; says what to install.
+        EngineMismatch: what was prepared is for another network, sensor or machine.
+    """
+    if name != "auto":
+        engine: Engine = _module(name).create(network, job)
+        return engine
+    *preferred, last = ORDER[job.device.type]
+    for candidate in preferred:
+        try:
+            engine = _module(candidate).create(network, job)
+        except (ConfigError, EngineError) as reason:
+            _log.info("engine %s is passed over: %s", candidate, reason)
+            continue
+        _log.info("engine: %s, the fastest known for %s that is here", engine.name, job.device.type)
+        return engine
+    _log.info("engine: %s", last)
+    engine = _module(last).create(network, job)
+    return engine
+
+
+def engines() -> list[str]:
+    """Names of the engines of this package; whether they run here, `create` says."""
+    rooms = sorted(module.name for module in pkgutil.iter_modules(nire.engines.__path__))
+    return [room for room in rooms if hasattr(importlib.import_module(f"nire.engines.{room}"), "create")]
+
+
+def _module(name: str) -> ModuleType:
+    full = name if "." in name else f"nire.engines.{name}"
+    try:
+        module = importlib.import_module(full)
+    except ModuleNotFoundError as error:
+        if error.name is None or not full.startswith(error.name):
+            raise
+        module = None
+    if module is None or not hasattr(module, "create"):
+        raise ConfigError(
+            f"reconstructor.engine = {name!r}: no such engine; there are auto, {', '.join(engines())}, or the dotted "
+            "name of your own module"
+        )
+    return module

@@ -1,0 +1,54 @@
+"""The definition: torch runs the network as it is written, operation by operation."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from nire.engines import DTYPES, Job
+from nire.network.reexposure import NeuralContent, ReExposureNetwork
+
+
+class EagerEngine:
+    """The network itself, in the wanted precision, channels-last in memory."""
+
+    name = "eager"
+
+    def __init__(self, network: ReExposureNetwork, job: Job) -> None:
+        """Put the network on its device.
+
+        Raises:
+            ConfigError: the precision is not there.
+        """
+        self._network = prepared(network, job, DTYPES[job.precision_of(self.name, tuple(DTYPES))])
+
+    @torch.inference_mode()
+    def build(
+        self, images: Tensor, voxels: Tensor, image_ranges: Tensor, segment_ranges: Tensor, observed: Tensor
+    ) -> NeuralContent:
+        """Build the content of a window, as `ReExposureNetwork.build`."""
+        return self._network.build(images, voxels, image_ranges, segment_ranges, observed)
+
+    @torch.inference_mode()
+    def expose(self, content: NeuralContent, shutters: Tensor, re_exposed: Tensor) -> Tensor:
+        """Expose Q films, as `ReExposureNetwork.expose`."""
+        return self._network.expose(content, shutters, re_exposed)
+
+
+def prepared(network: ReExposureNetwork, job: Job, dtype: torch.dtype) -> ReExposureNetwork:
+    """Put a network on the job's device, in `dtype` and channels-last, ready to run; it is changed in place."""
+    network = network.to(device=job.device, dtype=dtype).eval().requires_grad_(False)
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def create(network: ReExposureNetwork, job: Job) -> EagerEngine:
+    """Make the engine.
+
+    Args:
+        network: is the engine's from now on.
+        job: what for.
+
+    Raises:
+        ConfigError: the precision is not there.
+    """
+    return EagerEngine(network, job)

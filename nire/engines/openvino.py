@@ -1,0 +1,192 @@
+"""OpenVINO runs the network on the CPU: converted once for each shape, and kept on disk.
+
+OpenVINO gets what is arithmetic of the network. The physics of `expose`, float32 estimates folded and blended, stays in
+torch: OpenVINO took longer over the folding than over the convolutions.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import time
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from nire.engines import Job
+from nire.engines.cache import Cache, key_of
+from nire.engines.graphs import BuildGraph, CorrectGraph, build_example, export, expose_example, flat
+from nire.engines.programs import BuildProgram, ExposeProgram, ProgramEngine
+from nire.errors import EngineError, EngineMissing
+from nire.network.reexposure import ReExposureNetwork
+
+_log = logging.getLogger(__name__)
+
+# A batch of four has most of the advantage of one of eight; each further size takes seconds to convert.
+_SIZES = (1, 4)
+_HINTS = {"fp32": "f32", "bf16": "bf16"}
+
+
+def create(network: ReExposureNetwork, job: Job) -> ProgramEngine:
+    """Make the engine.
+
+    Args:
+        network: on the CPU, in float32; is the engine's from now on.
+        job: what for.
+
+    Raises:
+        ConfigError: the precision is not there.
+        EngineError: OpenVINO cannot run this network.
+        EngineMismatch: the cache holds something else under this key.
+        EngineMissing: the job is for a GPU, or the package is not installed.
+    """
+    precision = job.precision_of("openvino", tuple(_HINTS))
+    if job.device.type != "cpu":
+        raise EngineMissing(f"the engine 'openvino' runs on CPUs, the device is {job.device}; set device = 'cpu'")
+    maker = _Maker(network.float().eval().requires_grad_(False), job, precision)
+    return ProgramEngine("openvino", network, job, maker=maker, sizes=_SIZES)
+
+
+class _Maker:
+    """Converts, compiles, and keeps what was compiled."""
+
+    def __init__(self, network: ReExposureNetwork, job: Job, precision: str) -> None:
+        self._network, self._job = network, job
+        self._openvino = _package()
+        self._core = self._openvino.Core()
+        self._options: dict[str, Any] = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": 1,
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "INFERENCE_PRECISION_HINT": _HINTS[precision],
+        }
+        # The content is handed from build to expose in what both compute with.
+        self._content_type = self._openvino.Type.bf16 if precision == "bf16" else self._openvino.Type.f32
+        self._cache = Cache(
+            job.cache / "openvino",
+            key_of(
+                network,
+                height=job.height,
+                width=job.width,
+                options=sorted(self._options.items()),
+                processor=self._core.get_property("CPU", "FULL_DEVICE_NAME"),
+                openvino=self._openvino.get_version(),
+                torch=torch.__version__,
+            ),
+        )
+
+    def build(self, frames: int) -> BuildProgram:
+        graph = BuildGraph(self._network, frames)
+        example = graph.taken(*build_example(self._network, frames, self._job.height, self._job.width))
+        request = self._request(f"build-{frames}", graph, example)
+
+        def program(*tensors: Tensor) -> Any:
+            self._feed(request, 0, graph.taken(*tensors))
+            request.infer()
+            return request
+
+        return program
+
+    def expose(self, frames: int, queries: int, *, per_pixel: bool) -> ExposeProgram:
+        size = (self._job.height, self._job.width)
+        shutters, re_exposed = expose_example(self._network, frames, queries, size=size, per_pixel=per_pixel)
+        content = self._content_example(frames)
+        example = (shutters, self._network.slots(re_exposed).planes, *content)
+        name = f"expose-{frames}-{queries}" + ("-pixels" if per_pixel else "")
+        request = self._request(name, CorrectGraph(self._network), example)
+
+        def program(built: Any, shutters: Tensor, re_exposed: Tensor) -> Tensor:
+            slots = self._network.slots(re_exposed)
+            self._feed(request, 0, (shutters, slots.planes))
+            for index in range(len(content)):
+                request.set_input_tensor(2 + index, built.get_output_tensor(index))
+            request.infer()
+            outputs = torch.from_numpy(request.get_output_tensor(0).data)
+            return self._network.develop(outputs, slots).unflatten(0, (1, queries))
+
+        return program
+
+    def _content_example(self, frames: int) -> tuple[Tensor, ...]:
+        """Make the content's tensors in shape only."""
+        with torch.device("meta"):
+            network = ReExposureNetwork(self._network.config)
+        tensors = flat(network.build(*build_example(network, frames, self._job.height, self._job.width)))
+        return tuple(torch.zeros(tensor.shape) for tensor in tensors)
+
+    def _feed(self, request: Any, first: int, tensors: tuple[Tensor, ...]) -> None:
+        for index, tensor in enumerate(tensors):
+            array = tensor.detach().float().contiguous().numpy()
+            request.set_input_tensor(first + index, self._openvino.Tensor(array, shared_memory=True))
+
+    def _request(self, name: str, graph: nn.Module, example: tuple[Tensor, ...]) -> Any:
+        """Make what infers a graph: from the cache, or anew."""
+        kept = self._cache.path(f"{name}.blob")
+        if kept is not None:
+            try:
+                return self._core.import_model(kept.read_bytes(), "CPU", self._options).create_infer_request()
+            except RuntimeError as problem:
+                _log.warning("%s cannot be used (%s) and is made anew", kept, problem)
+        started = time.perf_counter()
+        compiled = self._core.compile_model(self._converted(graph, example), "CPU", self._options)
+        if len(compiled.inputs) != len(example):
+            raise EngineError(
+                f"the engine 'openvino' found that this network ({self._network.config.size}) does not use all of its "
+                "input, and cannot run it. Use reconstructor.engine = 'eager'"
+            )
+        path = self._cache.put(f"{name}.blob", compiled.export_model().getvalue())
+        _log.info("openvino: made %s in %.1f s, kept as %s", name, time.perf_counter() - started, path)
+        return compiled.create_infer_request()
+
+    def _converted(self, graph: nn.Module, example: tuple[Tensor, ...]) -> Any:
+        """Convert a graph; the content's tensors become of the content's type.
+
+        By the front end itself: `openvino.convert_model` would report each conversion to OpenVINO's makers.
+        """
+        from openvino.frontend import FrontEndManager
+        from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
+        from openvino.preprocess import PrePostProcessor
+
+        exported = _decomposed(export(graph, example))
+        decoder = TorchFXPythonDecoder(exported.module(), dynamic_shapes=False)
+        front_end = FrontEndManager().load_by_framework("pytorch")
+        try:
+            model = front_end.convert(front_end.load(decoder))
+        except RuntimeError as problem:
+            raise EngineError(
+                f"OpenVINO {self._openvino.get_version()} cannot convert the network as torch {torch.__version__} "
+                f"exports it: {problem}. Use reconstructor.engine = 'eager'"
+            ) from problem
+        steps = PrePostProcessor(model)
+        if isinstance(graph, BuildGraph):
+            for index in range(len(model.outputs)):
+                steps.output(index).tensor().set_element_type(self._content_type)
+        else:
+            for index in range(2, len(model.inputs)):
+                steps.input(index).tensor().set_element_type(self._content_type)
+        return steps.build()
+
+
+def _decomposed(exported: ExportedProgram) -> ExportedProgram:
+    """Take apart what OpenVINO does not know, and leave whole what it knows."""
+    from openvino.frontend.pytorch.torchdynamo.export_decompositions import ops_to_not_decompose
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch warns of what it will change in itself
+        table = torch.export.default_decompositions()
+        for known in ops_to_not_decompose():
+            if known in table:
+                table.pop(known)
+        return exported.run_decompositions(table)
+
+
+def _package() -> Any:
+    try:
+        return importlib.import_module("openvino")
+    except ImportError as error:
+        raise EngineMissing(
+            f"the engine 'openvino' needs the package openvino, which is not here ({error}): "
+            "pip install 'nire-live[openvino]'"
+        ) from error
