@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -29,6 +30,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write machine, versions and results as JSON")
     parser.add_argument("--minutes", type=float, default=5.0, help="length of soak (default 5)")
     parser.add_argument("--recording", type=Path, help="soak: loop this recording instead of a synthetic one")
+    parser.add_argument(
+        "--engine",
+        action="append",
+        metavar="NAME",
+        help="network: also run nano by this engine; may be repeated (default: all that start in seconds)",
+    )
     options = parser.parse_args(arguments)
     unknown = [name for name in options.names if name not in (*NAMES, "soak")]
     if unknown:
@@ -37,8 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in options.names or NAMES:
         print(f"{name} ...", file=sys.stderr, flush=True)
         module = importlib.import_module(f"benchmarks.{name}")
-        settings = {"minutes": options.minutes, "recording": options.recording} if name == "soak" else {}
-        results = module.run(**settings)
+        settings: dict[str, dict[str, Any]] = {
+            "soak": {"minutes": options.minutes, "recording": options.recording},
+            "network": {"engines": tuple(options.engine) if options.engine else None},
+        }
+        results = module.run(**settings.get(name, {}))
         show(name, results, Console())
         reports.append(report(name, results))
     if options.json is not None:

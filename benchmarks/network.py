@@ -1,8 +1,13 @@
-"""The network, per size: parameters, arithmetic, and time of a build, of the first query and of one more."""
+"""The network, per size: parameters, arithmetic, and time of a build, of the first query and of one more.
+
+Each size is run by the engine that "auto" takes, `nano` by every other engine too that opens here, or that is named.
+"""
 
 from __future__ import annotations
 
 import statistics
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +17,9 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.report import Result
+from nire.engines import Engine, Job
+from nire.engines.choice import open_engine
+from nire.errors import EngineError
 from nire.network.config import SIZES, NetworkConfig, named
 from nire.network.reexposure import ReExposureNetwork
 
@@ -19,48 +27,82 @@ _HEIGHT, _WIDTH = 260, 346
 _FRAMES, _BATCH = 2, 8
 # Runs of a build, and of each query. `base` takes half a minute a build: once, without warming up.
 _RUNS = {"nano": 21, "small": 3, "base": 1}
+_QUICK = ("eager", "openvino", "cudagraph")
 
 
-def run(sizes: tuple[str, ...] = SIZES, device: str | None = None) -> list[Result]:
-    """Measure on random input at 346 x 260, padded; N = 2; on the GPU where there is one."""
+def run(
+    sizes: tuple[str, ...] = SIZES, device: str | None = None, engines: tuple[str, ...] | None = None
+) -> list[Result]:
+    """Measure on random input at 346 x 260, padded; N = 2; on the GPU where there is one.
+
+    Args:
+        sizes: of the network, untrained.
+        device: "cpu", "cuda" or "cuda:N".
+        engines: that run `nano` besides the one that "auto" takes; None = those that start in seconds.
+    """
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    return [result for size in sizes for result in _measure(named(size), where)]
+    results = []
+    for size in sizes:
+        extra = (_QUICK if engines is None else engines) if size == "nano" else ()
+        with tempfile.TemporaryDirectory() as cache:
+            results += _measure(named(size), where, extra, cache=Path(cache))
+    return results
 
 
-def _measure(config: NetworkConfig, device: torch.device) -> list[Result]:
-    size = config.size
-    counts = _count(config)
-    dtype = _fast_dtype(device)
+def _measure(config: NetworkConfig, device: torch.device, extra: tuple[str, ...], *, cache: Path) -> list[Result]:
+    size, counts = config.size, _count(config)
+    job = Job(*config.padded(_HEIGHT, _WIDTH), (_FRAMES,), device, cache=cache)
+    # `base` takes minutes to convert and half a minute to run on a CPU.
+    opened = [_opened("eager" if size == "base" and device.type == "cpu" else "auto", config, job)]
+    for name in extra:
+        if name == opened[0][0].name:
+            continue
+        try:
+            opened.append(_opened(name, config, job))
+        except EngineError as problem:
+            print(f"{name} is left out: {problem}", file=sys.stderr)
+    # Taking turns, so that a busy minute is shared by all.
+    runs = 21 if device.type == "cuda" else _RUNS[size]
+    works = [work for engine, _ in opened for work in _works(engine, config, device)]
+    times = _times(works, runs, device)
+    results = [
+        Result(f"{size}_params", counts[0], ""),
+        Result(f"{size}_build_gmac", counts[1], "GMAC", f"{job.width} x {job.height}, N = 2"),
+        Result(f"{size}_query_gmac", counts[2], "GMAC"),
+    ]
+    for index, (engine, start_s) in enumerate(opened):
+        build_s, first_s, batch_s = times[3 * index : 3 * index + 3]
+        next_s = (batch_s - first_s) / (_BATCH - 1)
+        prefix = f"{size}_{engine.name}" if index else size
+        threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
+        how = f"{engine.name}, {job.precision_of(engine.name, ())}, {device.type}{threads}, median of {runs}"
+        results += [
+            Result(f"{prefix}_start_s", start_s, "s", "to make the engine, nothing cached"),
+            Result(f"{prefix}_build_ms", 1e3 * build_s, "ms", how),
+            Result(f"{prefix}_query_ms", 1e3 * first_s, "ms", "the first of a batch"),
+            Result(f"{prefix}_next_ms", 1e3 * next_s, "ms", f"one more in a batch of {_BATCH}"),
+            Result(f"{prefix}_query_ratio", next_s / (build_s + first_s), "", "next over build + first"),
+        ]
+    return results
+
+
+def _opened(name: str, config: NetworkConfig, job: Job) -> tuple[Engine, float]:
+    """Make an engine of an untrained network, and tell how long that took, seconds."""
     torch.manual_seed(0)
-    network = ReExposureNetwork(config).eval().requires_grad_(False).to(device, dtype)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = ReExposureNetwork(config)
+    start = time.perf_counter()
+    return open_engine(name, network, job), time.perf_counter() - start
+
+
+def _works(engine: Engine, config: NetworkConfig, device: torch.device) -> list[Callable[[], object]]:
+    """List what is timed: a build, a query, and a batch of them."""
     inputs, asked = _inputs(config, device, queries=_BATCH)
     first = tuple(tensor[:, :1] for tensor in asked)
-    runs = 21 if device.type == "cuda" else _RUNS[size]
-    with torch.inference_mode():
-        content = network.build(*inputs)
-        build_s, first_s, batch_s = _times(
-            [
-                lambda: network.build(*inputs),
-                lambda: network.expose(content, *first),
-                lambda: network.expose(content, *asked),
-            ],
-            runs,
-            device,
-        )
-    next_s = (batch_s - first_s) / (_BATCH - 1)
-    height, width = config.padded(_HEIGHT, _WIDTH)
-    how = f"{str(dtype).removeprefix('torch.')} channels_last, eager, {device.type}"
-    threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
-    conditions = f"{width} x {height}, N = 2, {how}{threads}, median of {runs}"
+    content = engine.build(*inputs)
     return [
-        Result(f"{size}_params", counts[0], ""),
-        Result(f"{size}_build_gmac", counts[1], "GMAC", f"{width} x {height}, N = 2"),
-        Result(f"{size}_query_gmac", counts[2], "GMAC"),
-        Result(f"{size}_build_ms", 1e3 * build_s, "ms", conditions),
-        Result(f"{size}_query_ms", 1e3 * first_s, "ms", "the first of a batch"),
-        Result(f"{size}_next_ms", 1e3 * next_s, "ms", f"one more in a batch of {_BATCH}"),
-        Result(f"{size}_query_ratio", next_s / (build_s + first_s), "", "next over build + first"),
+        lambda: engine.build(*inputs),
+        lambda: engine.expose(content, *first),
+        lambda: engine.expose(content, *asked),
     ]
 
 
@@ -79,7 +121,7 @@ def _count(config: NetworkConfig) -> tuple[float, float, float]:
 
 def _inputs(
     config: NetworkConfig, device: torch.device, *, queries: int
-) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]:
     """Draw what `build` and `expose` take; values do not change what is computed."""
     height, width = config.padded(_HEIGHT, _WIDTH)
     segments, bins = config.segments, config.bins
@@ -109,11 +151,3 @@ def _times(works: list[Callable[[], object]], runs: int, device: torch.device) -
             if turn or runs == 1:  # the first turn warms up
                 taken.append(time.perf_counter() - start)
     return [statistics.median(taken) for taken in durations]
-
-
-def _fast_dtype(device: torch.device) -> torch.dtype:
-    """Choose bfloat16 on a GPU, and where the processor has instructions for it."""
-    if device.type == "cuda":
-        return torch.bfloat16
-    flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
-    return torch.bfloat16 if any(f"{name}_bf16" in flags for name in ("avx512", "amx")) else torch.float32

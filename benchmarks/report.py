@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-_PACKAGES = ("nire-live", "torch", "numpy", "opencv-python-headless", "pyzmq", "iceoryx2")
+_PACKAGES = ("nire-live", "torch", "openvino", "numpy", "opencv-python-headless", "pyzmq", "iceoryx2")
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,7 +102,7 @@ class ReconstructorConfig(_Section):
     )
     size: str = Field("nano", description="neural: nano, small or base")
     weights: str = Field("", description="neural: a safetensors file instead of the shipped one")
-    engine: str = Field("auto", description="the file under nire/engines/")
+    engine: str = Field("auto", description="neural: the file under nire/engines/ or a dotted name")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu or cuda:N")
     precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = Field("auto", description="of the network")
     threads: int = Field(0, ge=0, le=256, description="CPU threads for arithmetic; 0 = what the method thinks best")

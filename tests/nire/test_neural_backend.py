@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from nire.backends import edi, neural
+from nire.backends import edi, events_only, neural
 from nire.errors import ConfigError, ShutterOutsideWindow, WeightsError
 from nire.metrics import psnr
 from nire.network import weights
@@ -47,7 +47,7 @@ def queries(*t_us: float, geometry: Geometry = GEOMETRY) -> list[Query]:
 
 @pytest.mark.parametrize("frames", [1, 2])
 def test_untrained_network_returns_what_the_physics_gives(untrained: Path, frames: int) -> None:
-    backend = neural.create(GEOMETRY, weights=str(untrained), precision="fp32")
+    backend = neural.create(GEOMETRY, weights=str(untrained), engine="eager", precision="fp32")
     physics = edi.create(GEOMETRY)
     asked = queries(101_000.0, 110_000.0, 119_000.0)
     image = backend.expose(backend.build(window(frames=frames)), asked)
@@ -56,7 +56,7 @@ def test_untrained_network_returns_what_the_physics_gives(untrained: Path, frame
 
 
 def test_image_does_not_depend_on_the_other_queries(untrained: Path) -> None:
-    backend = neural.create(GEOMETRY, weights=str(untrained), precision="fp32")
+    backend = neural.create(GEOMETRY, weights=str(untrained), engine="eager", precision="fp32")
     content = backend.build(window())
     together = backend.expose(content, queries(*np.linspace(101_000, 158_000, 5))).copy()
     alone = backend.expose(content, queries(np.linspace(101_000, 158_000, 5)[3]))
@@ -64,7 +64,7 @@ def test_image_does_not_depend_on_the_other_queries(untrained: Path) -> None:
 
 
 def test_colours_come_from_the_frames(untrained: Path) -> None:
-    backend = neural.create(COLOUR, weights=str(untrained), precision="fp32")
+    backend = neural.create(COLOUR, weights=str(untrained), engine="eager", precision="fp32")
     made = window(COLOUR)
     image = backend.expose(backend.build(made), queries(110_000.0, geometry=COLOUR))
     assert image.shape == (1, 36, 40, 3)
@@ -74,20 +74,20 @@ def test_colours_come_from_the_frames(untrained: Path) -> None:
 
 
 def test_gap_is_told_to_the_network(untrained: Path) -> None:
-    backend = neural.create(GEOMETRY, weights=str(untrained), precision="fp32")
+    backend = neural.create(GEOMETRY, weights=str(untrained), engine="eager", precision="fp32")
     broken = replace(window(), gaps=(Gap(121_000, 139_000, "lost"),))
     image = backend.expose(backend.build(broken), queries(110_000.0))
     assert np.isfinite(image).all()
 
 
 def test_shutter_outside_the_window_is_refused(untrained: Path) -> None:
-    backend = neural.create(GEOMETRY, weights=str(untrained), precision="fp32")
+    backend = neural.create(GEOMETRY, weights=str(untrained), engine="eager", precision="fp32")
     with pytest.raises(ShutterOutsideWindow):
         backend.expose(backend.build(window()), queries(300_000.0))
 
 
 def test_content_that_was_replaced_is_refused(untrained: Path) -> None:
-    backend = neural.create(GEOMETRY, weights=str(untrained), precision="fp32")
+    backend = neural.create(GEOMETRY, weights=str(untrained), engine="eager", precision="fp32")
     old = backend.build(window())
     backend.build(window())
     with pytest.raises(ValueError, match="replaced"):
@@ -103,3 +103,10 @@ def test_foreign_weights_and_unknown_precision_are_refused(untrained: Path, tmp_
         neural.create(GEOMETRY, weights=str(untrained), precision="int8")
     with pytest.raises(WeightsError, match="'base'"):
         neural.create(GEOMETRY, size="base")
+
+
+def test_engine_that_runs_stands_in_the_header(untrained: Path) -> None:
+    assert neural.create(GEOMETRY, weights=str(untrained), engine="eager").engine == "eager"
+    assert events_only.create(GEOMETRY, weights=str(untrained), engine="eager").engine == "eager"
+    with pytest.raises(ConfigError, match="no such engine"):
+        neural.create(GEOMETRY, weights=str(untrained), engine="warp")

@@ -34,7 +34,7 @@ def test_folder_made_for_another_key_is_refused_by_name(tmp_path: Path) -> None:
     cache.put("build", b"engine")
     other = Cache(tmp_path, {**KEY, "gpu": "two"})
     cache.folder.rename(other.folder)
-    with pytest.raises(EngineMismatch, match="another gpu: found 'one', expected 'two'.*Delete"):
+    with pytest.raises(EngineMismatch, match=r"another gpu: found 'one', expected 'two'.*Delete"):
         Cache(tmp_path, {**KEY, "gpu": "two"})
 
 
