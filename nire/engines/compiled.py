@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch._inductor.config as inductor
 from torch import Tensor
 
 from nire.engines import DTYPES, Job
@@ -86,19 +87,20 @@ class Maker:
         return program
 
     def _compiled(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        # Frozen weights are laid out for the kernels once, instead of in every call.
-        options: dict[str, Any] | None = {"freezing": True} if self._backend == "inductor" else None
-        compiled: Callable[..., Any] = torch.compile(
-            call, dynamic=False, fullgraph=True, backend=self._backend, options=options
-        )
+        compiled: Callable[..., Any] = torch.compile(call, dynamic=False, fullgraph=True, backend=self._backend)
         return compiled
 
 
 def _first(call: Callable[..., Any], inputs: tuple[Any, ...]) -> Any:
-    """Compile a call for these shapes."""
-    with torch._dynamo.config.patch(recompile_limit=_PROGRAMS), warnings.catch_warnings():
+    """Compile a call for these shapes.
+
+    Frozen weights are laid out for the kernels once, instead of in every call. As an option of torch.compile that
+    comes too late: weights are inputs of the graph by then.
+    """
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch warns of what it will change in itself
-        return _again(call, inputs)
+        with torch._dynamo.config.patch(recompile_limit=_PROGRAMS), inductor.patch(freezing=True):
+            return _again(call, inputs)
 
 
 def _again(call: Callable[..., Any], inputs: tuple[Any, ...]) -> Any:
