@@ -69,7 +69,7 @@ class Cache:
     def _check(self) -> None:
         try:
             found = json.loads((self.folder / "key.json").read_bytes())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return
         except (OSError, ValueError) as problem:
             raise EngineMismatch(f"{self.folder}/key.json cannot be read ({problem}); delete that folder") from problem

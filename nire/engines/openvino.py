@@ -84,8 +84,7 @@ class _Maker:
         request = self._request(f"build-{frames}", graph, example)
 
         def program(*tensors: Tensor) -> Any:
-            self._feed(request, 0, graph.taken(*tensors))
-            request.infer()
+            self._infer(request, graph.taken(*tensors))
             return request
 
         return program
@@ -100,10 +99,9 @@ class _Maker:
 
         def program(built: Any, shutters: Tensor, re_exposed: Tensor) -> Tensor:
             slots = self._network.slots(re_exposed)
-            self._feed(request, 0, (shutters, slots.planes))
             for index in range(len(content)):
                 request.set_input_tensor(2 + index, built.get_output_tensor(index))
-            request.infer()
+            self._infer(request, (shutters, slots.planes))
             outputs = torch.from_numpy(request.get_output_tensor(0).data)
             return self._network.develop(outputs, slots).unflatten(0, (1, queries))
 
@@ -116,10 +114,12 @@ class _Maker:
         tensors = flat(network.build(*build_example(network, frames, self._job.height, self._job.width)))
         return tuple(torch.zeros(tensor.shape) for tensor in tensors)
 
-    def _feed(self, request: Any, first: int, tensors: tuple[Tensor, ...]) -> None:
-        for index, tensor in enumerate(tensors):
-            array = tensor.detach().float().contiguous().numpy()
-            request.set_input_tensor(first + index, self._openvino.Tensor(array, shared_memory=True))
+    def _infer(self, request: Any, tensors: tuple[Tensor, ...]) -> None:
+        """Infer with these as the first inputs; they are read where they are, so they are held until it is done."""
+        arrays = [tensor.detach().float().contiguous().numpy() for tensor in tensors]
+        for index, array in enumerate(arrays):
+            request.set_input_tensor(index, self._openvino.Tensor(array, shared_memory=True))
+        request.infer()
 
     def _request(self, name: str, graph: nn.Module, example: tuple[Tensor, ...]) -> Any:
         """Make what infers a graph: from the cache, or anew."""
@@ -136,8 +136,11 @@ class _Maker:
                 f"the engine 'openvino' found that this network ({self._network.config.size}) does not use all of its "
                 "input, and cannot run it. Use reconstructor.engine = 'eager'"
             )
-        path = self._cache.put(f"{name}.blob", compiled.export_model().getvalue())
-        _log.info("openvino: made %s in %.1f s, kept as %s", name, time.perf_counter() - started, path)
+        _log.info("openvino: made %s in %.1f s", name, time.perf_counter() - started)
+        try:
+            self._cache.put(f"{name}.blob", compiled.export_model().getvalue())
+        except OSError as problem:
+            _log.warning("openvino: %s cannot be kept (%s) and is made again at the next start", name, problem)
         return compiled.create_infer_request()
 
     def _converted(self, graph: nn.Module, example: tuple[Tensor, ...]) -> Any:

@@ -105,3 +105,12 @@ def test_openvino_takes_what_it_made_from_the_cache_and_makes_anew_what_is_damag
         blob.write_bytes(blob.read_bytes()[:1000])
         open_engine("openvino", tiny.network(), job(tmp_path, 1))
         assert "cannot be used" in caplog.text
+
+
+def test_openvino_runs_where_nothing_can_be_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pytest.importorskip("openvino")
+    (tmp_path / "file").write_bytes(b"")
+    engine = open_engine("openvino", tiny.network(), job(tmp_path / "file"))
+    images = engine.expose(engine.build(*tiny.build_inputs(0)), *tiny.expose_inputs(0, 1))
+    assert (images - defined(0, 1)).abs().max() < 1e-4
+    assert "cannot be kept" in caplog.text
