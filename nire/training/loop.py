@@ -143,9 +143,12 @@ class _Run:
         torch.manual_seed(run.seed)
         self._network = materials.network.to(ranks.device)
         # Frames are missing in some tasks, and with them the gradients of their encoder.
-        self._called: nn.Module = self._network
+        self._called: Callable[..., Tensor] = self._network
         if ranks.world > 1:
             self._called = DistributedDataParallel(self._network, find_unused_parameters=True)
+        if run.compile:
+            # One program for each number of frames; their shapes never change.
+            self._called = torch.compile(self._called, dynamic=False)
         optimiser = settings.optimiser
         self._optimiser = torch.optim.AdamW(
             self._network.parameters(), lr=optimiser.learning_rate, weight_decay=optimiser.weight_decay
@@ -217,7 +220,7 @@ class _Run:
         rate = learning_rate(self.iteration, optimiser)
         for group in self._optimiser.param_groups:
             group["lr"] = rate
-        self._called.train()
+        self._network.train()
         self._optimiser.zero_grad(set_to_none=True)
         loss = loss_of(self._expose(self._called, sample), sample.target, self._settings.loss)
         loss.backward()
@@ -234,7 +237,7 @@ class _Run:
         self._update_average()
         return value, rate
 
-    def _expose(self, network: nn.Module, sample: Sample) -> Tensor:
+    def _expose(self, network: Callable[..., Tensor], sample: Sample) -> Tensor:
         with torch.autocast(self._ranks.device.type, torch.bfloat16, enabled=self._settings.run.bf16):
             image: Tensor = network(
                 sample.images,
