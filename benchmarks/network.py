@@ -29,7 +29,7 @@ def run(sizes: tuple[str, ...] = SIZES, device: str | None = None) -> list[Resul
 
 def _measure(config: NetworkConfig, device: torch.device) -> list[Result]:
     size = config.size
-    counts = _count(config)
+    counts = count_work(config)
     dtype = _fast_dtype(device)
     torch.manual_seed(0)
     network = ReExposureNetwork(config).eval().requires_grad_(False).to(device, dtype)
@@ -64,7 +64,7 @@ def _measure(config: NetworkConfig, device: torch.device) -> list[Result]:
     ]
 
 
-def _count(config: NetworkConfig) -> tuple[float, float, float]:
+def count_work(config: NetworkConfig) -> tuple[float, float, float]:
     """Count parameters, and multiply-adds (1e9) of a build and a query; on the meta device nothing is computed."""
     with torch.device("meta"):
         network = ReExposureNetwork(config).requires_grad_(False)
