@@ -79,13 +79,14 @@ class LossSettings:
     """Weights of the loss's terms; 0 leaves a term out. See `nire.training.losses`.
 
     Attributes:
-        charbonnier, gradient, ssim, perceptual: the weights.
+        charbonnier, gradient, ssim, psnr, perceptual: the weights; of `psnr` per decibel.
         perceptual_weights: file of VGG's weights, which `perceptual` needs; see `nire.training.perceptual`.
     """
 
     charbonnier: float = 1.0
     gradient: float = 0.5
     ssim: float = 0.0
+    psnr: float = 0.0
     perceptual: float = 0.0
     perceptual_weights: str = ""
 
