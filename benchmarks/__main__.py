@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
+from benchmarks.budgets import exceeded
 from benchmarks.report import report, show
 
 NAMES = ("planes", "ring", "edi", "network", "wire", "end_to_end")
@@ -28,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "names", nargs="*", metavar="NAME", help=f"{', '.join(NAMES)} (all of these when none is named), soak"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write machine, versions and results as JSON")
+    parser.add_argument("--check", action="store_true", help="exit 1 where a figure misses its budget (budgets.toml)")
     parser.add_argument("--minutes", type=float, default=5.0, help="length of soak (default 5)")
     parser.add_argument("--recording", type=Path, help="soak: loop this recording instead of a synthetic one")
     parser.add_argument(
@@ -40,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     unknown = [name for name in options.names if name not in (*NAMES, "soak")]
     if unknown:
         parser.error(f"no benchmark {unknown[0]!r}; there are {', '.join(NAMES)}, soak")
-    reports = []
+    reports, missed = [], []
     for name in options.names or NAMES:
         print(f"{name} ...", file=sys.stderr, flush=True)
         module = importlib.import_module(f"benchmarks.{name}")
@@ -51,10 +53,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         results = module.run(**settings.get(name, {}))
         show(name, results, Console())
         reports.append(report(name, results))
+        missed += exceeded(name, {result.metric: result.value for result in results})
     if options.json is not None:
         whole = reports[0] if len(reports) == 1 else {"benches": reports}
         options.json.write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
-    return 0
+    for line in missed:
+        print(f"over budget: {line}", file=sys.stderr)
+    return 1 if missed and options.check else 0
 
 
 if __name__ == "__main__":

@@ -15,14 +15,16 @@ _RECORDED_S = 4.0
 _MEASURED_S = 12.0
 _ASKED_HZ = 2000.0
 _LIVE_EDGE_HZ = 60.0
+_NANO_HZ = 50.0
 _FIXED = ('reconstructor.backend="edi"',)
+_NANO = ('reconstructor.backend="neural"', 'reconstructor.size="nano"')
 
 
 def run() -> list[Result]:
     """Replay 4 s of the synthetic camera in a loop, at the speed it was recorded, and subscribe from here."""
     with tempfile.TemporaryDirectory() as folder:
         recording = write_recording(Path(folder) / "bench.nire", _RECORDED_S)
-        return [*_upsample(recording), *_deblur(recording), *_live_edge(recording)]
+        return [*_upsample(recording), *_deblur(recording), *_live_edge(recording), *_nano(recording)]
 
 
 def _upsample(recording: Path) -> list[Result]:
@@ -52,6 +54,20 @@ def _live_edge(recording: Path) -> list[Result]:
         received = receive(pipeline, "frame/upsample", seconds=_MEASURED_S)
     note = f"newest event received -> published, {received.fps:.0f} frames/s of {_LIVE_EDGE_HZ:g}"
     return [_quantile("live_edge_latency_ms_p50", received, 50, note + _losses(received))]
+
+
+def _nano(recording: Path) -> list[Result]:
+    """Two exposed frames of each pair of captured ones, by the network."""
+    overrides = [*_NANO, 'plan.name="upsample"', f"plan.rate_hz={_NANO_HZ}", 'window.policy="pair"']
+    with running(recording, overrides, ["--loop"]) as pipeline:
+        received = receive(pipeline, "frame/upsample", seconds=_MEASURED_S)
+    engine = received.headers[-1]["engine"]
+    asked = f"{_NANO_HZ:g} Hz asked for, 25 pairs/s, engine {engine}"
+    return [
+        Result("nano_exposed_fps", received.fps, "frames/s", asked + _losses(received)),
+        _quantile("nano_latency_ms_p50", received, 50, "newest packet received -> published"),
+        _quantile("nano_latency_ms_p99", received, 99, f"of {len(received.headers)} frames"),
+    ]
 
 
 def _quantile(metric: str, received: Received, percent: float, note: str) -> Result:

@@ -50,7 +50,7 @@ def run(
 
 
 def _measure(config: NetworkConfig, device: torch.device, extra: tuple[str, ...], *, cache: Path) -> list[Result]:
-    size, counts = config.size, _count(config)
+    size, counts = config.size, count_work(config)
     job = Job(*config.padded(_HEIGHT, _WIDTH), (_FRAMES,), device, cache=cache)
     # `base` takes minutes to convert and half a minute to run on a CPU.
     opened = [_opened("eager" if size == "base" and device.type == "cpu" else "auto", config, job)]
@@ -106,7 +106,7 @@ def _works(engine: Engine, config: NetworkConfig, device: torch.device) -> list[
     ]
 
 
-def _count(config: NetworkConfig) -> tuple[float, float, float]:
+def count_work(config: NetworkConfig) -> tuple[float, float, float]:
     """Count parameters, and multiply-adds (1e9) of a build and a query; on the meta device nothing is computed."""
     with torch.device("meta"):
         network = ReExposureNetwork(config).requires_grad_(False)

@@ -13,6 +13,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.budgets import budgets
+
 _PACKAGES = ("nire-live", "torch", "openvino", "numpy", "opencv-python-headless", "pyzmq", "iceoryx2")
 
 
@@ -39,12 +41,14 @@ def report(name: str, results: list[Result]) -> dict[str, Any]:
 
 def show(name: str, results: list[Result], console: Console) -> None:
     """Print the results of one benchmark as a table."""
-    table = Table("metric", "value", "unit", "conditions", title=name, title_justify="left")
+    table = Table("metric", "value", "unit", "budget", "conditions", title=name, title_justify="left")
+    held = budgets()
     for result in results:
         table.add_row(
             result.metric,
             f"{result.value:,.4g}" if result.value < 1e4 else f"{result.value:,.0f}",
             result.unit,
+            str(held.get((name, result.metric), "")),
             result.note,
         )
     console.print(table)

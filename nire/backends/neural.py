@@ -137,6 +137,9 @@ class NeuralReconstructor:
 
     def _shutters(self, window: ContentWindow, shutters: Sequence[Shutter]) -> Tensor:
         ranges = [np.stack([_within(window, s.t_a_us), _within(window, s.t_b_us)], axis=-1) for s in shutters]
+        if any(r.ndim == 3 for r in ranges):  # of pixels, then all are
+            shape = (self._geometry.height, self._geometry.width, 2)
+            ranges = [np.broadcast_to(r if r.ndim == 3 else r[:, None], shape) for r in ranges]
         return self._rows(np.stack(ranges))[None]
 
     def _rows(self, ranges: NDArray[np.float64]) -> Tensor:

@@ -74,6 +74,7 @@ def train(
     console: Console,
     minutes: float = math.inf,
     resume: bool = False,
+    changed: bool = False,
 ) -> int:
     """Train until the settings' iterations are done, time is up, or a signal asks to stop.
 
@@ -85,6 +86,7 @@ def train(
         console: where progress goes.
         minutes: most time to spend, in this call.
         resume: go on from the checkpoint in `out`.
+        changed: go on although data, loss or optimiser are set otherwise than in the checkpoint.
 
     Returns:
         Iterations done, those before a resume included.
@@ -97,7 +99,8 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     run = _Run(settings, materials, out, ranks)
     if resume:
-        run.resume()
+        for table in run.resume(changed=changed):
+            console.print(f"goes on with [{table}] set otherwise than before", highlight=False, markup=False)
     elif (out / CHECKPOINT).exists():
         raise ConfigError(f"{out / CHECKPOINT} exists: go on with it by --resume, or choose another --out")
     if ranks.leads:
@@ -143,9 +146,12 @@ class _Run:
         torch.manual_seed(run.seed)
         self._network = materials.network.to(ranks.device)
         # Frames are missing in some tasks, and with them the gradients of their encoder.
-        self._called: nn.Module = self._network
+        self._called: Callable[..., Tensor] = self._network
         if ranks.world > 1:
             self._called = DistributedDataParallel(self._network, find_unused_parameters=True)
+        if run.compile:
+            # One program for each number of frames; their shapes never change.
+            self._called = torch.compile(self._called, dynamic=False)
         optimiser = settings.optimiser
         self._optimiser = torch.optim.AdamW(
             self._network.parameters(), lr=optimiser.learning_rate, weight_decay=optimiser.weight_decay
@@ -154,15 +160,16 @@ class _Run:
         self._history: list[tuple[float, float]] = []
         self.iteration = 0
 
-    def resume(self) -> None:
-        """Go back to where the checkpoint was written."""
+    def resume(self, *, changed: bool) -> list[str]:
+        """Go back to where the checkpoint was written; returns the tables that are set otherwise, if allowed."""
         state = checkpoints.load(self._out / CHECKPOINT)
         mine = dataclasses.asdict(self._settings)
         differing = [key for key in ("model", "data", "loss", "optimiser") if state.settings.get(key) != mine[key]]
-        if differing or state.settings["run"]["seed"] != mine["run"]["seed"]:
+        other_seed = state.settings["run"]["seed"] != mine["run"]["seed"]
+        if other_seed or "model" in differing or (differing and not changed):
             raise ConfigError(
                 f"{self._out / CHECKPOINT} was made with other settings ({', '.join(differing) or 'run.seed'}); "
-                "resume with the same ones, or choose another --out"
+                "resume with the same ones, allow another data, loss or optimiser by --changed, or choose another --out"
             )
         checkpoints.require_fit(state.network, self._network, self._out / CHECKPOINT)
         self._network.load_state_dict(state.network)
@@ -171,6 +178,7 @@ class _Run:
         checkpoints.restore_random(state.random)
         self._history = [(float(a), float(b)) for a, b in state.history]
         self.iteration = state.iteration
+        return differing
 
     def go(self, reporter: Reporter, should_stop: Callable[[], bool]) -> None:
         """Iterate; the next batch is made in another thread meanwhile."""
@@ -217,7 +225,7 @@ class _Run:
         rate = learning_rate(self.iteration, optimiser)
         for group in self._optimiser.param_groups:
             group["lr"] = rate
-        self._called.train()
+        self._network.train()
         self._optimiser.zero_grad(set_to_none=True)
         loss = loss_of(self._expose(self._called, sample), sample.target, self._settings.loss)
         loss.backward()
@@ -234,7 +242,7 @@ class _Run:
         self._update_average()
         return value, rate
 
-    def _expose(self, network: nn.Module, sample: Sample) -> Tensor:
+    def _expose(self, network: Callable[..., Tensor], sample: Sample) -> Tensor:
         with torch.autocast(self._ranks.device.type, torch.bfloat16, enabled=self._settings.run.bf16):
             image: Tensor = network(
                 sample.images,

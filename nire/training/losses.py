@@ -14,6 +14,8 @@ from nire.training.settings import LossSettings
 # Below this difference Charbonnier is quadratic: a quarter of an 8-bit level.
 _SOFT = 1e-3
 _SSIM_WINDOW = 7
+# No more than this is asked of an image's PSNR, dB.
+_PERFECT_DB = 60.0
 
 
 def loss(image: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
@@ -35,6 +37,8 @@ def loss(image: Tensor, target: Tensor, settings: LossSettings) -> Tensor:
         total = total + settings.gradient * gradient(image, target)
     if settings.ssim:
         total = total + settings.ssim * (1 - ssim(image, target))
+    if settings.psnr:
+        total = total + settings.psnr * missing_psnr(image, target)
     if settings.perceptual:
         total = total + settings.perceptual * perceptual(image, target, Path(settings.perceptual_weights))
     return total
@@ -49,6 +53,15 @@ def gradient(image: Tensor, target: Tensor) -> Tensor:
     """Charbonnier of the differences between neighbours, both ways: edges where they belong, [n, 1, H, W]."""
     across = charbonnier(image.diff(dim=-1), target.diff(dim=-1))
     return (across + charbonnier(image.diff(dim=-2), target.diff(dim=-2))) / 2
+
+
+def missing_psnr(image: Tensor, target: Tensor) -> Tensor:
+    """Mean of what each image's PSNR lacks of 60 dB: [n, 1, H, W] -> [].
+
+    Each image counts by the logarithm of its error: clean windows, where little is wrong, as much as noisy ones.
+    """
+    error = (image - target).square().mean((1, 2, 3))
+    return 10 * torch.log10(error + 10 ** (-_PERFECT_DB / 10)).mean() + _PERFECT_DB
 
 
 def ssim(image: Tensor, target: Tensor) -> Tensor:

@@ -14,6 +14,8 @@ from nire.training.samples import Sample
 
 Picture = NDArray[np.uint8]
 _WIDTH, _HEIGHT, _MARGIN = 900, 420, 60
+# Of the smooth line.
+_POINTS = 400
 # An event image is full red or blue where light changed by this much, log units.
 _FULL_CHANGE = 1.0
 _COLOURS = ((200, 110, 30), (40, 40, 200), (60, 150, 60))
@@ -30,7 +32,9 @@ def write_png(path: Path, picture: Picture) -> None:
 
 
 def loss_curve(history: NDArray[np.float64]) -> Picture:
-    """Draw the loss of each iteration on a logarithmic scale, thin, and its running mean, thick.
+    """Draw the loss of each iteration on a logarithmic scale, thin, and its running median, thick.
+
+    A median: tasks that are rare and hard do not hide how the others do.
 
     Args:
         history: float64 [iterations, 2], loss and learning rate.
@@ -43,20 +47,20 @@ def loss_curve(history: NDArray[np.float64]) -> Picture:
     if len(losses) < 2:
         return picture
     span = max(1, len(losses) // 50)
-    summed = np.concatenate([[0.0], np.cumsum(losses)])
-    smooth = (summed[span:] - summed[:-span]) / span
-    low, high = np.log10(np.quantile(losses, 0.002)), np.log10(np.quantile(losses, 0.998))
+    shown = np.linspace(span - 1, len(losses) - 1, min(len(losses) - span + 1, _POINTS)).astype(int)
+    smooth = np.median(np.lib.stride_tricks.sliding_window_view(losses, span)[shown - span + 1], axis=1)
+    low, high = np.log10(np.quantile(losses, 0.005)), np.log10(np.quantile(losses, 0.9))
     high = max(high, low + 0.05)
     inner = (_WIDTH - 2 * _MARGIN, _HEIGHT - 2 * _MARGIN)
 
-    def line(values: NDArray[np.float64], first: int, colour: tuple[int, int, int], thick: int) -> None:
-        at = (np.arange(len(values)) + first) / (len(losses) - 1)
+    def line(values: NDArray[np.float64], at: NDArray[np.int64], colour: tuple[int, int, int], thick: int) -> None:
+        across = at / (len(losses) - 1)
         height = np.clip((np.log10(values) - low) / (high - low), 0, 1)
-        points = np.stack([_MARGIN + at * inner[0], _HEIGHT - _MARGIN - height * inner[1]], 1)
+        points = np.stack([_MARGIN + across * inner[0], _HEIGHT - _MARGIN - height * inner[1]], 1)
         cv2.polylines(picture, [np.rint(points).astype(np.int32)], False, colour, thick, cv2.LINE_AA)
 
-    line(losses, 0, (225, 205, 190), 1)
-    line(smooth, span - 1, _COLOURS[0], 2)
+    line(losses, np.arange(len(losses)), (225, 205, 190), 1)
+    line(smooth, shown, _COLOURS[0], 2)
     for share in (0.0, 0.5, 1.0):
         y = round(_HEIGHT - _MARGIN - share * inner[1])
         cv2.line(picture, (_MARGIN, y), (_WIDTH - _MARGIN, y), (215, 215, 215), 1)

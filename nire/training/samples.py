@@ -12,7 +12,7 @@ from nire.light import UNKNOWN_LIGHT
 from nire.training.frames import take_frames
 from nire.training.physics import averaged, event_integral, log_trust, node_shares, re_expose
 from nire.training.pictures import Bank
-from nire.training.scenes import Scenes, render
+from nire.training.scenes import STEP_PX, Scenes, render
 from nire.training.sensor import Sensors, count_events, draw_sensors, jittered
 from nire.training.sequences import Sequence, read_crops
 from nire.training.settings import DataSettings
@@ -138,7 +138,15 @@ class Samples:
                 device = self._bank.tiles.device
                 self._kept = (number, Scenes(cut.light.to(device), cut.window_us.to(device)))
                 return self._kept[1]
-            scenes = render(self._bank, rng, batch=data.batch, crop_px=data.crop_px, steps=steps, layers=data.layers)
+            scenes = render(
+                self._bank,
+                rng,
+                batch=data.batch,
+                crop_px=data.crop_px,
+                steps=steps,
+                layers=data.layers,
+                step_px=2 * STEP_PX if rng.random() < data.fast_share else STEP_PX,
+            )
             self._kept = (number, scenes)
         return self._kept[1]
 

@@ -16,8 +16,8 @@ from torch.nn import functional
 
 from nire.training.pictures import Bank
 
-# Motion of a step of the renderer stays under about this.
 STEP_PX = 0.5
+"""Motion of a step of the renderer stays under about this."""
 # The longest and the shortest span of a window: cameras of 10 to 200 frames a second.
 _WINDOW_US = (8_000.0, 120_000.0)
 
@@ -55,6 +55,7 @@ def render(
     steps: int,
     layers: int,
     travel_px: float | None = None,
+    step_px: float = STEP_PX,
 ) -> Scenes:
     """Render windows.
 
@@ -66,11 +67,12 @@ def render(
         steps: T.
         layers: moving things before the background; each window has from none to all of them.
         travel_px: furthest that anything moves in a window; None = as far as `steps` allow.
+        step_px: furthest that anything moves in a step.
 
     Returns:
         On the bank's device.
     """
-    step_px = STEP_PX if travel_px is None else min(STEP_PX, travel_px / steps)
+    step_px = step_px if travel_px is None else min(step_px, travel_px / steps)
     device = bank.tiles.device
     camera = _Path.draw(rng, batch, steps, crop_px=crop_px, step_px=step_px) if rng.random() < 0.7 else None
     tiles = bank.tiles[torch.from_numpy(rng.integers(0, len(bank.tiles), batch)).to(device)]

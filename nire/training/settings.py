@@ -47,6 +47,7 @@ class DataSettings:
         queries: shutters that each window answers.
         steps_per_bin: steps of the renderer in one bin of the network; motion stays under half a pixel a step.
         layers: moving things before the background.
+        fast_share: share of scenes that move up to a pixel a step, so that things leave the crop between two frames.
         reuse: windows that are made of each rendered scene before a new one is rendered; each has its own sensor,
             task, shutters, mirroring and direction of time.
         noise: "realistic", "ideal", or "mixed" (an ideal sensor in one window of eight).
@@ -62,6 +63,7 @@ class DataSettings:
     queries: int = 4
     steps_per_bin: int = 2
     layers: int = 2
+    fast_share: float = 0.3
     reuse: int = 2
     noise: str = "realistic"
     threshold_error: float = 0.12
@@ -77,13 +79,14 @@ class LossSettings:
     """Weights of the loss's terms; 0 leaves a term out. See `nire.training.losses`.
 
     Attributes:
-        charbonnier, gradient, ssim, perceptual: the weights.
+        charbonnier, gradient, ssim, psnr, perceptual: the weights; of `psnr` per decibel.
         perceptual_weights: file of VGG's weights, which `perceptual` needs; see `nire.training.perceptual`.
     """
 
     charbonnier: float = 1.0
     gradient: float = 0.5
     ssim: float = 0.0
+    psnr: float = 0.0
     perceptual: float = 0.0
     perceptual_weights: str = ""
 
@@ -120,6 +123,7 @@ class RunSettings:
         device: "auto", "cpu" or "cuda".
         threads: of the network on a CPU, one more renders; 0 = one less than there are cores.
         bf16: run the network under bf16 autocast.
+        compile: let torch.compile make the network's code: minutes at the start, then up to three times as fast.
         checkpoint_minutes: between checkpoints.
         report_every: iterations between lines of the log.
         validate_every: iterations between validations, each with a contact sheet.
@@ -130,6 +134,7 @@ class RunSettings:
     device: str = "auto"
     threads: int = 0
     bf16: bool = False
+    compile: bool = False
     checkpoint_minutes: float = 3.0
     report_every: int = 50
     validate_every: int = 1000

@@ -161,8 +161,6 @@ def test_shutter_of_each_pixel_that_repeats_those_of_the_rows_gives_the_same(nam
 
 @each_case
 def test_shutters_of_rows_and_of_pixels_may_be_asked_together(name: str, count: int) -> None:
-    if name in LEVELS:
-        pytest.xfail("the network's backend stacks the shutters of one call: all must be [H], or all [H, W]")
     (rows,) = instants(110_000.0)
     pixels = Shutter(*(np.full((GRAY.height, GRAY.width), 110_000.0) for _ in range(2)))
     first, second = exposed(made(name), window(count), [rows, pixels])

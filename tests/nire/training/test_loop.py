@@ -26,9 +26,13 @@ from nire.training.settings import OptimiserSettings, Settings
 from tests.nire.training.rooms import ALONE, StandIn, materials, small_settings
 
 
-def run(settings: Settings, made: Materials, out: Path, *, resume: bool = False) -> tuple[int, str]:
+def run(
+    settings: Settings, made: Materials, out: Path, *, resume: bool = False, changed: bool = False
+) -> tuple[int, str]:
     text = io.StringIO()
-    done = train(settings, made, out, ranks=ALONE, console=Console(file=text, width=200), resume=resume)
+    done = train(
+        settings, made, out, ranks=ALONE, console=Console(file=text, width=200), resume=resume, changed=changed
+    )
     return done, text.getvalue()
 
 
@@ -211,3 +215,14 @@ def test_failure_while_writing_leaves_the_old_checkpoint(
         checkpoints.save(dataclasses.replace(state(tmp_path), iteration=99), tmp_path / CHECKPOINT)
     assert state(tmp_path).iteration == 2
     assert not list(tmp_path.glob(".*"))
+
+
+def test_resume_with_other_data_goes_on_where_that_is_allowed(bank: Bank, tmp_path: Path) -> None:
+    run(small_settings(optimiser={"iterations": 1}), materials(bank), tmp_path)
+    changed = small_settings(optimiser={"iterations": 3}, data={"noise": "mixed"})
+    done, text = run(changed, materials(bank), tmp_path, resume=True, changed=True)
+    assert done == 3
+    assert "goes on with [data] set otherwise" in text
+    other = small_settings(model={"size": "small"}, optimiser={"iterations": 3})
+    with pytest.raises(ConfigError, match="other settings"):
+        run(other, materials(bank), tmp_path, resume=True, changed=True)

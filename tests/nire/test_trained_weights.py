@@ -1,0 +1,99 @@
+"""What the shipped weights must be good for, on scenes rendered from pictures they never saw."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from nire.metrics import psnr
+from nire.network import weights
+from nire.network.config import SIZES
+from nire.network.reexposure import ReExposureNetwork
+from nire.training.methods import Method, as_pixels, edi_true_threshold, neural
+from nire.training.pictures import find_images, make_bank
+from nire.training.protocols import Case
+from nire.training.samples import believed_thresholds, see
+from nire.training.scenes import Scenes, render
+from nire.training.sensor import draw_sensors
+from nire.training.tasks import Shutters
+from tests.nire.training.rooms import write_images
+
+CROP, STEPS, WINDOWS = 64, 96, 6
+SHIPPED = [size for size in SIZES if weights.shipped(size) is not None]
+
+
+@pytest.fixture(scope="module", params=SHIPPED)
+def network(request: pytest.FixtureRequest) -> ReExposureNetwork:
+    """Load shipped weights."""
+    path = weights.shipped(request.param)
+    assert path is not None
+    return weights.load(path)
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Scenes:
+    """Render moving pictures."""
+    folder = write_images(tmp_path_factory.mktemp("pictures"), size=(160, 140))
+    bank = make_bank(find_images(folder), crop_px=CROP, tiles=WINDOWS, sprites=WINDOWS, seed=1)
+    return render(bank, np.random.default_rng(2), batch=WINDOWS, crop_px=CROP, steps=STEPS, layers=2)
+
+
+def case(scenes: Scenes, frames: list[tuple[float, float]], asked: list[tuple[float, float]]) -> Case:
+    """Let realistic sensors see the scenes, with global shutters."""
+
+    def rows(shutters: list[tuple[float, float]]) -> np.ndarray:
+        each = np.array(shutters, np.float32)[None, :, None]
+        return np.ascontiguousarray(np.broadcast_to(each, (WINDOWS, len(shutters), CROP, 2)))
+
+    rng = np.random.default_rng(3)
+    sensors = draw_sensors(rng, WINDOWS, "realistic")
+    positive, negative = believed_thresholds(sensors, 0.12, rng)
+    window = see(
+        scenes,
+        Shutters(rows(frames), rows(asked)),
+        sensors,
+        observed=np.ones((WINDOWS, 1), np.float32),
+        generator=torch.Generator().manual_seed(4),
+    )
+    return Case("any", window, positive, negative)
+
+
+def exposed(method: Method, asked: Case) -> np.ndarray:
+    """Pixels in sRGB as float64 [b, Q, H, W]."""
+    return as_pixels(method(asked)).astype(np.float64)
+
+
+@pytest.mark.parametrize(
+    ("frames", "asked"),
+    [
+        ([(0.1, 0.9)], [(0.1, 0.1), (0.5, 0.5), (0.9, 0.9)]),
+        ([(0.0, 0.3), (0.7, 1.0)], [(0.15, 0.15), (0.4, 0.4), (0.5, 0.5)]),
+        ([(0.2, 0.4)], [(0.7, 0.7), (1.0, 1.0)]),
+    ],
+    ids=["deblur", "between", "live edge"],
+)
+def test_ahead_of_the_double_integral_that_knows_the_threshold(
+    network: ReExposureNetwork, scenes: Scenes, frames: list[tuple[float, float]], asked: list[tuple[float, float]]
+) -> None:
+    made = case(scenes, frames, asked)
+    truth = as_pixels(made.window.target)
+    scores = [
+        np.mean([psnr(image, right) for image, right in zip(as_pixels(method(made)), truth, strict=True)])
+        for method in (neural(network, torch.device("cpu")), edi_true_threshold)
+    ]
+    assert scores[0] > scores[1] + 0.3
+
+
+def test_two_halves_of_an_exposure_average_to_the_whole(network: ReExposureNetwork, scenes: Scenes) -> None:
+    made = case(scenes, [(0.0, 0.1), (0.9, 1.0)], [(0.3, 0.7), (0.3, 0.5), (0.5, 0.7)])
+    whole, first, second = neural(network, torch.device("cpu"))(made).unbind(1)
+    apart = (as_pixels((first + second) / 2).astype(np.float64) - as_pixels(whole)).reshape(-1)
+    assert np.abs(apart).mean() < 1
+
+
+def test_longer_shutter_blurs_more(network: ReExposureNetwork, scenes: Scenes) -> None:
+    made = case(scenes, [(0.0, 0.02), (0.98, 1.0)], [(0.5 - w / 2, 0.5 + w / 2) for w in (0.0, 0.2, 0.5, 0.9)])
+    images = exposed(neural(network, torch.device("cpu")), made)
+    slopes = np.abs(np.diff(images, axis=-1)).mean((0, 2, 3))
+    assert (np.diff(slopes) < 0).all()
