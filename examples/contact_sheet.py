@@ -1,11 +1,12 @@
-"""See at a glance what re-exposure makes of a recording: contact_sheet.py RECORDING OUT.png [FRAME...].
+"""See at a glance what re-exposure makes of a recording: contact_sheet.py RECORDING OUT.png --backend edi neural.
 
-One row a captured frame: as captured, then exposed at the start, the middle and the end of its own exposure, and
-halfway to the next frame. Without frame numbers, five frames spread over the recording are shown.
+One row for each captured frame and backend: as captured, then exposed at the start, the middle and the end of its own
+exposure, and halfway to the next frame.
 """
 
 from __future__ import annotations
 
+import argparse
 import math
 import sys
 from collections.abc import Iterator
@@ -28,12 +29,12 @@ from stream.sources import SourceOrder, open_source
 Image = NDArray[np.uint8]
 
 
-def rows(recording: Path) -> Iterator[tuple[Frame, list[Image]]]:
+def rows(recording: Path, backend: str) -> Iterator[tuple[Frame, list[Image]]]:
     """Yield each frame that has a successor, with its exposures."""
-    config = load_config(None)
+    config = load_config(None, [f"reconstructor.backend={backend}"])
     with open_source(config.source, SourceOrder(recording, speed=math.inf)) as source:
-        backend = open_reconstructor(config, source.info.geometry)
-        session = Session(config, source.info, backend, freshest=False, clock=now_ns, reach_us=5000)
+        reconstructor = open_reconstructor(config, source.info.geometry)
+        session = Session(config, source.info, reconstructor, freshest=False, clock=now_ns, reach_us=5000)
         packets: Iterator[Packet] = (p for p in cleaned(source) if isinstance(p, EventBatch | Frame | Gap))
         for window in session.windows(packets):
             if len(window.frames) == 2:
@@ -47,24 +48,37 @@ def _shutters(window: ContentWindow) -> list[Shutter]:
     return [Shutter.instant(float(t), first.pixels.shape[0]) for t in times_us]
 
 
-def sheet(recording: Path, numbers: list[int]) -> Image:
-    """Put the rows together; brightness is stretched alike in every image of the sheet."""
-    table = {frame.index: [frame.pixels, *images] for frame, images in rows(recording)}
+def sheet(recording: Path, numbers: list[int], backends: list[str]) -> Image:
+    """Put the rows together, those of one frame under one another; brightness is stretched alike everywhere."""
+    table: dict[int, dict[str, Image]] = {}
+    for backend in backends:
+        for frame, images in rows(recording, backend):
+            table.setdefault(frame.index, {})[backend] = np.concatenate([frame.pixels, *images], axis=1)
     if not table:
         raise NireError(f"{recording} has no two neighbouring frames")
     indices = sorted(table)
     chosen = [n for n in numbers if n in table] or [indices[k] for k in np.linspace(0, len(indices) - 1, 5).astype(int)]
-    pixels = np.concatenate([np.concatenate(table[n], axis=1) for n in dict.fromkeys(chosen)], axis=0)
+    pixels = np.concatenate([row for n in dict.fromkeys(chosen) for row in table[n].values()], axis=0)
     scale = 235 / max(1.0, float(np.percentile(pixels, 99.5)))
     return np.clip(pixels * scale, 0, 255).astype(np.uint8)
 
 
-if __name__ == "__main__":
-    if len(sys.argv) < 3:
-        sys.exit(f"usage: {sys.argv[0]} RECORDING OUT.png [FRAME...]")
+def main() -> int:
+    """Read the arguments, write the picture, and return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recording", type=Path)
+    parser.add_argument("out", type=Path, help="PNG to write")
+    parser.add_argument("frames", type=int, nargs="*", help="numbers of captured frames; five over the recording")
+    parser.add_argument("--backend", nargs="+", default=["edi"], help="edi, neural, passthrough, ...")
+    asked = parser.parse_args()
     try:
-        picture = sheet(Path(sys.argv[1]), [int(word) for word in sys.argv[3:]])
+        picture = sheet(asked.recording, asked.frames, asked.backend)
     except NireError as error:
         print(error, file=sys.stderr)
-        sys.exit(error.exit_code)
-    cv2.imwrite(sys.argv[2], picture[..., ::-1] if picture.shape[2] == 3 else picture)
+        return error.exit_code
+    cv2.imwrite(str(asked.out), picture[..., ::-1] if picture.shape[2] == 3 else picture)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

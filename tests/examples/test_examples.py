@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.golden.example import write_recording
 from tests.stream.fake_stream import HEIGHT, WIDTH, FakeStream
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -140,3 +141,16 @@ def test_offline_deblur_says_what_is_wrong_with_a_file(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert "text.aedat4" in done.stderr
+
+
+def test_contact_sheet_shows_backends_under_one_another(tmp_path: Path) -> None:
+    recording = write_recording(tmp_path / "two_frames.nire")
+    out = tmp_path / "sheet.png"
+    done = example("contact_sheet.py", recording, out, "--backend", "edi", "passthrough")
+    assert done.returncode == 0, done.stderr
+    picture = cv2.imread(str(out), cv2.IMREAD_UNCHANGED)
+    assert picture.shape[:2] == (2 * 80, 5 * 100)
+    assert (picture[:80, :100] == picture[80:, :100]).all()  # as captured
+    nothing = example("contact_sheet.py", tmp_path / "missing.nire", out)
+    assert nothing.returncode != 0
+    assert "missing.nire" in nothing.stderr
