@@ -123,7 +123,7 @@ class Samples:
         task = drawn if task is None else task
         scenes = _turned(self._scenes(index // data.reuse), index % data.reuse)
         shutters = draw_shutters(task, rng, batch=data.batch, queries=data.queries, height=data.crop_px)
-        sensors = draw_sensors(rng, data.batch, data.noise, self._bank.tiles.device)
+        sensors = draw_sensors(rng, data.batch, data.noise, self._bank.tiles.device, ideal_share=data.ideal_share)
         generator = torch.Generator(self._bank.tiles.device).manual_seed(int(rng.integers(2**62)))
         observed = _losses(data, shutters, rng, bins=self._segments * self._bins)
         return see(scenes, shutters, sensors, observed=observed, generator=generator), task

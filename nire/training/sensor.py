@@ -59,14 +59,22 @@ class Start:
     reference: Tensor
 
 
-def draw_sensors(rng: np.random.Generator, batch: int, noise: str, device: torch.device | str = "cpu") -> Sensors:
+def draw_sensors(
+    rng: np.random.Generator,
+    batch: int,
+    noise: str,
+    device: torch.device | str = "cpu",
+    *,
+    ideal_share: float = 0.125,
+) -> Sensors:
     """Draw sensors, from good to bad.
 
     Args:
         rng: chooses.
         batch: b.
-        noise: "realistic", "ideal" (thresholds only; frames are quantised), or "mixed" (one of eight is ideal).
+        noise: "realistic", "ideal" (thresholds only; frames are quantised), or "mixed" (some are ideal).
         device: of the result.
+        ideal_share: of ideal sensors in "mixed".
     """
     mean = np.exp(rng.uniform(math.log(0.1), math.log(0.5), batch))
     lean = np.exp(rng.normal(0, 0.08, batch))
@@ -88,7 +96,7 @@ def draw_sensors(rng: np.random.Generator, batch: int, noise: str, device: torch
         "read_noise": between(0.3, 2),
         "full_well": between(6000, 40000),
     }
-    ideal = {"realistic": 0.0, "ideal": 1.0, "mixed": 0.125}[noise]
+    ideal = {"realistic": 0.0, "ideal": 1.0, "mixed": ideal_share}[noise]
     real = rng.random(batch) >= ideal
     values = {name: value * real for name, value in values.items()}
     values["threshold_positive"], values["threshold_negative"] = mean * lean, mean / lean

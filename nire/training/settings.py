@@ -50,7 +50,8 @@ class DataSettings:
         fast_share: share of scenes that move up to a pixel a step, so that things leave the crop between two frames.
         reuse: windows that are made of each rendered scene before a new one is rendered; each has its own sensor,
             task, shutters, mirroring and direction of time.
-        noise: "realistic", "ideal", or "mixed" (an ideal sensor in one window of eight).
+        noise: "realistic", "ideal", or "mixed".
+        ideal_share: share of ideal sensors in "mixed".
         threshold_error: standard deviation of the logarithm of the thresholds' estimate over their truth.
         drop_share: share of windows in which a span of events is lost.
         footage_share: share of scenes that are cut out of the folder given by --data, if one is given.
@@ -66,6 +67,7 @@ class DataSettings:
     fast_share: float = 0.3
     reuse: int = 2
     noise: str = "realistic"
+    ideal_share: float = 0.125
     threshold_error: float = 0.12
     drop_share: float = 0.15
     footage_share: float = 0.5
