@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nire.types import Calibration, ContentWindow, EventBatch
+from nire.types import ContentWindow, EventBatch
 
 # More light than this times that of the window's start, or less than its inverse, no 8-bit frame can show.
 _GAIN_LIMIT = 300.0
@@ -68,7 +68,7 @@ class Sweep:
             last is not None
             and (window.geometry, window.t0_us) == (last.geometry, last.t0_us)
             and window.t1_us >= last.t1_us
-            and _believe_the_same(window.calibration, last.calibration)
+            and window.calibration.says_the_same_as(last.calibration)
             and _begin_with(window.events, last.events, until_us=last.t1_us)
         )
 
@@ -172,17 +172,6 @@ class Sweep:
         for k in range(1, self.keys):
             self.gain[k].copy_(self.gain[2 * k])
             self.count[k].copy_(self.count[2 * k])
-
-
-def _believe_the_same(one: Calibration, other: Calibration) -> bool:
-    if one is other:
-        return True
-    numbers = ("threshold_positive", "threshold_negative", "time_offset_us")
-    if any(getattr(one, name) != getattr(other, name) for name in numbers):
-        return False
-    if one.hot_pixels is None or other.hot_pixels is None:
-        return one.hot_pixels is other.hot_pixels
-    return np.array_equal(one.hot_pixels, other.hot_pixels)
 
 
 def _begin_with(events: EventBatch, earlier: EventBatch, *, until_us: int) -> bool:
