@@ -105,8 +105,8 @@ class WindowAssembler:
         self._restart()
 
     def begun(self) -> ContentWindow | None:
-        """Look at the next pair or single window as far as it has arrived; None where nothing of it has."""
-        wanted = {"pair": 2, "single": 1}.get(self.policy, 0)
+        """Look at the next window as far as it has arrived; None where nothing of it has, or where it has no frame."""
+        wanted = {"pair": 2, "single": 1, "live_edge": 1}.get(self.policy, 0)
         frames = tuple(itertools.islice(self._frames, wanted))
         if len(frames) == 2 and not self._are_near(*frames):
             frames = frames[:1]
@@ -181,6 +181,8 @@ class WindowAssembler:
 
     def _expected_us(self, frames: tuple[Frame, ...]) -> int:
         """Guess, rather early, where the window will end that begins with some frames."""
+        if self.policy == "live_edge":
+            return self._tape.watermark_us
         last_us = math.floor(frames[-1].last_us)
         if len(frames) == 2 or self.policy == "single":
             return last_us + self.reach_us + self.guard_us[1]
@@ -256,26 +258,26 @@ class WindowAssembler:
         if not self._frames:
             return None
         frame = self._frames[0]
-        begin_us = max(self._answered_us, frame.first_us)
-        end_us = self._newest_us() + 1
-        if end_us <= begin_us or end_us < frame.last_us:
+        begin_us, newest_us = max(self._answered_us, frame.first_us), self._newest_us()
+        if newest_us < max(begin_us, frame.last_us):
             return None
-        self._answered_us = float(end_us)
+        self._answered_us = float(np.nextafter(newest_us, np.inf))
         return self._cut(
             self._begin_us(frame),
-            end_us + self.reach_us + self.guard_us[1],
+            math.ceil(newest_us) + self.reach_us + self.guard_us[1],
             (frame,),
             index=self._count(),
-            answers_us=(begin_us, float(end_us)),
-            covered_us=(frame.first_us - self.margin_us, float(end_us + self.reach_us)),
+            answers_us=(begin_us, self._answered_us),
+            covered_us=(frame.first_us - self.margin_us, newest_us + self.reach_us),
         )
 
-    def _newest_us(self) -> int:
-        """Find the newest time of the live edge's grid that the events have passed; whole microseconds."""
-        # An instant includes the events of its own microsecond: all of them must be there.
+    def _newest_us(self) -> float:
+        """Find the newest time of the live edge's grid that can be answered: all events before it are there."""
         edge_us = self._tape.watermark_us - self.guard_us[1] - self.reach_us
-        k = math.ceil((edge_us - self.phase_us) / self.step_us) - 1
-        return min(math.floor(k * self.step_us + self.phase_us), edge_us - 1)
+        k = math.ceil((edge_us - self.phase_us) / self.step_us)  # one late: the product decides, not this quotient
+        while (newest_us := k * self.step_us + self.phase_us) > edge_us:
+            k -= 1
+        return newest_us
 
     def _next_span(self) -> ContentWindow | None:
         while self._frames:

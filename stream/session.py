@@ -114,6 +114,7 @@ class Session:
         self._recent: deque[ContentWindow] = deque(maxlen=_MEMORY)
         self._built: tuple[ContentWindow, Content] | None = None
         self._indices: dict[str, int] = {}
+        self._learned_from: Frame | None = None
 
     @property
     def plan(self) -> PlanConfig:
@@ -260,8 +261,11 @@ class Session:
         if len(window.frames) == 2:
             return window if self._calibrator.wants() else None
         previous = self._assembler.frame_before(window) if window.frames else None
-        # Joining a pair's events takes time: only when it is wanted.
-        if previous is None or not self._calibrator.wants():
+        # The windows of a live edge have one frame after the other, each of them many times.
+        if previous is None or window.frames[0] is self._learned_from:
+            return None
+        self._learned_from = window.frames[0]
+        if not self._calibrator.wants():
             return None
         return self._assembler.paired(previous, window)
 
