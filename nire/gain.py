@@ -194,11 +194,12 @@ class Gain:
         edges_us = [now_us, *inner_us, until_us]
         whole_us = np.floor(edges_us).astype(np.int64)
         edges = np.searchsorted(self._sweep.t_us, whole_us, side="right").tolist()
-        for k in range(len(edges_us) - 1):
-            half = (edges_us[k + 1] - edges_us[k]) / 2
-            area.add_(gain, alpha=half)
-            self._sweep.apply(gain, count, slice(edges[k], edges[k + 1]))
-            area.add_(gain, alpha=half)
+        # The gain at an edge counts for half the bin before it and half the bin after it.
+        halves_us = [0.0, *(np.diff(edges_us) / 2).tolist(), 0.0]
+        area.add_(gain, alpha=halves_us[0] + halves_us[1])
+        for k in range(1, len(edges_us)):
+            self._sweep.apply(gain, count, slice(edges[k - 1], edges[k]))
+            area.add_(gain, alpha=halves_us[k] + halves_us[k + 1])
 
     def _weighted(self, gain: Tensor, count: Tensor, at_us: Times, weight: Weight | None) -> Tensor:
         return gain if weight is None else gain * weight(at_us - self._offset_us, count)
