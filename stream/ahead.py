@@ -8,7 +8,7 @@ import numpy as np
 
 from nire.types import ContentWindow, Reconstructor
 
-# Of the stream, for each piece of work: a millisecond at most at the peak rate that rings are made for.
+# Of the stream, for each piece of work: about a millisecond at the peak rate that rings are made for.
 _PIECE_US = 4000
 
 
@@ -37,7 +37,8 @@ class Ahead:
 
     def has_begun(self, window: ContentWindow) -> bool:
         """Tell whether a window that is built now was begun ahead."""
-        return self._done is not None and _begin_alike(self._done, window)
+        done = self._done
+        return done is not None and done.t1_us <= window.t1_us and _begin_alike(done, window)
 
 
 def _begin_alike(one: ContentWindow, other: ContentWindow) -> bool:
