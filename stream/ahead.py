@@ -19,6 +19,7 @@ class Ahead:
         """Begin with nothing done."""
         self._begin = getattr(reconstructor, "ahead", None)
         self._done: ContentWindow | None = None
+        self._built: ContentWindow | None = None
 
     @property
     def is_offered(self) -> bool:
@@ -26,27 +27,36 @@ class Ahead:
         return self._begin is not None
 
     def step(self, window: ContentWindow) -> bool:
-        """Do a piece of the work for a window, given as far as it has arrived; False where nothing is to be done."""
-        done = self._done if self._done is not None and _begin_alike(self._done, window) else None
-        from_us = window.t0_us if done is None else done.t1_us
-        if self._begin is None or (window.t1_us <= from_us and done is not None and done.frames == window.frames):
+        """Do a piece of the work for a window, given as far as it has arrived; False where nothing is to be done.
+
+        A window that extends the present one by less than a piece is left to its build.
+        """
+        built, done = _if_alike(self._built, window), _if_alike(self._done, window)
+        if self._begin is None or (built is not None and window.t1_us < built.t1_us + _PIECE_US):
             return False
+        if done is not None and window.t1_us <= done.t1_us and window.frames == done.frames:
+            return False
+        from_us = window.t0_us if done is None else done.t1_us
         self._done = _until(window, min(window.t1_us, from_us + _PIECE_US))
         self._begin(self._done)
         return True
 
-    def has_begun(self, window: ContentWindow) -> bool:
-        """Tell whether a window that is built now was begun ahead."""
-        done = self._done
-        return done is not None and done.t1_us <= window.t1_us and _begin_alike(done, window)
+    def took(self, window: ContentWindow) -> bool:
+        """Tell whether a window that is built now was begun ahead; to be told of each that is built."""
+        done = _if_alike(self._done, window)
+        begun = done is not None and done.t1_us <= window.t1_us
+        if begun:
+            # The backend goes on with what was begun; what it has beside that is the content before.
+            self._done = self._built
+        self._built = window
+        return begun
 
 
-def _begin_alike(one: ContentWindow, other: ContentWindow) -> bool:
-    return (
-        one.t0_us == other.t0_us
-        and one.frames[:1] == other.frames[:1]
-        and one.calibration.says_the_same_as(other.calibration)
-    )
+def _if_alike(known: ContentWindow | None, window: ContentWindow) -> ContentWindow | None:
+    """Give a known window, if it begins as another one does."""
+    if known is None or known.t0_us != window.t0_us or known.frames[:1] != window.frames[:1]:
+        return None
+    return known if known.calibration.says_the_same_as(window.calibration) else None
 
 
 def _until(window: ContentWindow, t1_us: int) -> ContentWindow:

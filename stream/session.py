@@ -277,7 +277,7 @@ class Session:
 
     def _build(self, window: ContentWindow) -> tuple[Content, int]:
         if self._built is None or self._built[0] is not window:
-            self.counters.built_ahead += self._ahead.has_begun(window)
+            self.counters.built_ahead += self._ahead.took(window)
             self._built = None
             self._built = (window, self._reconstructor.build(window))
         return self._built[1], self._clock()
