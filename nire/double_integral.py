@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -36,8 +36,27 @@ class _Reach:
     reach_us: tuple[float, float]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Anchor:
+    """What a captured frame fixes: its constant [C, H, W], and the events [H, W] before and until after its exposure.
+
+    It is `settled` when all events of the exposure were known.
+    """
+
+    frame: Frame
+    light: Tensor
+    constant: Tensor
+    opened: Tensor
+    closed: Tensor
+    settled: bool
+
+
 class DoubleIntegral:
-    """The content of one window, by physics alone. `build` makes it, `expose` asks it; `build` reuses the memory."""
+    """The content of one window, by physics alone. `build` makes it, `expose` asks it; `build` reuses the memory.
+
+    A window that extends the one before it (`leads_to`) costs what is new in it, and gives the images that it would
+    give if it were built from nothing.
+    """
 
     def __init__(self, bin_us: int, device: torch.device | str = "cpu", *, weighing: bool = False) -> None:
         """Choose the resolution of integrals and the torch device.
@@ -50,9 +69,8 @@ class DoubleIntegral:
         self._weighing = weighing
         self._gain = Gain(bin_us, device)
         self._blended: Tensor | None = None
-        self._constants: list[Tensor] = []
+        self._anchors: list[_Anchor] = []
         self._reaches: list[_Reach] = []
-        self._counts: list[tuple[Tensor, Tensor]] = []
 
     def build(self, window: ContentWindow, light: Sequence[Tensor]) -> None:
         """Integrate a window's events and anchor them to its frames (g of Eq. 7, by physics).
@@ -66,17 +84,44 @@ class DoubleIntegral:
         """
         if not 1 <= len(window.frames) <= 2:
             raise ValueError(f"the double integral needs one or two frames, got {len(window.frames)}")
-        counting = self._weighing or len(window.frames) == 2
-        self._gain.build(window, counting=counting)
-        self._blended = None
+        self._take(window, light, counting=self._weighing or len(window.frames) == 2)
         offset_us = window.calibration.time_offset_us
         self._reaches = [_reach(frame, window.gaps, offset_us) for frame in window.frames]
-        shutters = [frame.shutter for frame in window.frames] if counting else []
-        self._counts = [(self._gain.at(shutter.t_a_us)[1], self._gain.at(shutter.t_b_us)[1]) for shutter in shutters]
-        self._constants = [
-            (image + DARK_LEVEL).div_(self._gain.mean(frame.shutter))
-            for frame, image in zip(window.frames, light, strict=True)
+
+    def leads_to(self, window: ContentWindow) -> bool:
+        """Tell whether a window extends the one taken last, so that `build` only goes on."""
+        return self._gain.leads_to(window)
+
+    def ahead(self, window: ContentWindow, light: Sequence[Tensor]) -> None:
+        """Do what can be done for a window before it is complete; what is asked meanwhile is not answered well.
+
+        Args:
+            window: the frames, and the events, that are there; no earlier event may come.
+            light: as for `build`.
+        """
+        # Nobody knows yet how many frames there will be.
+        self._weighing = True
+        known = [k for k, frame in enumerate(window.frames) if _is_settled(frame, window)]
+        settled = replace(window, frames=tuple(window.frames[k] for k in known))
+        self._take(settled, [light[k] for k in known], counting=True)
+
+    def _take(self, window: ContentWindow, light: Sequence[Tensor], *, counting: bool) -> None:
+        if not self._gain.build(window, counting=counting):
+            self._anchors = []
+        self._blended = None
+        self._anchors = [
+            self._anchored(frame, image, window) for frame, image in zip(window.frames, light, strict=True)
         ]
+
+    def _anchored(self, frame: Frame, light: Tensor, window: ContentWindow) -> _Anchor:
+        known = (a for a in self._anchors if a.settled and a.frame is frame and a.light is light)
+        anchor = next(known, None)
+        if anchor is not None:
+            return anchor
+        shutter = frame.shutter
+        constant = (light + DARK_LEVEL).div_(self._gain.mean(shutter))
+        opened, closed = self._gain.at(shutter.t_a_us)[1], self._gain.at(shutter.t_b_us)[1]
+        return _Anchor(frame, light, constant, opened, closed, _is_settled(frame, window))
 
     def expose(self, shutter: Shutter, out: Tensor | None = None) -> Tensor:
         """Expose one shutter (Eq. 5).
@@ -89,7 +134,7 @@ class DoubleIntegral:
             `out`: linear light in levels, >= 0, not clipped at 255.
         """
         if out is None:
-            out = torch.empty_like(self._constants[0])
+            out = torch.empty_like(self._anchors[0].constant)
         opens, closes = shutter.t_a_us, shutter.t_b_us
         narrow = self._gain.is_narrow(shutter)
         if narrow.all():
@@ -115,9 +160,9 @@ class DoubleIntegral:
         gain, count = self._gain.at(middle_us)
         if not self._gain.is_narrow(shutter).all():
             gain = self._gain.mean(shutter)
-        light = torch.stack([constant * gain for constant in self._constants]).sub_(DARK_LEVEL).clamp_min_(0.0)
-        ramp = self._ramp(middle_us) if len(self._constants) == 2 else np.zeros(1)
-        between = [torch.maximum(count, closed) - torch.minimum(count, opened) for opened, closed in self._counts]
+        light = torch.stack([anchor.constant * gain for anchor in self._anchors]).sub_(DARK_LEVEL).clamp_min_(0.0)
+        ramp = self._ramp(middle_us) if len(self._anchors) == 2 else np.zeros(1)
+        between = [torch.maximum(count, a.closed) - torch.minimum(count, a.opened) for a in self._anchors]
         shares = [self._gain.field(share) for share in (1 - ramp, ramp)[: len(between)]]
         trust = [share / (events + FRAME_NOISE_EVENTS) for share, events in zip(shares, between, strict=True)]
         return light, torch.stack(trust)[:, None].log_().clamp_min_(LEAST_TRUST)
@@ -129,9 +174,10 @@ class DoubleIntegral:
     def _expose_wide(self, opens: Times, closes: Times, out: Tensor) -> None:
         width_us = self._gain.field(np.maximum(closes - opens, 1.0))
         mean = self._gain.area(opens, closes).div_(width_us)
-        torch.mul(self._constants[0], mean, out=out)
-        if len(self._constants) == 2:
-            out.addcmul_(self._constants[1] - self._constants[0], self._share(opens, closes, mean, width_us))
+        torch.mul(self._anchors[0].constant, mean, out=out)
+        if len(self._anchors) == 2:
+            first, second = (anchor.constant for anchor in self._anchors)
+            out.addcmul_(second - first, self._share(opens, closes, mean, width_us))
 
     def _share(self, opens: Times, closes: Times, mean: Tensor, width_us: Tensor) -> Tensor:
         """Mean of w G over a shutter; w never falls with time, so 0 or 1 at both ends it is that all along."""
@@ -146,12 +192,13 @@ class DoubleIntegral:
 
     def _constant_at(self, t_us: Times, count: Tensor) -> Tensor:
         """Constant K at a time: the first frame's, the second's, or between, [C, H, W]."""
-        if len(self._constants) == 1:
-            return self._constants[0]
+        constants = [anchor.constant for anchor in self._anchors]
+        if len(constants) == 1:
+            return constants[0]
         ramp = self._ramp(t_us)
         if is_uniform(ramp) and ramp.flat[0] in (0.0, 1.0):
-            return self._constants[int(ramp.flat[0])]
-        return torch.lerp(self._constants[0], self._constants[1], self._trust(t_us, count))
+            return constants[int(ramp.flat[0])]
+        return torch.lerp(constants[0], constants[1], self._trust(t_us, count))
 
     def _trust(self, t_us: Times, count: Tensor) -> Tensor:
         """Share of the second frame at each pixel, [H, W] or broadcastable to it.
@@ -159,7 +206,7 @@ class DoubleIntegral:
         Each event between a frame and now adds its error to that frame's estimate, so a frame counts for less the
         more of them there are: a pixel over which something passed long ago is the next frame's to tell.
         """
-        (opened, _), (_, closed) = self._counts
+        opened, closed = self._anchors[0].opened, self._anchors[1].closed
         ramp = self._gain.field(self._ramp(t_us))
         for_second = ramp * (count - opened).clamp_min_(0.0).add_(FRAME_NOISE_EVENTS)
         for_first = (1 - ramp) * (closed - count).clamp_min_(0.0).add_(FRAME_NOISE_EVENTS)
@@ -180,6 +227,11 @@ class DoubleIntegral:
         by_second = (t_us >= second.reach_us[0]) & (t_us <= second.reach_us[1])
         alone = np.where(by_first & ~by_second, 0.0, np.where(by_second & ~by_first, 1.0, step))
         return np.where(by_first & by_second, ramp, alone)
+
+
+def _is_settled(frame: Frame, window: ContentWindow) -> bool:
+    """Tell whether a window has all events of a frame's exposure, so that more of them change nothing."""
+    return frame.last_us + window.calibration.time_offset_us < window.t1_us
 
 
 def _reach(frame: Frame, gaps: Sequence[Gap], offset_us: float) -> _Reach:

@@ -193,6 +193,15 @@ class Calibration:
     time_offset_us: float = 0.0
     hot_pixels: NDArray[np.bool_] | None = None
 
+    def says_the_same_as(self, other: Calibration) -> bool:
+        """Tell whether contents built with one and with the other are the same."""
+        numbers = ("threshold_positive", "threshold_negative", "time_offset_us")
+        if any(getattr(self, name) != getattr(other, name) for name in numbers):
+            return False
+        if self.hot_pixels is None or other.hot_pixels is None:
+            return self.hot_pixels is other.hot_pixels
+        return self.hot_pixels is other.hot_pixels or np.array_equal(self.hot_pixels, other.hot_pixels)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ContentWindow:
@@ -294,7 +303,11 @@ Content = Any
 
 
 class Reconstructor(Protocol):
-    """A method of re-exposure: content once per window (g, Eq. 7), then any number of queries (f, Eq. 6)."""
+    """A method of re-exposure: content once per window (g, Eq. 7), then any number of queries (f, Eq. 6).
+
+    A method may also have `ahead(window: ContentWindow) -> None`. It is given the next window as far as it has arrived,
+    again and again with more; what it does then must leave the present content as it is, and change no image.
+    """
 
     name: str
     engine: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import deque
 from collections.abc import Iterator
@@ -11,9 +12,12 @@ import numpy as np
 from nire.types import ContentWindow, EventBatch, Frame, Gap, Geometry, Packet
 from stream.config import PolicyName
 from stream.spans import Spans
+from stream.tape import Tape
 
 # Frames further apart than this are not paired: a camera that paused must not cost seconds of event planes.
 _LONGEST_PAIR_US = 600_000
+# A frame may come this much earlier after the one before it than that one did.
+_UNSTEADY_US = 2000
 
 
 class WindowAssembler:
@@ -31,7 +35,7 @@ class WindowAssembler:
         policy: PolicyName,
         margin_us: int,
         reach_us: int,
-        step_us: int,
+        step_us: float,
         span_us: int = 33_000,
     ) -> None:
         """Choose how windows are cut.
@@ -41,13 +45,15 @@ class WindowAssembler:
             policy: pair, single, live_edge or span.
             margin_us: answered before the first exposure, and after the last one at the end of the stream.
             reach_us: answered after the last exposure while the stream runs; waiting for it costs latency.
-            step_us: live_edge: a window ends at every multiple of it.
+            step_us: live_edge: a window ends as soon as a multiple of it can be answered.
             span_us: span: the length of a window, at its multiples.
         """
         self.policy: PolicyName = policy
         self.margin_us = margin_us
         self.reach_us = reach_us
         self.step_us = step_us
+        self.phase_us = 0.0
+        """live_edge: what is answered lies so much behind multiples of `step_us`."""
         self.guard_us = (0, 0)
         """Events are wanted this much (before, after) beyond a window, for the offset between its two clocks."""
         self.lost_frames = 0
@@ -55,22 +61,19 @@ class WindowAssembler:
         self._index = 0
         self._epoch = 0
         self._finished: deque[ContentWindow] = deque()
-        self._batches: deque[EventBatch] = deque()
-        self._marks: deque[tuple[int, int]] = deque()
-        self._gaps: list[Gap] = []
+        self._tape = Tape()
         self._frames: deque[Frame] = deque()
         self._early: list[Frame] = []
         self._previous: Frame | None = None
         self._partner: Frame | None = None
-        self._watermark_us = -(2**62)
         self._answered_us = -math.inf
         self._paired = False
         self._spans = Spans(span_us)
 
     @property
-    def held_batches(self) -> int:
-        """How many event batches are kept at present."""
-        return len(self._batches)
+    def held_events(self) -> int:
+        """How many events are kept at present."""
+        return len(self._tape)
 
     def push(self, packet: Packet) -> None:
         """Take a packet: events in the order of time, frames in the order of their indices, mixed in any way."""
@@ -85,13 +88,9 @@ class WindowAssembler:
         if isinstance(packet, Frame):
             self._push_frame(packet)
         elif isinstance(packet, Gap):
-            self._gaps.append(packet)
+            self._tape.mark(packet)
         elif isinstance(packet, EventBatch):
-            if len(packet):
-                self._batches.append(packet)
-            if packet.watermark_us > self._watermark_us:
-                self._watermark_us = packet.watermark_us
-                self._marks.append((packet.watermark_us, packet.received_ns))
+            self._tape.append(packet)
 
     def complete(self) -> Iterator[ContentWindow]:
         """Hand out the windows that are complete now; `guard_us` may be changed between two of them."""
@@ -104,6 +103,17 @@ class WindowAssembler:
         yield from self.complete()
         yield from self._tail()
         self._restart()
+
+    def begun(self) -> ContentWindow | None:
+        """Look at the next window as far as it has arrived; None where nothing of it has, or where it has no frame."""
+        wanted = {"pair": 2, "single": 1, "live_edge": 1}.get(self.policy, 0)
+        frames = tuple(itertools.islice(self._frames, wanted))
+        if len(frames) == 2 and not self._are_near(*frames):
+            frames = frames[:1]
+        if not frames:
+            return None
+        t0_us, t1_us = self._begin_us(frames[0]), min(self._tape.watermark_us, self._expected_us(frames))
+        return self._cut(t0_us, t1_us, frames, index=self._index) if t1_us > t0_us else None
 
     def frame_before(self, window: ContentWindow) -> Frame | None:
         """Find the frame before a window's only one, near enough to be paired with it; None for the first."""
@@ -129,24 +139,17 @@ class WindowAssembler:
     def release(self) -> None:
         """Forget what no later window needs; call when the newest window and its pair were used."""
         keep_us = self._keep_from_us() - self.margin_us - self.guard_us[0]
-        while self._batches and self._batches[0].t_us[-1] < keep_us:
-            self._batches.popleft()
-        while len(self._marks) > 1 and self._marks[1][0] < keep_us:
-            self._marks.popleft()
-        self._gaps = [gap for gap in self._gaps if gap.t1_us >= keep_us]
+        self._tape.forget(keep_us)
 
     # State
 
     def _restart(self) -> None:
         """Forget the stream, not the counts."""
-        self._batches.clear()
-        self._marks.clear()
-        self._gaps.clear()
+        self._tape = Tape(self._epoch)
         self._frames.clear()
         self._early.clear()
         self._previous = None
         self._partner = None
-        self._watermark_us = -(2**62)
         self._answered_us = -math.inf
         self._paired = False
         self._spans = Spans(self._spans.span_us)
@@ -155,8 +158,8 @@ class WindowAssembler:
         """The device clock started again: end the old stream, begin a new one."""
         early = [frame for frame in self._early if frame.epoch == epoch]
         self._finished.extend([*self._following(), *self._tail()])
-        self._restart()
         self._epoch = epoch
+        self._restart()
         for frame in early:
             self._push_frame(frame)
 
@@ -170,11 +173,23 @@ class WindowAssembler:
 
     def _keep_from_us(self) -> float:
         # Without a frame for this long (none yet, or the camera paused) no window can reach further back.
-        horizon_us = self._watermark_us - 2 * _LONGEST_PAIR_US
+        horizon_us = self._tape.watermark_us - 2 * _LONGEST_PAIR_US
         if self.policy == "span":
             return horizon_us if self._spans.needed_us is None else self._spans.needed_us
         oldest = self._previous or (self._frames[0] if self._frames else None)
         return horizon_us if oldest is None else max(horizon_us, oldest.first_us)
+
+    def _expected_us(self, frames: tuple[Frame, ...]) -> int:
+        """Guess, rather early, where the window will end that begins with some frames."""
+        if self.policy == "live_edge":
+            return self._tape.watermark_us
+        last_us = math.floor(frames[-1].last_us)
+        if len(frames) == 2 or self.policy == "single":
+            return last_us + self.reach_us + self.guard_us[1]
+        if self._previous is None:
+            return last_us
+        # Frames come at steady intervals; a window that ends before what was done for it is built from nothing.
+        return last_us + math.floor(frames[0].first_us - self._previous.first_us) - _UNSTEADY_US
 
     # Windows
 
@@ -238,28 +253,41 @@ class WindowAssembler:
         return window
 
     def _next_live_edge(self) -> ContentWindow | None:
-        while len(self._frames) > 1 and self._frames[1].last_us <= self._watermark_us:
+        while len(self._frames) > 1 and self._frames[1].last_us <= self._tape.watermark_us:
             self._retire(self._frames.popleft())
         if not self._frames:
             return None
         frame = self._frames[0]
-        begin_us = max(self._answered_us, frame.first_us)
-        end_us = math.floor((self._watermark_us - self.guard_us[1]) / self.step_us) * self.step_us
-        if end_us <= begin_us or end_us < frame.last_us:
+        begin_us, newest_us = max(self._answered_us, frame.first_us), self._newest_us()
+        if newest_us < max(begin_us, frame.last_us):
             return None
-        self._answered_us = float(end_us)
-        after_us = math.ceil(end_us - frame.last_us)
-        return self._window((frame,), after_us=after_us, index=self._count(), answers_us=(begin_us, float(end_us)))
+        self._answered_us = float(np.nextafter(newest_us, np.inf))
+        return self._cut(
+            self._begin_us(frame),
+            math.ceil(newest_us) + self.reach_us + self.guard_us[1],
+            (frame,),
+            index=self._count(),
+            answers_us=(begin_us, self._answered_us),
+            covered_us=(frame.first_us - self.margin_us, newest_us + self.reach_us),
+        )
+
+    def _newest_us(self) -> float:
+        """Find the newest time of the live edge's grid that can be answered: all events before it are there."""
+        edge_us = self._tape.watermark_us - self.guard_us[1] - self.reach_us
+        k = math.ceil((edge_us - self.phase_us) / self.step_us)  # one late: the product decides, not this quotient
+        while (newest_us := k * self.step_us + self.phase_us) > edge_us:
+            k -= 1
+        return newest_us
 
     def _next_span(self) -> ContentWindow | None:
         while self._frames:
             self._retire(self._frames.popleft())
-        span = self._spans.following(self._batches, self._watermark_us - self.guard_us[1] - self.reach_us)
+        span = self._spans.following((self._tape.held,), self._tape.watermark_us - self.guard_us[1] - self.reach_us)
         return None if span is None else self._span(*span, answers_us=span, after_us=self.reach_us)
 
     def _last_span(self) -> Iterator[ContentWindow]:
         """The rest of the stream, in a window that is as long as the others and reaches back for it."""
-        end_us = self._watermark_us - self.guard_us[1]
+        end_us = self._tape.watermark_us - self.guard_us[1]
         begin_us = self._spans.unfinished_us(end_us)
         if begin_us is not None:
             yield self._span(end_us - self._spans.span_us, end_us, answers_us=(begin_us, end_us), after_us=0)
@@ -284,7 +312,7 @@ class WindowAssembler:
                 yield self._single(self.margin_us)
         elif self.policy == "pair":
             while len(self._frames) > 1:
-                self._watermark_us = math.ceil(self._frames[1].last_us) + self.reach_us + self.guard_us[1]
+                self._tape.watermark_us = math.ceil(self._frames[1].last_us) + self.reach_us + self.guard_us[1]
                 yield from self._following()
             if self._frames and self._paired and self._previous is not None:
                 last = self._frames[0]
@@ -307,11 +335,14 @@ class WindowAssembler:
     ) -> ContentWindow:
         first_us, last_us = frames[0].first_us, max(frame.last_us for frame in frames)
         covered_us = (first_us - self.margin_us, last_us + after_us)
-        t0_us = math.floor(covered_us[0]) - self.guard_us[0]
+        t0_us = self._begin_us(frames[0])
         t1_us = math.ceil(covered_us[1]) + self.guard_us[1]
         return self._cut(
             t0_us, max(t1_us, t0_us + 1), frames, index=index, answers_us=answers_us, covered_us=covered_us
         )
+
+    def _begin_us(self, first: Frame) -> int:
+        return math.floor(first.first_us - self.margin_us) - self.guard_us[0]
 
     def _cut(
         self,
@@ -320,18 +351,18 @@ class WindowAssembler:
         frames: tuple[Frame, ...],
         *,
         index: int,
-        answers_us: tuple[float, float],
-        covered_us: tuple[float, float],
+        answers_us: tuple[float, float] = (-math.inf, math.inf),
+        covered_us: tuple[float, float] = (-math.inf, math.inf),
     ) -> ContentWindow:
-        received_ns = next((ns for mark_us, ns in self._marks if mark_us >= t1_us), 0)
+        received_ns = self._tape.received_ns(t1_us)
         return ContentWindow(
             index=index,
             t0_us=t0_us,
             t1_us=t1_us,
             frames=frames,
-            events=_joined(self._batches, t0_us, t1_us, self._epoch),
+            events=self._tape.cut(t0_us, t1_us),
             geometry=self._geometry,
-            gaps=tuple(gap for gap in self._gaps if gap.t1_us > t0_us and gap.t0_us < t1_us),
+            gaps=self._tape.gaps_in(t0_us, t1_us),
             answers_us=answers_us,
             covered_us=covered_us,
             received_ns=max(received_ns, *(frame.received_ns for frame in frames), 0),
@@ -345,29 +376,8 @@ class WindowAssembler:
         return self._index - 1
 
     def _is_past(self, t_us: float) -> bool:
-        return self._watermark_us >= math.ceil(t_us) + self.guard_us[1]
+        return self._tape.watermark_us >= math.ceil(t_us) + self.guard_us[1]
 
     @staticmethod
     def _are_near(first: Frame, second: Frame) -> bool:
         return second.last_us - first.first_us <= _LONGEST_PAIR_US
-
-
-def _joined(batches: deque[EventBatch], t0_us: int, t1_us: int, epoch: int) -> EventBatch:
-    """Concatenate the events of [t0_us, t1_us)."""
-    parts: list[tuple[EventBatch, slice]] = []
-    for batch in batches:
-        if batch.t_us[-1] < t0_us or batch.t_us[0] >= t1_us:
-            continue
-        low, high = np.searchsorted(batch.t_us, (t0_us, t1_us))
-        if high > low:
-            parts.append((batch, slice(int(low), int(high))))
-    if not parts:
-        return EventBatch.empty(t1_us, epoch=epoch)
-    return EventBatch(
-        np.concatenate([batch.t_us[part] for batch, part in parts]),
-        np.concatenate([batch.x[part] for batch, part in parts]),
-        np.concatenate([batch.y[part] for batch, part in parts]),
-        np.concatenate([batch.p[part] for batch, part in parts]),
-        t1_us,
-        epoch=epoch,
-    )

@@ -45,6 +45,7 @@ COUNTERS = (
     "lost_packets",
     "late_windows",
     "reduced_queries",
+    "built_ahead",  # consumer: windows whose content was begun before they were complete
     "gaps",
     "reopened",  # producer: how often its device came back
     "private_kb",  # RssAnon: shared pages belong to the ring

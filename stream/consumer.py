@@ -68,6 +68,10 @@ class LiveSession(Protocol):
         """Take packets, give images."""
         ...
 
+    def ahead(self) -> bool:
+        """Work ahead a little; False where nothing is to be done."""
+        ...
+
     def finish(self) -> Iterable[ExposedFrame]:
         """End."""
         ...
@@ -158,7 +162,7 @@ class _Consumer:
         while True:
             self._child.orders()
             self._control.poll(self._answer)
-            packets = self._reader.read(0.0 if self._child.stopping else _READ_S)
+            packets = self._read()
             self._follow_source()
             self._take(packets)
             self._tell()
@@ -182,6 +186,13 @@ class _Consumer:
             row["windows"],
             row["late_windows"],
         )
+
+    def _read(self) -> list[Packet]:
+        """Take what is there. Where nothing is, work ahead; where that is done too, wait."""
+        packets = self._reader.read(0.0)
+        if packets or self._child.stopping or self._session.ahead():
+            return packets
+        return self._reader.read(_READ_S)
 
     def _take(self, packets: list[Packet]) -> None:
         """Everything at once where the freshest counts; else piece by piece, so that control is never kept waiting."""
@@ -226,6 +237,7 @@ class _Consumer:
         row["exposed"] = counters.exposed
         row["late_windows"] = counters.late_windows
         row["reduced_queries"] = counters.reduced_queries
+        row["built_ahead"] = counters.built_ahead
         row["lost_frames"] = max(self._reader.lost_frames, counters.lost_frames)
         self._child.beat(State.RUNNING if packets else None)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from nire.errors import ConfigError
+from drivers.source import SourceInfo
+from nire.errors import ConfigError, SourceError
 from nire.shutter import Shutter
-from nire.types import ContentWindow, Frame, Query
+from nire.types import ContentWindow, Frame, Query, Reconstructor
 from stream.config import PlanConfig, PolicyName
 
 _PER_FRAME = ("deblur", "unroll")
@@ -33,6 +34,36 @@ def require_grid(plan: PlanConfig, policy: PolicyName) -> None:
             f"plan.name = {plan.name!r} asks for one image of each captured frame, and these windows have no frames; "
             "use plan.name = 'upsample' or 'reshutter'"
         )
+
+
+def require_together(policy: PolicyName, info: SourceInfo, reconstructor: Reconstructor) -> None:
+    """Check that source, windows and method go together.
+
+    Raises:
+        SourceError: the method needs frames and the source has none.
+        ConfigError: the windows have frames that the source has not, or lack those that the method needs.
+    """
+    if reconstructor.needs_frames and not info.has_frames:
+        raise SourceError(
+            f"{info.name} has events but no frames, and the backend {reconstructor.name!r} needs frames to start "
+            "from. Use a recording with frames, a frame camera beside the event camera, or the backend that "
+            "guesses from events alone, reconstructor.backend = 'events_only'"
+        )
+    if reconstructor.needs_frames and policy == "span":
+        raise ConfigError(
+            f"window.policy = 'span' gives windows without frames, and the backend {reconstructor.name!r} needs "
+            "them; use window.policy = 'auto'"
+        )
+    if not info.has_frames and policy != "span":
+        raise ConfigError(
+            f"window.policy = {policy!r} cuts windows around frames, and {info.name} has none; use "
+            "window.policy = 'auto'"
+        )
+
+
+def grid_us(plan: PlanConfig) -> tuple[float, float]:
+    """Period and phase of the absolute grid that a plan's shutters are centred on, us."""
+    return 1e6 / plan.rate_hz, float(plan.offset_us) if plan.name == "reshutter" else 0.0
 
 
 def reach_us(plan: PlanConfig, *, height: int, margin_us: int) -> int:
@@ -81,8 +112,8 @@ def _unrolled(frame: Frame, plan: PlanConfig) -> Shutter:
 
 def _on_grid(window: ContentWindow, plan: PlanConfig, height: int) -> Iterator[Shutter]:
     """Centre shutters on multiples of 1 / rate, so that windows tile without hole or repeat."""
-    period_us = 1e6 / plan.rate_hz
-    row_delay_us, phase_us = (plan.row_delay_us, plan.offset_us) if plan.name == "reshutter" else (0.0, 0.0)
+    period_us, phase_us = grid_us(plan)
+    row_delay_us = plan.row_delay_us if plan.name == "reshutter" else 0.0
     first_us, last_us = window.answers_us
     half_us, middle_us = plan.exposure_us / 2, row_delay_us * (height // 2)
     k = math.ceil((first_us - phase_us) / period_us) - 1  # one early: the product below decides, not this quotient

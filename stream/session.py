@@ -12,7 +12,7 @@ import numpy as np
 
 from drivers.source import SourceInfo
 from nire.calibrate import Calibrator
-from nire.errors import ConfigError, ShutterOutsideWindow, SourceError
+from nire.errors import ShutterOutsideWindow
 from nire.shutter import Shutter
 from nire.types import (
     Calibration,
@@ -26,10 +26,11 @@ from nire.types import (
     Reconstructor,
     Stamps,
 )
+from stream.ahead import Ahead
 from stream.assembler import WindowAssembler
 from stream.budget import Budget
 from stream.config import Config, PlanConfig, updated
-from stream.plan import policy_of, queries_of, reach_us, require_grid
+from stream.plan import grid_us, policy_of, queries_of, reach_us, require_grid, require_together
 from stream.shutters import covers, rank
 
 # Films exposed by one call: enough to fill a GPU, few enough that the first leaves early.
@@ -37,7 +38,6 @@ _BATCH = 8
 # Complete windows that may wait, and past windows that can still be asked.
 _PATIENCE = 2
 _MEMORY = 4
-_LIVE_EDGE_STEP_US = 2000
 
 _Numbered = tuple[int, Query]
 
@@ -56,6 +56,7 @@ class Counters:
     lost_frames: int = 0
     late_windows: int = 0
     reduced_queries: int = 0
+    built_ahead: int = 0
 
 
 class Session:
@@ -90,25 +91,10 @@ class Session:
             SourceError: the method needs frames and the source has none.
             ConfigError: policy, plan, source and method do not go together.
         """
-        if reconstructor.needs_frames and not info.has_frames:
-            raise SourceError(
-                f"{info.name} has events but no frames, and the backend {reconstructor.name!r} needs frames to start "
-                "from. Use a recording with frames, a frame camera beside the event camera, or the backend that "
-                "guesses from events alone, reconstructor.backend = 'events_only'"
-            )
         # A method that does without frames is given none.
         self._has_frames = info.has_frames and reconstructor.needs_frames
         policy = policy_of(config.plan, config.window.policy, has_frames=self._has_frames)
-        if reconstructor.needs_frames and policy == "span":
-            raise ConfigError(
-                f"window.policy = 'span' gives windows without frames, and the backend {reconstructor.name!r} needs "
-                "them; use window.policy = 'auto'"
-            )
-        if not info.has_frames and policy != "span":
-            raise ConfigError(
-                f"window.policy = {policy!r} cuts windows around frames, and {info.name} has none; use "
-                "window.policy = 'auto'"
-            )
+        require_together(policy, info, reconstructor)
         if reach_us is None:
             require_grid(config.plan, policy)
         self.counters = Counters()
@@ -123,10 +109,12 @@ class Session:
         self._plan = config.plan
         self._calibrator = _calibrator(config, info, learns=policy != "span")
         self._budget = Budget()
+        self._ahead = Ahead(reconstructor)
         self._assembler = self._make_assembler()
         self._recent: deque[ContentWindow] = deque(maxlen=_MEMORY)
         self._built: tuple[ContentWindow, Content] | None = None
         self._indices: dict[str, int] = {}
+        self._learned_from: Frame | None = None
 
     @property
     def plan(self) -> PlanConfig:
@@ -154,6 +142,17 @@ class Session:
                     yield from self._answer(window)
         if self._freshest:
             yield from self._answer_newest()
+
+    def ahead(self) -> bool:
+        """Work a little on the window that is still arriving; call when nothing else waits.
+
+        Returns:
+            False where nothing is to be done before more packets come.
+        """
+        if self.paused or not self._ahead.is_offered:
+            return False
+        window = self._assembler.begun()
+        return window is not None and self._ahead.step(replace(window, calibration=self._calibrator.current))
 
     def finish(self) -> Iterator[ExposedFrame]:
         """End the stream: answer what is left."""
@@ -183,7 +182,7 @@ class Session:
         if self._policy(plan) != before:
             self._assembler.change_policy(self._policy(plan))
         self._assembler.reach_us = self._reach()
-        self._assembler.step_us = self._step()
+        self._assembler.step_us, self._assembler.phase_us = grid_us(plan)
         return plan
 
     def ask(self, shutter: Shutter, tag: str) -> ExposedFrame:
@@ -262,8 +261,11 @@ class Session:
         if len(window.frames) == 2:
             return window if self._calibrator.wants() else None
         previous = self._assembler.frame_before(window) if window.frames else None
-        # Joining a pair's events takes time: only when it is wanted.
-        if previous is None or not self._calibrator.wants():
+        # The windows of a live edge have one frame after the other, each of them many times.
+        if previous is None or window.frames[0] is self._learned_from:
+            return None
+        self._learned_from = window.frames[0]
+        if not self._calibrator.wants():
             return None
         return self._assembler.paired(previous, window)
 
@@ -275,6 +277,7 @@ class Session:
 
     def _build(self, window: ContentWindow) -> tuple[Content, int]:
         if self._built is None or self._built[0] is not window:
+            self.counters.built_ahead += self._ahead.took(window)
             self._built = None
             self._built = (window, self._reconstructor.build(window))
         return self._built[1], self._clock()
@@ -341,9 +344,10 @@ class Session:
             policy=self._policy(self._plan),
             margin_us=self._config.window.margin_us,
             reach_us=self._reach(),
-            step_us=self._step(),
+            step_us=grid_us(self._plan)[0],
             span_us=self._config.window.span_us,
         )
+        assembler.phase_us = grid_us(self._plan)[1]
         assembler.guard_us = self._calibrator.guard_us
         return assembler
 
@@ -354,9 +358,6 @@ class Session:
         if self._fixed_reach_us is not None:
             return self._fixed_reach_us
         return reach_us(self._plan, height=self._info.geometry.height, margin_us=self._config.window.margin_us)
-
-    def _step(self) -> int:
-        return max(_LIVE_EDGE_STEP_US, round(1e6 / self._plan.rate_hz))
 
 
 def _calibrator(config: Config, info: SourceInfo, *, learns: bool) -> Calibrator:

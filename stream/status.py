@@ -129,6 +129,7 @@ class StatusKeeper:
             "events": row["events_in"],
             "frames": row["frames_in"],
             "windows": row["windows"],
+            "built_ahead": row["built_ahead"],
             "exposed": row["exposed"],
             "calibration": _calibration(calibration),
             "processes": {name: _process(self.board.row(name)) for name in self.board.names},

@@ -17,7 +17,10 @@ from nire.types import Content, ContentWindow, Frame, Geometry, Query, Transfer
 
 
 class EdiReconstructor:
-    """Re-exposure by `nire.double_integral`. One content is alive at a time: a new `build` takes its memory."""
+    """Re-exposure by `nire.double_integral`. One content is alive at a time: a new `build` takes its memory.
+
+    Beside it there may be the beginning of the next one (`ahead`).
+    """
 
     name = "edi"
     engine = "torch"
@@ -28,6 +31,8 @@ class EdiReconstructor:
         self._device = device
         self._geometry = geometry
         self._integral = DoubleIntegral(bin_us, device)
+        self._next = DoubleIntegral(bin_us, device)
+        self._decoded: list[tuple[Frame, Tensor]] = []
         self._light = torch.empty(0)
         self._images = torch.empty(0, dtype=torch.uint8)
         self._current: ContentWindow | None = None
@@ -37,14 +42,27 @@ class EdiReconstructor:
     def build(self, window: ContentWindow) -> Content:
         """Integrate the window's events and anchor them to its frames (g, Eq. 7).
 
+        A window that extends the last one, or one that `ahead` began, costs what is new in it.
+
         Raises:
             ValueError: the window has no frame.
         """
-        light = [self._linear(frame) for frame in window.frames]
+        if self._next.leads_to(window):
+            self._integral, self._next = self._next, self._integral
+        self._current = None
+        light = self._light_of(window.frames)
         self._integral.build(window, light)
         self._light = torch.empty_like(light[0])
         self._current = window
         return window
+
+    def ahead(self, window: ContentWindow) -> None:
+        """Begin the content of a window that is not complete; the present content stays as it is.
+
+        Args:
+            window: as far as it is there; it may be given again with more.
+        """
+        self._next.ahead(window, self._light_of(window.frames))
 
     def expose(self, content: Content, queries: Sequence[Query]) -> NDArray[np.uint8]:
         """Expose films (f, Eq. 5): uint8 [Q, H, W, C], in the captured frames' transfer; valid until the next call.
@@ -68,6 +86,14 @@ class EdiReconstructor:
         for image, query in zip(self._images, queries, strict=False):
             self._encode_into(self._integral.expose(query.shutter, out=self._light), transfer, image)
         return self._images[: len(queries)].cpu().numpy()
+
+    def _light_of(self, frames: Sequence[Frame]) -> list[Tensor]:
+        """Linear light of some frames; a frame that is known is not decoded again."""
+        self._decoded = [
+            next((pair for pair in self._decoded if pair[0] is frame), None) or (frame, self._linear(frame))
+            for frame in frames
+        ]
+        return [light for _, light in self._decoded]
 
     def _linear(self, frame: Frame) -> Tensor:
         """Linear light of a frame: float32 [C, H, W], levels; a copy, because frames may be read-only."""

@@ -101,3 +101,10 @@ def test_source_settings_are_changed_while_running(stream: LiveStream) -> None:
     assert stream.ask("set_source", settings={"exposure_us": 10_000.0})["ok"]
     stream.until(lambda: stream.row("consumer")["gaps"] > gaps)
     stream.until_exposing()
+
+
+def test_windows_are_begun_ahead_where_the_backend_can_and_that_is_counted(stream: LiveStream) -> None:
+    assert stream.ask("status")["built_ahead"] == 0
+    with LiveStream("reconstructor.backend=edi", "reconstructor.contrast_threshold=[0.2, 0.2]") as other:
+        other.until_exposing()
+        other.until(lambda: other.ask("status")["built_ahead"] > 0)

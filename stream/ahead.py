@@ -1,0 +1,67 @@
+"""Work on the next window before it is complete, a little at a time, so that no finished window waits for it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from nire.types import ContentWindow, Reconstructor
+
+# Of the stream, for each piece of work: about a millisecond at the peak rate that rings are made for.
+_PIECE_US = 4000
+
+
+class Ahead:
+    """What a backend was given ahead. One without a method `ahead` is left alone."""
+
+    def __init__(self, reconstructor: Reconstructor) -> None:
+        """Begin with nothing done."""
+        self._begin = getattr(reconstructor, "ahead", None)
+        self._done: ContentWindow | None = None
+        self._built: ContentWindow | None = None
+
+    @property
+    def is_offered(self) -> bool:
+        """The backend can work ahead."""
+        return self._begin is not None
+
+    def step(self, window: ContentWindow) -> bool:
+        """Do a piece of the work for a window, given as far as it has arrived; False where nothing is to be done.
+
+        A window that extends the present one by less than a piece is left to its build.
+        """
+        built, done = _if_alike(self._built, window), _if_alike(self._done, window)
+        if self._begin is None or (built is not None and window.t1_us < built.t1_us + _PIECE_US):
+            return False
+        if done is not None and window.t1_us <= done.t1_us and window.frames == done.frames:
+            return False
+        from_us = window.t0_us if done is None else done.t1_us
+        self._done = _until(window, min(window.t1_us, from_us + _PIECE_US))
+        self._begin(self._done)
+        return True
+
+    def took(self, window: ContentWindow) -> bool:
+        """Tell whether a window that is built now was begun ahead; to be told of each that is built."""
+        done = _if_alike(self._done, window)
+        begun = done is not None and done.t1_us <= window.t1_us
+        if begun:
+            # The backend goes on with what was begun; what it has beside that is the content before.
+            self._done = self._built
+        self._built = window
+        return begun
+
+
+def _if_alike(known: ContentWindow | None, window: ContentWindow) -> ContentWindow | None:
+    """Give a known window, if it begins as another one does."""
+    if known is None or known.t0_us != window.t0_us or known.frames[:1] != window.frames[:1]:
+        return None
+    return known if known.calibration.says_the_same_as(window.calibration) else None
+
+
+def _until(window: ContentWindow, t1_us: int) -> ContentWindow:
+    """Shorten a window."""
+    events = window.events
+    part = slice(0, int(np.searchsorted(events.t_us, t1_us)))
+    shorter = replace(events, t_us=events.t_us[part], x=events.x[part], y=events.y[part], p=events.p[part])
+    return replace(window, t1_us=t1_us, events=shorter)
