@@ -36,7 +36,6 @@ class EdiReconstructor:
         self._light = torch.empty(0)
         self._images = torch.empty(0, dtype=torch.uint8)
         self._current: ContentWindow | None = None
-        self._decode: dict[Transfer, NDArray[np.float32]] = {}
         self._encode: dict[Transfer, Tensor] = {}
 
     def build(self, window: ContentWindow) -> Content:
@@ -97,9 +96,7 @@ class EdiReconstructor:
 
     def _linear(self, frame: Frame) -> Tensor:
         """Linear light of a frame: float32 [C, H, W], levels; a copy, because frames may be read-only."""
-        if frame.transfer not in self._decode:
-            self._decode[frame.transfer] = decode_table(frame.transfer)
-        light = self._decode[frame.transfer][frame.pixels]
+        light = decode_table(frame.transfer)[frame.pixels]
         return torch.from_numpy(light).to(self._device).permute(2, 0, 1).contiguous()
 
     def _encode_into(self, light: Tensor, transfer: Transfer, image: Tensor) -> None:

@@ -19,15 +19,12 @@ from nire.double_integral import DoubleIntegral
 from nire.engines import Engine, Job
 from nire.engines.choice import open_engine
 from nire.errors import WeightsError
-from nire.light import ENCODE_STEPS, UNKNOWN_LIGHT, decode_table, encode_table
+from nire.light import BRIGHTEST, ENCODE_STEPS, UNKNOWN_LIGHT, decode_table, encode_table
 from nire.network import weights as weight_files
 from nire.network.config import NetworkConfig
 from nire.planes import EventPlanes
 from nire.shutter import Shutter
 from nire.types import Content, ContentWindow, Frame, Geometry, Query, Transfer
-
-# As in training: re-exposed light is let above white, so that a frame that leaves it is known from one that is white.
-_BRIGHTEST = 1.5
 
 
 class NeuralReconstructor:
@@ -100,7 +97,7 @@ class NeuralReconstructor:
         image = self._network.expose(self._content, shutters, re_exposed[None])[0]
         luma = image[..., : self._geometry.height, : self._geometry.width].float().clamp_(0, 1).square_().mul_(255)
         coloured = [self._coloured(y, query.shutter) for y, query in zip(luma, queries, strict=True)]
-        return _as_pixels(torch.stack(coloured), window.frames[-1].transfer if window.frames else "srgb")
+        return _as_pixels(torch.stack(coloured), window.transfer)
 
     def _with_gray(self, window: ContentWindow) -> ContentWindow:
         start_us, end_us = _span(window)
@@ -224,7 +221,7 @@ def _observed(window: ContentWindow, edges_us: NDArray[np.float64]) -> NDArray[n
 
 def _encoded(light: Tensor) -> Tensor:
     """Square root of linear-light luma: [..., C, H, W] levels to [..., 1, H, W], up to a little above white."""
-    return light.mean(-3, keepdim=True).div(255).clamp(0, _BRIGHTEST**2).sqrt()
+    return light.mean(-3, keepdim=True).div(255).clamp(0, BRIGHTEST**2).sqrt()
 
 
 def _as_pixels(light: Tensor, transfer: Transfer) -> NDArray[np.uint8]:

@@ -10,11 +10,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nire.double_integral import FRAME_NOISE_EVENTS, LEAST_TRUST
+from nire.double_integral import DARK_LEVEL, FRAME_NOISE_EVENTS, LEAST_TRUST
 
-DARK = 1 / 255
+DARK = DARK_LEVEL / 255
 """Dark current, as share of a full frame: I + DARK is what events are a logarithm of (as in nire.double_integral)."""
-# As in nire.gain: more no frame can show.
+# As in nire.sweep: more no frame can show.
 _LOG_LIMIT = 5.7
 # Shutters of less than so many steps are instants: a difference of two integrals would drown in rounding.
 _INSTANT_STEPS = 1e-2

@@ -15,15 +15,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nire.errors import ConfigError
-from nire.light import decode_table
+from nire.light import LUMA, decode_table
 
 Gray = NDArray[np.float32]
 Part = Literal["train", "held_out"]
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 # One image of so many is held out from training.
 _HELD_OUT_OF = 6
-# Luma of linear RGB (ITU-R BT.709).
-_LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,7 +75,7 @@ def read_light(path: Path) -> Gray:
     pixels = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if pixels is None:
         raise ConfigError(f"{path}: cannot be read as an image; remove it or convert it to PNG")
-    linear: Gray = decode_table("srgb")[pixels[..., ::-1]] @ (_LUMA / 255)
+    linear: Gray = decode_table("srgb")[pixels[..., ::-1]] @ (LUMA / 255)
     return linear
 
 

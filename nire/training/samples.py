@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nire.light import UNKNOWN_LIGHT
+from nire.light import BRIGHTEST, UNKNOWN_LIGHT
 from nire.training.frames import take_frames
 from nire.training.physics import averaged, event_integral, log_trust, node_shares, re_expose
 from nire.training.pictures import Bank
@@ -17,9 +17,6 @@ from nire.training.sensor import Sensors, count_events, draw_sensors, jittered
 from nire.training.sequences import Sequence, read_crops
 from nire.training.settings import DataSettings
 from nire.training.tasks import Shutters, draw_shutters
-
-# Re-exposed light is let above white, so that a frame that leaves it is known from one that is white; encoded.
-_BRIGHTEST = 1.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -217,7 +214,7 @@ def make_sample(
     if frames.shape[1] == 0:
         frames = torch.full_like(window.target[:, :1], UNKNOWN_LIGHT)
         exposures = torch.tensor([0.0, 1.0], device=change.device).expand(len(change), 1, change.shape[2], 2)
-    again = re_expose(frames, change, exposures, window.shutters).sqrt().clamp_(max=_BRIGHTEST)
+    again = re_expose(frames, change, exposures, window.shutters).sqrt().clamp_(max=BRIGHTEST)
     trust = log_trust(window.counts, window.observed, exposures, window.shutters)
     return Sample(
         images=window.frames.sqrt()[:, :, None],

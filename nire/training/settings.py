@@ -125,7 +125,7 @@ class RunSettings:
         device: "auto", "cpu" or "cuda".
         threads: of the network on a CPU, one more renders; 0 = one less than there are cores.
         bf16: run the network under bf16 autocast.
-        compile: let torch.compile make the network's code: minutes at the start, then up to three times as fast.
+        compile: let torch.compile make the network's code: minutes at the start, then somewhat faster steps.
         checkpoint_minutes: between checkpoints.
         report_every: iterations between lines of the log.
         validate_every: iterations between validations, each with a contact sheet.

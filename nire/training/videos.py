@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nire.errors import ConfigError
-from nire.light import decode_table
+from nire.light import LUMA, decode_table
 
 Light = NDArray[np.float32]
 VIDEO_SUFFIXES = frozenset({".avi", ".mkv", ".mov", ".mp4", ".webm"})
@@ -22,8 +22,6 @@ FASTEST_PX = 3.0
 """What moves faster from frame to frame is a cross-fade rather than motion: slower squares are preferred."""
 # Of the pixels, so many are not faster; the rest are noise of the optical flow as often as things.
 _SLOWER_SHARE = 0.95
-# Luma of linear RGB (ITU-R BT.709).
-_LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,7 +99,7 @@ def _reduced(path: Path, crop_px: int) -> Iterator[Light]:
                 raise ConfigError(
                     f"{path}: is {size[0]} x {size[1]} once reduced; at least {crop_px} each way is needed"
                 )
-            light: Light = to_light[pixels[..., ::-1]] @ (_LUMA / 255)
+            light: Light = to_light[pixels[..., ::-1]] @ (LUMA / 255)
             yield cv2.resize(light, size, interpolation=cv2.INTER_AREA)
     finally:
         capture.release()
