@@ -13,13 +13,14 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from drivers.simulated import packets_of_light, shutters
 from drivers.source import SourceInfo
 from nire.errors import ConfigError
 from nire.pictures import Image
 from nire.scene import LayeredScene, make_scene
 from nire.sensor_model import SensorModel, sensor_model
 from nire.shutter import Shutter
-from nire.simulate import EventSensor, FrameSensor, expose, quantised
+from nire.simulate import expose, quantised
 from nire.types import EventBatch, Frame, Geometry
 
 CLOCK_START_US = 1_000_000
@@ -181,31 +182,31 @@ class SyntheticCamera:
 
     def _packets(self) -> Iterator[EventBatch | Frame]:
         """Make the packets, without pacing: the same each time."""
-        chosen, scene = self.settings, self._truth.scene
-        step_us = chosen.step_us
-        shutters = _shutters(chosen)
-        following = next(shutters, None)
-        frames = FrameSensor(self._model, step_us=step_us, seed=chosen.seed)
-        light = scene.radiance(CLOCK_START_US)
-        sensor = EventSensor(self._model, light, CLOCK_START_US, step_us=step_us, seed=chosen.seed)
-        end_us = np.inf if chosen.seconds is None else CLOCK_START_US + chosen.seconds * 1e6
-        pending: list[EventBatch] = []
-        sent_us = node_us = CLOCK_START_US
+        chosen = self.settings
+        return packets_of_light(
+            self._nodes(),
+            shutters(
+                rate_hz=chosen.frame_rate_hz,
+                exposure_us=chosen.exposure_us,
+                row_delay_us=chosen.row_delay_us,
+                height=chosen.height,
+                start_us=CLOCK_START_US,
+            ),
+            self._model,
+            step_us=chosen.step_us,
+            packet_us=chosen.packet_us,
+            seed=chosen.seed,
+            events=chosen.events,
+        )
+
+    def _nodes(self) -> Iterator[tuple[int, Image]]:
+        """Light at each node, the last one at or after the end."""
+        end_us = np.inf if self.settings.seconds is None else CLOCK_START_US + self.settings.seconds * 1e6
+        node_us = CLOCK_START_US
+        yield node_us, self._truth.scene.radiance(node_us)
         while node_us < end_us:
-            while following is not None and following[1].first_us < node_us + step_us:
-                frames.begin(*following, chosen.width)
-                following = next(shutters, None)
-            done = frames.advance(light, node_us)
-            if done or node_us - sent_us >= chosen.packet_us:
-                yield _joined(pending, node_us)
-                yield from done
-                pending, sent_us = [], node_us
-            node_us += step_us
-            light = scene.radiance(node_us)
-            if chosen.events:
-                pending.append(sensor.advance(light, node_us))
-        yield _joined(pending, node_us)
-        yield from frames.advance(light, node_us)
+            node_us += self.settings.step_us
+            yield node_us, self._truth.scene.radiance(node_us)
 
 
 def _settings(settings: Mapping[str, Any]) -> SyntheticSettings:
@@ -244,31 +245,6 @@ def _model(settings: SyntheticSettings) -> SensorModel:
     except (TypeError, ValueError) as error:
         names = ", ".join(item.name for item in fields(SensorModel))
         raise ConfigError(f"synthetic camera: {error}; 'sensor' may set {names}") from error
-
-
-def _shutters(settings: SyntheticSettings) -> Iterator[tuple[int, Shutter]]:
-    """All exposures of the camera: index and shutter, the first at `CLOCK_START_US`, whole microseconds."""
-    index = 0
-    while settings.frame_rate_hz > 0:
-        start_us = CLOCK_START_US + round(index * 1e6 / settings.frame_rate_hz)
-        end_us = start_us + round(settings.exposure_us)
-        yield (
-            index,
-            Shutter.rolling(start_us, end_us, row_delay_us=settings.row_delay_us, height=settings.height),
-        )
-        index += 1
-
-
-def _joined(batches: list[EventBatch], watermark_us: int) -> EventBatch:
-    if not batches:
-        return EventBatch.empty(watermark_us)
-    return EventBatch(
-        np.concatenate([batch.t_us for batch in batches]),
-        np.concatenate([batch.x for batch in batches]),
-        np.concatenate([batch.y for batch in batches]),
-        np.concatenate([batch.p for batch in batches]),
-        watermark_us,
-    )
 
 
 def _in_real_time(packets: Iterator[EventBatch | Frame]) -> Iterator[EventBatch | Frame]:

@@ -10,11 +10,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from nire.light import ENCODE_STEPS, encode_table
 from nire.pictures import Image
 from nire.scene import Scene
 from nire.sensor_model import SensorModel
 from nire.shutter import Shutter
-from nire.types import EventBatch, Frame
+from nire.types import EventBatch, Frame, Transfer
 
 _DARKEST = 1e-3  # log light is taken above this; a sensor's dark current does the same
 _CROSSINGS_PER_STEP = 64  # of one pixel; more in a step is the end of any sensor's bandwidth
@@ -82,15 +83,17 @@ def quantised(light: Image) -> NDArray[np.uint8]:
 class FrameSensor:
     """Gathers light over exposures, node by node; exposures may overlap, as those of a rolling shutter do."""
 
-    def __init__(self, model: SensorModel, *, step_us: float, seed: int) -> None:
+    def __init__(self, model: SensorModel, *, step_us: float, seed: int, transfer: Transfer = "linear") -> None:
         """Make a sensor with nothing exposed yet.
 
         Args:
             model: its noise.
             step_us: distance of nodes.
             seed: of the noise; a frame's noise depends on seed and index only.
+            transfer: of the pixels.
         """
         self._model = model
+        self._transfer = transfer
         self._step_us = step_us
         self._seed = seed
         self._open: list[tuple[int, Shutter, Image]] = []
@@ -125,13 +128,18 @@ class FrameSensor:
             rng = np.random.default_rng([self._seed, 30, index])
             variance = model.read_noise**2 + (levels * 255.0 / model.full_well if model.full_well else 0.0)
             levels = levels + np.sqrt(variance) * rng.standard_normal(levels.shape, np.float32)
-        pixels = np.rint(np.clip(levels, 0, 255)).astype(np.uint8)[..., None]
+        levels = np.clip(levels, 0, 255)
+        if self._transfer == "srgb":
+            pixels = encode_table("srgb")[np.rint(levels * ENCODE_STEPS).astype(np.int32)][..., None]
+        else:
+            pixels = np.rint(levels).astype(np.uint8)[..., None]
         return Frame(
             index,
             pixels,
             round(float(shutter.t_a_us.flat[0])),
             round(float(shutter.t_b_us.flat[0])),
             row_delay_us=shutter.row_delay_us,
+            transfer=self._transfer,
         )
 
 

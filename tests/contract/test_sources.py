@@ -15,7 +15,7 @@ from drivers.pacing import looped, paced
 from drivers.source import Source
 from drivers.synthetic import open_source
 from nire.types import EventBatch, Frame, Gap, SourcePacket
-from tests.drivers import aedat4_writer
+from tests.drivers import aedat4_writer, videos
 from tests.drivers.packets import column_digests
 from tests.golden import example
 
@@ -61,6 +61,7 @@ SOURCES: dict[str, Opener] = {
     "recording": lambda folder, _: open_recording(example.write_recording(folder / "a.nire")),
     "aedat4": lambda folder, _: open_recording(_aedat4(folder)),
     "npz": lambda folder, _: open_recording(_npz(folder)),
+    "video": lambda folder, _: open_recording(videos.write(folder / "a.avi", videos.sliding())),
     "paced": lambda folder, _: paced(open_recording(example.write_recording(folder / "a.nire")), 2.0),
     "looped": lambda folder, _: looped(lambda: open_recording(example.write_recording(folder / "a.nire")), 3),
     "looped aedat4": lambda folder, _: looped(lambda: open_recording(_aedat4(folder)), 2),
