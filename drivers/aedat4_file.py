@@ -26,7 +26,7 @@ MAGIC = b"#!AER-DAT4.0\r\n"
 EVENT = np.dtype(
     {"names": ["t", "x", "y", "p"], "formats": ["<i8", "<u2", "<u2", "u1"], "offsets": [0, 8, 10, 12], "itemsize": 16}
 )
-_PREFIX = struct.Struct("<ii")
+PACKET_PREFIX = struct.Struct("<ii")
 _LZ4, _ZSTD = (1, 2), (3, 4)
 _MAX_PACKET_BYTES = 1 << 29
 _CHUNK_BYTES = 1 << 16
@@ -154,17 +154,17 @@ def walk(file: BinaryIO, header: Header, path: Path) -> Iterator[tuple[int, int,
     position = header.first_packet
     while position < header.end:
         file.seek(position)
-        prefix = file.read(_PREFIX.size)
-        number, size = _PREFIX.unpack(prefix) if len(prefix) == _PREFIX.size else (0, -1)
-        left = header.end - position - _PREFIX.size
+        prefix = file.read(PACKET_PREFIX.size)
+        number, size = PACKET_PREFIX.unpack(prefix) if len(prefix) == PACKET_PREFIX.size else (0, -1)
+        left = header.end - position - PACKET_PREFIX.size
         if not 0 <= size <= min(left, _MAX_PACKET_BYTES):
-            what = "ends" if size > left or len(prefix) < _PREFIX.size else "is damaged"
+            what = "ends" if size > left or len(prefix) < PACKET_PREFIX.size else "is damaged"
             raise RecordingDamaged(
                 f"{path} {what} inside a packet at byte {position} (of {header.end}); all before was delivered",
                 position,
             )
         yield position, number, size
-        position += _PREFIX.size + size
+        position += PACKET_PREFIX.size + size
     if header.cut or not _table_is_whole(file, header):
         raise RecordingDamaged(
             f"{path} was cut off: its data table at byte {position} is not whole; all before was delivered", position
@@ -196,7 +196,7 @@ def payload(file: BinaryIO, position: int, size: int, compression: int) -> bytes
     Raises:
         ValueError: it cannot be decompressed.
     """
-    file.seek(position + _PREFIX.size)
+    file.seek(position + PACKET_PREFIX.size)
     data = file.read(size)
     try:
         if compression in _LZ4:

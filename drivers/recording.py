@@ -23,6 +23,7 @@ from drivers.source import SourceInfo
 from nire.errors import RecordingDamaged, SourceError
 from nire.types import EventBatch, Frame, Gap, Geometry, SourcePacket, Trigger
 
+SUFFIX = ".nire"
 MAGIC = b"NIRE-RECORDING 1\n"
 _CHUNK = struct.Struct("<4sII")
 _END = struct.Struct("<qqQQ")  # first and last device time, events, frames
@@ -43,8 +44,21 @@ def open_source(path: str | Path) -> RecordingSource:
     return RecordingSource(Path(path))
 
 
+def create_writer(path: Path, geometry: Geometry, source: SourceInfo) -> RecordingWriter:
+    """Begin a recording; see `RecordingWriter`.
+
+    Raises:
+        SourceError: the file cannot be made.
+    """
+    return RecordingWriter(path, geometry, source=source)
+
+
 class RecordingWriter:
-    """Writes packets as they come. The file has a temporary name (`.part`) until it is whole."""
+    """Writes packets as they come. The file has a temporary name (`.part`) until it is whole.
+
+    Attributes:
+        lost: always empty: everything that a source can say has its place.
+    """
 
     def __init__(
         self,
@@ -66,6 +80,7 @@ class RecordingWriter:
             SourceError: the file cannot be made.
         """
         self.path = Path(path)
+        self.lost: dict[str, int] = {}
         if self.path.is_dir():
             raise SourceError(f"{self.path} is a folder, expected a file to write: name one in it, NAME.nire")
         self._part = self.path.with_name(self.path.name + ".part")

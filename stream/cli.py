@@ -176,15 +176,32 @@ def offline(
 @app.command()
 def record(
     config: ConfigFile,
-    out: Annotated[Path, typer.Argument(help="File to write, NAME.nire.", show_default=False)],
+    out: Annotated[Path, typer.Argument(help="File to write: NAME.nire, .aedat4 or .mcap.", show_default=False)],
     preview: Preview = False,
     seconds: Seconds = None,
     overrides: Overrides = None,
     log_level: LogLevel = "INFO",
 ) -> None:
     """Stream from a camera and write what it sends to a file, until Ctrl-C."""
+    from drivers.writing import writer_for
+
+    writer_for(out)
     loaded = _load(config, overrides, log_level)
     _exit(_supervise(loaded, SourceOrder(), preview=preview, seconds=seconds, record_to=out))
+
+
+@app.command()
+def convert(
+    recording: Recording,
+    out: Annotated[Path, typer.Argument(help="File to write: NAME.nire, .aedat4 or .mcap.", show_default=False)],
+    overrides: Overrides = None,
+    log_level: LogLevel = "WARNING",
+) -> None:
+    """Write a recording of any kind as another kind; a video becomes frames and simulated events."""
+    from stream.convert import convert as run
+
+    _configure_log(log_level)
+    _exit(run(load_config(None, overrides or ()), recording, out, Console()))
 
 
 @app.command()

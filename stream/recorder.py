@@ -6,7 +6,7 @@ import contextlib
 import logging
 from pathlib import Path
 
-from drivers.recording import RecordingWriter
+from drivers.writing import begin_writing
 from nire.types import Packet
 from stream.board import State
 from stream.child import Child
@@ -32,7 +32,7 @@ def main(child: Child, config: Config, path: Path) -> int:
     packets: list[Packet] = []
     with contextlib.ExitStack() as stack:
         reader = stack.enter_context(join(child, config))
-        recording = stack.enter_context(RecordingWriter(path, reader.geometry, source=reader.info))
+        recording = stack.enter_context(begin_writing(path, reader.geometry, reader.info))
         child.beat(State.READY)
         while not (reader.ended or (child.stopping and not packets)):
             child.orders()
@@ -41,5 +41,7 @@ def main(child: Child, config: Config, path: Path) -> int:
                 recording.write(packet)
             note_progress(child.row, reader, packets)
             child.beat(State.RUNNING if packets else None)
+    for what, times in recording.lost.items():
+        _log.warning("%s has no place for %s: %d were left out", path, what, times)
     _log.info("recorded %d events and %d frames into %s", child.row["events_in"], child.row["frames_in"], path)
     return 0

@@ -23,6 +23,7 @@ COMMANDS = {
     "replay": ["--speed", "--loop", "--preview", "--set", "default: 1"],
     "offline": ["--shutters", "--video", "--set", "frames.jsonl"],
     "record": ["--seconds", "NAME.nire"],
+    "convert": ["NAME.nire", ".aedat4", "--set"],
     "info": ["--picture"],
     "preview": ["--bind", "127.0.0.1:8765", "tcp://127.0.0.1:5556"],
     "ctl": ["status", "set-plan", "expose", "pause", "resume", "set-source", "stop"],

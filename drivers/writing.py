@@ -1,0 +1,154 @@
+"""Writing recordings: what a writer is, a file that has its name only when whole, and the writer for a name."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import pkgutil
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import BinaryIO, Protocol, Self
+
+import drivers
+from drivers.source import SourceInfo
+from nire.errors import ConfigError, SourceError
+from nire.types import Geometry, SourcePacket
+
+
+class Writer(Protocol):
+    """Writes packets in the order in which a source yields them; leaving finishes the file.
+
+    The module of a format that can be written has `SUFFIX` and `create_writer(path, geometry, source)`.
+    """
+
+    lost: dict[str, int]
+    """What the format has no place for, in words, and how often it was met: "gaps" -> 3."""
+
+    def write(self, packet: SourcePacket) -> None:
+        """Append a packet.
+
+        Raises:
+            SourceError: the disk is full or went away.
+        """
+        ...
+
+    def __enter__(self) -> Self:
+        """Nothing to do; the file is open."""
+        ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Finish the file; after an error (Ctrl-C is none) leave the `.part`."""
+        ...
+
+
+class PartFile:
+    """A file under a temporary name (`NAME.part`) until it is whole."""
+
+    def __init__(self, path: str | Path) -> None:
+        """Create it.
+
+        Args:
+            path: final name; an existing file is replaced when the new one is whole.
+
+        Raises:
+            SourceError: the file cannot be made.
+        """
+        self.path = Path(path)
+        if self.path.is_dir():
+            raise SourceError(f"{self.path} is a folder, expected a file to write: name one in it")
+        self.part = self.path.with_name(self.path.name + ".part")
+        try:
+            self.file: BinaryIO = open(self.part, "w+b")  # noqa: SIM115 - closed by finish() and abandon()
+        except OSError as error:
+            raise SourceError(f"cannot write the recording {self.part}: {error.strerror}") from error
+
+    def write(self, *pieces: bytes | memoryview) -> None:
+        """Append bytes.
+
+        Raises:
+            SourceError: the disk is full or went away.
+        """
+        try:
+            for piece in pieces:
+                self.file.write(piece)
+        except OSError as error:
+            raise SourceError(f"cannot write the recording {self.part}: {error.strerror}") from error
+
+    def write_at(self, position: int, data: bytes) -> None:
+        """Overwrite bytes and return to the end.
+
+        Raises:
+            SourceError: the disk went away.
+        """
+        self.file.seek(position)
+        self.write(data)
+        self.file.seek(0, os.SEEK_END)
+
+    def finish(self) -> None:
+        """Give the file its name; safe to call twice.
+
+        Raises:
+            SourceError: the disk is full or went away.
+        """
+        if self.file.closed:
+            return
+        try:
+            self.file.flush()
+            os.fsync(self.file.fileno())
+            self.file.close()
+            os.replace(self.part, self.path)
+        except OSError as error:
+            raise SourceError(f"cannot finish the recording {self.path}: {error.strerror}") from error
+
+    def abandon(self) -> None:
+        """Stop without finishing: the `.part` file stays."""
+        self.file.close()
+
+
+def writable() -> dict[str, ModuleType]:
+    """The formats that can be written: suffix -> module. Packages that only writing needs are not imported."""
+    found = {}
+    for module in pkgutil.iter_modules(drivers.__path__):
+        spec = importlib.util.find_spec(f"drivers.{module.name}")
+        if spec and spec.origin and "\ndef create_writer(" in Path(spec.origin).read_text(encoding="utf-8"):
+            loaded = importlib.import_module(f"drivers.{module.name}")
+            found[str(loaded.SUFFIX)] = loaded
+    return found
+
+
+def writer_for(path: str | Path) -> ModuleType:
+    """Find the format to write by a file's suffix, before any work is done.
+
+    Returns:
+        Its module; `create_writer(path, geometry, source)` begins the file.
+
+    Raises:
+        ConfigError: no format has that suffix; the message names those that are written.
+    """
+    formats, suffix = writable(), Path(path).suffix.lower()
+    if suffix not in formats:
+        raise ConfigError(
+            f"{path}: the suffix {suffix!r} names no format that is written; "
+            f"expected one of {', '.join(sorted(formats))}"
+        )
+    return formats[suffix]
+
+
+def begin_writing(path: str | Path, geometry: Geometry, source: SourceInfo) -> Writer:
+    """Begin a recording of the format that the suffix names.
+
+    Args:
+        path: final name; the file is `NAME.part` until it is whole.
+        geometry: of the sensor.
+        source: what is recorded.
+
+    Raises:
+        ConfigError: no format has that suffix.
+        SdkMissing: the format needs a package that is not installed.
+        SourceError: the file cannot be made.
+    """
+    writer: Writer = writer_for(path).create_writer(Path(path), geometry, source)
+    return writer

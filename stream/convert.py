@@ -1,0 +1,87 @@
+"""From a recording of any kind to a file of a kind that is written: one pass, cleaned, nothing dropped in silence."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from rich.console import Console
+
+from drivers.hygiene import cleaned
+from drivers.recording import packet_span_us
+from drivers.writing import writer_for
+from nire.errors import ConfigError, RecordingDamaged
+from nire.types import EventBatch, Frame, ImuBatch, SourcePacket
+from stream.config import Config
+from stream.progress import progress_bar
+from stream.sources import SourceOrder, open_source
+
+
+def convert(config: Config, recording: Path, out: Path, console: Console) -> int:
+    """Read a recording once and write it as the format that the suffix of `out` names.
+
+    Frames and events pass the same cleaning as in a run. A damaged recording is converted up to its damage: the file
+    is finished, then the damage is said.
+
+    Args:
+        config: its section `source` is used.
+        recording: of any kind that a driver recognises.
+        out: file to write; an existing one is replaced when the new one is whole.
+        console: gets one line about what was written, and one about what the format could not hold.
+
+    Returns:
+        Exit code 0.
+
+    Raises:
+        ConfigError: no format has that suffix, or both names are one file.
+        SourceError: the recording cannot be read, or the file not be written.
+        RecordingDamaged: after everything before the damage was written.
+    """
+    format_ = writer_for(out)
+    if out.exists() and recording.exists() and out.samefile(recording):
+        raise ConfigError(f"{out} is the recording itself: name another file to write")
+    damage: RecordingDamaged | None = None
+    with open_source(config.source, SourceOrder(recording, speed=math.inf)) as source:
+        info = source.info
+        packets = cleaned(source, row_delay_us=config.source.row_delay_us, exposure_us=config.source.exposure_us)
+        count = _Count()
+        with format_.create_writer(out, info.geometry, info) as writer, progress_bar("converting") as bar:
+            try:
+                for packet in packets:
+                    writer.write(packet)
+                    bar.at(count.add(packet), info.duration_us)
+            except RecordingDamaged as error:
+                damage = error
+    console.print(f"{out}: {count.text()}, {out.stat().st_size / 1e6:.1f} MB", soft_wrap=True, highlight=False)
+    if writer.lost:
+        lost = ", ".join(f"{what} ({times})" for what, times in writer.lost.items())
+        console.print(f"the format has no place for: {lost}", soft_wrap=True, highlight=False)
+    if damage is not None:
+        raise damage
+    return 0
+
+
+class _Count:
+    """What was written so far."""
+
+    def __init__(self) -> None:
+        self._events = self._frames = self._others = 0
+        self._first_us: int | None = None
+        self._span_us = 0
+
+    def add(self, packet: SourcePacket) -> float:
+        """Count a packet; returns the device time that has passed since the first one."""
+        if isinstance(packet, EventBatch):
+            self._events += len(packet)
+        elif isinstance(packet, Frame):
+            self._frames += 1
+        else:
+            self._others += len(packet.t_us) if isinstance(packet, ImuBatch) else 1
+        first_us, last_us = packet_span_us(packet)
+        self._first_us = first_us if self._first_us is None else self._first_us
+        self._span_us = max(self._span_us, last_us - self._first_us)
+        return self._span_us
+
+    def text(self) -> str:
+        """Say it in words."""
+        return f"{self._events:,} events, {self._frames} frames, {self._others} others"

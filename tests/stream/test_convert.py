@@ -1,0 +1,103 @@
+"""One recording becomes another: the same packets, what is lost is said, and damage is not hidden."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from drivers.detect import open_recording
+from drivers.recording import MAGIC, RecordingWriter
+from drivers.synthetic import open_source
+from nire.types import EventBatch, Frame, Gap
+from tests.drivers import videos
+from tests.drivers.packets import column_digests
+from tests.stream.command import call, run
+
+COLUMNS = ("t_us", "x", "y", "p", "pixels", "frames")
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Path:
+    """A fifth of a second of a small camera, and a gap in the end."""
+    path = tmp_path / "camera.nire"
+    with (
+        open_source(width=64, height=48, seconds=0.2, live=False) as source,
+        RecordingWriter(path, source.info.geometry, source=source.info) as writer,
+    ):
+        for packet in source:
+            writer.write(packet)
+        writer.write(Gap(1_200_001, 1_210_000, "unplugged"))
+    return path
+
+
+def _digests(path: Path) -> dict[str, str]:
+    with open_recording(path) as source:
+        return column_digests(source)
+
+
+def test_recording_survives_a_journey_through_another_format(
+    recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there = call(capsys, "convert", recording, tmp_path / "a.aedat4")
+    assert there.code == 0, there.err
+    assert "5 frames" in there.out
+    assert "the format has no place for: gaps (1)" in there.out
+    back = call(capsys, "convert", tmp_path / "a.aedat4", tmp_path / "b.nire")
+    assert back.code == 0, back.err
+    assert "no place" not in back.out
+    before, between, after = (_digests(path) for path in (recording, tmp_path / "a.aedat4", tmp_path / "b.nire"))
+    for name in COLUMNS:
+        assert before[name] == between[name] == after[name], name
+
+
+def test_recording_in_our_own_format_keeps_everything(
+    recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(capsys, "convert", recording, tmp_path / "copy.nire").code == 0
+    assert _digests(tmp_path / "copy.nire") == _digests(recording)
+
+
+def test_video_becomes_a_recording_with_events(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clip = videos.write(tmp_path / "clip.avi", videos.sliding())
+    done = call(capsys, "convert", clip, tmp_path / "clip.nire", "--set", "source.settings.exposure_us=10000")
+    assert done.code == 0, done.err
+    with open_recording(tmp_path / "clip.nire") as source:
+        packets = list(source)
+    assert {p.exposure_end_us - p.exposure_start_us for p in packets if isinstance(p, Frame)} == {10_000}
+    assert sum(len(p) for p in packets if isinstance(p, EventBatch)) > 1000
+
+
+def test_damaged_recording_is_converted_up_to_the_damage(
+    recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = recording.read_bytes()
+    recording.write_bytes(whole[: len(whole) * 2 // 3])
+    done = call(capsys, "convert", recording, tmp_path / "a.aedat4")
+    assert done.code == 4
+    assert "all before was delivered" in done.err
+    with open_recording(tmp_path / "a.aedat4") as source:
+        assert any(isinstance(packet, Frame) for packet in source)
+
+
+def test_target_that_makes_no_sense_is_refused_before_anything_is_written(
+    recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = recording.read_bytes()
+    for out, message in (
+        (tmp_path / "a.mp4", "names no format that is written"),
+        (recording, "is the recording itself"),
+        (tmp_path / "none" / "a.nire", "cannot write the recording"),
+    ):
+        done = call(capsys, "convert", recording, out)
+        assert done.code == 2
+        assert message in done.err
+    assert recording.read_bytes() == before
+    assert before.startswith(MAGIC)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["camera.nire"]
+
+
+def test_record_refuses_a_suffix_that_is_not_written_at_once(tmp_path: Path) -> None:
+    done = run("record", Path("configs") / "synthetic.toml", tmp_path / "a.mkv", "--seconds", "1")
+    assert done.code == 2
+    assert "names no format that is written" in done.err
