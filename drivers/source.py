@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+import importlib.util
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import ModuleType, TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from nire.errors import SdkMissing
 from nire.types import Geometry, SourcePacket
@@ -40,6 +41,8 @@ class Source(Protocol):
     Entering opens it, leaving closes it. Iterating yields packets in the order in which they become known:
     events sorted in time, every frame after the end of its exposure, watermarks that never go back.
     Loss is a `Gap`, never silence. Errors are `nire.errors.SourceError`s.
+
+    A source may also have `change(settings: Mapping[str, Any]) -> bool`: see `change_while_open`.
     """
 
     @property
@@ -62,6 +65,24 @@ class Source(Protocol):
         ...
 
 
+def change_while_open(source: Source, settings: Mapping[str, Any]) -> bool:
+    """Change settings of a source between two of its packets, where it can do so without being opened again.
+
+    Args:
+        source: entered; its `change`, where it has one, takes part of its settings and says whether that was enough.
+        settings: the driver's own.
+
+    Returns:
+        False where it has to be opened again: nothing was changed then.
+
+    Raises:
+        ConfigError: a setting that does not exist or is out of range; nothing was changed.
+        DeviceLost: the device does not answer.
+    """
+    change = getattr(source, "change", None)
+    return change is not None and bool(change(settings))
+
+
 def require_sdk(module: str, *, package: str, extra: str | None = None) -> ModuleType:
     """Import a vendor package when it is needed.
 
@@ -76,7 +97,23 @@ def require_sdk(module: str, *, package: str, extra: str | None = None) -> Modul
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        remedy = f"pip install 'nire-live[{extra}]'" if extra else f"install {package}"
         raise SdkMissing(
-            f"this source needs {package}, which cannot be imported ({error}). To fix it: {remedy}"
+            f"this source needs {package}, which cannot be imported ({error}). To fix it: {_remedy(package, extra)}"
         ) from error
+
+
+def missing_package(module: str, *, package: str, extra: str | None = None) -> str:
+    """Say what to install for a vendor package that is not there, without importing it; "" where it is.
+
+    Args:
+        module, package, extra: as for `require_sdk`.
+    """
+    try:
+        found = importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        found = False
+    return "" if found else f"{package}: {_remedy(package, extra)}"
+
+
+def _remedy(package: str, extra: str | None) -> str:
+    return f"pip install 'nire-live[{extra}]'" if extra else f"install {package}"

@@ -8,9 +8,10 @@ import logging
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from drivers.hygiene import cleaned
-from drivers.source import Source, SourceInfo
+from drivers.source import Source, SourceInfo, change_while_open
 from nire.errors import ConfigError, DeviceLost, NireError, RecordingDamaged, SourceError
 from nire.types import EventBatch, Frame, Gap, Geometry, Packet
 from stream.board import Row, State
@@ -135,7 +136,7 @@ class _Producer:
         settings = self._config.source
         recutter = Recutter(self._config.ring.packet_us)
         for packet in cleaned(source, row_delay_us=settings.row_delay_us, exposure_us=settings.exposure_us):
-            self._serve_orders()
+            self._serve_orders(source)
             if self._child.stopping:
                 break
             if not isinstance(packet, EventBatch | Frame | Gap):
@@ -169,13 +170,25 @@ class _Producer:
         writer.send(Gap(t_us, t_us, reason, now_ns(), self._clock.epoch))
         self._child.row["gaps"] += 1
 
-    def _serve_orders(self) -> None:
+    def _serve_orders(self, source: Source) -> None:
         self._child.beat(State.RUNNING)
         for order in self._child.orders():
             if order["order"] == "set_source":
-                source = self._config.source
-                changed = source.model_copy(update={"settings": {**source.settings, **order["settings"]}})
-                raise _Reopen(self._config.model_copy(update={"source": changed}))
+                self._set_source(source, order["settings"])
+
+    def _set_source(self, source: Source, settings: dict[str, Any]) -> None:
+        """Change settings in the running source, or, where it cannot, open it again with them."""
+        before = self._config.source
+        changed = before.model_copy(update={"settings": {**before.settings, **settings}})
+        wanted = self._config.model_copy(update={"source": changed})
+        try:
+            if not change_while_open(source, settings):
+                raise _Reopen(wanted)
+        except ConfigError as error:
+            _log.error("the settings of the source stay as they are: %s", error)
+            return
+        self._config = wanted
+        _log.info("the source goes on with %s", ", ".join(f"{key} = {value}" for key, value in settings.items()))
 
     def _await_go(self) -> None:
         self._child.beat(State.WAITING)

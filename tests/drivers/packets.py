@@ -9,7 +9,8 @@ from typing import Self
 
 import numpy as np
 
-from drivers.source import SourceInfo
+from drivers.source import Source, SourceInfo
+from nire.errors import DeviceLost
 from nire.types import EventBatch, Frame, Gap, Geometry, SourcePacket
 
 GEOMETRY = Geometry(32, 24)
@@ -77,3 +78,30 @@ def column_digests(packets: Iterable[SourcePacket]) -> dict[str, str]:
         else:
             hashes["others"].update(repr(packet).encode())
     return {name: value.hexdigest()[:16] for name, value in hashes.items()}
+
+
+class UntilLost:
+    """A live source that ends where its device is lost."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.loss: DeviceLost | None = None
+
+    @property
+    def info(self) -> SourceInfo:
+        return self.source.info
+
+    def __enter__(self) -> Self:
+        self.source.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.source.__exit__(kind, error, trace)
+
+    def __iter__(self) -> Iterator[SourcePacket]:
+        try:
+            yield from self.source
+        except DeviceLost as error:
+            self.loss = error

@@ -1,0 +1,339 @@
+"""The DAVIS346 and its relatives, live, through dv-processing: events, frames, inertial samples and triggers."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import timedelta
+from types import ModuleType, TracebackType
+from typing import Any, Literal, Self
+
+from drivers import dv_packets
+from drivers.merging import LiveMerge
+from drivers.settings import checked, require_range
+from drivers.source import SourceInfo, missing_package, require_sdk
+from drivers.usb import why_absent
+from nire.errors import ConfigError, DeviceLost, DeviceNotFound, SourceError
+from nire.types import Geometry, SourcePacket
+
+_NAME = "davis346"
+# Choosing another camera, another geometry or other streams needs a device opened anew.
+_FIXED = ("serial", "color", "frames")
+_POLL_S = 0.0005
+_IDLE_NS = 20_000_000
+_TRIGGER_MATCH_US = 500
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class DavisSettings:
+    """The settings of the camera (`[source.settings]`). All but serial, color and frames may be changed while it runs.
+
+    Attributes:
+        serial: of the device, "" = the first one found.
+        exposure_us: of each frame, 1 to 1000000, or "auto": the camera's own control.
+        frame_interval_us: from one frame to the next, 1000 to 8000000. Exposure and read-out (about 12 ms) bound it.
+        batch_us: how often the SDK hands out what it has, 500 to 100000.
+        color: "auto": RGB from a colour sensor, gray from a mono one; "gray": gray from both.
+        frames: False = events only.
+        imu: hand out inertial samples. They also tell the time where no event does.
+        triggers: edges on the signal input: "none", "rising", "falling" or "both".
+        noise_filter_us: drop events without a neighbour within this time, in the camera, 0 = off, to 1000000.
+        biases: by the SDK's name (`Davis346BiasCF`): coarse 0 to 7 and fine 0 to 255, for example `On = [5, 255]`.
+        stall_s: nothing at all for so long means that the device is lost, 0.2 to 60.
+    """
+
+    serial: str = ""
+    exposure_us: int | Literal["auto"] = "auto"
+    frame_interval_us: int = 25_000
+    batch_us: int = 2000
+    color: Literal["auto", "gray"] = "auto"
+    frames: bool = True
+    imu: bool = True
+    triggers: Literal["none", "rising", "falling", "both"] = "none"
+    noise_filter_us: int = 0
+    biases: Mapping[str, Any] = field(default_factory=dict)
+    stall_s: float = 3.0
+
+    def __post_init__(self) -> None:
+        """Check ranges.
+
+        Raises:
+            ConfigError: it names the setting.
+        """
+        if self.exposure_us != "auto":
+            require_range(_NAME, "exposure_us", self.exposure_us, 1, 1_000_000)
+        require_range(_NAME, "frame_interval_us", self.frame_interval_us, 1000, 8_000_000)
+        require_range(_NAME, "batch_us", self.batch_us, 500, 100_000)
+        require_range(_NAME, "noise_filter_us", self.noise_filter_us, 0, 1_000_000)
+        require_range(_NAME, "stall_s", self.stall_s, 0.2, 60, "s")
+        if self.exposure_us != "auto" and self.exposure_us > self.frame_interval_us:
+            raise ConfigError(
+                f"{_NAME}: exposure_us = {self.exposure_us} does not fit into frame_interval_us = "
+                f"{self.frame_interval_us}; make the interval longer or the exposure shorter"
+            )
+        for name, value in self.biases.items():
+            pair = list(value) if isinstance(value, (list, tuple)) else []
+            if (
+                len(pair) != 2
+                or not all(isinstance(n, int) for n in pair)
+                or not (0 <= pair[0] <= 7 and 0 <= pair[1] <= 255)
+            ):
+                raise ConfigError(f"{_NAME}: biases.{name} = {value!r}, expected [coarse 0 to 7, fine 0 to 255]")
+
+
+def open_source(**settings: Any) -> Davis:
+    """Prepare the camera; see `DavisSettings` for names, units and defaults. Nothing is opened before `with`.
+
+    Raises:
+        ConfigError: a setting that does not exist or is out of range.
+    """
+    return Davis(checked(DavisSettings, _NAME, settings))
+
+
+def missing_sdk() -> str:
+    """Say how to install dv-processing; "" where it is."""
+    return missing_package("dv_processing", package="dv-processing>=2.0.4", extra="davis")
+
+
+def connected() -> list[str]:
+    """Name the cameras that the SDK sees, "model serial"; empty where it is not installed."""
+    if missing_sdk():
+        return []
+    return [f"{d.cameraModel.name} {d.serialNumber}" for d in _discovered(_sdk())]
+
+
+class Davis:
+    """The source: polls the SDK's queues and merges them on the device's clock."""
+
+    def __init__(self, settings: DavisSettings) -> None:
+        """Remember the settings."""
+        self.settings = settings
+        self._dv: ModuleType | None = None
+        self._camera: Any = None
+        self._info: SourceInfo | None = None
+
+    @property
+    def info(self) -> SourceInfo:
+        """What is known of the camera; complete once entered."""
+        if self._info is None:
+            raise SourceError("the DAVIS is not open: use it in a with statement")
+        return self._info
+
+    def __enter__(self) -> Self:
+        """Open the camera and set it up; it sends nothing yet.
+
+        Raises:
+            SdkMissing: dv-processing is not installed.
+            DeviceNotFound: no DAVIS, or none with this serial number, or it is in use or not permitted.
+            ConfigError: a bias that this camera does not have.
+        """
+        self._dv = dv = _sdk()
+        descriptor = self._choose(_discovered(dv))
+        try:
+            self._camera = dv.io.camera.DAVIS(descriptor.serialNumber)
+            self._run(False)
+            self._apply(self.settings)
+            self._info = self._describe()
+        except (RuntimeError, IndexError, ValueError) as error:
+            self._camera = None
+            raise DeviceNotFound(
+                f"the DAVIS {descriptor.serialNumber} cannot be opened ({_first_line(error)}); {why_absent(_NAME)}"
+            ) from error
+        except ConfigError:
+            self._camera = None
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close; safe to call twice."""
+        self._camera = None  # the SDK closes the device when nothing holds it
+
+    def change(self, settings: Mapping[str, Any]) -> bool:
+        """Change settings while the camera runs; the next frames have them.
+
+        Returns:
+            False where the device has to be opened again for them: nothing was changed then.
+
+        Raises:
+            ConfigError: a setting that does not exist or is out of range; nothing was changed.
+            DeviceLost: the camera does not answer.
+        """
+        wanted = checked(DavisSettings, _NAME, {**asdict(self.settings), **settings})
+        if self._camera is None or any(getattr(wanted, name) != getattr(self.settings, name) for name in _FIXED):
+            return False
+        try:
+            self._apply(wanted)
+        except (RuntimeError, ValueError) as error:
+            raise DeviceLost(f"{self.info.name} does not take new settings ({_first_line(error)})") from error
+        self.settings = wanted
+        return True
+
+    def __iter__(self) -> Iterator[SourcePacket]:
+        """Yield what the camera has; frames carry start and end of their exposure on the clock of the events.
+
+        Raises:
+            DeviceLost: the camera went away, or sends nothing for `stall_s`.
+        """
+        camera = self._camera
+        if camera is None:
+            raise SourceError("the DAVIS is not open: use it in a with statement")
+        merge = LiveMerge(slack_us=3 * self.settings.batch_us + 1000)
+        counter = _FrameCounter()
+        try:
+            self._run(True)
+            last_ns = said_ns = time.monotonic_ns()
+            while self._camera is not None:
+                now_ns, quiet = time.monotonic_ns(), True
+                for packet in self._poll(camera, merge, counter, now_ns):
+                    quiet = False
+                    said_ns = now_ns
+                    yield packet
+                if not quiet:
+                    last_ns = now_ns
+                    continue
+                self._check(camera, (now_ns - last_ns) * 1e-9)
+                if now_ns - said_ns > _IDLE_NS:
+                    said_ns = now_ns
+                    yield merge.idle(now_ns)
+                time.sleep(_POLL_S)
+        except (RuntimeError, IndexError) as error:
+            raise DeviceLost(f"{self.info.name} went away ({_first_line(error)}); check the cable") from error
+        finally:
+            self._stop()
+
+    def _poll(self, camera: Any, merge: LiveMerge, counter: _FrameCounter, now_ns: int) -> Iterator[SourcePacket]:
+        """Take what is in the queues, the events last: whatever another stamp promises is in their queue by then."""
+        samples = camera.getNextImuBatch() if self.settings.imu else None
+        edges = camera.getNextTriggerBatch()
+        image = camera.getNextFrame() if self.settings.frames else None
+        while (store := camera.getNextEventBatch()) is not None:
+            yield from merge.events(*dv_packets.event_columns(store), now_ns)
+        if samples is not None and len(samples):
+            batch = dv_packets.imu_batch(samples)
+            yield batch
+            yield from merge.clock(int(batch.t_us[-1]), now_ns)
+        if edges is not None:
+            counter.saw(edges)
+            for trigger in dv_packets.triggers_of(edges):
+                yield trigger
+                yield from merge.clock(trigger.t_us, now_ns)
+        if image is not None:
+            index = counter.index_of(int(image.timestamp))
+            yield from merge.frame(dv_packets.frame_of(image, index, self.info.geometry.channels, now_ns), now_ns)
+
+    def _check(self, camera: Any, quiet_s: float) -> None:
+        if not camera.isRunning():
+            raise DeviceLost(f"{self.info.name} was unplugged, or its connection broke; check the cable")
+        if quiet_s > self.settings.stall_s:
+            raise DeviceLost(f"{self.info.name} sent nothing for {quiet_s:.1f} s although it is connected")
+
+    def _choose(self, found: list[Any]) -> Any:
+        serial = self.settings.serial
+        davis = [d for d in found if d.cameraModel.name.startswith("DAVIS")]
+        if not davis:
+            raise DeviceNotFound(f"no DAVIS camera was found: {why_absent(_NAME)}")
+        if serial:
+            for descriptor in davis:
+                if descriptor.serialNumber == serial:
+                    return descriptor
+            there = ", ".join(d.serialNumber for d in davis)
+            raise DeviceNotFound(f"no DAVIS with the serial number {serial!r} is connected, but {there}")
+        if len(davis) > 1:
+            there = ", ".join(d.serialNumber for d in davis)
+            _log.warning("%d DAVIS cameras (%s): the first one is used; choose by 'serial'", len(davis), there)
+        return davis[0]
+
+    def _describe(self) -> SourceInfo:
+        assert self._dv is not None
+        camera = self._camera
+        size = camera.getEventResolution()
+        width, height = (int(size[0]), int(size[1])) if size is not None else (346, 260)
+        mono = camera.getPixelArrangementFrames() == self._dv.PixelArrangement.MONO
+        channels = 1 if mono or self.settings.color == "gray" or not self.settings.frames else 3
+        geometry = Geometry(width, height, channels)
+        # One clock for all, but events lag the light by milliseconds in the dark: that offset is for the estimate.
+        return SourceInfo(camera.getCameraName(), geometry, has_frames=self.settings.frames, live=True)
+
+    def _apply(self, wanted: DavisSettings) -> None:
+        """Set everything that may change while the camera runs, and the colour."""
+        camera, davis = self._camera, self._dv.io.camera.DAVIS if self._dv is not None else None
+        assert davis is not None
+        biases = [(_bias(davis, name), int(coarse), int(fine)) for name, (coarse, fine) in wanted.biases.items()]
+        camera.setTimeInterval(timedelta(microseconds=wanted.batch_us))
+        camera.setFrameInterval(timedelta(microseconds=wanted.frame_interval_us))
+        camera.setAutoExposure(wanted.exposure_us == "auto")  # first: the camera's control would overwrite a duration
+        if wanted.exposure_us != "auto":
+            camera.setExposureDuration(timedelta(microseconds=wanted.exposure_us))
+        camera.setColorMode(davis.ColorMode.GRAYSCALE if wanted.color == "gray" else davis.ColorMode.DEFAULT)
+        camera.setBackgroundActivityFilter(wanted.noise_filter_us // 250)
+        camera.setDetectorRisingEdges(wanted.triggers in ("rising", "both"))
+        camera.setDetectorFallingEdges(wanted.triggers in ("falling", "both"))
+        for bias, coarse, fine in biases:
+            camera.setDavis346BiasCoarseFine(bias, coarse, fine)
+
+    def _run(self, on: bool) -> None:
+        """Start or stop the streams; what a device sends while nobody listens fills its buffer."""
+        camera, chosen = self._camera, self.settings
+        camera.setEventsRunning(on)
+        camera.setFramesRunning(on and chosen.frames)
+        camera.setImuRunningAccelerometer(on and chosen.imu)
+        camera.setImuRunningGyroscope(on and chosen.imu)
+        camera.setDetectorRunning(on and chosen.triggers != "none")
+
+    def _stop(self) -> None:
+        if self._camera is None:
+            return
+        try:
+            self._run(False)
+        except RuntimeError as error:
+            _log.debug("the DAVIS could not be told to stop: %s", error)  # it is gone already
+
+
+class _FrameCounter:
+    """Counts frames by the camera's own marks of exposure, so that a frame that got lost leaves a hole."""
+
+    def __init__(self) -> None:
+        self._starts_us: deque[int] = deque(maxlen=1000)
+        self._index = -1
+
+    def saw(self, edges: Any) -> None:
+        """Note the marks among some triggers."""
+        self._starts_us.extend(int(e.timestamp) for e in edges if int(e.type.value) == dv_packets.EXPOSURE_START)
+
+    def index_of(self, start_us: int) -> int:
+        """Give the index of the frame whose exposure began at a time; without marks simply the next."""
+        passed = 0
+        while self._starts_us and self._starts_us[0] <= start_us + _TRIGGER_MATCH_US:
+            passed += 1
+            self._starts_us.popleft()
+        self._index += 1 if self._index < 0 else max(1, passed)
+        return self._index
+
+
+def _sdk() -> ModuleType:
+    return require_sdk("dv_processing", package="dv-processing>=2.0.4", extra="davis")
+
+
+def _discovered(dv: ModuleType) -> list[Any]:
+    try:
+        return list(dv.io.camera.discover())
+    except RuntimeError as error:
+        raise DeviceNotFound(f"the USB cannot be searched for cameras ({_first_line(error)})") from error
+
+
+def _bias(davis: Any, name: str) -> Any:
+    members = davis.Davis346BiasCF.__members__
+    if name not in members:
+        raise ConfigError(f"{_NAME}: there is no bias {name!r}; it has {', '.join(members)}")
+    return members[name]
+
+
+def _first_line(error: Exception) -> str:
+    """Shorten what the SDK says: it appends a C++ stack trace."""
+    return str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__

@@ -1,0 +1,85 @@
+"""What dv-processing hands out (events, frames, inertial samples, triggers), as packets of this project."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from nire.types import Frame, ImuBatch, Trigger
+
+GRAVITY_MPS2 = 9.80665
+EXPOSURE_START = 8
+"""Trigger type of the moment at which a DAVIS begins to expose a frame."""
+EDGES = {
+    1: (0, True),
+    2: (0, False),
+    3: (0, True),
+    4: (1, True),
+    5: (1, False),
+    6: (2, True),
+    7: (2, False),
+    8: (3, True),
+    9: (3, False),
+}
+"""Trigger type -> (channel, rising): 0 signal input, 1 generator, 2 frame read-out, 3 exposure of the APS."""
+
+Columns = tuple[NDArray[np.int64], NDArray[np.uint16], NDArray[np.uint16], NDArray[np.uint8]]
+
+
+def event_columns(store: Any) -> Columns:
+    """Copy a `dv.EventStore` into columns: int64 t_us, uint16 x, uint16 y, uint8 p, each [N]."""
+    events = store.numpy()
+    return (
+        np.ascontiguousarray(events["timestamp"], np.int64),
+        np.ascontiguousarray(events["x"]).astype(np.uint16),
+        np.ascontiguousarray(events["y"]).astype(np.uint16),
+        np.ascontiguousarray(events["polarity"]).astype(np.uint8),
+    )
+
+
+def frame_of(image: Any, index: int, channels: int, now_ns: int) -> Frame:
+    """Convert a `dv.Frame`: its time stamp is the start of its exposure, its exposure a timedelta.
+
+    Args:
+        image: the `dv.Frame`.
+        index: count of the camera.
+        channels: 1 or 3; a gray image in a colour stream is repeated, a colour one in a gray stream made gray.
+        now_ns: when it was received, host monotonic time.
+    """
+    start_us, exposure_us = int(image.timestamp), round(image.exposure.total_seconds() * 1e6)
+    pixels = np.array(image.image, np.uint8)  # a copy: the SDK may use its memory again
+    if pixels.ndim == 3 and pixels.shape[2] != channels:
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY if channels == 1 else cv2.COLOR_BGRA2RGB)
+    elif pixels.ndim == 3 and channels == 3:
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+    elif pixels.ndim == 2 and channels == 3:
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)
+    return Frame(
+        index,
+        np.ascontiguousarray(pixels.reshape(*pixels.shape[:2], channels)),
+        start_us,
+        start_us + max(0, exposure_us),
+        received_ns=now_ns,
+        exposure_known=exposure_us > 0,
+    )
+
+
+def imu_batch(samples: Iterable[Any]) -> ImuBatch:
+    """Convert a vector of `dv.IMU`: it has g and degrees a second."""
+    rows = [
+        (s.timestamp, s.accelerometerX, s.accelerometerY, s.accelerometerZ, s.gyroscopeX, s.gyroscopeY, s.gyroscopeZ)
+        for s in samples
+    ]
+    t_us = np.array([row[0] for row in rows], np.int64)
+    values = np.array([row[1:] for row in rows], np.float32).reshape(len(rows), 6)
+    return ImuBatch(t_us, values[:, :3] * np.float32(GRAVITY_MPS2), np.deg2rad(values[:, 3:]))
+
+
+def triggers_of(edges: Iterable[Any]) -> list[Trigger]:
+    """Convert a vector of `dv.Trigger`; kinds that are no edge (the reset of the clock) are left out."""
+    known = [(int(edge.timestamp), EDGES.get(int(edge.type.value))) for edge in edges]
+    return [Trigger(t_us, *kind) for t_us, kind in known if kind is not None]
