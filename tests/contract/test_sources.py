@@ -15,7 +15,7 @@ from drivers.pacing import looped, paced
 from drivers.source import Source
 from drivers.synthetic import open_source
 from nire.types import EventBatch, Frame, Gap, SourcePacket
-from tests.drivers import aedat4_writer, videos
+from tests.drivers import aedat4_writer, aedat_files, videos
 from tests.drivers.packets import column_digests
 from tests.golden import example
 
@@ -49,6 +49,21 @@ def _npz(folder: Path) -> Path:
     return path
 
 
+def _aedat2(folder: Path) -> Path:
+    words = [aedat_files.davis_event(n * 10, n % 346, n % 260) for n in range(1000)]
+    words += aedat_files.davis_frame(np.full((260, 346), 200), 11_000, 20_000)
+    words += [aedat_files.davis_event(30_000 + n * 10, n % 346, n % 260) for n in range(100)]
+    return aedat_files.write_2(folder / "a.aedat", words)
+
+
+def _aedat3(folder: Path) -> Path:
+    frames = [aedat_files.frame_3(np.zeros((260, 346, 1), np.uint8), t, t + 500) for t in (0, 1000)]
+    packets = [aedat_files.packet_3(2, frames)]
+    for n in range(9):
+        packets.append(aedat_files.packet_3(1, [aedat_files.event_3(n * 200 + k, k, k) for k in range(100)]))
+    return aedat_files.write_3(folder / "b.aedat", packets)
+
+
 def _shared(name: str) -> Opener:
     return lambda _, shared: open_recording(shared() / "recordings" / name)
 
@@ -61,6 +76,8 @@ SOURCES: dict[str, Opener] = {
     "recording": lambda folder, _: open_recording(example.write_recording(folder / "a.nire")),
     "aedat4": lambda folder, _: open_recording(_aedat4(folder)),
     "npz": lambda folder, _: open_recording(_npz(folder)),
+    "aedat 2": lambda folder, _: open_recording(_aedat2(folder)),
+    "aedat 3": lambda folder, _: open_recording(_aedat3(folder)),
     "video": lambda folder, _: open_recording(videos.write(folder / "a.avi", videos.sliding())),
     "paced": lambda folder, _: paced(open_recording(example.write_recording(folder / "a.nire")), 2.0),
     "looped": lambda folder, _: looped(lambda: open_recording(example.write_recording(folder / "a.nire")), 3),
@@ -69,6 +86,7 @@ SOURCES: dict[str, Opener] = {
     "real tonic": _shared("tonic_dvxplorer_320x240_no_frames.aedat4"),
     "real eslnet aedat4": _shared("eslnet_cups_davis346_converted_first15.aedat4"),
     "real eslnet npz": _shared("eslnet_cups_davis346.npz"),
+    "real aedat 2": _shared("pyaedattools_IMU_translBoxes_davis240c.aedat"),
     "real evbench": _shared("evbench_seq_0001_davis240b.npz"),
 }
 
