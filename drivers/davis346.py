@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
@@ -12,9 +10,9 @@ from types import ModuleType, TracebackType
 from typing import Any, Literal, Self
 
 from drivers import dv_packets
-from drivers.merging import LiveMerge
+from drivers.dv_queues import DvQueues
 from drivers.settings import checked, require_range
-from drivers.source import SourceInfo, missing_package, require_sdk
+from drivers.source import SourceInfo
 from drivers.usb import why_absent
 from nire.errors import ConfigError, DeviceLost, DeviceNotFound, SourceError
 from nire.types import Geometry, SourcePacket
@@ -22,9 +20,6 @@ from nire.types import Geometry, SourcePacket
 _NAME = "davis346"
 # Choosing another camera, another geometry or other streams needs a device opened anew.
 _FIXED = ("serial", "color", "frames")
-_POLL_S = 0.0005
-_IDLE_NS = 20_000_000
-_TRIGGER_MATCH_US = 500
 _log = logging.getLogger(__name__)
 
 
@@ -96,14 +91,14 @@ def open_source(**settings: Any) -> Davis:
 
 def missing_sdk() -> str:
     """Say how to install dv-processing; "" where it is."""
-    return missing_package("dv_processing", package="dv-processing>=2.0.4", extra="davis")
+    return dv_packets.missing_sdk()
 
 
 def connected() -> list[str]:
     """Name the cameras that the SDK sees, "model serial"; empty where it is not installed."""
     if missing_sdk():
         return []
-    return [f"{d.cameraModel.name} {d.serialNumber}" for d in _discovered(_sdk())]
+    return [f"{d.cameraModel.name} {d.serialNumber}" for d in _discovered(dv_packets.sdk())]
 
 
 class Davis:
@@ -114,6 +109,7 @@ class Davis:
         self.settings = settings
         self._dv: ModuleType | None = None
         self._camera: Any = None
+        self._queues: DvQueues | None = None
         self._info: SourceInfo | None = None
 
     @property
@@ -131,7 +127,7 @@ class Davis:
             DeviceNotFound: no DAVIS, or none with this serial number, or it is in use or not permitted.
             ConfigError: a bias that this camera does not have.
         """
-        self._dv = dv = _sdk()
+        self._dv = dv = dv_packets.sdk()
         descriptor = self._choose(_discovered(dv))
         try:
             self._camera = dv.io.camera.DAVIS(descriptor.serialNumber)
@@ -140,9 +136,8 @@ class Davis:
             self._info = self._describe()
         except (RuntimeError, IndexError, ValueError) as error:
             self._camera = None
-            raise DeviceNotFound(
-                f"the DAVIS {descriptor.serialNumber} cannot be opened ({_first_line(error)}); {why_absent(_NAME)}"
-            ) from error
+            reason = f"{dv_packets.first_line(error)}; {why_absent(_NAME)}"
+            raise DeviceNotFound(f"the DAVIS {descriptor.serialNumber} cannot be opened: {reason}") from error
         except ConfigError:
             self._camera = None
             raise
@@ -152,6 +147,8 @@ class Davis:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close; safe to call twice."""
+        if self._queues is not None:
+            self._queues.close()
         self._camera = None  # the SDK closes the device when nothing holds it
 
     def change(self, settings: Mapping[str, Any]) -> bool:
@@ -170,7 +167,7 @@ class Davis:
         try:
             self._apply(wanted)
         except (RuntimeError, ValueError) as error:
-            raise DeviceLost(f"{self.info.name} does not take new settings ({_first_line(error)})") from error
+            raise DeviceLost(f"{self.info.name} does not take new settings ({dv_packets.first_line(error)})") from error
         self.settings = wanted
         return True
 
@@ -180,58 +177,32 @@ class Davis:
         Raises:
             DeviceLost: the camera went away, or sends nothing for `stall_s`.
         """
-        camera = self._camera
-        if camera is None:
+        if self._camera is None:
             raise SourceError("the DAVIS is not open: use it in a with statement")
-        merge = LiveMerge(slack_us=3 * self.settings.batch_us + 1000)
-        counter = _FrameCounter()
+        chosen = self.settings
+        queues = self._queues = DvQueues(
+            self._camera,
+            frames=self._camera if chosen.frames else None,
+            imu=self._camera if chosen.imu else None,
+            triggers=self._camera,
+            channels=self.info.geometry.channels,
+            slack_us=10 * chosen.batch_us,
+        )
         try:
             self._run(True)
-            last_ns = said_ns = time.monotonic_ns()
-            while self._camera is not None:
-                now_ns, quiet = time.monotonic_ns(), True
-                for packet in self._poll(camera, merge, counter, now_ns):
-                    quiet = False
-                    said_ns = now_ns
-                    yield packet
-                if not quiet:
-                    last_ns = now_ns
-                    continue
-                self._check(camera, (now_ns - last_ns) * 1e-9)
-                if now_ns - said_ns > _IDLE_NS:
-                    said_ns = now_ns
-                    yield merge.idle(now_ns)
-                time.sleep(_POLL_S)
+            yield from queues.packets(self._why_lost)
         except (RuntimeError, IndexError) as error:
-            raise DeviceLost(f"{self.info.name} went away ({_first_line(error)}); check the cable") from error
+            reason = dv_packets.first_line(error)
+            raise DeviceLost(f"{self.info.name} went away ({reason}); check the cable") from error
         finally:
             self._stop()
 
-    def _poll(self, camera: Any, merge: LiveMerge, counter: _FrameCounter, now_ns: int) -> Iterator[SourcePacket]:
-        """Take what is in the queues, the events last: whatever another stamp promises is in their queue by then."""
-        samples = camera.getNextImuBatch() if self.settings.imu else None
-        edges = camera.getNextTriggerBatch()
-        image = camera.getNextFrame() if self.settings.frames else None
-        while (store := camera.getNextEventBatch()) is not None:
-            yield from merge.events(*dv_packets.event_columns(store), now_ns)
-        if samples is not None and len(samples):
-            batch = dv_packets.imu_batch(samples)
-            yield batch
-            yield from merge.clock(int(batch.t_us[-1]), now_ns)
-        if edges is not None:
-            counter.saw(edges)
-            for trigger in dv_packets.triggers_of(edges):
-                yield trigger
-                yield from merge.clock(trigger.t_us, now_ns)
-        if image is not None:
-            index = counter.index_of(int(image.timestamp))
-            yield from merge.frame(dv_packets.frame_of(image, index, self.info.geometry.channels, now_ns), now_ns)
-
-    def _check(self, camera: Any, quiet_s: float) -> None:
-        if not camera.isRunning():
-            raise DeviceLost(f"{self.info.name} was unplugged, or its connection broke; check the cable")
+    def _why_lost(self, quiet_s: float) -> str:
+        if not self._camera.isRunning():
+            return f"{self.info.name} was unplugged, or its connection broke; check the cable"
         if quiet_s > self.settings.stall_s:
-            raise DeviceLost(f"{self.info.name} sent nothing for {quiet_s:.1f} s although it is connected")
+            return f"{self.info.name} sent nothing for {quiet_s:.1f} s although it is connected"
+        return ""
 
     def _choose(self, found: list[Any]) -> Any:
         serial = self.settings.serial
@@ -295,36 +266,11 @@ class Davis:
             _log.debug("the DAVIS could not be told to stop: %s", error)  # it is gone already
 
 
-class _FrameCounter:
-    """Counts frames by the camera's own marks of exposure, so that a frame that got lost leaves a hole."""
-
-    def __init__(self) -> None:
-        self._starts_us: deque[int] = deque(maxlen=1000)
-        self._index = -1
-
-    def saw(self, edges: Any) -> None:
-        """Note the marks among some triggers."""
-        self._starts_us.extend(int(e.timestamp) for e in edges if int(e.type.value) == dv_packets.EXPOSURE_START)
-
-    def index_of(self, start_us: int) -> int:
-        """Give the index of the frame whose exposure began at a time; without marks simply the next."""
-        passed = 0
-        while self._starts_us and self._starts_us[0] <= start_us + _TRIGGER_MATCH_US:
-            passed += 1
-            self._starts_us.popleft()
-        self._index += 1 if self._index < 0 else max(1, passed)
-        return self._index
-
-
-def _sdk() -> ModuleType:
-    return require_sdk("dv_processing", package="dv-processing>=2.0.4", extra="davis")
-
-
 def _discovered(dv: ModuleType) -> list[Any]:
     try:
         return list(dv.io.camera.discover())
     except RuntimeError as error:
-        raise DeviceNotFound(f"the USB cannot be searched for cameras ({_first_line(error)})") from error
+        raise DeviceNotFound(f"the USB cannot be searched for cameras ({dv_packets.first_line(error)})") from error
 
 
 def _bias(davis: Any, name: str) -> Any:
@@ -332,8 +278,3 @@ def _bias(davis: Any, name: str) -> Any:
     if name not in members:
         raise ConfigError(f"{_NAME}: there is no bias {name!r}; it has {', '.join(members)}")
     return members[name]
-
-
-def _first_line(error: Exception) -> str:
-    """Shorten what the SDK says: it appends a C++ stack trace."""
-    return str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
+from types import ModuleType
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from drivers.source import missing_package, require_sdk
 from nire.types import Frame, ImuBatch, Trigger
 
+PACKAGE, EXTRA = "dv-processing>=2.0.4", "davis"
+
 GRAVITY_MPS2 = 9.80665
-EXPOSURE_START = 8
-"""Trigger type of the moment at which a DAVIS begins to expose a frame."""
 EDGES = {
     1: (0, True),
     2: (0, False),
@@ -27,7 +30,30 @@ EDGES = {
 }
 """Trigger type -> (channel, rising): 0 signal input, 1 generator, 2 frame read-out, 3 exposure of the APS."""
 
+_EXPOSURE_START = 8
+_MATCH_US = 500
+
 Columns = tuple[NDArray[np.int64], NDArray[np.uint16], NDArray[np.uint16], NDArray[np.uint8]]
+
+
+def sdk() -> ModuleType:
+    """Import dv-processing.
+
+    Raises:
+        SdkMissing: it is not installed.
+    """
+    return require_sdk("dv_processing", package=PACKAGE, extra=EXTRA)
+
+
+def missing_sdk() -> str:
+    """Say how to install dv-processing; "" where it is."""
+    return missing_package("dv_processing", package=PACKAGE, extra=EXTRA)
+
+
+def first_line(error: Exception) -> str:
+    """Shorten what the SDK says: it appends where in its own code that was, and a C++ stack trace."""
+    lines = str(error).partition(" [system:")[0].strip().splitlines()
+    return lines[0][:160] if lines else type(error).__name__
 
 
 def event_columns(store: Any) -> Columns:
@@ -83,3 +109,29 @@ def triggers_of(edges: Iterable[Any]) -> list[Trigger]:
     """Convert a vector of `dv.Trigger`; kinds that are no edge (the reset of the clock) are left out."""
     known = [(int(edge.timestamp), EDGES.get(int(edge.type.value))) for edge in edges]
     return [Trigger(t_us, *kind) for t_us, kind in known if kind is not None]
+
+
+class FrameCounter:
+    """Counts frames by the camera's own marks of exposure, so that a frame that got lost leaves a hole."""
+
+    def __init__(self) -> None:
+        """Begin before the first frame."""
+        self._marks_us: deque[int] = deque(maxlen=1000)
+        self._index = -1
+        self._newest_us: int | None = None
+
+    def saw(self, edges: Iterable[Any]) -> None:
+        """Note the marks among some `dv.Trigger`s."""
+        self._marks_us.extend(int(e.timestamp) for e in edges if int(e.type.value) == _EXPOSURE_START)
+
+    def index_of(self, start_us: int) -> int:
+        """Give the index of the frame whose exposure began at a time; without marks simply the next."""
+        newest_us, self._newest_us = self._newest_us, start_us
+        first = newest_us is None or start_us < newest_us  # of the stream, or of a clock that began again
+        # A mark may come after its frame: it is that frame's still, not a lost one's.
+        after_us = start_us - _MATCH_US if first or newest_us is None else newest_us + _MATCH_US
+        until_us = start_us + _MATCH_US
+        passed = sum(after_us < mark_us <= until_us for mark_us in self._marks_us)
+        self._marks_us = deque((mark_us for mark_us in self._marks_us if mark_us > until_us), maxlen=1000)
+        self._index += 1 if first else max(1, passed)
+        return self._index

@@ -2,8 +2,8 @@
 
 SDKs deliver events, frames and inertial samples through separate queues, and say nothing where nothing happened. Here
 they get one watermark. It comes from the events, and where those are silent from other stamps of the same device: a
-frame that ended at t tells that the device's clock has reached t. The host's clock is never asked: a cable that stalls
-would look like a scene in which nothing moves.
+frame that ended at t tells that the device's clock has reached t. The host's clock alone promises nothing: a cable that
+stalls would look like a scene in which nothing moves.
 """
 
 from __future__ import annotations
@@ -30,16 +30,22 @@ class LiveMerge:
 
     Attributes:
         late_events: events that came after the time of their own had been given up; dropped, in a `Gap`.
+        stale_frames: frames that came after the events of the next life of the clock; dropped.
     """
 
-    def __init__(self, *, slack_us: int) -> None:
+    def __init__(self, *, slack_us: int, silence_ms: int = 100) -> None:
         """Begin with nothing known.
 
         Args:
             slack_us: how much later than another stamp of the same device time an event may be handed out.
+            silence_ms: other stamps count only when no event came for so long, host time: events that keep coming
+                may lag far behind on a busy machine.
         """
         self.late_events = 0
+        self.stale_frames = 0
         self._slack_us = slack_us
+        self._silence_ns = silence_ms * 1_000_000
+        self._heard_ns: int | None = None  # when events came last, or when we began to wait for them
         self._promised_us: int | None = None
         self._newest_us: int | None = None  # event
         self._doubted_us: int | None = None
@@ -60,6 +66,7 @@ class LiveMerge:
         """Take events in the order of the device (int64, uint16, uint16, uint8, each [N]), and what they make due."""
         if not t_us.size:
             return
+        self._heard_ns = now_ns
         first_us, promised_us = int(t_us[0]), self._promised_us
         went_back = self._newest_us is not None and first_us < self._newest_us - _JITTER_US
         if went_back or (promised_us is not None and first_us < promised_us - _LEAP_US):
@@ -101,6 +108,9 @@ class LiveMerge:
             now_ns: host monotonic time.
             exact: all events before it were handed out; otherwise they may follow within the slack.
         """
+        self._heard_ns = now_ns if self._heard_ns is None else self._heard_ns
+        if not exact and now_ns - self._heard_ns < self._silence_ns:
+            return
         if exact and self._newest_us is not None and t_us < self._newest_us - _JITTER_US:
             yield from self._begin_again()
         t_us = t_us if exact else t_us - self._slack_us
@@ -134,6 +144,11 @@ class LiveMerge:
         doubted_us, self._doubted_us = self._doubted_us, t_us
         return doubted_us is None or abs(t_us - doubted_us) > _LEAP_US
 
+    def _stale(self, frame: Frame) -> None:
+        if not self.stale_frames:
+            _log.warning("frame %d came after its clock had begun again: dropped", frame.index)
+        self.stale_frames += 1
+
     def _late(self, first_us: int, promised_us: int, late: int, now_ns: int) -> Gap:
         if not self.late_events:
             _log.warning("%d events came %d us after their time was given up: dropped", late, promised_us - first_us)
@@ -155,4 +170,7 @@ class LiveMerge:
             if life > self._life or (life == self._life and frame.last_us > promised_us):
                 return
             self._frames.popleft()
-            yield frame  # of an earlier life only where it came too late: `drivers.hygiene` drops it
+            if life == self._life:
+                yield frame
+            else:
+                self._stale(frame)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -89,7 +88,7 @@ class StubDavis:
         self._connected = True
         self._queues: dict[str, deque[Any]] = {name: deque() for name in ("events", "frame", "imu", "triggers")}
         self._begin_s = time.monotonic()
-        self._steps = itertools.count()
+        self._step = 0
 
     def image_channels(self) -> tuple[int, ...]:
         return (3,) if self._color and not self._gray else ()
@@ -112,7 +111,7 @@ class StubDavis:
         self._require()
         if run:
             self._begin_s = time.monotonic()
-            self._steps = itertools.count()
+            self._step = 0
             self._script = self.bus.scripts[self.serial](self)
 
     def setFramesRunning(self, run: bool) -> None:
@@ -174,8 +173,9 @@ class StubDavis:
     # Behind it
 
     def _advance(self) -> None:
-        if self.bus.paced and time.monotonic() < self._begin_s + next(self._steps) * STEP_US * 1e-6:
+        if self.bus.paced and time.monotonic() < self._begin_s + self._step * STEP_US * 1e-6:
             return
+        self._step += 1
         step = next(self._script, UNPLUGGED)
         if step == UNPLUGGED:
             self.bus.unplug(self.serial)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import time
+import weakref
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -214,11 +216,11 @@ def test_still_scene_moves_on_by_the_other_stamps(install: Any) -> None:
             t_us = stub.START_US + 1000 * n
             yield [stub.imu_of(t_us)] + [stub.frame_of(t_us - 15_000, 8000, image)] * (n % 20 == 19)
 
-    install(still)
+    install(still, paced=True)
     packets = _all()
-    assert len(_frames(packets)) == 5
     beats = [p for p in packets if isinstance(p, EventBatch)]
-    assert beats[-1].watermark_us > stub.START_US + 90_000
+    assert beats[-1].watermark_us > stub.START_US + 70_000
+    assert [f.index for f in _frames(packets)] == [0, 1, 2, 3]  # the fifth is younger than the slack
 
 
 def test_clock_that_begins_again_is_a_new_epoch(install: Any) -> None:
@@ -253,3 +255,15 @@ def test_clock_that_begins_again_is_a_new_epoch(install: Any) -> None:
 def test_wrong_settings_are_refused_before_anything_is_opened(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         davis346.open_source(**settings)
+
+
+def test_closing_lets_the_device_go_although_an_iteration_was_left_in_the_middle(install: Any) -> None:
+    bus = install(stub.moving_bar())
+    source = davis346.open_source()
+    with source:
+        left = iter(source)
+        next(left)
+        device = weakref.ref(bus.opened.pop())
+    gc.collect()  # the script of the stub holds its camera in a circle
+    assert device() is None
+    assert len(list(left)) < 10  # what had been taken from the device, and the end

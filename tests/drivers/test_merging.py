@@ -23,7 +23,7 @@ def _kinds(packets: Iterable[SourcePacket]) -> list[str]:
 
 
 def test_frame_waits_for_the_events_of_its_exposure() -> None:
-    merge = LiveMerge(slack_us=1000)
+    merge = LiveMerge(slack_us=1000, silence_ms=0)
     assert _kinds(merge.events(*_columns(100, 200), 0)) == ["EventBatch"]
     assert _kinds(merge.frame(frame(0, 150, 5000), 0)) == ["EventBatch"]  # its stamp moves the watermark, not enough
     assert _kinds(merge.events(*_columns(4500, 4999), 0)) == ["EventBatch"]
@@ -31,7 +31,7 @@ def test_frame_waits_for_the_events_of_its_exposure() -> None:
 
 
 def test_other_stamps_move_the_watermark_where_no_event_does() -> None:
-    merge = LiveMerge(slack_us=1000)
+    merge = LiveMerge(slack_us=1000, silence_ms=0)
     list(merge.events(*_columns(100), 0))
     list(merge.frame(frame(0, 150, 5000), 0))
     [beat, due] = merge.clock(6000, 7)
@@ -45,7 +45,7 @@ def test_other_stamps_move_the_watermark_where_no_event_does() -> None:
 
 
 def test_silence_repeats_the_promise_and_promises_nothing_before_the_first_stamp() -> None:
-    merge = LiveMerge(slack_us=1000)
+    merge = LiveMerge(slack_us=1000, silence_ms=0)
     nothing = merge.idle(0)
     assert isinstance(nothing, ImuBatch)
     assert not nothing.t_us.size
@@ -56,7 +56,7 @@ def test_silence_repeats_the_promise_and_promises_nothing_before_the_first_stamp
 
 
 def test_late_events_become_a_gap() -> None:
-    merge = LiveMerge(slack_us=1000)
+    merge = LiveMerge(slack_us=1000, silence_ms=0)
     list(merge.events(*_columns(100), 0))
     list(merge.clock(20_000, 0))  # promises 19000
     gap, rest = merge.events(*_columns(15_000, 16_000, 19_500), 0)
@@ -68,7 +68,7 @@ def test_late_events_become_a_gap() -> None:
 
 
 def test_small_step_back_is_left_to_the_cleaning() -> None:
-    merge = LiveMerge(slack_us=1000)
+    merge = LiveMerge(slack_us=1000, silence_ms=0)
     list(merge.events(*_columns(5000), 0))
     [batch] = merge.events(*_columns(4990, 5010), 0)
     assert isinstance(batch, EventBatch)
@@ -76,7 +76,7 @@ def test_small_step_back_is_left_to_the_cleaning() -> None:
 
 
 def test_clock_that_began_again_lets_the_old_frames_out_first() -> None:
-    merge = LiveMerge(slack_us=1000)
+    merge = LiveMerge(slack_us=1000, silence_ms=0)
     packets = list(merge.events(*_columns(90_000_000), 0))
     packets += merge.frame(frame(4, 90_000_000, 90_010_000), 0)
     packets += merge.frame(frame(5, 1000, 2000), 0)  # of the new clock, ahead of its events
@@ -90,7 +90,7 @@ def test_clock_that_began_again_lets_the_old_frames_out_first() -> None:
 
 
 def test_frames_alone_tell_that_the_clock_began_again_when_events_stay_away() -> None:
-    merge = LiveMerge(slack_us=1000)
+    merge = LiveMerge(slack_us=1000, silence_ms=0)
     list(merge.events(*_columns(90_000_000), 0))
     list(merge.frame(frame(0, 89_990_000, 90_000_000), 0))
     out = [packet for n in range(60) for packet in merge.frame(frame(n + 1, 20_000 * n, 20_000 * n + 9000), 0)]
@@ -98,7 +98,7 @@ def test_frames_alone_tell_that_the_clock_began_again_when_events_stay_away() ->
 
 
 def test_one_stamp_of_an_old_clock_does_not_carry_the_promise_away() -> None:
-    merge = LiveMerge(slack_us=1000)
+    merge = LiveMerge(slack_us=1000, silence_ms=0)
     list(merge.events(*_columns(90_000_000), 0))
     list(merge.events(*_columns(1000), 0))
     assert not list(merge.clock(90_010_000, 0))
@@ -110,8 +110,31 @@ def test_one_stamp_of_an_old_clock_does_not_carry_the_promise_away() -> None:
 
 
 def test_gap_goes_from_the_promise_to_the_time_it_is_told() -> None:
-    merge = LiveMerge(slack_us=1000)
+    merge = LiveMerge(slack_us=1000, silence_ms=0)
     assert not list(merge.gap(5000, "nothing was promised yet", 0))
     list(merge.events(*_columns(1000), 0))
     [gap] = merge.gap(5000, "overflow", 3)
     assert gap == Gap(1000, 5000, "overflow", 3)
+
+
+def test_other_stamps_count_only_when_events_are_silent() -> None:
+    merge = LiveMerge(slack_us=1000, silence_ms=100)
+    list(merge.events(*_columns(100), 0))
+    assert not list(merge.clock(90_000, 99_000_000))
+    [batch] = merge.events(*_columns(5000), 99_500_000)  # it lagged, and is not late
+    assert isinstance(batch, EventBatch)
+    assert not list(merge.clock(190_000, 199_000_000))
+    [beat] = merge.clock(200_000, 200_000_000)
+    assert isinstance(beat, EventBatch)
+    assert beat.watermark_us == 199_000
+
+
+def test_frame_of_the_old_clock_that_comes_after_the_new_events_is_dropped() -> None:
+    merge = LiveMerge(slack_us=1000, silence_ms=0)
+    list(merge.events(*_columns(90_000_000), 0))
+    list(merge.frame(frame(0, 89_000_000, 89_010_000), 0))
+    list(merge.events(*_columns(1000, 2000), 0))
+    assert not list(merge.frame(frame(1, 89_990_000, 89_999_000), 0))
+    packets = [*merge.frame(frame(2, 1000, 1500), 0), *merge.events(*_columns(9000), 0)]
+    assert [packet.index for packet in packets if isinstance(packet, Frame)] == [2]
+    assert merge.stale_frames == 1

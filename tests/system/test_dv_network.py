@@ -1,0 +1,135 @@
+"""A real network writer of dv-processing in a process of its own, replaying a real recording at its own speed."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from drivers import dv_network
+from drivers.detect import open_recording
+from drivers.hygiene import cleaned
+from nire.errors import ConfigError, DeviceNotFound
+from nire.types import Frame, Gap, ImuBatch, SourcePacket, Trigger
+from tests.drivers.packets import UntilLost, column_digests
+from tests.system.live_stream import ROOT, LiveStream, free_ports
+
+dv = pytest.importorskip("dv_processing", reason="dv-processing is not installed")
+pytestmark = pytest.mark.system
+KINDS = ("events", "frames", "triggers", "imu")
+
+
+@pytest.fixture
+def recording(shared_data: Path) -> Path:
+    return shared_data / "recordings" / "emlb_demo-01_davis346.aedat4"
+
+
+@pytest.fixture(params=["tcp", "unix"])
+def addresses(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
+    if request.param == "unix":
+        return {kind: str(tmp_path / f"{kind}.sock") for kind in KINDS}
+    return _tcp()
+
+
+def _tcp() -> dict[str, str]:
+    return {kind: f"tcp://127.0.0.1:{port}" for kind, port in zip(KINDS, free_ports(4), strict=True)}
+
+
+@contextlib.contextmanager
+def _served(
+    recording: Path, addresses: dict[str, str], *, passes: int = 0, pause_s: float = 0.4
+) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "tests.system.dv_writer", str(recording), str(passes), str(pause_s)]
+    command += [f"{kind}={address}" for kind, address in addresses.items()]
+    writer = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "ready\n"
+        yield writer
+    finally:
+        writer.kill()
+        writer.communicate()
+
+
+class Passes:
+    """What came, by life of the clock: events and frames by epoch, the rest in order of arrival."""
+
+    def __init__(self, packets: Iterable[SourcePacket]) -> None:
+        self.timed: dict[int, list[SourcePacket]] = {}
+        self.triggers: list[Trigger] = []
+        self.samples: list[ImuBatch] = []
+        self.gaps: list[Gap] = []
+        for packet in packets:
+            if isinstance(packet, Trigger):
+                self.triggers.append(packet)
+            elif isinstance(packet, ImuBatch):
+                self.samples.append(packet)
+            elif isinstance(packet, Gap):
+                self.gaps.append(packet)
+            else:
+                self.timed.setdefault(packet.epoch, []).append(packet)
+
+    def digests(self, epoch: int) -> dict[str, str]:
+        """Digests of the columns of a pass; the indices of its frames count from 0."""
+        packets = self.timed[epoch]
+        frames = [packet for packet in packets if isinstance(packet, Frame)]
+        alone = {id(frame): replace(frame, index=n, epoch=0) for n, frame in enumerate(frames)}
+        return column_digests(alone.get(id(packet), packet) for packet in packets)
+
+    def imu(self) -> list[list[list[float]]]:
+        columns = [[b.t_us[:, None], b.accelerometer_mps2, b.gyroscope_radps] for b in self.samples if b.t_us.size]
+        return [np.concatenate(column).tolist() for column in zip(*columns, strict=True)]
+
+
+def test_each_pass_over_the_network_has_the_digests_of_the_file(recording: Path, addresses: dict[str, str]) -> None:
+    with open_recording(recording, gaps="none") as file:
+        expected = Passes(file)
+    with _served(recording, addresses, passes=4), UntilLost(dv_network.open_source(**addresses)) as source:
+        assert source.info.name == "DAVIS346_00000391 over the network"
+        assert (source.info.geometry.width, source.info.geometry.height) == (346, 260)
+        got = Passes(cleaned(source))
+    assert source.loss is not None
+    assert "is DV still running?" in str(source.loss)
+    assert len(got.timed) == 4
+    # The last pass is cut off before its last frames are due.
+    assert [got.digests(epoch) for epoch in range(3)] == [expected.digests(0)] * 3
+    assert got.triggers == expected.triggers * 4
+    assert got.imu() == [column * 4 for column in expected.imu()]
+    assert len(got.gaps) == 3
+
+
+def test_stream_goes_on_with_a_gap_when_dv_was_closed_and_started_again(recording: Path) -> None:
+    addresses = {kind: address for kind, address in _tcp().items() if kind in ("events", "frames")}
+    settings = ", ".join(f"{kind} = '{address}'" for kind, address in addresses.items())
+    with contextlib.ExitStack() as stack:
+        with _served(recording, addresses):
+            config = ("source.driver=dv_network", f"source.settings={{{settings}}}", "plan.name=deblur")
+            stream = stack.enter_context(LiveStream(*config))
+            stream.until_exposing()
+        stream.until(lambda: stream.row("producer").get("reopened"))
+        with _served(recording, addresses):
+            stream.until_exposing()
+            assert stream.row("producer")["lives"] == 1
+            assert stream.row("consumer")["gaps"] >= 1
+            code, log = stream.end()
+    assert code == 0, log
+    assert stream.is_clean()
+
+
+def test_nobody_serves_there(tmp_path: Path) -> None:
+    [port] = free_ports(1)
+    for address in (f"127.0.0.1:{port}", str(tmp_path / "none.sock")):
+        with pytest.raises(DeviceNotFound, match=f"nobody serves events at {address}.*Is DV running"):
+            dv_network.open_source(events=address).__enter__()
+
+
+def test_swapped_addresses_are_told(recording: Path) -> None:
+    addresses = {kind: address for kind, address in _tcp().items() if kind in ("events", "triggers")}
+    with _served(recording, addresses), pytest.raises(ConfigError, match="serves triggers, expected events"):
+        dv_network.open_source(events=addresses["triggers"], triggers=addresses["events"]).__enter__()
