@@ -15,7 +15,7 @@ from drivers.pacing import looped, paced
 from drivers.source import Source
 from drivers.synthetic import open_source
 from nire.types import EventBatch, Frame, Gap, SourcePacket
-from tests.drivers import aedat4_writer, aedat_files, videos
+from tests.drivers import aedat4_writer, aedat_files, hdf5_files, videos
 from tests.drivers.packets import column_digests
 from tests.golden import example
 
@@ -49,6 +49,11 @@ def _npz(folder: Path) -> Path:
     return path
 
 
+def _hdf5(folder: Path) -> Path:
+    pytest.importorskip("h5py")
+    return hdf5_files.write_common(folder / "a.h5")
+
+
 def _aedat2(folder: Path) -> Path:
     words = [aedat_files.davis_event(n * 10, n % 346, n % 260) for n in range(1000)]
     words += aedat_files.davis_frame(np.full((260, 346), 200), 11_000, 20_000)
@@ -78,6 +83,7 @@ SOURCES: dict[str, Opener] = {
     "npz": lambda folder, _: open_recording(_npz(folder)),
     "aedat 2": lambda folder, _: open_recording(_aedat2(folder)),
     "aedat 3": lambda folder, _: open_recording(_aedat3(folder)),
+    "hdf5": lambda folder, _: open_recording(_hdf5(folder)),
     "video": lambda folder, _: open_recording(videos.write(folder / "a.avi", videos.sliding())),
     "paced": lambda folder, _: paced(open_recording(example.write_recording(folder / "a.nire")), 2.0),
     "looped": lambda folder, _: looped(lambda: open_recording(example.write_recording(folder / "a.nire")), 3),
