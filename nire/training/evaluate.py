@@ -48,7 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console = Console(width=140)  # a file has room for all tasks
     try:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        methods = all_methods(asked.weights, device, cascades=asked.cascade)
+        methods = all_methods(
+            asked.weights, device, cascades=asked.cascade, engine=asked.engine, precision=asked.precision
+        )
         data = asked.data or Path("images" if asked.protocol == "rendered" else asked.protocol.partition("-")[0])
         scores, pictures = compare(cases(asked.protocol, data, noise=asked.noise, windows=asked.windows), methods)
     except NireError as error:
@@ -65,13 +67,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def all_methods(paths: Sequence[Path], device: torch.device, *, cascades: bool = False) -> dict[str, Method]:
+def all_methods(
+    paths: Sequence[Path],
+    device: torch.device,
+    *,
+    cascades: bool = False,
+    engine: str = "",
+    precision: str = "auto",
+) -> dict[str, Method]:
     """Collect the methods: the classical ones, and each size with weights, given or shipped.
 
     Args:
         paths: weights that replace the shipped ones of their size.
         device: of the networks.
         cascades: each size in two steps as well, by the name SIZE_cascade.
+        engine: that runs each size too, by the name SIZE_ENGINE_PRECISION, beside plain torch in float32; "" = none.
+        precision: of that engine.
 
     Raises:
         WeightsError: a file holds no usable weights.
@@ -83,6 +94,11 @@ def all_methods(paths: Sequence[Path], device: torch.device, *, cascades: bool =
         network = weights.load(path)
         networks[network.config.size] = network
     methods |= {size: neural(network, device) for size, network in networks.items()}
+    if engine:
+        methods |= {
+            f"{size}_{engine}_{precision}": neural(network, device, engine=engine, precision=precision)
+            for size, network in networks.items()
+        }
     if cascades:
         methods |= {f"{size}_cascade": cascade(methods[size]) for size in networks}
     return methods
@@ -174,6 +190,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, help="write side-by-side pictures to this folder")
     parser.add_argument("--weights", type=Path, nargs="+", default=[], help="weights instead of the shipped ones")
     parser.add_argument("--cascade", action="store_true", help="networks in two steps too: deblur, then interpolate")
+    parser.add_argument("--engine", default="", help="run networks by this engine too, to see what it costs in quality")
+    parser.add_argument("--precision", default="auto", help="of that engine: auto, fp32, bf16, fp16, int8")
     parser.add_argument("--noise", choices=("realistic", "ideal"), default="realistic", help="sensor model")
     parser.add_argument("--windows", type=_count, default=24, help="windows per task")
     return parser

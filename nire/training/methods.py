@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -12,6 +13,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from nire.double_integral import DoubleIntegral
+from nire.engines import Engine, Job
+from nire.engines.choice import open_engine
 from nire.network.reexposure import ReExposureNetwork
 from nire.shutter import Shutter
 from nire.training.frames import encode_srgb
@@ -42,13 +45,29 @@ def edi_true_threshold(case: Case) -> Tensor:
     return _integrated(case, case.window.sensors.threshold_positive, case.window.sensors.threshold_negative)
 
 
-def neural(network: ReExposureNetwork, device: torch.device) -> Method:
-    """Make a method of a network, which is moved to the device."""
-    network = network.to(device).eval()
+def neural(
+    network: ReExposureNetwork, device: torch.device, *, engine: str = "eager", precision: str = "fp32"
+) -> Method:
+    """Make a method of a network, window by window.
+
+    Args:
+        network: is the method's from now on.
+        device: that it runs on.
+        engine: how it is run, a name under nire/engines/.
+        precision: of the engine.
+
+    Returns:
+        A method that raises ConfigError where the precision, and EngineError where the engine is not there.
+    """
+    config, opened = network.config, dict[tuple[int, int], Engine]()
+
+    def engine_of(size: tuple[int, int]) -> Engine:
+        if size not in opened:
+            opened[size] = open_engine(engine, copy.deepcopy(network), Job(*size, (), device, precision))
+        return opened[size]
 
     @torch.inference_mode()
     def method(case: Case) -> Tensor:
-        config = network.config
         sample = make_sample(
             case.window,
             case.positive,
@@ -61,16 +80,19 @@ def neural(network: ReExposureNetwork, device: torch.device) -> Method:
         height, width = sample.target.shape[-2:]
         padded = config.padded(height, width)
         below, right = padded[0] - height, padded[1] - width
-        image = network(
-            _padded(sample.images, below, right).to(device),
-            _padded(sample.voxels, below, right).to(device),
-            _more_rows(sample.image_ranges, below).to(device),
-            sample.segment_ranges.to(device),
-            sample.observed.to(device),
-            _more_rows(sample.shutters, below).to(device),
-            _padded(sample.re_exposed, below, right).to(device),
+        built_from = (
+            _padded(sample.images, below, right),
+            _padded(sample.voxels, below, right),
+            _more_rows(sample.image_ranges, below),
+            sample.segment_ranges,
+            sample.observed,
         )
-        shown: Tensor = image[..., 0, :height, :width].float().clamp(0, 1).square().cpu()
+        asked = _more_rows(sample.shutters, below), _padded(sample.re_exposed, below, right)
+        running, images = engine_of(padded), []
+        for k in range(len(sample.shutters)):
+            content = running.build(*(tensor[k : k + 1].to(device) for tensor in built_from))
+            images.append(running.expose(content, *(tensor[k : k + 1].to(device) for tensor in asked)).cpu())
+        shown: Tensor = torch.cat(images)[..., 0, :height, :width].float().clamp(0, 1).square()
         return shown
 
     return method

@@ -27,7 +27,7 @@ from tests.nire.network import tiny
 from tests.nire.training.rooms import write_images
 
 # Largest difference from the definition in float32; images are square roots of light, 0..1, a level is about 0.004.
-TOLERANCE = {"fp32": 1e-4, "bf16": 0.02}
+TOLERANCE = {"fp32": 1e-4, "bf16": 0.02, "int8": 0.04}
 QUERIES = 9
 TASKS = {0: "events_only", 1: "live_edge", 2: "blurry_vfi"}
 
@@ -140,15 +140,17 @@ def test_images_are_those_of_the_definition_for_any_number_of_queries(opened: Op
         assert (images - expected[:, :count]).abs().max() < TOLERANCE["fp32"]
 
 
-@pytest.mark.parametrize("name", ["eager", "openvino"])
-def test_images_in_bfloat16_are_near_those_of_the_definition(trained: Case, tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(("name", "precision"), [("eager", "bf16"), ("openvino", "bf16"), ("openvino", "int8")])
+def test_images_in_fewer_bits_are_near_those_of_the_definition(
+    trained: Case, tmp_path: Path, name: str, precision: str
+) -> None:
     try:
-        engine = open_engine(name, trained.network(), _job(name, trained, tmp_path, "bf16"))
+        engine = open_engine(name, trained.network(), _job(name, trained, tmp_path, precision))
     except EngineMissing as missing:
         pytest.skip(str(missing))
     error = (exposed(engine, trained, 2) - defined(trained, 2)).abs()
-    assert error.max() < TOLERANCE["bf16"]
-    assert error.mean() < TOLERANCE["bf16"] / 10
+    assert error.max() < TOLERANCE[precision]
+    assert error.mean() < TOLERANCE[precision] / 10
 
 
 @each_engine
