@@ -151,4 +151,4 @@ def _line(data: bytes) -> str | None:
         text = data.decode().strip().replace("\t", " ")
     except UnicodeDecodeError:
         return None
-    return text if text.isprintable() else None
+    return text if text and text.isprintable() else None

@@ -44,14 +44,14 @@ def dat(
 ) -> Path:
     """Write a DAT file of events."""
     x_bits, y_bits, p_at = (14, 14, 28) if version == 2 else (9, 8, 17)
-    lines = [b"% Data file containing CD events.\n", b"% Version %d\n" % version]
+    header = f"% Data file containing CD events.\n% Version {version}\n"
     if size:
-        lines += [b"% Width %d\n% Height %d\n" % size]
+        header += f"% Width {size[0]}\n% Height {size[1]}\n"
     records = b"".join(
         struct.pack("<II", t % (1 << 32), x % (1 << x_bits) | (y % (1 << y_bits)) << x_bits | p << p_at)
         for t, x, y, p in events
     )
-    path.write_bytes(b"".join(lines) + bytes([kind, 8]) + records)
+    path.write_bytes(header.encode() + bytes([kind, 8]) + records)
     return path
 
 
