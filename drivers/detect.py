@@ -56,11 +56,11 @@ def open_recording(path: str | Path, **settings: Any) -> Source:
     """Open a recording; its kind is told from its content, not from its suffix.
 
     Args:
-        path: the file.
+        path: the file; a folder or zip archive where a recording is several files.
         settings: of the driver that knows it.
 
     Raises:
-        SourceError: no such file, a directory, an empty file, or a kind that no driver knows.
+        SourceError: no such file, an empty file, or a kind that no driver knows.
         ConfigError: the driver has no such setting.
     """
     path = Path(path)
@@ -68,13 +68,13 @@ def open_recording(path: str | Path, **settings: Any) -> Source:
 
 
 def read_head(path: Path) -> bytes:
-    """Read the first bytes of a recording.
+    """Read the first bytes of a recording; a folder has none.
 
     Raises:
-        SourceError: no such file, a directory, an empty or unreadable file.
+        SourceError: no such file, an empty or unreadable file.
     """
     if path.is_dir():
-        raise SourceError(f"{path} is a folder, expected a recording: name a file in it")
+        return b""
     try:
         with open(path, "rb") as file:
             head = file.read(_HEAD_BYTES)
@@ -93,6 +93,11 @@ def _reader_of(path: Path, head: bytes) -> ModuleType:
         if module.recognise(head, path):
             return module
         known.append(module.__name__.rpartition(".")[2])
+    if path.is_dir():
+        raise SourceError(
+            f"{path} is a folder without a recording of several files (events.txt, or images with their times and a "
+            "file of events): name a file in it"
+        )
     raise SourceError(
         f"{path} is no recording that can be read: it begins with {head[:16]!r}, and none of the readers "
         f"({', '.join(known)}) knows that"

@@ -15,7 +15,7 @@ from drivers.pacing import looped, paced
 from drivers.source import Source
 from drivers.synthetic import open_source
 from nire.types import EventBatch, Frame, Gap, SourcePacket
-from tests.drivers import aedat4_writer, aedat_files, hdf5_files, videos
+from tests.drivers import aedat4_writer, aedat_files, evt_writer, hdf5_files, text_files, videos
 from tests.drivers.packets import column_digests
 from tests.golden import example
 
@@ -69,6 +69,18 @@ def _aedat3(folder: Path) -> Path:
     return aedat_files.write_3(folder / "b.aedat", packets)
 
 
+def _prophesee(encoding: str) -> Opener:
+    edges = [(5200, 0, True), (5900, 6, False)]
+
+    def write(path: Path) -> Path:
+        events = evt_writer.sorted_events(4000)
+        if encoding == "DAT edges":
+            return evt_writer.dat_edges(path, edges)
+        return evt_writer.dat(path, events) if encoding == "DAT" else evt_writer.raw(path, encoding, events, edges)
+
+    return lambda folder, _: open_recording(write(folder / "small"))
+
+
 def _shared(name: str) -> Opener:
     return lambda _, shared: open_recording(shared() / "recordings" / name)
 
@@ -81,9 +93,12 @@ SOURCES: dict[str, Opener] = {
     "recording": lambda folder, _: open_recording(example.write_recording(folder / "a.nire")),
     "aedat4": lambda folder, _: open_recording(_aedat4(folder)),
     "npz": lambda folder, _: open_recording(_npz(folder)),
+    **{encoding: _prophesee(encoding) for encoding in (*evt_writer.HEADERS, "DAT", "DAT edges")},
     "aedat 2": lambda folder, _: open_recording(_aedat2(folder)),
     "aedat 3": lambda folder, _: open_recording(_aedat3(folder)),
     "hdf5": lambda folder, _: open_recording(_hdf5(folder)),
+    "text": lambda folder, _: open_recording(text_files.write_folder(folder / "text")),
+    "text zipped": lambda folder, _: open_recording(text_files.zipped(text_files.write_folder(folder / "text"))),
     "video": lambda folder, _: open_recording(videos.write(folder / "a.avi", videos.sliding())),
     "paced": lambda folder, _: paced(open_recording(example.write_recording(folder / "a.nire")), 2.0),
     "looped": lambda folder, _: looped(lambda: open_recording(example.write_recording(folder / "a.nire")), 3),
@@ -94,6 +109,9 @@ SOURCES: dict[str, Opener] = {
     "real eslnet npz": _shared("eslnet_cups_davis346.npz"),
     "real aedat 2": _shared("pyaedattools_IMU_translBoxes_davis240c.aedat"),
     "real evbench": _shared("evbench_seq_0001_davis240b.npz"),
+    "real evt2": _shared("faery_evt2_640x480.raw"),
+    "real evt3": _shared("ecc_evt3_trigger_1280x720.raw"),
+    "real evt3 with edges": _shared("ecp_test_events_1_640x480_evt3_trig.raw"),
 }
 
 
