@@ -146,8 +146,10 @@ class EvtDecoder:
             while at < edges and triggers[at][3] <= row:
                 yield _edge(triggers[at])
                 at += 1
-        if count > start:
-            newest_us = int(t_us[count - 1]) if damaged else int(state[NEWEST])
+        if count > start or edges > at:
+            # Within damage the state has run on: what was kept says how far the stream came.
+            known = [int(t_us[count - 1])] if count else []
+            newest_us = max(known + [edge[0] for edge in triggers[-1:]]) if damaged else int(state[NEWEST])
             yield EventBatch(t_us[start:count], x[start:count], y[start:count], p[start:count], newest_us)
         yield from (_edge(trigger) for trigger in triggers[at:])
 
