@@ -17,6 +17,8 @@ from nire.types import Geometry, SourcePacket
 
 _NAME = "dv_network"
 _KINDS = {"events": "EVTS", "frames": "FRME", "triggers": "TRIG", "imu": "IMUS"}
+# Packets that dv-processing 2.0.4 keeps for a reader that does not read; what comes then is dropped (measured).
+_READER_HOLDS = 1000
 _TCP = re.compile(r"(?:tcp://)?(?P<host>\[[0-9a-fA-F:.]+\]|[^:/\[\]]+):(?P<port>\d{1,5})")
 
 
@@ -134,6 +136,7 @@ class DvNetwork:
             triggers=self._readers.get("triggers"),
             channels=self.info.geometry.channels,
             slack_us=self.settings.slack_us,
+            full_at=_READER_HOLDS,
         )
         try:
             yield from queues.packets(self._why_lost)

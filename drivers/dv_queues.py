@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,7 +14,8 @@ from nire.types import SourcePacket
 
 _POLL_S = 0.0005
 _IDLE_NS = 20_000_000
-_AT_ONCE = 16
+_AT_ONCE = 2000
+_log = logging.getLogger(__name__)
 
 
 class DvQueues:
@@ -32,6 +34,7 @@ class DvQueues:
         triggers: Any = None,
         channels: int,
         slack_us: int,
+        full_at: int | None = None,
     ) -> None:
         """Begin with empty queues.
 
@@ -40,11 +43,15 @@ class DvQueues:
                 wanted.
             channels: of the frames, 1 or 3.
             slack_us: how much later than another stamp of the same device time an event may be handed out.
+            full_at: items at which the SDK's queue of events is full and it drops what comes, without a word; None =
+                not known.
         """
         self.merge = LiveMerge(slack_us=slack_us)
         self._closed = False
         self._events, self._frames, self._imu, self._triggers = events, frames, imu, triggers
         self._channels = channels
+        self._full_at = full_at
+        self._was_full = False
         self._counter = dv_packets.FrameCounter()
 
     def close(self) -> None:
@@ -95,7 +102,14 @@ class DvQueues:
                 reached_us.append(trigger.t_us)
                 yield trigger
         for store in stores:
-            yield from self.merge.events(*dv_packets.event_columns(store), now_ns)
+            columns = dv_packets.event_columns(store)
+            if self._was_full and columns[0].size:
+                self._was_full = False
+                yield from self.merge.gap(int(columns[0][0]), "the queue of the reader was full", now_ns)
+            yield from self.merge.events(*columns, now_ns)
+        if self._full_at is not None and len(stores) >= self._full_at:
+            self._was_full = True  # what is lost lies between the newest of these and the next one
+            _log.warning("the queue of events was full: this process is too slow, or was kept from running")
         if reached_us and len(stores) < _AT_ONCE:
             yield from self.merge.clock(max(reached_us), now_ns)
         for image in images:

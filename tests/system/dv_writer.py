@@ -1,7 +1,7 @@
 """Serves a recording as DV does: `python -m tests.system.dv_writer RECORDING PASSES PAUSE_S KIND=ADDRESS ...`.
 
-It waits for a reader at each address, plays at the speed of the recording, and stops after PASSES. Says on stdout
-"ready", then "pass N" after each.
+It waits for a reader at each address, plays at the speed of the recording, PASSES times (0 = for ever), and stops when
+the readers have gone. Says on stdout "ready", then "pass N" after each.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ def main(recording: str, passes: int, pause_s: float, addresses: dict[str, str])
         print(f"pass {number}", flush=True)
         time.sleep(pause_s)
         if number == passes:
-            return
+            break
+    # What a reader has not read when the writer closes is lost.
+    while any(writer.getClientCount() for writer in writers.values()):
+        time.sleep(0.01)
 
 
 def _play(packets: list[tuple[int, str, Any]], writers: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -16,7 +17,7 @@ from drivers import dv_network
 from drivers.detect import open_recording
 from drivers.hygiene import cleaned
 from nire.errors import ConfigError, DeviceNotFound
-from nire.types import Frame, Gap, ImuBatch, SourcePacket, Trigger
+from nire.types import EventBatch, Frame, Gap, ImuBatch, SourcePacket, Trigger
 from tests.drivers.packets import UntilLost, column_digests
 from tests.system.live_stream import ROOT, LiveStream, free_ports
 
@@ -43,7 +44,7 @@ def _tcp() -> dict[str, str]:
 
 @contextlib.contextmanager
 def _served(
-    recording: Path, addresses: dict[str, str], *, passes: int = 0, pause_s: float = 0.4
+    recording: Path, addresses: dict[str, str], *, passes: int = 0, pause_s: float = 1.0
 ) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-m", "tests.system.dv_writer", str(recording), str(passes), str(pause_s)]
     command += [f"{kind}={address}" for kind, address in addresses.items()]
@@ -90,18 +91,43 @@ class Passes:
 def test_each_pass_over_the_network_has_the_digests_of_the_file(recording: Path, addresses: dict[str, str]) -> None:
     with open_recording(recording, gaps="none") as file:
         expected = Passes(file)
-    with _served(recording, addresses, passes=4), UntilLost(dv_network.open_source(**addresses)) as source:
+    with _served(recording, addresses, passes=4), dv_network.open_source(**addresses) as source:
         assert source.info.name == "DAVIS346_00000391 over the network"
         assert (source.info.geometry.width, source.info.geometry.height) == (346, 260)
-        got = Passes(cleaned(source))
+        got = Passes(itertools.takewhile(lambda packet: getattr(packet, "epoch", 0) < 3, cleaned(source)))
+    assert [got.digests(epoch) for epoch in range(3)] == [expected.digests(0)] * 3
+    count = len(expected.triggers)
+    assert got.triggers[: 3 * count] == expected.triggers * 3
+    for mine, theirs in zip(got.imu(), expected.imu(), strict=True):
+        assert mine[: 3 * len(theirs)] == theirs * 3
+    assert len(got.gaps) == 2
+
+
+def test_connection_that_ends_is_a_lost_device(recording: Path) -> None:
+    addresses = {kind: address for kind, address in _tcp().items() if kind in ("events", "frames")}
+    with _served(recording, addresses) as writer, dv_network.open_source(**addresses) as opened:
+        source = UntilLost(opened)
+        for packet in source:
+            if isinstance(packet, Frame):
+                writer.kill()
     assert source.loss is not None
     assert "is DV still running?" in str(source.loss)
-    assert len(got.timed) == 4
-    # The last pass is cut off before its last frames are due.
-    assert [got.digests(epoch) for epoch in range(3)] == [expected.digests(0)] * 3
-    assert got.triggers == expected.triggers * 4
-    assert got.imu() == [column * 4 for column in expected.imu()]
-    assert len(got.gaps) == 3
+
+
+def test_what_a_reader_that_slept_has_lost_is_a_gap(recording: Path) -> None:
+    addresses = {"events": _tcp()["events"]}
+    with _served(recording, addresses, passes=4, pause_s=0.05) as writer, dv_network.open_source(**addresses) as source:
+        assert writer.stdout is not None
+        while writer.stdout.readline() != "pass 3\n":  # about 1500 packets
+            pass
+        events, reason = 0, ""
+        for packet in source:
+            events += len(packet) if isinstance(packet, EventBatch) else 0
+            if isinstance(packet, Gap):
+                reason = packet.reason
+                break
+    assert reason == "the queue of the reader was full"
+    assert 319_512 < events < 3 * 319_512
 
 
 def test_stream_goes_on_with_a_gap_when_dv_was_closed_and_started_again(recording: Path) -> None:
