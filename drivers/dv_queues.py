@@ -85,9 +85,9 @@ class DvQueues:
             time.sleep(_POLL_S)
 
     def _poll(self, now_ns: int) -> Iterator[SourcePacket]:
-        """Take what waits, a bounded part of each queue, so that none starves; the events last.
+        """Take what waits, a bounded part of each queue, so that none starves; the events are taken last.
 
-        Whatever another stamp promises is in the events' queue by then: it counts only where that was emptied.
+        Whatever another stamp promises is in the events' queue by then: it counts after them, where that was emptied.
         """
         waiting = [_taken(self._imu, "getNextImuBatch"), _taken(self._triggers, "getNextTriggerBatch")]
         images = _taken(self._frames, "getNextFrame")
@@ -101,6 +101,16 @@ class DvQueues:
             for trigger in dv_packets.triggers_of(edges):
                 reached_us.append(trigger.t_us)
                 yield trigger
+        for image in images:
+            frame = dv_packets.frame_of(image, self._counter.index_of(int(image.timestamp)), self._channels, now_ns)
+            reached_us.append(frame.exposure_end_us)
+            yield from self.merge.frame(frame)
+        yield from self._events_of(stores, now_ns)
+        if len(stores) < _AT_ONCE:
+            for t_us in reached_us:
+                yield from self.merge.clock(t_us, now_ns)
+
+    def _events_of(self, stores: list[Any], now_ns: int) -> Iterator[SourcePacket]:
         for store in stores:
             columns = dv_packets.event_columns(store)
             if self._was_full and columns[0].size:
@@ -110,11 +120,6 @@ class DvQueues:
         if self._full_at is not None and len(stores) >= self._full_at:
             self._was_full = True  # what is lost lies between the newest of these and the next one
             _log.warning("the queue of events was full: this process is too slow, or was kept from running")
-        if reached_us and len(stores) < _AT_ONCE:
-            yield from self.merge.clock(max(reached_us), now_ns)
-        for image in images:
-            index = self._counter.index_of(int(image.timestamp))
-            yield from self.merge.frame(dv_packets.frame_of(image, index, self._channels, now_ns), now_ns)
 
 
 def _taken(queue: Any, name: str) -> list[Any]:

@@ -85,8 +85,11 @@ class LiveMerge:
         yield EventBatch(t_us, x, y, p, self._promised_us, now_ns)
         yield from self._due()
 
-    def frame(self, frame: Frame, now_ns: int) -> Iterator[SourcePacket]:
-        """Take a frame: it is handed out when the events have passed its exposure."""
+    def frame(self, frame: Frame) -> Iterator[SourcePacket]:
+        """Take a frame, before the events that were there with it: it is handed out when they have passed its exposure.
+
+        Its end is a stamp for `clock`, after those events.
+        """
         if self._frame_us is None:
             self._frame_life = self._life
         elif frame.exposure_start_us < self._frame_us - _JITTER_US:
@@ -96,8 +99,6 @@ class LiveMerge:
         waits = self._frames[0][1]
         if self._frame_life > self._life and frame.last_us - waits.last_us > _LEAP_US:
             yield from self._begin_again()  # the events say nothing about it
-        if self._frame_life == self._life:
-            yield from self.clock(int(frame.last_us), now_ns)
         yield from self._due()
 
     def clock(self, t_us: int, now_ns: int, *, exact: bool = False) -> Iterator[SourcePacket]:

@@ -184,7 +184,7 @@ class Neuromorphic:
             yield from _extras(packet)
             for frame, lost in _frames(packet):
                 index += 1 + lost
-                yield from merge.frame(_frame(frame, index, now_ns), now_ns)
+                yield from merge.frame(_frame(frame, index, now_ns))
             yield from _events(packet, merge, int(status.ring.current_t), now_ns)
 
     def _configured(self, sdk: ModuleType, settings: NeuromorphicSettings) -> Any:

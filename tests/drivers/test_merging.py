@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,11 @@ def _columns(*t_us: int) -> tuple[Any, ...]:
     return np.array(t_us, np.int64), np.ones(n, np.uint16), np.ones(n, np.uint16), np.ones(n, np.uint8)
 
 
+def _frame(merge: LiveMerge, image: Frame) -> Iterator[SourcePacket]:
+    yield from merge.frame(image)
+    yield from merge.clock(image.exposure_end_us, 0)
+
+
 def _kinds(packets: Iterable[SourcePacket]) -> list[str]:
     return [type(packet).__name__ for packet in packets]
 
@@ -25,7 +30,7 @@ def _kinds(packets: Iterable[SourcePacket]) -> list[str]:
 def test_frame_waits_for_the_events_of_its_exposure() -> None:
     merge = LiveMerge(slack_us=1000, silence_ms=0)
     assert _kinds(merge.events(*_columns(100, 200), 0)) == ["EventBatch"]
-    assert _kinds(merge.frame(frame(0, 150, 5000), 0)) == ["EventBatch"]  # its stamp moves the watermark, not enough
+    assert _kinds(_frame(merge, frame(0, 150, 5000))) == ["EventBatch"]  # its stamp moves the watermark, not enough
     assert _kinds(merge.events(*_columns(4500, 4999), 0)) == ["EventBatch"]
     assert _kinds(merge.events(*_columns(5000), 0)) == ["EventBatch", "Frame"]
 
@@ -33,7 +38,7 @@ def test_frame_waits_for_the_events_of_its_exposure() -> None:
 def test_other_stamps_move_the_watermark_where_no_event_does() -> None:
     merge = LiveMerge(slack_us=1000, silence_ms=0)
     list(merge.events(*_columns(100), 0))
-    list(merge.frame(frame(0, 150, 5000), 0))
+    list(_frame(merge, frame(0, 150, 5000)))
     [beat, due] = merge.clock(6000, 7)
     assert isinstance(beat, EventBatch)
     assert (len(beat), beat.watermark_us, beat.received_ns) == (0, 5000, 7)
@@ -78,8 +83,8 @@ def test_small_step_back_is_left_to_the_cleaning() -> None:
 def test_clock_that_began_again_lets_the_old_frames_out_first() -> None:
     merge = LiveMerge(slack_us=1000, silence_ms=0)
     packets = list(merge.events(*_columns(90_000_000), 0))
-    packets += merge.frame(frame(4, 90_000_000, 90_010_000), 0)
-    packets += merge.frame(frame(5, 1000, 2000), 0)  # of the new clock, ahead of its events
+    packets += _frame(merge, frame(4, 90_000_000, 90_010_000))
+    packets += _frame(merge, frame(5, 1000, 2000))  # of the new clock, ahead of its events
     assert _kinds(packets) == ["EventBatch", "EventBatch"]
     packets += merge.events(*_columns(500, 700), 0)
     packets += merge.events(*_columns(2500), 0)
@@ -92,8 +97,8 @@ def test_clock_that_began_again_lets_the_old_frames_out_first() -> None:
 def test_frames_alone_tell_that_the_clock_began_again_when_events_stay_away() -> None:
     merge = LiveMerge(slack_us=1000, silence_ms=0)
     list(merge.events(*_columns(90_000_000), 0))
-    list(merge.frame(frame(0, 89_990_000, 90_000_000), 0))
-    out = [packet for n in range(60) for packet in merge.frame(frame(n + 1, 20_000 * n, 20_000 * n + 9000), 0)]
+    list(_frame(merge, frame(0, 89_990_000, 90_000_000)))
+    out = [packet for n in range(60) for packet in _frame(merge, frame(n + 1, 20_000 * n, 20_000 * n + 9000))]
     assert [p.index for p in out if isinstance(p, Frame)][:40] == list(range(1, 41))
 
 
@@ -132,9 +137,20 @@ def test_other_stamps_count_only_when_events_are_silent() -> None:
 def test_frame_of_the_old_clock_that_comes_after_the_new_events_is_dropped() -> None:
     merge = LiveMerge(slack_us=1000, silence_ms=0)
     list(merge.events(*_columns(90_000_000), 0))
-    list(merge.frame(frame(0, 89_000_000, 89_010_000), 0))
+    list(_frame(merge, frame(0, 89_000_000, 89_010_000)))
     list(merge.events(*_columns(1000, 2000), 0))
-    assert not list(merge.frame(frame(1, 89_990_000, 89_999_000), 0))
-    packets = [*merge.frame(frame(2, 1000, 1500), 0), *merge.events(*_columns(9000), 0)]
+    assert not list(_frame(merge, frame(1, 89_990_000, 89_999_000)))
+    packets = [*_frame(merge, frame(2, 1000, 1500)), *merge.events(*_columns(9000), 0)]
     assert [packet.index for packet in packets if isinstance(packet, Frame)] == [2]
     assert merge.stale_frames == 1
+
+
+def test_frames_that_waited_beside_the_events_of_two_clocks_find_their_own() -> None:
+    merge = LiveMerge(slack_us=1000)
+    packets: list[SourcePacket] = list(merge.events(*_columns(500_000), 0))
+    for image in (frame(0, 480_000, 500_500), frame(1, 490_000, 510_500), frame(2, 1000, 1500)):
+        packets += merge.frame(image)
+    for t_us in (501_000, 511_000, 900, 2000):
+        packets += merge.events(*_columns(t_us), 0)
+    order = [packet.index if isinstance(packet, Frame) else int(packet.t_us[0]) for packet in packets]  # type: ignore[union-attr]
+    assert order == [500_000, 501_000, 0, 511_000, 1, 900, 2000, 2]
