@@ -108,6 +108,9 @@ class StubDavis:
         return self._connected
 
     def setEventsRunning(self, run: bool) -> None:
+        if run and self.bus.comes_back:
+            self.bus.plug(self.serial)
+            self._connected = True
         self._require()
         if run:
             self._begin_s = time.monotonic()
@@ -178,7 +181,8 @@ class StubDavis:
         self._step += 1
         step = next(self._script, UNPLUGGED)
         if step == UNPLUGGED:
-            self.bus.unplug(self.serial)
+            if not self.bus.comes_back:
+                self.bus.unplug(self.serial)
             self._connected = False
         elif isinstance(step, (int, float)):
             self._quiet_until_s = time.monotonic() + step
@@ -205,12 +209,15 @@ class StubBus:
     Attributes:
         scripts: by serial number.
         paced: keep the device's time.
+        comes_back: a camera whose script has ended plays it again when it is asked to run.
         opened: every camera that was opened, in order.
     """
 
-    def __init__(self, scripts: dict[str, Script], *, color: bool = False, paced: bool = False) -> None:
+    def __init__(
+        self, scripts: dict[str, Script], *, color: bool = False, paced: bool = False, comes_back: bool = False
+    ) -> None:
         self.scripts = scripts
-        self.color, self.paced = color, paced
+        self.color, self.paced, self.comes_back = color, paced, comes_back
         self.present = set(scripts)
         self.opened: list[StubDavis] = []
 
