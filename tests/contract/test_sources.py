@@ -15,7 +15,8 @@ from drivers.pacing import looped, paced
 from drivers.source import Source
 from drivers.synthetic import open_source
 from nire.types import EventBatch, Frame, Gap, SourcePacket
-from tests.drivers import aedat4_writer, aedat_files, evt_writer, hdf5_files, text_files, videos
+from tests.contract import live_stubs
+from tests.drivers import aedat4_writer, aedat_files, evt_writer, hdf5_files, ros_files, text_files, videos
 from tests.drivers.packets import column_digests
 from tests.golden import example
 
@@ -81,6 +82,14 @@ def _prophesee(encoding: str) -> Opener:
     return lambda folder, _: open_recording(write(folder / "small"))
 
 
+def _ros(kind: str) -> Opener:
+    def write(folder: Path, _: Callable[[], Path]) -> Source:
+        pytest.importorskip("rosbags")
+        return open_recording(ros_files.KINDS[kind](folder))
+
+    return write
+
+
 def _shared(name: str) -> Opener:
     return lambda _, shared: open_recording(shared() / "recordings" / name)
 
@@ -99,9 +108,16 @@ SOURCES: dict[str, Opener] = {
     "hdf5": lambda folder, _: open_recording(_hdf5(folder)),
     "text": lambda folder, _: open_recording(text_files.write_folder(folder / "text")),
     "text zipped": lambda folder, _: open_recording(text_files.zipped(text_files.write_folder(folder / "text"))),
+    **{kind: _ros(kind) for kind in ros_files.KINDS},
     "video": lambda folder, _: open_recording(videos.write(folder / "a.avi", videos.sliding())),
     "paced": lambda folder, _: paced(open_recording(example.write_recording(folder / "a.nire")), 2.0),
     "looped": lambda folder, _: looped(lambda: open_recording(example.write_recording(folder / "a.nire")), 3),
+    "davis346": lambda *_: live_stubs.davis346(),
+    "davis346 colour": lambda *_: live_stubs.davis346(color=True),
+    "neuromorphic davis346": lambda *_: live_stubs.neuromorphic("davis346"),
+    "neuromorphic evk4": lambda *_: live_stubs.neuromorphic("evk4"),
+    "metavision": lambda *_: live_stubs.metavision(),
+    "metavision raw": lambda folder, _: live_stubs.metavision(folder / "a.raw"),
     "looped aedat4": lambda folder, _: looped(lambda: open_recording(_aedat4(folder)), 2),
     "real emlb": _shared("emlb_demo-01_davis346.aedat4"),
     "real tonic": _shared("tonic_dvxplorer_320x240_no_frames.aedat4"),

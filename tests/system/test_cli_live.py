@@ -248,7 +248,7 @@ def test_ctrl_c_while_it_starts_ends_it_too() -> None:
     assert stream.left() == []
 
 
-@pytest.mark.parametrize("suffix", [".nire", ".aedat4"])
+@pytest.mark.parametrize("suffix", [".nire", ".aedat4", ".mcap"])
 def test_recording_by_the_command_line_opens_with_the_same_config(tmp_path: Path, suffix: str) -> None:
     file, out = tmp_path / f"mine{suffix}", tmp_path / "out"
     with Command("record", CAMERA, file, "--seconds", "1", settings=SMALL) as stream:
