@@ -39,6 +39,16 @@ def plays_recordings(name: str) -> bool:
     return hasattr(module, "recognise") or "path" in inspect.signature(module.open_source).parameters
 
 
+def needs_path(name: str, **settings: Any) -> bool:
+    """Tell whether a driver cannot be made without the path of a recording that these settings do not give.
+
+    Raises:
+        ConfigError: no such driver.
+    """
+    path = inspect.signature(_module(name).open_source).parameters.get("path")
+    return path is not None and path.default is inspect.Parameter.empty and "path" not in settings
+
+
 def open_driver(name: str, **settings: Any) -> Source:
     """Open a driver by name.
 

@@ -112,7 +112,9 @@ def missing_package(module: str, *, package: str, extra: str | None = None) -> s
         found = importlib.util.find_spec(module) is not None
     except (ImportError, ValueError):
         found = False
-    return "" if found else f"{package}: {_remedy(package, extra)}"
+    if found:
+        return ""
+    return f"{package}: {_remedy(package, extra)}" if extra else package
 
 
 def _remedy(package: str, extra: str | None) -> str:

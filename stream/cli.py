@@ -113,8 +113,11 @@ def devices() -> None:
 def check(config: ConfigFile, overrides: Overrides = None) -> None:
     """Check a config and print memory, headroom and expected latency; start nothing."""
     from stream.headroom import describe
+    from stream.sources import check_settings
 
-    describe(load_config(config, overrides or ()), Console())
+    loaded = load_config(config, overrides or ())
+    check_settings(loaded.source)
+    describe(loaded, Console())
 
 
 @app.command()

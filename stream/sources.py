@@ -46,6 +46,17 @@ def open_source(source: SourceConfig, order: SourceOrder) -> Source:
     return played if math.isinf(order.speed) else paced(played, order.speed)
 
 
+def check_settings(source: SourceConfig) -> None:
+    """Check the settings of the configured driver, without opening anything.
+
+    Raises:
+        ConfigError: no such driver, or settings that it does not take. Where a recording is still to be named, its
+            driver's settings are checked when it is.
+    """
+    if source.driver != "auto" and not detect.needs_path(source.driver, **source.settings):
+        detect.open_driver(source.driver, **source.settings)
+
+
 def _open_once(source: SourceConfig, order: SourceOrder) -> Source:
     if order.recording is None:
         if source.driver == "auto":
