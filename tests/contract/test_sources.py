@@ -16,7 +16,7 @@ from drivers.source import Source
 from drivers.synthetic import open_source
 from nire.types import EventBatch, Frame, Gap, SourcePacket
 from tests.contract import live_stubs
-from tests.drivers import aedat4_writer, aedat_files, evt_writer, hdf5_files, ros_files, text_files, videos
+from tests.drivers import aedat4_writer, aedat_files, evt_writer, hdf5_files, mat_files, ros_files, text_files, videos
 from tests.drivers.packets import column_digests
 from tests.golden import example
 
@@ -109,6 +109,7 @@ SOURCES: dict[str, Opener] = {
     "text": lambda folder, _: open_recording(text_files.write_folder(folder / "text")),
     "text zipped": lambda folder, _: open_recording(text_files.zipped(text_files.write_folder(folder / "text"))),
     **{kind: _ros(kind) for kind in ros_files.KINDS},
+    "mat pairs": lambda folder, _: open_recording(mat_files.write(folder / "pairs")),
     "video": lambda folder, _: open_recording(videos.write(folder / "a.avi", videos.sliding())),
     "paced": lambda folder, _: paced(open_recording(example.write_recording(folder / "a.nire")), 2.0),
     "looped": lambda folder, _: looped(lambda: open_recording(example.write_recording(folder / "a.nire")), 3),
@@ -124,6 +125,7 @@ SOURCES: dict[str, Opener] = {
     "real eslnet aedat4": _shared("eslnet_cups_davis346_converted_first15.aedat4"),
     "real eslnet npz": _shared("eslnet_cups_davis346.npz"),
     "real aedat 2": _shared("pyaedattools_IMU_translBoxes_davis240c.aedat"),
+    "real mat pairs": _shared("eslnet_cups_original_sample"),
     "real evbench": _shared("evbench_seq_0001_davis240b.npz"),
     "real evt2": _shared("faery_evt2_640x480.raw"),
     "real evt3": _shared("ecc_evt3_trigger_1280x720.raw"),
