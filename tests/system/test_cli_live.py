@@ -15,8 +15,10 @@ import psutil
 import pytest
 import zmq
 
+from drivers.detect import open_recording
 from drivers.recording import RecordingWriter
 from drivers.synthetic import open_source
+from nire.types import EventBatch, Frame
 from stream.subscriber import Subscriber
 from tests.stream.command import CONFIG, ROOT, run
 from tests.system.commanded import EVERYTHING, Command
@@ -248,15 +250,28 @@ def test_ctrl_c_while_it_starts_ends_it_too() -> None:
     assert stream.left() == []
 
 
-@pytest.mark.parametrize("suffix", [".nire", ".aedat4", ".mcap"])
-def test_recording_by_the_command_line_opens_with_the_same_config(tmp_path: Path, suffix: str) -> None:
-    file, out = tmp_path / f"mine{suffix}", tmp_path / "out"
+def test_recording_by_the_command_line_opens_with_the_same_config(tmp_path: Path) -> None:
+    file, out = tmp_path / "mine.nire", tmp_path / "out"
     with Command("record", CAMERA, file, "--seconds", "1", settings=SMALL) as stream:
         done = stream.wait()
     assert done.code == 0, done.err
     done = run("offline", CAMERA, file, out, "--set", "plan.name=deblur")
     assert done.code == 0, done.err
     assert len(list((out / "frames").iterdir())) >= 5
+
+
+@pytest.mark.parametrize("suffix", [".aedat4", ".mcap"])
+def test_recording_is_of_the_kind_that_its_suffix_names(tmp_path: Path, suffix: str) -> None:
+    file = tmp_path / f"mine{suffix}"
+    with Command("record", CAMERA, file, "--seconds", "2", settings=SMALL) as stream:
+        done = stream.wait()
+    assert done.code == 0, done.err
+    with open_recording(file) as source:
+        assert type(source).__module__ != "drivers.recording"
+        packets = list(source)
+    assert {EventBatch, Frame} <= {type(packet) for packet in packets}
+    assert {packet.exposure_known for packet in packets if isinstance(packet, Frame)} == {True}
+    assert not list(tmp_path.glob("*.part"))
 
 
 @pytest.mark.parametrize("content", [None, b"", b"hello, no recording"], ids=["missing", "empty", "foreign"])
