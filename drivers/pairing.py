@@ -13,7 +13,8 @@ from typing import Literal
 import numpy as np
 
 from drivers.edge_lock import Prior
-from drivers.edges import LOCK_FRAMES, EdgeMatcher, Match, Stamp
+from drivers.edge_rhythm import Stamp
+from drivers.edges import LOCK_FRAMES, EdgeMatcher, Match
 from drivers.frame_cameras import CapturedFrame
 from drivers.frame_feed import FrameFeed
 from drivers.registration import Registration
@@ -157,7 +158,7 @@ class Pairing:
         self.matcher.restart()
 
     def _feed(self, feed: FrameFeed) -> None:
-        wanted = LOCK_FRAMES if not self.matcher.locked else 1
+        wanted = LOCK_FRAMES if not self.matcher.locked else 2  # the next one may tell about the one before it
         for frame in feed.take(max(0, wanted - self.matcher.pending)):
             self._waiting[frame.index] = frame
             if frame.received_ns:

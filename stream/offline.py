@@ -8,13 +8,13 @@ import math
 import platform
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from drivers.hygiene import HygieneCounters, cleaned
-from drivers.source import SourceInfo
+from drivers.source import Source, SourceInfo
 from nire.errors import NireError, RecordingDamaged, SourceError
 from nire.types import EventBatch, ExposedFrame, Frame, Gap, Packet, SourcePacket
 from stream.clock import now_ns
@@ -61,7 +61,7 @@ def run(config: Config, recording: Path, out: Path, *, shutters: Path | None = N
                 unanswered = _by_plan(session, watched, folder, film if video else None)
             else:
                 unanswered = _by_shutters(session, watched, folder, wanted=wanted, info=source.info)
-        report = _report(config, session, source.info, packets.counters, damage.error)
+        report = _report(config, session, source, packets.counters, damage.error)
         (out / "run.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     print(f"{len(folder.files)} exposed frames in {out / 'frames'}, their shutters in {out / 'frames.jsonl'}")
     _say_what_was_missing(session, damage.error)
@@ -141,12 +141,12 @@ def _watched(
 
 
 def _report(
-    config: Config, session: Session, info: SourceInfo, hygiene: HygieneCounters, damage: NireError | None
+    config: Config, session: Session, source: Source, hygiene: HygieneCounters, damage: NireError | None
 ) -> dict[str, Any]:
     counters, calibration = session.counters, session.calibration
     hot = calibration.hot_pixels
     return {
-        "recording": info.name,
+        "recording": source.info.name,
         "config": config.model_dump(mode="json"),
         "versions": {"python": platform.python_version()} | {name: _version_of(name) for name in _VERSIONED},
         "counts": {
@@ -161,6 +161,7 @@ def _report(
             "late_windows": counters.late_windows,
         }
         | asdict(hygiene),
+        "source": _own_counters(source),
         "calibration": {
             "threshold_positive": calibration.threshold_positive,
             "threshold_negative": calibration.threshold_negative,
@@ -169,6 +170,12 @@ def _report(
         },
         "damage": None if damage is None else str(damage),
     }
+
+
+def _own_counters(source: Source) -> dict[str, Any]:
+    """What a source counts itself: the fields of its attribute `counters`, where it has one."""
+    counters = getattr(source, "counters", None)
+    return asdict(counters) if is_dataclass(counters) and not isinstance(counters, type) else {}
 
 
 def _version_of(name: str) -> str:

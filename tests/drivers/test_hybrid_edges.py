@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drivers.edge_lock import Prior
-from drivers.edges import LOCK_FRAMES, EdgeMatcher, Match, Stamp
+from drivers.edge_rhythm import Stamp
+from drivers.edges import LOCK_FRAMES, EdgeMatcher, Match
 
 Edge = tuple[int, bool]
 
@@ -40,7 +41,7 @@ def matched(
         while edges and edges[0][0] < known_us:
             t_us, opening = edges.pop(0)
             matcher.add_edge(t_us, opening=opening)
-        while frames and matcher.pending < (1 if matcher.locked else LOCK_FRAMES):
+        while frames and matcher.pending < (2 if matcher.locked else LOCK_FRAMES):
             matcher.add_stamp(frames.pop(0))
         done += matcher.settle(known_us, no_more_frames=not frames)
     while frames:
@@ -181,3 +182,14 @@ def test_edges_without_frames_do_not_fill_the_memory() -> None:
         matcher.add_edge(n, opening=n % 2 == 0)
     assert len(matcher._openings) + len(matcher._closings) < 50_000
     assert matcher.counters.edges == 100_000
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_late_stamp_and_lost_frame_are_told_apart_by_the_frame_after_them(counted: bool) -> None:
+    stamps, indices = [t + 5e9 for t in STEADY], list(range(20))
+    stamps[11] += 39_500.0  # the host was busy
+    del stamps[15]
+    del indices[15]
+    found, _ = matched(pulses(STEADY), stamps, indices=indices if counted else None)
+    taken = [n for n in range(20) if n != 15]
+    assert [match.start_us for match in found] == [STEADY[n] for n in taken]
