@@ -30,7 +30,8 @@ class DavisSettings:
     Attributes:
         serial: of the device, "" = the first one found.
         exposure_us: of each frame, 1 to 1000000, or "auto": the camera's own control.
-        frame_interval_us: from one frame to the next, 1000 to 8000000. Exposure and read-out (about 12 ms) bound it.
+        frame_interval_us: from one frame to the next, 1000 to 8000000. Exposure and read-out bound it: the
+            sensor gives about 40 frames a second at most.
         batch_us: how often the SDK hands out what it has, 500 to 100000.
         color: "auto": RGB from a colour sensor, gray from a mono one; "gray": gray from both.
         frames: False = events only.
