@@ -47,11 +47,11 @@ def arranged(packets: Iterable[SourcePacket]) -> Iterator[SourcePacket]:
         yield packet
 
 
-def merged(batches: Iterable[EventBatch | Gap], frames: Iterable[Frame]) -> Iterator[SourcePacket]:
+def merged(batches: Iterable[SourcePacket], frames: Iterable[Frame]) -> Iterator[SourcePacket]:
     """Merge events and frames that are read from different places; the frames are read when they are due.
 
     Args:
-        batches: in order of time.
+        batches: events, and what belongs to them, in order of time.
         frames: in order of time.
     """
     queue = iter(frames)
@@ -59,7 +59,7 @@ def merged(batches: Iterable[EventBatch | Gap], frames: Iterable[Frame]) -> Iter
     watermark_us: int | None = None
     for batch in batches:
         yield batch
-        if isinstance(batch, Gap):
+        if not isinstance(batch, EventBatch):
             continue
         watermark_us = batch.watermark_us
         while frame is not None and due_us(frame) <= watermark_us:

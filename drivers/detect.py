@@ -77,6 +77,15 @@ def open_recording(path: str | Path, **settings: Any) -> Source:
     return _call(_reader_of(path, read_head(path)), {"path": path, **settings})
 
 
+def is_recording(path: Path) -> bool:
+    """Tell whether a driver knows a file; False also where it cannot be read."""
+    try:
+        _reader_of(path, read_head(path))
+    except SourceError:
+        return False
+    return True
+
+
 def read_head(path: Path) -> bytes:
     """Read the first bytes of a recording; a folder has none.
 

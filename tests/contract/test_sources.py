@@ -16,7 +16,17 @@ from drivers.source import Source
 from drivers.synthetic import open_source
 from nire.types import EventBatch, Frame, Gap, SourcePacket
 from tests.contract import live_stubs
-from tests.drivers import aedat4_writer, aedat_files, evt_writer, hdf5_files, mat_files, ros_files, text_files, videos
+from tests.drivers import (
+    aedat4_writer,
+    aedat_files,
+    evt_writer,
+    hdf5_files,
+    image_folders,
+    mat_files,
+    ros_files,
+    text_files,
+    videos,
+)
 from tests.drivers.packets import column_digests
 from tests.golden import example
 
@@ -110,6 +120,7 @@ SOURCES: dict[str, Opener] = {
     "text zipped": lambda folder, _: open_recording(text_files.zipped(text_files.write_folder(folder / "text"))),
     **{kind: _ros(kind) for kind in ros_files.KINDS},
     "mat pairs": lambda folder, _: open_recording(mat_files.write(folder / "pairs")),
+    "image folder": lambda folder, _: open_recording(image_folders.write(folder / "images")),
     "video": lambda folder, _: open_recording(videos.write(folder / "a.avi", videos.sliding())),
     "paced": lambda folder, _: paced(open_recording(example.write_recording(folder / "a.nire")), 2.0),
     "looped": lambda folder, _: looped(lambda: open_recording(example.write_recording(folder / "a.nire")), 3),
