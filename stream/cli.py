@@ -213,11 +213,15 @@ def info(
     picture: Annotated[
         Path | None, typer.Option(help="Also write a PNG: events over a frame.", show_default=False)
     ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Read it by the [source] of this config.", show_default=False)
+    ] = None,
+    overrides: Overrides = None,
 ) -> None:
     """Tell what a recording holds: streams, duration, rates, exposure, estimated thresholds and time offset."""
     from stream.describe import describe
 
-    describe(recording, picture, Console())
+    describe(recording, picture, Console(), load_config(config, overrides or ()).source)
 
 
 @app.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
 import cv2
@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from drivers.hygiene import cleaned
+from drivers.hygiene import HygieneCounters, cleaned
 from drivers.source import SourceInfo
 from nire.calibrate import DEFAULT_THRESHOLD, Calibrator
 from nire.errors import RecordingDamaged
-from nire.types import Calibration, ContentWindow, EventBatch, Frame, Gap, ImuBatch, SourcePacket, Trigger
+from nire.types import Calibration, ContentWindow, EventBatch, Frame, Gap
 from stream.assembler import WindowAssembler
+from stream.census import Census
 from stream.config import SourceConfig
 from stream.progress import progress_bar
 from stream.sinks import write_png
@@ -26,51 +27,6 @@ from stream.sources import SourceOrder, open_source
 
 _PICTURE_US = 10_000
 _PICTURE_WINDOW = 8  # of the first windows the last: the time offset is known by then
-
-
-@dataclass(slots=True)
-class _Census:
-    """Running totals of one pass over a recording; bounded memory."""
-
-    events: int = 0
-    brighter: int = 0
-    first_us: float = math.inf
-    last_us: float = -math.inf
-    frames: int = 0
-    first_mid_us: float = 0.0
-    last_mid_us: float = 0.0
-    exposures_us: set[int] = field(default_factory=set)
-    gaps: int = 0
-    triggers: int = 0
-    imu: int = 0
-
-    def add(self, packet: SourcePacket) -> None:
-        if isinstance(packet, EventBatch):
-            self._add_events(packet)
-        elif isinstance(packet, Frame):
-            self._add_frame(packet)
-        elif isinstance(packet, Gap):
-            self.gaps += 1
-        elif isinstance(packet, Trigger):
-            self.triggers += 1
-        elif isinstance(packet, ImuBatch):
-            self.imu += len(packet.t_us)
-
-    def _add_events(self, batch: EventBatch) -> None:
-        if len(batch) == 0:
-            return
-        self.events += len(batch)
-        self.brighter += int(batch.p.sum())
-        self.first_us = min(self.first_us, float(batch.t_us[0]))
-        self.last_us = max(self.last_us, float(batch.t_us[-1]))
-
-    def _add_frame(self, frame: Frame) -> None:
-        self.first_mid_us = frame.mid_us if self.frames == 0 else self.first_mid_us
-        self.last_mid_us = frame.mid_us
-        self.frames += 1
-        self.first_us, self.last_us = min(self.first_us, frame.first_us), max(self.last_us, frame.last_us)
-        if len(self.exposures_us) < 1000:
-            self.exposures_us.add(frame.exposure_end_us - frame.exposure_start_us)
 
 
 class _Windows:
@@ -105,19 +61,29 @@ class _Windows:
             self._assembler.release()
 
 
-def describe(recording: Path, picture: Path | None, console: Console) -> None:
+def describe(
+    recording: Path, picture: Path | None, console: Console, source_config: SourceConfig | None = None
+) -> None:
     """Read a recording once, print a table and, if asked, write a picture of events over a frame.
+
+    Args:
+        recording: file or folder of any kind that a driver recognises.
+        picture: PNG to write; None = none.
+        console: to print to.
+        source_config: how to read it, for recordings that do not say all themselves; None = by the content alone.
 
     Raises:
         SourceError: it cannot be opened; a damaged one is described up to the damage, then reported.
         ConfigError: the picture cannot be written.
     """
+    wanted = source_config or SourceConfig()
     damage: RecordingDamaged | None = None
-    with open_source(SourceConfig(), SourceOrder(recording, speed=math.inf)) as source, progress_bar("reading") as bar:
+    with open_source(wanted, SourceOrder(recording, speed=math.inf)) as source, progress_bar("reading") as bar:
         info = source.info
-        census, windows = _Census(), _Windows(info)
+        packets = cleaned(source, row_delay_us=wanted.row_delay_us, exposure_us=wanted.exposure_us)
+        census, windows = Census(), _Windows(info)
         try:
-            for packet in cleaned(source):
+            for packet in packets:
                 census.add(packet)
                 if isinstance(packet, EventBatch | Frame | Gap):
                     bar.at(census.last_us - census.first_us, info.duration_us)
@@ -125,14 +91,16 @@ def describe(recording: Path, picture: Path | None, console: Console) -> None:
         except RecordingDamaged as error:
             damage = error
         windows.finish()
-    console.print(_table(recording, info, census, windows.calibration))
+    console.print(_table(recording, info, census, windows.calibration, packets.counters))
     if picture is not None:
         _write_picture(picture, windows.picture, console)
     if damage is not None:
         raise damage
 
 
-def _table(recording: Path, info: SourceInfo, census: _Census, calibration: Calibration) -> Table:
+def _table(
+    recording: Path, info: SourceInfo, census: Census, calibration: Calibration, hygiene: HygieneCounters
+) -> Table:
     seconds = max(0.0, census.last_us - census.first_us) / 1e6
     table = Table(title=str(recording), show_header=False, title_justify="left")
     table.add_row("sensor", f"{info.geometry.width} x {info.geometry.height}, {info.name}")
@@ -142,9 +110,17 @@ def _table(recording: Path, info: SourceInfo, census: _Census, calibration: Cali
     rate = census.events / max(seconds, 1e-9) / 1e6
     table.add_row("events", f"{census.events:,}, {rate:.2f} M/s, {share:.0f} % brighter")
     table.add_row("frames", _frames_text(census))
-    table.add_row("gaps", str(census.gaps))
-    table.add_row("triggers", str(census.triggers))
-    table.add_row("IMU samples", str(census.imu))
+    if census.frames:
+        table.add_row("light", _light_text(census))
+    table.add_row("gaps", _gaps_text(census))
+    table.add_row("triggers", _triggers_text(census))
+    table.add_row("IMU samples", _imu_text(census))
+    if len(census.epochs) > 1:
+        table.add_row("clock", f"began again {len(census.epochs) - 1} times")
+    counters = {name: count for name, count in asdict(hygiene).items() if name != "events"}
+    put_right = [f"{name.replace('_', ' ')} {count:,}" for name, count in counters.items() if count]
+    if put_right:
+        table.add_row("put right", ", ".join(put_right))
     if census.frames > 1 and census.events:
         positive, negative = calibration.threshold_positive, calibration.threshold_negative
         how = (
@@ -157,17 +133,50 @@ def _table(recording: Path, info: SourceInfo, census: _Census, calibration: Cali
     return table
 
 
-def _frames_text(census: _Census) -> str:
+def _frames_text(census: Census) -> str:
     if census.frames == 0:
         return "none: re-exposure by edi needs frames, the backend events_only guesses without"
     exposures = sorted(census.exposures_us)
     exposure = (
         f"{exposures[0] / 1000:g}" if len(exposures) == 1 else f"{exposures[0] / 1000:g} .. {exposures[-1] / 1000:g}"
     )
+    unknown = f" (unknown for {census.exposures_unknown})" if census.exposures_unknown else ""
     if census.frames < 2:
-        return f"1, exposure {exposure} ms"
-    rate_hz = 1e6 * (census.frames - 1) / (census.last_mid_us - census.first_mid_us)
-    return f"{census.frames}, {rate_hz:.2f} Hz, exposure {exposure} ms"
+        return f"1, exposure {exposure} ms{unknown}"
+    span_us = census.last_mid_us - census.first_mid_us
+    rate = f", {1e6 * (census.frames + census.lost_frames - 1) / span_us:.2f} Hz" if span_us > 0 else ""
+    lost = f", {census.lost_frames} lost between them" if census.lost_frames else ""
+    return f"{census.frames}{rate}, exposure {exposure} ms{unknown}{lost}"
+
+
+def _light_text(census: Census) -> str:
+    colours = " and ".join("gray" if channels == 1 else "RGB" for channels in sorted(census.channels))
+    delays = sorted(census.row_delays_us)
+    ends = sorted({delays[0], delays[-1]})
+    shutter = "global shutter" if ends == [0] else f"row delay {' .. '.join(f'{delay:g}' for delay in ends)} us"
+    return f"{colours}, {' and '.join(sorted(census.transfers))}, {shutter}"
+
+
+def _gaps_text(census: Census) -> str:
+    if not census.gaps:
+        return "0"
+    reasons = "; ".join(f"{reason} ({count})" for reason, count in census.reasons.most_common(3))
+    return f"{census.gaps}, {census.gaps_us / 1000:.1f} ms together: {reasons}"
+
+
+def _triggers_text(census: Census) -> str:
+    total = sum(count.rising + count.falling for count in census.triggers.values())
+    channels = "; ".join(
+        f"channel {channel}: {count.rising:,} rising, {count.falling:,} falling"
+        + (f", {count.rate_hz:.2f} Hz" if count.rate_hz else "")
+        for channel, count in sorted(census.triggers.items())
+    )
+    return f"{total:,}" + (f" ({channels})" if channels else "")
+
+
+def _imu_text(census: Census) -> str:
+    span_us = census.last_imu_us - census.first_imu_us
+    return f"{census.imu:,}" + (f", {1e6 * (census.imu - 1) / span_us:.0f} Hz" if span_us > 0 else "")
 
 
 def _events_over(frame: Frame, events: EventBatch, calibration: Calibration) -> NDArray[np.uint8]:

@@ -13,7 +13,8 @@ from rich.console import Console
 from drivers.recording import RecordingWriter
 from drivers.synthetic import open_source
 from nire.errors import ConfigError, RecordingDamaged, SourceError
-from nire.types import EventBatch, Frame, Geometry
+from nire.types import EventBatch, Frame, Gap, Geometry, ImuBatch, Trigger
+from stream.config import SourceConfig
 from stream.describe import describe
 from tests.golden import example
 from tests.stream import packets
@@ -78,6 +79,44 @@ def test_recording_without_frames_or_events_is_described_and_has_no_picture(tmp_
         assert "nan" not in text
         assert "no picture" in text
     assert not (tmp_path / "none.png").exists()
+
+
+def test_edges_are_counted_by_channel_and_direction_and_the_rest_by_kind(tmp_path: Path) -> None:
+    path = tmp_path / "all.nire"
+    colour = np.zeros((12, 16, 3), np.uint8)
+    samples = np.arange(0, 10_000, 1000)
+    with RecordingWriter(path, Geometry(16, 12, channels=3)) as writer:
+        for n in range(5):
+            writer.write(Trigger(n * 1000, 6, True))
+            writer.write(Trigger(n * 1000 + 400, 6, False))
+        writer.write(Trigger(77, 0, False))
+        writer.write(ImuBatch(samples, *np.zeros((2, 10, 3), np.float32)))
+        writer.write(Gap(1000, 3500, "the bus was full"))
+        writer.write(Gap(5000, 6000, "the bus was full"))
+        for index in (0, 1, 4):
+            start_us = 10_000 * index
+            frame = Frame(index, colour, start_us, start_us, row_delay_us=20.0, transfer="srgb", exposure_known=False)
+            writer.write(frame)
+    text = " ".join(told(path).replace("│", " ").split())
+    for words in (
+        "11 (channel 0: 0 rising, 1 falling; channel 6: 5 rising, 5 falling, 1000.00 Hz)",
+        "10, 1000 Hz",
+        "2, 3.5 ms together: the bus was full (2)",
+        "3, 100.00 Hz, exposure 0 ms (unknown for 3), 2 lost between them",
+        "RGB, srgb, row delay 20 us",
+        "put right exposures unknown 3",
+    ):
+        assert words in text
+
+
+def test_recording_is_read_by_a_config_where_one_is_given(tmp_path: Path) -> None:
+    path = tmp_path / "one.nire"
+    with RecordingWriter(path, Geometry(16, 12)) as writer:
+        writer.write(Frame(0, np.zeros((12, 16, 1), np.uint8), 5000, 5000, exposure_known=False))
+    text = io.StringIO()
+    describe(path, None, Console(file=text, width=200), SourceConfig(exposure_us=3000.0, row_delay_us=7.0))
+    assert "1, exposure 3 ms" in text.getvalue()
+    assert "row delay 7 us" in text.getvalue()
 
 
 def test_lone_frame_is_described(tmp_path: Path) -> None:
