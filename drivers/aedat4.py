@@ -24,25 +24,13 @@ from drivers.aedat4_file import (
     read_header,
     walk,
 )
+from drivers.dv_packets import EDGES, GRAVITY_MPS2
 from drivers.lookahead import LookAhead
 from drivers.silence import silent_spans
 from drivers.source import SourceInfo
 from nire.errors import ConfigError, RecordingDamaged, SourceError
 from nire.types import EventBatch, Frame, Gap, Geometry, ImuBatch, SourcePacket, Trigger
 
-_GRAVITY_MPS2 = 9.80665
-# Trigger types of the format -> (channel, rising): 0 input, 1 generator, 2 frame read-out, 3 exposure of the APS.
-_TRIGGERS = {
-    1: (0, True),
-    2: (0, False),
-    3: (0, True),
-    4: (1, True),
-    5: (1, False),
-    6: (2, True),
-    7: (2, False),
-    8: (3, True),
-    9: (3, False),
-}
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
@@ -281,14 +269,14 @@ def _imu(table: Table) -> ImuBatch | None:
     values = np.array([row[1:] for row in rows], np.float32)
     return ImuBatch(
         np.array([row[0] for row in rows], np.int64),
-        values[:, :3] * np.float32(_GRAVITY_MPS2),  # the file has g
+        values[:, :3] * np.float32(GRAVITY_MPS2),  # the file has g
         np.deg2rad(values[:, 3:]),  # and degrees a second
     )
 
 
 def _triggers(table: Table) -> Iterator[Trigger]:
     for item in table.tables(0):
-        kind = _TRIGGERS.get(int(item.number(1, "B")))
+        kind = EDGES.get(int(item.number(1, "B")))
         if kind is not None:
             yield Trigger(int(item.number(0, "q")), *kind)
 

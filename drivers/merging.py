@@ -122,13 +122,10 @@ class LiveMerge:
         yield EventBatch.empty(t_us, received_ns=now_ns)
         yield from self._due()
 
-    def gap(self, t1_us: int | None, reason: str, now_ns: int) -> Iterator[SourcePacket]:
-        """Take the news that events are missing from the newest promise to a time (None: of unknown length)."""
-        if self._promised_us is None:
-            return
-        t0_us = self._promised_us
-        t1_us = t0_us if t1_us is None else max(t0_us, t1_us)
-        yield Gap(t0_us, t1_us, reason, now_ns)
+    def gap(self, t1_us: int, reason: str, now_ns: int) -> Iterator[SourcePacket]:
+        """Take the news that events are missing from the newest promise to a time."""
+        if self._promised_us is not None:
+            yield Gap(self._promised_us, max(self._promised_us, t1_us), reason, now_ns)
 
     def idle(self, now_ns: int) -> SourcePacket:
         """Say that nothing came: the last promise again, so that whoever iterates stays responsive."""
