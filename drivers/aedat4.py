@@ -28,6 +28,7 @@ from drivers.dv_packets import EDGES, GRAVITY_MPS2
 from drivers.lookahead import LookAhead
 from drivers.silence import silent_spans
 from drivers.source import SourceInfo
+from nire.colour import PATTERNS, BayerPattern, demosaiced
 from nire.errors import ConfigError, RecordingDamaged, SourceError
 from nire.types import EventBatch, Frame, Gap, Geometry, ImuBatch, SourcePacket, Trigger
 
@@ -40,28 +41,35 @@ def recognise(head: bytes, path: Path) -> bool:
     return head.startswith(MAGIC)
 
 
-def open_source(path: str | Path, gaps: Literal["auto", "none"] = "auto") -> Aedat4Source:
+def open_source(
+    path: str | Path, gaps: Literal["auto", "none"] = "auto", bayer: BayerPattern | Literal["none"] = "none"
+) -> Aedat4Source:
     """Open a recording; it is checked on entry.
 
     Args:
         path: the file.
         gaps: "auto": where not a single event lies between two exposures although they are dense inside, events are
             taken for not recorded there, and a `Gap` says so (a heuristic: `drivers.silence`). "none": never.
+        bayer: "RGGB", "BGGR", "GRBG" or "GBRG": one-channel frames are the mosaic of a colour camera that was recorded
+            with the colour mode "original". "none": they are gray. Frames that were recorded in colour are RGB anyway.
 
     Raises:
-        ConfigError: another word for `gaps`.
+        ConfigError: another word for `gaps` or `bayer`.
     """
     if gaps not in ("auto", "none"):
         raise ConfigError(f"aedat4: gaps = {gaps!r}, expected 'auto' or 'none'")
-    return Aedat4Source(Path(path), find_gaps=gaps == "auto")
+    if bayer not in ("none", *PATTERNS):
+        raise ConfigError(f"aedat4: bayer = {bayer!r}, expected none, {', '.join(PATTERNS)}")
+    return Aedat4Source(Path(path), find_gaps=gaps == "auto", bayer=None if bayer == "none" else bayer)
 
 
 class Aedat4Source:
     """The source: one cursor per kind of packet walks the file, so that any order of packets in it is merged."""
 
-    def __init__(self, path: Path, *, find_gaps: bool) -> None:
+    def __init__(self, path: Path, *, find_gaps: bool, bayer: BayerPattern | None = None) -> None:
         """Remember the path."""
         self.path = path
+        self._bayer: BayerPattern | None = bayer
         self._find_gaps = find_gaps
         self._header: Header | None = None
         self._info: SourceInfo | None = None
@@ -213,7 +221,7 @@ class Aedat4Source:
 
     def _frames(self) -> Generator[tuple[int, Frame], None, None]:
         for index, (position, record) in enumerate(self._decoded("FRME", frame_record)):
-            yield position, _frame(index, record)
+            yield position, _frame(index, record, self._bayer)
 
     def _others(self) -> Iterator[tuple[int, Trigger | ImuBatch]]:
         for kind, position, data in self._payloads("IMUS", "TRIG"):
@@ -245,13 +253,13 @@ class Aedat4Source:
             return None
 
 
-def _frame(index: int, record: FrameRecord) -> Frame:
+def _frame(index: int, record: FrameRecord, bayer: BayerPattern | None) -> Frame:
     """Choose the exposure: start and end where written (old dialect: `t` may be the middle), else t and length."""
     pixels = record.pixels
     if pixels.ndim == 3:
         pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGB)
     else:
-        pixels = pixels[..., None]
+        pixels = pixels[..., None] if bayer is None else demosaiced(pixels, bayer)
     start_us, end_us = record.exposure_start_us, record.exposure_end_us
     known = 0 < start_us <= end_us
     if not known:
