@@ -98,6 +98,19 @@ def warp_view(matrix: NDArray[np.float64], size: tuple[int, int]) -> View:
     )
 
 
+def bayer_view(pattern: str) -> View:
+    """See each pixel's light through its own filter only, as the events of a colour DAVIS do: [H, W, 3], all alike."""
+
+    def view(light: NDArray[np.float32]) -> NDArray[np.float32]:
+        seen = np.empty_like(light)
+        for place, colour in enumerate(pattern):
+            rows, columns = slice(place // 2, None, 2), slice(place % 2, None, 2)
+            seen[rows, columns] = light[rows, columns, "RGB".index(colour), None]
+        return seen
+
+    return view
+
+
 def mosaic_of(image: NDArray[np.uint8], pattern: str) -> NDArray[np.uint8]:
     """See a colour image through a Bayer filter: uint8 [H, W, 3] RGB to uint8 [H, W]."""
     plane = np.empty(image.shape[:2], np.uint8)
