@@ -19,13 +19,13 @@ from nire.types import Geometry, SourcePacket
 
 _NAME = "davis346"
 # Choosing another camera, another geometry or other streams needs a device opened anew.
-_FIXED = ("serial", "color", "frames")
+_FIXED = ("serial", "color", "frames", "imu")
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class DavisSettings:
-    """The settings of the camera (`[source.settings]`). All but serial, color and frames may be changed while it runs.
+    """The settings of the camera (`[source.settings]`). Serial, color, frames and imu stay while it runs.
 
     Attributes:
         serial: of the device, "" = the first one found.
@@ -108,7 +108,6 @@ class Davis:
     def __init__(self, settings: DavisSettings) -> None:
         """Remember the settings."""
         self.settings = settings
-        self._dv: ModuleType | None = None
         self._camera: Any = None
         self._queues: DvQueues | None = None
         self._info: SourceInfo | None = None
@@ -128,13 +127,13 @@ class Davis:
             DeviceNotFound: no DAVIS, or none with this serial number, or it is in use or not permitted.
             ConfigError: a bias that this camera does not have.
         """
-        self._dv = dv = dv_packets.sdk()
+        dv = dv_packets.sdk()
         descriptor = self._choose(_discovered(dv))
         try:
             self._camera = dv.io.camera.DAVIS(descriptor.serialNumber)
             self._run(False)
-            self._apply(self.settings)
-            self._info = self._describe()
+            self._apply(self.settings, DavisSettings())
+            self._info = self._describe(dv)
         except (RuntimeError, IndexError, ValueError) as error:
             self._camera = None
             reason = f"{dv_packets.first_line(error)}; {why_absent(_NAME)}"
@@ -166,7 +165,9 @@ class Davis:
         if self._camera is None or any(getattr(wanted, name) != getattr(self.settings, name) for name in _FIXED):
             return False
         try:
-            self._apply(wanted)
+            self._apply(wanted, self.settings)
+            if self._queues is not None and wanted.triggers != self.settings.triggers:
+                self._camera.setDetectorRunning(wanted.triggers != "none")
         except (RuntimeError, ValueError) as error:
             raise DeviceLost(f"{self.info.name} does not take new settings ({dv_packets.first_line(error)})") from error
         self.settings = wanted
@@ -190,6 +191,7 @@ class Davis:
             slack_us=10 * chosen.batch_us,
         )
         try:
+            queues.discard()  # what came while it was being opened is old, and nothing was kept of the time since
             self._run(True)
             yield from queues.packets(self._why_lost)
         except (RuntimeError, IndexError) as error:
@@ -221,31 +223,33 @@ class Davis:
             _log.warning("%d DAVIS cameras (%s): the first one is used; choose by 'serial'", len(davis), there)
         return davis[0]
 
-    def _describe(self) -> SourceInfo:
-        assert self._dv is not None
+    def _describe(self, dv: ModuleType) -> SourceInfo:
         camera = self._camera
         size = camera.getEventResolution()
         width, height = (int(size[0]), int(size[1])) if size is not None else (346, 260)
-        mono = camera.getPixelArrangementFrames() == self._dv.PixelArrangement.MONO
-        channels = 1 if mono or self.settings.color == "gray" or not self.settings.frames else 3
+        is_color = camera.getPixelArrangementFrames() != dv.PixelArrangement.MONO
+        if is_color:
+            modes = dv.io.camera.DAVIS.ColorMode
+            camera.setColorMode(modes.GRAYSCALE if self.settings.color == "gray" else modes.DEFAULT)
+        channels = 3 if is_color and self.settings.color == "auto" and self.settings.frames else 1
         geometry = Geometry(width, height, channels)
         # One clock for all, but events lag the light by milliseconds in the dark: that offset is for the estimate.
         return SourceInfo(camera.getCameraName(), geometry, has_frames=self.settings.frames, live=True)
 
-    def _apply(self, wanted: DavisSettings) -> None:
-        """Set everything that may change while the camera runs, and the colour."""
-        camera, davis = self._camera, self._dv.io.camera.DAVIS if self._dv is not None else None
-        assert davis is not None
+    def _apply(self, wanted: DavisSettings, before: DavisSettings) -> None:
+        """Set what may change while the camera runs; what is off and was off is not touched: not every model has it."""
+        camera, davis = self._camera, dv_packets.sdk().io.camera.DAVIS
         biases = [(_bias(davis, name), int(coarse), int(fine)) for name, (coarse, fine) in wanted.biases.items()]
         camera.setTimeInterval(timedelta(microseconds=wanted.batch_us))
         camera.setFrameInterval(timedelta(microseconds=wanted.frame_interval_us))
         camera.setAutoExposure(wanted.exposure_us == "auto")  # first: the camera's control would overwrite a duration
         if wanted.exposure_us != "auto":
             camera.setExposureDuration(timedelta(microseconds=wanted.exposure_us))
-        camera.setColorMode(davis.ColorMode.GRAYSCALE if wanted.color == "gray" else davis.ColorMode.DEFAULT)
-        camera.setBackgroundActivityFilter(wanted.noise_filter_us // 250)
-        camera.setDetectorRisingEdges(wanted.triggers in ("rising", "both"))
-        camera.setDetectorFallingEdges(wanted.triggers in ("falling", "both"))
+        if wanted.noise_filter_us or before.noise_filter_us:
+            camera.setBackgroundActivityFilter(wanted.noise_filter_us // 250)
+        if wanted.triggers != "none" or before.triggers != "none":
+            camera.setDetectorRisingEdges(wanted.triggers in ("rising", "both"))
+            camera.setDetectorFallingEdges(wanted.triggers in ("falling", "both"))
         for bias, coarse, fine in biases:
             camera.setDavis346BiasCoarseFine(bias, coarse, fine)
 
@@ -254,9 +258,11 @@ class Davis:
         camera, chosen = self._camera, self.settings
         camera.setEventsRunning(on)
         camera.setFramesRunning(on and chosen.frames)
-        camera.setImuRunningAccelerometer(on and chosen.imu)
-        camera.setImuRunningGyroscope(on and chosen.imu)
-        camera.setDetectorRunning(on and chosen.triggers != "none")
+        if camera.isImuStreamAvailable():
+            camera.setImuRunningAccelerometer(on and chosen.imu)
+            camera.setImuRunningGyroscope(on and chosen.imu)
+        if chosen.triggers != "none":
+            camera.setDetectorRunning(on)
 
     def _stop(self) -> None:
         if self._camera is None:

@@ -59,6 +59,11 @@ class DvQueues:
         self._closed = True
         self._events = self._frames = self._imu = self._triggers = None
 
+    def discard(self) -> None:
+        """Throw away what waits."""
+        while any(self._take()):
+            pass
+
     def packets(self, lost: Callable[[float], str]) -> Iterator[SourcePacket]:
         """Yield what comes, and a heartbeat where nothing does.
 
@@ -89,14 +94,12 @@ class DvQueues:
 
         Whatever another stamp promises is in the events' queue by then: it counts after them, where that was emptied.
         """
-        waiting = [_taken(self._imu, "getNextImuBatch"), _taken(self._triggers, "getNextTriggerBatch")]
-        images = _taken(self._frames, "getNextFrame")
-        stores = _taken(self._events, "getNextEventBatch")
+        samples_of, edges_of, images, stores = self._take()
         reached_us: list[int] = []
-        for batch in (dv_packets.imu_batch(samples) for samples in waiting[0] if len(samples)):
+        for batch in (dv_packets.imu_batch(samples) for samples in samples_of if len(samples)):
             reached_us.append(int(batch.t_us[-1]))
             yield batch
-        for edges in waiting[1]:
+        for edges in edges_of:
             self._counter.saw(edges)
             for trigger in dv_packets.triggers_of(edges):
                 reached_us.append(trigger.t_us)
@@ -109,6 +112,15 @@ class DvQueues:
         if len(stores) < _AT_ONCE:
             for t_us in reached_us:
                 yield from self.merge.clock(t_us, now_ns)
+
+    def _take(self) -> tuple[list[Any], list[Any], list[Any], list[Any]]:
+        """Inertial samples, edges, frames, then events."""
+        return (
+            _taken(self._imu, "getNextImuBatch"),
+            _taken(self._triggers, "getNextTriggerBatch"),
+            _taken(self._frames, "getNextFrame"),
+            _taken(self._events, "getNextEventBatch"),
+        )
 
     def _events_of(self, stores: list[Any], now_ns: int) -> Iterator[SourcePacket]:
         for store in stores:

@@ -166,6 +166,7 @@ class Neuromorphic:
         """
         if self._device is None:
             raise SourceError("the camera is not open: use it in a with statement")
+        self._device.clear_backlog(0)  # what came since it was opened is old
         merge = LiveMerge(slack_us=0)
         index = -1
         last_ns = time.monotonic_ns()

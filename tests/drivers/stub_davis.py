@@ -83,7 +83,7 @@ class StubDavis:
         self.calls: list[tuple[str, Any]] = []
         self._color = bus.color
         self._gray = False
-        self._script: Iterator[Any] = iter(())
+        self._script: Iterator[Any] | None = None  # not running
         self._quiet_until_s = 0.0
         self._connected = True
         self._queues: dict[str, deque[Any]] = {name: deque() for name in ("events", "frame", "imu", "triggers")}
@@ -104,6 +104,9 @@ class StubDavis:
     def getPixelArrangementFrames(self) -> Any:
         return dv.PixelArrangement.RGBG if self._color else dv.PixelArrangement.MONO
 
+    def isImuStreamAvailable(self) -> bool:
+        return True
+
     def isRunning(self) -> bool:
         return self._connected
 
@@ -115,7 +118,7 @@ class StubDavis:
         if run:
             self._begin_s = time.monotonic()
             self._step = 0
-            self._script = self.bus.scripts[self.serial](self)
+        self._script = self.bus.scripts[self.serial](self) if run else None
 
     def setFramesRunning(self, run: bool) -> None:
         self._require()
@@ -127,7 +130,7 @@ class StubDavis:
         self._require()
 
     def setDetectorRunning(self, run: bool) -> None:
-        self._require()
+        self._note("detector", run)
 
     def setDetectorRisingEdges(self, detectRising: bool) -> None:
         self._note("rising", detectRising)
@@ -169,17 +172,18 @@ class StubDavis:
         return self._take("imu")
 
     def getNextTriggerBatch(self) -> Any:
-        if self._connected and not any(self._queues.values()) and time.monotonic() >= self._quiet_until_s:
-            self._advance()
+        is_due = not any(self._queues.values()) and time.monotonic() >= self._quiet_until_s
+        if self._connected and self._script is not None and is_due:
+            self._advance(self._script)
         return self._take("triggers")
 
     # Behind it
 
-    def _advance(self) -> None:
+    def _advance(self, script: Iterator[Any]) -> None:
         if self.bus.paced and time.monotonic() < self._begin_s + self._step * STEP_US * 1e-6:
             return
         self._step += 1
-        step = next(self._script, UNPLUGGED)
+        step = next(script, UNPLUGGED)
         if step == UNPLUGGED:
             if not self.bus.comes_back:
                 self.bus.unplug(self.serial)
@@ -189,6 +193,11 @@ class StubDavis:
         else:
             for item in step:
                 self._queues[_kind(item)].append(item)
+
+    def leave_waiting(self, *items: Any) -> None:
+        """Put something into the queues, as a camera does that sends before it was told to stop."""
+        for item in items:
+            self._queues[_kind(item)].append(item)
 
     def _take(self, name: str) -> Any:
         queue = self._queues[name]

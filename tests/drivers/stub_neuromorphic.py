@@ -67,6 +67,7 @@ class StubDevice:
     def __init__(self, kind: str, serial: str, steps: list[Step], configuration: Any) -> None:
         self.configurations = [configuration]
         self.closed = False
+        self.backlog: list[Step] = []  # what came before anybody iterated
         self._kind, self._serial, self._steps = kind, serial, steps
         self._left: Iterator[Step] = iter(steps)
         self._quiet_until_s = 0.0
@@ -84,7 +85,7 @@ class StubDevice:
         if time.monotonic() < self._quiet_until_s:
             time.sleep(0.02)
             return nd.status.Status(now_s, None), None
-        step = next(self._left, None)
+        step = self.backlog.pop(0) if self.backlog else next(self._left, None)
         if step is None:
             self._left = iter(self._steps)  # a second iteration finds the same
             raise RuntimeError("No such device (it may have been disconnected)")
@@ -95,6 +96,10 @@ class StubDevice:
             return next(self)
         ring = nd.status.RingStatus(now_s, 0, 1, False, step[0], 0)
         return nd.status.Status(now_s, ring), step[1]
+
+    def clear_backlog(self, until: int) -> None:
+        assert until == 0
+        self.backlog = []
 
     def serial(self) -> str:
         return self._serial

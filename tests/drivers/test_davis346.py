@@ -68,6 +68,17 @@ def test_events_frames_and_exposures_share_one_clock(install: Any) -> None:
     assert {int(p) for p in np.concatenate([batch.p for batch in batches])} == {0, 1}
 
 
+def test_what_came_while_the_camera_was_opened_is_thrown_away(install: Any) -> None:
+    bus = install(stub.moving_bar(0.02))
+    with UntilLost(davis346.open_source()) as source:
+        old_us = stub.START_US - 5_000_000
+        image = np.zeros((stub.HEIGHT, stub.WIDTH), np.uint8)
+        bus.opened[0].leave_waiting(stub.store_of([(old_us, 1, 1, True)]), stub.frame_of(old_us, 100, image))
+        packets = list(source)
+    assert min(int(p.t_us[0]) for p in packets if isinstance(p, EventBatch) and len(p)) == stub.START_US
+    assert all(frame.exposure_start_us >= stub.START_US for frame in _frames(packets))
+
+
 def test_imu_and_triggers_are_passed_on_in_si_units(install: Any) -> None:
     install(stub.moving_bar(0.05))
     packets = _all()
@@ -134,6 +145,19 @@ def test_settings_are_changed_between_two_frames_without_opening_again(install: 
     assert seen[:3] == [8000] * 3
     assert seen[-5:] == [2000] * 5
     assert len(bus.opened) == 1
+
+
+def test_what_is_off_is_not_touched_and_what_was_on_is_turned_off(install: Any) -> None:
+    bus = install(stub.moving_bar())
+    source = davis346.open_source(noise_filter_us=1000)
+    with source:
+        assert not {"rising", "falling", "detector", "color"} & {name for name, _ in bus.opened[0].calls}
+        next(iter(source))
+        assert source.change({"noise_filter_us": 0, "triggers": "rising"})
+        assert [value for name, value in bus.opened[0].calls if name == "noise"] == [4, 0]
+        assert ("rising", True) in bus.opened[0].calls
+        assert ("falling", False) in bus.opened[0].calls
+        assert bus.opened[0].calls[-1] == ("detector", True)
 
 
 def test_change_that_needs_a_new_device_is_left_to_the_caller_and_a_bad_one_refused(install: Any) -> None:

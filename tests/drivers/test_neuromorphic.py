@@ -89,6 +89,20 @@ def test_overflow_marks_become_gaps_before_the_event_after_them(install: Any) ->
     assert not any(((gap.t0_us < t_us) & (t_us < gap.t1_us)).any() for gap in gaps)
 
 
+def test_what_came_while_the_camera_was_opened_is_thrown_away(install: Any) -> None:
+    package = install(("evk4", stub.moving_dot("evk4", steps=3)))
+    with UntilLost(neuromorphic.open_source()) as source:
+        old = stub.packet_of("evk4", polarity_events=stub.events_of((7, 1, 1, True)))
+        package.opened[0].backlog.append((9, old))
+        assert min(int(batch.t_us[0]) for batch in _batches(list(source)) if len(batch)) == 5000
+
+
+def test_stub_has_no_method_that_the_package_does_not_have() -> None:
+    mine = {name for name in vars(stub.StubDevice) if not name.startswith("_")}
+    assert len(mine) >= 4
+    assert mine <= set(dir(nd.device.Device))
+
+
 def test_overflow_of_frames_leaves_a_hole_in_their_indices(install: Any) -> None:
     frames = [stub.frame_of(1000, 2000, 3000, 1), stub.frame_of(4000, 5000, 6000, 2)]
     packet = stub.packet_of("davis346", frames=frames, frames_overflow_indices=np.array([1]))
