@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from drivers.detect import open_recording
+from drivers.hybrid import open_source as open_hybrid
 from drivers.pacing import looped, paced
 from drivers.source import Source
 from drivers.synthetic import open_source
@@ -28,6 +29,7 @@ from tests.drivers import (
     text_files,
     videos,
 )
+from tests.drivers.hybrid_rig import build
 from tests.drivers.packets import column_digests
 from tests.golden import example
 
@@ -133,6 +135,7 @@ SOURCES: dict[str, Opener] = {
     "metavision": lambda *_: live_stubs.metavision(),
     "metavision raw": lambda folder, _: live_stubs.metavision(folder / "a.raw"),
     "looped aedat4": lambda folder, _: looped(lambda: open_recording(_aedat4(folder)), 2),
+    "hybrid": lambda folder, _: open_hybrid(**build(folder, count=9, lost=((4, True),)).settings()),
     "real emlb": _shared("emlb_demo-01_davis346.aedat4"),
     "real tonic": _shared("tonic_dvxplorer_320x240_no_frames.aedat4"),
     "real eslnet aedat4": _shared("eslnet_cups_davis346_converted_first15.aedat4"),
