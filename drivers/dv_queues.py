@@ -123,14 +123,17 @@ class DvQueues:
         )
 
     def _events_of(self, stores: list[Any], now_ns: int) -> Iterator[SourcePacket]:
-        for store in stores:
+        for at, store in enumerate(stores):
             columns = dv_packets.event_columns(store)
-            if self._was_full and columns[0].size:
-                self._was_full = False
+            if not columns[0].size:
+                continue
+            # A full queue drops what comes, until the first item is taken: the hole is behind the last that it held.
+            if self._was_full or at == self._full_at:
                 yield from self.merge.gap(int(columns[0][0]), "the queue of the reader was full", now_ns)
+            self._was_full = False
             yield from self.merge.events(*columns, now_ns)
         if self._full_at is not None and len(stores) >= self._full_at:
-            self._was_full = True  # what is lost lies between the newest of these and the next one
+            self._was_full = len(stores) == self._full_at
             _log.warning("the queue of events was full: this process is too slow, or was kept from running")
 
 
