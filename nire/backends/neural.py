@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nire.backends import prepare_torch
+from nire.backends import device_errors, prepare_torch
 from nire.engines import Engine, Job
 from nire.engines.choice import open_engine
 from nire.errors import WeightsError
@@ -72,15 +72,19 @@ class NeuralReconstructor:
         """Build the content of a window of 0, 1 or 2 frames (g, Eq. 7).
 
         A window that extends the last one, or one that `ahead` began, costs what is new in it.
+
+        Raises:
+            DeviceMemoryFull: it does not fit into the GPU's memory.
+            AcceleratorLost: the GPU failed for good.
         """
         if self._next.leads_to(window):
             self._present, self._next = self._next, self._present
         self._current = None
         captured = self._captures.of(window.frames)
         light = [entry.light for entry in captured]
-        self._content = self._present.build(
-            window if light else self._with_gray(window), captured, light or [self._gray]
-        )
+        given = window if light else self._with_gray(window)
+        with device_errors("build a window"):
+            self._content = self._present.build(given, captured, light or [self._gray])
         self._forecast.learn(window)
         self._current = window
         return window
@@ -92,7 +96,8 @@ class NeuralReconstructor:
         Args:
             window: as far as it is there, one frame at least; it may be given again with more.
         """
-        self._next.ahead(window, self._captures.of(window.frames), self._forecast.end_us(window))
+        with device_errors("begin a window"):
+            self._next.ahead(window, self._captures.of(window.frames), self._forecast.end_us(window))
 
     @torch.inference_mode()
     def expose(self, content: Content, queries: Sequence[Query]) -> NDArray[np.uint8]:
@@ -101,13 +106,18 @@ class NeuralReconstructor:
         Raises:
             ShutterOutsideWindow: a shutter reaches beyond the window's `covered_us`.
             ValueError: the content is not the last one built.
+            DeviceMemoryFull: so many films do not fit into the GPU's memory.
+            AcceleratorLost: the GPU failed for good.
         """
         window: ContentWindow = content
         if window is not self._current or self._content is None:
             raise ValueError("this content was replaced by a later build; build its window again")
         for query in queries:
             window.require(query.shutter)
-        shutters = [query.shutter for query in queries]
+        with device_errors(f"expose {len(queries)} films"):
+            return self._exposed(window, [query.shutter for query in queries])
+
+    def _exposed(self, window: ContentWindow, shutters: Sequence[Shutter]) -> NDArray[np.uint8]:
         ranges = torch.from_numpy(shutter_ranges(window, shutters, self._padded).astype(np.float32)).to(self._device)
         image = self._network.expose(self._content, ranges[None], self._re_exposed(shutters)[None])[0]
         luma = image[..., : self._geometry.height, : self._geometry.width].float().clamp_(0, 1).square_().mul_(255)
