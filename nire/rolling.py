@@ -154,9 +154,9 @@ class RollingContent:
             images = torch.cat([self._no_images(), *(entry.encoded for entry in captured)], dim=1)
             voxels = self._changes(window, 0, self._config.segments)
             return self._network.build(images, voxels, *ranges, self._tensor(observed)[None])
-        new = [entry for entry in captured if entry.features is None]
-        for entry in new:
-            entry.features = self._network.encode_images(entry.encoded)
+        for entry in captured:
+            if entry.features is None:
+                entry.features = self._network.encode_images(entry.encoded)
         return self._network.construct(self._all_segments(window, observed), [e.features for e in captured], *ranges)
 
     def _count(self, window: ContentWindow, edges_us: NDArray[np.int64], *, extends: bool) -> None:
@@ -174,7 +174,8 @@ class RollingContent:
         edges_us, k = self._voxels.edges_us, len(self._segments)
         if k == self._config.segments or len(edges_us) == 0 or window.t1_us < edges_us[(k + 1) * self._config.bins]:
             return
-        self._segments.append((row := self._observed(window)[k], self._encoded(window, k, k + 1, row[None])))
+        row = self._observed(window)[k]
+        self._segments.append((row, self._encoded(window, k, row)))
 
     def _all_segments(self, window: ContentWindow, observed: NDArray[np.float64]) -> list[Any]:
         """Give the features of all segments; what was not encoded, or is not what was observed, is encoded now."""
@@ -182,13 +183,12 @@ class RollingContent:
         while known < len(self._segments) and np.array_equal(self._segments[known][0], observed[known]):
             known += 1
         features = [made for _, made in self._segments[:known]]
-        if known < self._config.segments:
-            features.append(self._encoded(window, known, self._config.segments, observed[known:]))
-        return features
+        # One by one, late or not: kernels may round otherwise when they have several to do.
+        return features + [self._encoded(window, k, observed[k]) for k in range(known, self._config.segments)]
 
-    def _encoded(self, window: ContentWindow, first: int, stop: int, observed: NDArray[np.float64]) -> Any:
+    def _encoded(self, window: ContentWindow, k: int, observed: NDArray[np.float64]) -> Any:
         assert isinstance(self._network, PartEngine)
-        return self._network.encode_segments(self._changes(window, first, stop), self._tensor(observed)[None])
+        return self._network.encode_segments(self._changes(window, k, k + 1), self._tensor(observed)[None, None])
 
     def _changes(self, window: ContentWindow, first: int, stop: int) -> Tensor:
         """Give the voxels of some segments: float32 [1, stop - first, B, height, width]."""

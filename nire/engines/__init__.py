@@ -88,8 +88,7 @@ class Engine(Protocol):
 class PartEngine(Engine, Protocol):
     """An engine that can also build in parts, so that what depends on one frame or segment is computed once.
 
-    What `encode_images` and `encode_segments` return is this engine's own, valid for as long as it is held, and the
-    same whatever is encoded together.
+    What `encode_images` and `encode_segments` return is this engine's own, and valid for as long as it is held.
     """
 
     def encode_images(self, images: Tensor) -> Any:
