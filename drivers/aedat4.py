@@ -50,8 +50,9 @@ def open_source(
         path: the file.
         gaps: "auto": where not a single event lies between two exposures although they are dense inside, events are
             taken for not recorded there, and a `Gap` says so (a heuristic: `drivers.silence`). "none": never.
-        bayer: "RGGB", "BGGR", "GRBG" or "GBRG": one-channel frames are the mosaic of a colour camera that was recorded
-            with the colour mode "original". "none": they are gray. Frames that were recorded in colour are RGB anyway.
+        bayer: "RGGB", "BGGR", "GRBG" or "GBRG" for a colour camera: its events lie behind that filter, and one-channel
+            frames (recorded with the colour mode "original") are its mosaic. "none": one-channel frames are gray.
+            Frames that were recorded in colour are RGB anyway.
 
     Raises:
         ConfigError: another word for `gaps` or `bayer`.
@@ -109,7 +110,7 @@ class Aedat4Source:
             raise RecordingDamaged(f"{self.path}: the header does not say the size of the sensor", len(MAGIC))
         self._info = SourceInfo(
             name=f"{sized.camera} ({self.path.name})" if sized.camera else self.path.name,
-            geometry=Geometry(*size, channels=1 if first is None else first.pixels.shape[2]),
+            geometry=Geometry(*size, channels=1 if first is None else first.pixels.shape[2], bayer=self._bayer or ""),
             has_frames=first is not None,
             duration_us=self._duration_us(),
         )
@@ -212,7 +213,7 @@ class Aedat4Source:
                 t_us = np.ascontiguousarray(events["t"])
                 x, y = np.ascontiguousarray(events["x"]), np.ascontiguousarray(events["y"])
                 # Recorders that lost their clock write unsorted packets; cleaning, not reading, decides about that.
-                yield EventBatch(t_us, x, y, np.ascontiguousarray(events["p"]), int(t_us[-1]))
+                yield EventBatch(t_us, x, y, (events["p"] != 0).view(np.uint8), int(t_us[-1]))
 
     def _events_and_gaps(self, frames: LookAhead[Frame]) -> Iterator[EventBatch | Gap]:
         if not self._find_gaps or "FRME" not in self._chosen:

@@ -29,6 +29,9 @@ EVENT = np.dtype(
 PACKET_PREFIX = struct.Struct("<ii")
 _LZ4, _ZSTD = (1, 2), (3, 4)
 _MAX_PACKET_BYTES = 1 << 29
+_MAX_PAYLOAD_BYTES, _MAX_WINDOW_BYTES, _PIECE_BYTES = 1 << 28, 1 << 27, 1 << 20
+_LZ4_RATIO = 256
+_LARGEST_PX, _LATEST_US = 1 << 14, 1 << 60
 _CHUNK_BYTES = 1 << 16
 
 
@@ -131,7 +134,7 @@ def read_header(file: BinaryIO, path: Path) -> Header:
     file.seek(len(MAGIC))
     try:
         prefix = file.read(4)
-        table = Table.root(prefix + file.read(_read("<I", memoryview(prefix), 0)))
+        table = Table.root(prefix + file.read(min(size, _read("<I", memoryview(prefix), 0))))
         compression, data_table = int(table.number(0, "i")), int(table.number(1, "q"))
         streams = _streams(bytes(table.array(2, np.uint8)).decode())
     except (struct.error, ValueError, IndexError, ElementTree.ParseError) as error:
@@ -200,12 +203,31 @@ def payload(file: BinaryIO, position: int, size: int, compression: int) -> bytes
     data = file.read(size)
     try:
         if compression in _LZ4:
+            # A damaged count of bytes would be allocated as it stands; LZ4 packs no tighter than this.
+            claimed = lz4.frame.get_frame_info(data)["content_size"]
+            if claimed > min(_LZ4_RATIO * len(data), _MAX_PAYLOAD_BYTES):
+                raise ValueError(f"it claims {claimed} bytes in {len(data)} compressed ones")
             return bytes(lz4.frame.decompress(data))
         if compression in _ZSTD:
-            return zstandard.ZstdDecompressor().decompressobj().decompress(data)
+            claimed = zstandard.frame_content_size(data)
+            if claimed > _MAX_PAYLOAD_BYTES:
+                raise ValueError(f"it claims {claimed} bytes, expected at most {_MAX_PAYLOAD_BYTES}")
+            return _unpacked_zstd(data)
     except (RuntimeError, zstandard.ZstdError) as error:
         raise ValueError(f"it cannot be decompressed: {error}") from error
     return data
+
+
+def _unpacked_zstd(data: bytes) -> bytes:
+    """Decompress in pieces, because a few damaged bytes can stand for gigabytes."""
+    pieces: list[bytes] = []
+    with zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW_BYTES).stream_reader(data) as reader:
+        while sum(map(len, pieces)) <= _MAX_PAYLOAD_BYTES:
+            piece = reader.read(_PIECE_BYTES)
+            if not piece:
+                return b"".join(pieces)
+            pieces.append(piece)
+    raise ValueError(f"it is more than {_MAX_PAYLOAD_BYTES} bytes")
 
 
 def frame_record(data: bytes) -> FrameRecord:
@@ -218,7 +240,10 @@ def frame_record(data: bytes) -> FrameRecord:
     kind, width, height = int(table.number(5, "B")), int(table.number(6, "h")), int(table.number(7, "h"))
     pixels = table.array(10, np.uint8)
     channels = (kind >> 3) + 1  # OpenCV's type: depth in the low three bits, channels - 1 above
-    if kind & 7 or pixels.size != width * height * channels or not pixels.size:
+    times_us = [int(table.number(field, "q")) for field in (0, 3, 4, 11)]
+    if max(map(abs, times_us)) > _LATEST_US:
+        raise ValueError(f"a frame has the times {times_us} us")
+    if kind & 7 or channels not in (1, 3, 4) or pixels.size != width * height * channels or not pixels.size:
         raise ValueError(f"a frame of {width} x {height}, OpenCV type {kind}, has {pixels.size} bytes of pixels")
     return FrameRecord(
         t_us=int(table.number(0, "q")),
@@ -237,6 +262,8 @@ def _streams(xml: str) -> dict[int, Stream]:
         if not number.isdigit():
             continue
         values = {item.get("key"): item.text or "" for item in node.iter("attr")}
+        if not all(0 <= int(values.get(key, "0")) <= _LARGEST_PX for key in ("sizeX", "sizeY")):
+            raise ValueError(f"stream {number} is of {values.get('sizeX')} x {values.get('sizeY')} pixels")
         streams[int(number)] = Stream(
             int(number),
             values.get("typeIdentifier", ""),

@@ -14,6 +14,7 @@ from nire.errors import RecordingDamaged, SourceError
 from nire.types import EventBatch, Frame, Gap, SourcePacket
 
 _CLAMP_US = 1000
+_LATEST_US = 1 << 60  # 36,000 years
 _OUTSIDE_SHARE = 0.01
 _OUTSIDE_AFTER = 10_000  # events; before that the share is only known at the end
 
@@ -132,6 +133,8 @@ class CleanedPackets:
         """Split where the clock goes back by more than the clamp: what is before, and the rest."""
         floor_us = self._floor_us
         t_us = batch.t_us
+        ends_us = (int(t_us[0]), int(t_us[-1])) if len(batch) else ()
+        self._check_times(*ends_us, batch.watermark_us)
         if not len(batch):
             back = floor_us is not None and batch.watermark_us < floor_us - _CLAMP_US
             return (EventBatch.empty(floor_us or 0, epoch=batch.epoch), batch) if back else (batch, None)
@@ -139,12 +142,21 @@ class CleanedPackets:
         if floor_us is not None and t_us[0] < floor_us - _CLAMP_US:
             return EventBatch.empty(floor_us, epoch=batch.epoch), batch
         if t_us.size > 1 and (np.diff(t_us) < 0).any():
+            self._check_times(int(t_us.min()), int(t_us.max()))
             latest = np.maximum(np.maximum.accumulate(t_us), start)
             far = np.flatnonzero(t_us < latest - _CLAMP_US)
             if far.size:
                 cut = int(far[0])
                 return _slice(batch, 0, cut, int(latest[cut - 1])), _slice(batch, cut, len(batch), batch.watermark_us)
         return batch, None
+
+    def _check_times(self, *times_us: int) -> None:
+        """Refuse times that no clock shows: sums of them would leave 64 bits."""
+        if min(times_us) < -_LATEST_US or max(times_us) > _LATEST_US:
+            raise RecordingDamaged(
+                f"{self._source.info.name}: events are dated between {min(times_us)} and {max(times_us)} us, expected "
+                f"at most {_LATEST_US} either way: the recording is damaged there; all before was delivered"
+            )
 
     def _in_order(self, batch: EventBatch) -> EventBatch:
         """Clamp small steps back and keep the watermark's promise."""

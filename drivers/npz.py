@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -22,6 +24,20 @@ _EVENTS = ("t_us", "x", "y", "p")
 _EXPOSED = ("frames", "frame_id", "has_events", "exposure_start_us", "exposure_end_us", *_EVENTS)
 _ESTIMATED = ("frames", "frame_t_us_estimated", *_EVENTS)
 _PACKET_US = 5000
+# What zipfile, zlib and numpy raise on damaged archives.
+_BROKEN = (
+    ValueError,
+    EOFError,
+    KeyError,
+    NotImplementedError,
+    OverflowError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -141,7 +157,7 @@ def _names(path: Path) -> list[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             return [name.removesuffix(".npy") for name in archive.namelist()]
-    except (OSError, zipfile.BadZipFile):
+    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
         return []
 
 
@@ -156,19 +172,41 @@ def _load(path: Path) -> dict[str, NDArray[Any]]:
         with open(path, "rb") as file:
             if file.read(2) != b"PK":
                 raise SourceError(f"{path} is no npz recording: it does not start as a zip archive does")
+        _check_sizes(path)
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except OSError as error:
         raise SourceError(f"cannot read {path}: {error.strerror or error}") from error
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except _BROKEN as error:
         raise RecordingDamaged(f"{path}: the archive is damaged: {error}") from error
     types = {"t_us": np.int64, "x": np.uint16, "y": np.uint16, "p": np.uint8}
     return arrays | {name: np.ascontiguousarray(arrays[name], dtype) for name, dtype in types.items() if name in arrays}
 
 
+def _check_sizes(path: Path) -> None:
+    """Compare the sizes that arrays claim with the archive's, before as much memory is asked for.
+
+    Raises:
+        ValueError: an array claims more than the archive holds of it.
+    """
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            if member.filename.endswith(".npy"):
+                with archive.open(member) as file:
+                    version = np.lib.format.read_magic(file)
+                    read = (
+                        np.lib.format.read_array_header_1_0 if version[0] == 1 else np.lib.format.read_array_header_2_0
+                    )
+                    shape, _, dtype = read(file)
+                if math.prod(shape) * dtype.itemsize > member.file_size or dtype.hasobject:
+                    raise ValueError(f"{member.filename} claims {dtype} {shape} in {member.file_size} bytes")
+
+
 def _check(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     lengths = {name: arrays[name].shape for name in _EVENTS}
     frames = arrays["frames"]
+    if arrays["p"].size and arrays["p"].max() > 1:
+        raise RecordingDamaged(f"{path}: polarities go up to {arrays['p'].max()}, expected 0 and 1")
     if len(set(lengths.values())) != 1 or len(lengths["t_us"]) != 1:
         raise RecordingDamaged(f"{path}: the event columns have different lengths: {lengths}")
     if frames.ndim not in (3, 4) or frames.dtype != np.uint8:

@@ -1,0 +1,151 @@
+"""What hunts with damaged files have found, each once and by itself."""
+
+from __future__ import annotations
+
+import struct
+import tracemalloc
+import zipfile
+from pathlib import Path
+
+import lz4.frame
+import numpy as np
+import pytest
+import zstandard
+
+from drivers import aedat4, npz
+from drivers.hygiene import cleaned
+from nire.errors import RecordingDamaged
+from nire.types import EventBatch
+from tests.drivers import aedat4_writer as writer
+from tests.drivers.packets import Given, events
+
+GRAY = np.zeros((24, 32), np.uint8)
+
+
+def aedat4_of(folder: Path, packets: list[tuple[int, bytes]], **settings: int) -> Path:
+    writer.write(folder / "a.aedat4", packets, **settings)  # type: ignore[arg-type]
+    return folder / "a.aedat4"
+
+
+def read(path: Path) -> int:
+    """Read all; give the most memory that it took."""
+    tracemalloc.start()
+    try:
+        with aedat4.open_source(path) as source, pytest.raises(RecordingDamaged):
+            list(source)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("t_us", [-(1 << 63), -(1 << 63) + 500, (1 << 63) - 1])
+def test_times_at_the_end_of_64_bits_do_not_begin_endless_epochs(t_us: int) -> None:
+    with pytest.raises(RecordingDamaged, match="dated between"):
+        list(cleaned(Given([events([5, 9]), events([t_us, 7, 20]), events([30])])))
+
+
+def test_polarity_of_a_damaged_event_is_still_0_or_1(tmp_path: Path) -> None:
+    packet = writer.event_packet([10, 20])
+    path = aedat4_of(tmp_path, [(0, packet[: -16 + 12] + b"\x25" + packet[-16 + 13 :])], compression=writer.NONE)
+    with aedat4.open_source(path) as source:
+        batch = next(packet for packet in source if isinstance(packet, EventBatch))
+    assert batch.p.tolist() == [0, 1]
+
+
+def test_lz4_that_claims_gigabytes_is_refused_before_they_are_asked_for(tmp_path: Path) -> None:
+    packet = writer.event_packet(range(50))
+    path = aedat4_of(tmp_path, [(0, packet)])
+    data = path.read_bytes()
+    honest = lz4.frame.compress(packet)
+    claim = bytearray(honest)
+    claim[6:14] = struct.pack("<Q", 3 << 30)
+    claim[14] = _header_checksum(bytes(claim[4:14]))
+    path.write_bytes(data.replace(honest, bytes(claim)))
+    assert read(path) < 1 << 20
+
+
+def test_few_bytes_that_stand_for_gigabytes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("drivers.aedat4_file._MAX_PAYLOAD_BYTES", 4 << 20)
+    stream = zstandard.ZstdCompressor().compressobj()  # does not write how much it is
+    bomb = stream.compress(bytes(64 << 20)) + stream.flush()
+    path = aedat4_of(tmp_path, [(0, writer.event_packet([1]))], compression=writer.ZSTD)
+    honest = zstandard.ZstdCompressor().compress(writer.event_packet([1]))
+    data = path.read_bytes()
+    at = data.index(honest) - 8
+    path.write_bytes(data[:at] + struct.pack("<ii", 0, len(bomb)) + bomb)
+    assert read(path) < 16 << 20
+
+
+def test_header_that_claims_gigabytes_does_not_get_them(tmp_path: Path) -> None:
+    path = aedat4_of(tmp_path, [(0, writer.event_packet([1]))])
+    data = bytearray(path.read_bytes())
+    data[len(writer.MAGIC) : len(writer.MAGIC) + 4] = struct.pack("<I", 0x7FFFFFFF)
+    path.write_bytes(data)
+    tracemalloc.start()
+    try:
+        with aedat4.open_source(path) as source:
+            list(source)
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("size", [(-32, 24), (1 << 20, 24)])
+def test_sensor_that_cannot_be_is_a_damaged_header(tmp_path: Path, size: tuple[int, int]) -> None:
+    writer.write(tmp_path / "a", [(0, writer.event_packet([1]))], size=size)
+    with pytest.raises(RecordingDamaged, match="the header is damaged"), aedat4.open_source(tmp_path / "a"):
+        pass
+
+
+def test_frame_of_two_channels_is_damage_and_no_error_of_opencv(tmp_path: Path) -> None:
+    frame = writer.frame_packet(np.zeros((24, 32, 2), np.uint8), 5, length_us=3)
+    path = aedat4_of(tmp_path, [(0, writer.event_packet([1, 9])), (1, frame)])
+    with aedat4.open_source(path) as source, pytest.raises(RecordingDamaged, match="OpenCV type 8"):
+        list(source)
+
+
+def test_archive_of_an_unknown_version_or_compression_is_a_damaged_recording(tmp_path: Path) -> None:
+    path = npz_of(tmp_path)
+    data = path.read_bytes()
+    central = data.index(b"PK\x01\x02")
+    for at, value in ((central + 6, 250), (central + 10, 77)):
+        path.write_bytes(data[:at] + struct.pack("<H", value) + data[at + 2 :])
+        npz.recognise(data[:4096], path)
+        with pytest.raises(RecordingDamaged, match="archive is damaged"), npz.open_source(path):
+            pass
+
+
+def test_array_that_claims_more_than_the_archive_holds_is_refused(tmp_path: Path) -> None:
+    path = npz_of(tmp_path)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    members["t_us.npy"] = members["t_us.npy"].replace(b"(4,), }          ", b"(99999999999,), }")
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    with pytest.raises(RecordingDamaged, match=r"t_us\.npy claims int64 \(99999999999,\)"), npz.open_source(path):
+        pass
+
+
+def test_polarity_that_is_neither_0_nor_1_is_a_damaged_recording(tmp_path: Path) -> None:
+    with pytest.raises(RecordingDamaged, match="up to 7"), npz.open_source(npz_of(tmp_path, p=7)):
+        pass
+
+
+def npz_of(folder: Path, p: int = 1) -> Path:
+    path = folder / "a.npz"
+    columns = {name: np.arange(4) for name in ("t_us", "x", "y")} | {"p": np.array([0, 1, 0, p])}
+    np.savez(path, frames=np.zeros((2, 24, 32), np.uint8), frame_t_us_estimated=np.array([0, 2]), **columns)
+    return path
+
+
+def _header_checksum(descriptor: bytes) -> int:
+    """Find the checksum of a frame's descriptor by trying: the library refuses all others."""
+    for value in range(256):
+        frame = b"\x04\x22\x4d\x18" + descriptor + bytes([value])
+        try:
+            lz4.frame.get_frame_info(frame)
+        except RuntimeError:
+            continue
+        return value
+    raise AssertionError("no checksum fits")

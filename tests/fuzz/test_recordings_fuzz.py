@@ -1,0 +1,143 @@
+"""Damaged recordings: packets that keep their types and one clear error, never a crash, a hang or a flood of memory."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from drivers import aedat4, aedat4_encode, npz, prophesee_dat, prophesee_raw
+from drivers.hygiene import cleaned
+from nire.errors import ConfigError, SourceError
+from nire.types import EventBatch, Frame, ImuBatch, SourcePacket, Trigger
+from tests.drivers import aedat4_writer, evt_writer
+from tests.fuzz.damage import EXAMPLES, damaged
+
+MOST_BYTES = 640 << 20
+"""Stated bound: two packets of AEDAT4 at their largest, 256 MiB, and what they decode to; the others stay far below."""
+MOST_SECONDS = 10.0
+
+
+def _aedat4(path: Path, compression: int) -> None:
+    gray = np.arange(24 * 32, dtype=np.uint8).reshape(24, 32)
+    events = [(0, aedat4_writer.event_packet(range(n * 1000, n * 1000 + 60))) for n in range(6)]
+    frames = [(1, aedat4_writer.frame_packet(gray, n * 2000, exposure=(n * 2000, n * 2000 + 900))) for n in range(2)]
+    samples = np.ones((5, 3), np.float32)
+    others = [
+        (2, aedat4_encode.encode_triggers([Trigger(n * 900, n % 4, n % 2 == 0) for n in range(5)])),
+        (3, aedat4_encode.encode_imu(ImuBatch(np.arange(5) * 800, samples, samples))),
+    ]
+    packets = [*events[:3], *frames, *others, *events[3:]]
+    aedat4_writer.write(path, packets, compression=compression, kinds=("EVTS", "FRME", "TRIG", "IMUS"))
+
+
+def _npz(path: Path, *, estimated: bool) -> None:
+    t_us = np.arange(0, 4000, 9)
+    columns = {"t_us": t_us, "x": t_us % 32, "y": t_us % 24, "p": t_us % 2, "frames": np.zeros((2, 24, 32), np.uint8)}
+    if estimated:
+        times = {"frame_t_us_estimated": np.array([0, 2000])}
+    else:
+        starts = np.array([0, 2000])
+        times = {"frame_id": np.arange(2), "has_events": np.array([1, 1])}
+        times |= {"exposure_start_us": starts, "exposure_end_us": starts + 1000}
+    with open(path, "wb") as file:
+        np.savez(file, **columns, **times)
+
+
+def _raw(encoding: str) -> Callable[[Path], object]:
+    edges = [(5200, 0, True), (5900, 6, False)]
+    return lambda path: evt_writer.raw(path, encoding, evt_writer.sorted_events(700), edges)
+
+
+FILES: dict[str, tuple[ModuleType, Callable[[Path], object]]] = {
+    **{encoding: (prophesee_raw, _raw(encoding)) for encoding in evt_writer.HEADERS},
+    "DAT": (prophesee_dat, lambda path: evt_writer.dat(path, evt_writer.sorted_events(500))),
+    "DAT edges": (prophesee_dat, lambda path: evt_writer.dat_edges(path, [(n, n % 7, True) for n in range(300)])),
+    "AEDAT4": (aedat4, lambda path: _aedat4(path, aedat4_writer.NONE)),
+    "AEDAT4 LZ4": (aedat4, lambda path: _aedat4(path, aedat4_writer.LZ4)),
+    "AEDAT4 ZSTD": (aedat4, lambda path: _aedat4(path, aedat4_writer.ZSTD)),
+    "npz": (npz, lambda path: _npz(path, estimated=False)),
+    "npz estimated": (npz, lambda path: _npz(path, estimated=True)),
+}
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("fuzz")
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_damaged_recording_gives_packets_and_one_clear_error(kind: str, folder: Path) -> None:
+    module, write = FILES[kind]
+    path = folder / "file"
+    write(path)
+    whole = path.read_bytes()
+    read(module, path)  # undamaged it has no error; and what is loaded or compiled once is there from now on
+
+    @settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
+    @given(damaged(whole))
+    def hunt(data: bytes) -> None:
+        path.write_bytes(data)
+        look(module, path)
+
+    hunt()
+
+
+def look(module: ModuleType, path: Path) -> None:
+    """Read a file as the system does, within bounds; its one clear error is as good as its end."""
+    tracemalloc.start()
+    start = time.monotonic()
+    try:
+        with contextlib.suppress(SourceError, ConfigError):
+            read(module, path)
+    finally:
+        seconds, peak = time.monotonic() - start, tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < MOST_BYTES, f"{peak:,} bytes"
+    assert seconds < MOST_SECONDS
+
+
+def read(module: ModuleType, path: Path) -> None:
+    """Tell the kind, check each packet, and pass them through the cleaning."""
+    module.recognise(path.read_bytes()[:4096], path)
+    with module.open_source(path) as source:
+        check_info(source.info.geometry)
+        with contextlib.suppress(SourceError):
+            for packet in source:
+                check(packet)
+        for _ in cleaned(source):
+            pass
+
+
+def check_info(geometry: object) -> None:
+    """A sensor has a size that rings can be made for."""
+    width, height = geometry.width, geometry.height  # type: ignore[attr-defined]
+    assert 0 < width <= 1 << 16
+    assert 0 < height <= 1 << 16
+
+
+def check(packet: SourcePacket) -> None:
+    """Types and shapes are those of the contract, also in what a damaged file gives."""
+    if isinstance(packet, EventBatch):
+        columns = (packet.t_us, packet.x, packet.y, packet.p)
+        assert [c.dtype for c in columns] == [np.int64, np.uint16, np.uint16, np.uint8]
+        assert all(c.shape == (len(packet),) for c in columns)
+        assert not len(packet) or packet.p.max() <= 1
+        assert isinstance(packet.watermark_us, int)
+        assert abs(packet.watermark_us) < 1 << 63
+    elif isinstance(packet, Frame):
+        assert packet.pixels.dtype == np.uint8
+        assert packet.pixels.ndim == 3
+        assert packet.pixels.shape[2] in (1, 3)
+        assert -(1 << 63) <= packet.exposure_start_us <= packet.exposure_end_us < 1 << 63
+    elif isinstance(packet, ImuBatch):
+        assert packet.accelerometer_mps2.shape == packet.gyroscope_radps.shape == (len(packet.t_us), 3)
+    elif isinstance(packet, Trigger):
+        assert abs(packet.t_us) < 1 << 63
