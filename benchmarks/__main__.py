@@ -15,7 +15,7 @@ from rich.console import Console
 from benchmarks.budgets import exceeded
 from benchmarks.report import report, show
 
-NAMES = ("planes", "ring", "edi", "network", "wire", "end_to_end")
+NAMES = ("planes", "ring", "recordings", "edi", "network", "wire", "end_to_end")
 """Run when no name is given; `soak` takes minutes and runs only when named."""
 
 

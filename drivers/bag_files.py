@@ -8,18 +8,25 @@ import os
 import sqlite3
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
 import lz4.frame
+from zstandard import ZstdDecompressor, ZstdError
 
 from drivers.ros_messages import Serialization
 from nire.errors import RecordingDamaged, SourceError
 
 BAG, MCAP, SQLITE = b"#ROSBAG V2.0\n", b"\x89MCAP0\r\n", b"SQLite format 3\0"
 _MOST_BYTES = 1 << 30
+_LZ4_RATIO = 255  # the most that LZ4 can shrink
 _MESSAGE, _CHUNK, _CONNECTION = 2, 5, 7
+# What damaged bytes make of numbers, names and compressed blocks. A size beyond all memory is damage, too.
+_UNREADABLE = (
+    *(ValueError, KeyError, IndexError, AttributeError, TypeError, OverflowError, struct.error),
+    *(EOFError, OSError, RuntimeError, MemoryError),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +84,12 @@ def _bag(path: Path) -> Iterator[Message]:
             try:
                 fields, at, count = _record(file, size)
                 if fields["op"][0] == _CHUNK:
-                    yield from _chunk(file.read(count), fields["compression"], topics, position)
+                    yield from _chunk(_unpacked(fields, file.read(count)), topics, position)
                 elif fields["op"][0] == _CONNECTION:
                     _connect(fields, file.read(count), topics)
                 elif fields["op"][0] == _MESSAGE:
                     yield from _of_bag(fields, file.read(count), topics, position)
-            except (ValueError, KeyError, IndexError, struct.error, EOFError, OSError, RuntimeError) as error:
+            except _UNREADABLE as error:
                 raise RecordingDamaged(
                     f"{path} is damaged at byte {position}: {error}; all before was delivered", position
                 ) from error
@@ -111,13 +118,21 @@ def _fields(data: bytes) -> dict[str, bytes]:
     return fields
 
 
-def _chunk(data: bytes, compression: bytes, topics: dict[int, tuple[str, str]], position: int) -> Iterator[Message]:
+def _unpacked(fields: dict[str, bytes], data: bytes) -> bytes:
+    """Decompress a chunk, to no more than its head says and its compression can reach."""
+    compression = fields["compression"]
+    if compression == b"none":
+        return data
+    most = min(int.from_bytes(fields["size"], "little"), _MOST_BYTES)
     if compression == b"bz2":
-        data = bz2.decompress(data)
-    elif compression == b"lz4":
-        data = lz4.frame.decompress(data)
-    elif compression != b"none":
-        raise ValueError(f"the compression {compression!r} is not known")
+        return bz2.BZ2Decompressor().decompress(data, max_length=most)
+    if compression == b"lz4":
+        most = min(most, _LZ4_RATIO * len(data))
+        return bytes(lz4.frame.LZ4FrameDecompressor().decompress(data, max_length=most))
+    raise ValueError(f"the compression {compression!r} is not known")
+
+
+def _chunk(data: bytes, topics: dict[int, tuple[str, str]], position: int) -> Iterator[Message]:
     at = 0
     while at < len(data):
         (length,) = struct.unpack_from("<I", data, at)
@@ -147,29 +162,59 @@ def _mcap(path: Path) -> Iterator[Message]:
     from mcap.exceptions import McapError
     from mcap.records import Channel, Schema
     from mcap.records import Message as Record
-    from mcap.stream_reader import StreamReader
 
+    known: dict[str, Serialization] = {"ros1": "ros1", "cdr": "cdr"}
     schemas: dict[int, str] = {}
     channels: dict[int, tuple[str, str, Serialization | None]] = {}
     with open(path, "rb") as file:
         try:
-            for record in StreamReader(file, record_size_limit=_MOST_BYTES).records:
+            for record in _records(file):
                 if isinstance(record, Schema):
                     schemas[record.id] = _short(record.name)
                 elif isinstance(record, Channel):
-                    known: dict[str, Serialization] = {"ros1": "ros1", "cdr": "cdr"}
                     kind = schemas.get(record.schema_id, "")
                     channels[record.id] = record.topic, kind, known.get(record.message_encoding)
                 elif isinstance(record, Record) and record.channel_id in channels:
                     topic, kind, serialization = channels[record.channel_id]
                     if serialization is not None:
                         yield Message(topic, kind, serialization, record.data, file.tell())
-        except (McapError, ValueError, struct.error, EOFError, OSError, RuntimeError) as error:
+        except (McapError, ZstdError, *_UNREADABLE) as error:
             position = file.tell()
             raise RecordingDamaged(
                 f"{path} is damaged before byte {position}: {type(error).__name__} {error}; all before was delivered",
                 position,
             ) from error
+
+
+class _Bounded:
+    """Reads a file; sizes beyond its end get no memory, which a plain file gives before it misses the bytes."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._size = os.fstat(file.fileno()).st_size
+
+    def read(self, count: int) -> bytes:
+        return self._file.read(max(0, min(count, self._size - self._file.tell())))
+
+
+def _records(file: BinaryIO) -> Iterator[object]:
+    """The records of an MCAP file. Chunks are inflated here: mcap would believe their head about the memory."""
+    from mcap.records import Chunk
+    from mcap.stream_reader import StreamReader, breakup_chunk
+
+    for record in StreamReader(_Bounded(file), emit_chunks=True, record_size_limit=_MOST_BYTES).records:  # type: ignore[arg-type]
+        if not isinstance(record, Chunk):
+            yield record
+            continue
+        data = record.data
+        if record.compression == "zstd":
+            data = ZstdDecompressor().decompressobj().decompress(data)
+        elif record.compression == "lz4":
+            most = min(record.uncompressed_size, _LZ4_RATIO * len(data))
+            data = lz4.frame.LZ4FrameDecompressor().decompress(data, max_length=most)
+        elif record.compression:
+            raise ValueError(f"the compression {record.compression!r} is not known")
+        yield from breakup_chunk(replace(record, compression="", data=data, uncompressed_size=len(data)))
 
 
 def _sqlite(path: Path) -> Iterator[Message]:
@@ -181,7 +226,7 @@ def _sqlite(path: Path) -> Iterator[Message]:
                 if topic in topics:
                     yield Message(*topics[topic], "cdr", data, count)
                 count += 1
-    except sqlite3.Error as error:
+    except (sqlite3.Error, ValueError, OverflowError, MemoryError) as error:
         raise RecordingDamaged(f"{path}: cannot be read from message {count} on: {error}", count) from error
 
 

@@ -24,7 +24,10 @@ TimeUnit = Literal["auto", "s", "ms", "us", "ns"]
 
 _MAGIC = b"\x89HDF\r\n\x1a\n"
 _PIECE = 1 << 18  # events that are read at once
+_LONGEST_US = 2.0**62  # a time beyond it is damage, and must still fit into 64 bits
 _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+# What h5py makes of damaged bytes.
+_UNREADABLE = (OSError, ValueError, RuntimeError, KeyError, TypeError, OverflowError, IndexError, MemoryError)
 _log = logging.getLogger(__name__)
 
 
@@ -32,7 +35,7 @@ def recognise(head: bytes, path: Path) -> bool:
     """Tell from its first bytes whether a file is HDF5, and no recording of Metavision, where h5py can look."""
     if not head.startswith(_MAGIC):
         return False
-    with contextlib.suppress(ImportError, OSError), importlib.import_module("h5py").File(path, "r") as file:
+    with contextlib.suppress(ImportError, *_UNREADABLE), importlib.import_module("h5py").File(path, "r") as file:
         return not ("CD" in file and "indexes" in file["CD"])
     return True
 
@@ -111,6 +114,9 @@ class Hdf5Source:
             raise SourceError(f"cannot read {self.path} as HDF5: {error}") from error
         try:
             self._enter()
+        except _UNREADABLE as error:
+            self.__exit__(None, None, None)
+            raise RecordingDamaged(f"{self.path} cannot be read: {error}") from error
         except BaseException:
             self.__exit__(None, None, None)
             raise
@@ -136,11 +142,8 @@ class Hdf5Source:
         return merged(self._batches(), self._frames())
 
     def _enter(self) -> None:
-        try:
-            events = find_events(self._file)
-            self._images = find_images(self._file)
-        except ValueError as error:
-            raise RecordingDamaged(f"{self.path}: {error}") from error
+        events = find_events(self._file)
+        self._images = find_images(self._file)
         if events is None:
             raise SourceError(
                 f"{self.path} has {', '.join(sorted(self._file)) or 'nothing'}: no layout that is known; "
@@ -187,8 +190,11 @@ class Hdf5Source:
 
     def _read(self, column: Any, part: slice, start: int) -> NDArray[Any]:
         try:
-            return np.asarray(column(part))
-        except OSError as error:
+            values = np.asarray(column(part))
+            if values.ndim != 1 or values.dtype.kind not in "biuf":
+                raise ValueError(f"a column of {values.dtype} {values.shape}")
+            return values
+        except _UNREADABLE as error:
             if any(words in str(error) for words in ("not registered", "can't open directory")):
                 raise SourceError(
                     f"{self.path} is compressed by a filter that is not installed ({error}). "
@@ -204,9 +210,9 @@ class Hdf5Source:
             assert images is not None  # counted
             try:
                 pixels, (time, exposure) = _pixels(np.asarray(images.pixels(n))), images.times(n)
-            except (OSError, ValueError) as error:
+                start_us, end_us = (int(self._time_us(np.asarray(t).reshape(1))[0]) for t in (exposure or (time, time)))
+            except _UNREADABLE as error:
                 raise RecordingDamaged(f"{self.path}: image {n} cannot be read: {error}", n) from error
-            start_us, end_us = (int(self._time_us(np.asarray(t)[None])[0]) for t in (exposure or (time, time)))
             known = exposure is not None and start_us <= end_us
             yield Frame(n, pixels, start_us, max(start_us, end_us), transfer=self._transfer, exposure_known=known)
 
@@ -216,12 +222,13 @@ class Hdf5Source:
             unit = "s" if times.dtype.kind == "f" else "us"
         if times.dtype.kind != "f" and unit in ("us", "ns"):
             return times.astype(np.int64) // (1 if unit == "us" else 1000)
-        return np.rint(times.astype(np.float64) * (_SECONDS[unit] * 1e6)).astype(np.int64)
+        t_us = np.nan_to_num(times.astype(np.float64) * (_SECONDS[unit] * 1e6), nan=0.0)
+        return np.rint(np.clip(t_us, -_LONGEST_US, _LONGEST_US)).astype(np.int64)
 
 
 def _coordinate(column: NDArray[Any]) -> NDArray[np.uint16]:
     """What does not fit a coordinate becomes one beyond any sensor: cleaning drops and counts it."""
-    whole = column.astype(np.int64)
+    whole = np.nan_to_num(np.clip(column, -1, 65535) if column.dtype.kind == "f" else column, nan=-1).astype(np.int64)
     return np.where((whole < 0) | (whole > 65535), 65535, whole).astype(np.uint16)
 
 

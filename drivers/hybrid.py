@@ -18,7 +18,7 @@ from drivers.pairing import Pairing, Wiring
 from drivers.registration import Registration, load_registration
 from drivers.source import Source, SourceInfo
 from nire.errors import ConfigError, SourceError
-from nire.types import Geometry, SourcePacket, Transfer
+from nire.types import SourcePacket, Transfer
 
 _TOLERABLE_ROWS_US = 200.0
 _log = logging.getLogger(__name__)
@@ -145,7 +145,7 @@ class HybridSource:
             self._info = replace(
                 events,
                 name=f"{events.name} + {camera.name}",
-                geometry=Geometry(events.geometry.width, events.geometry.height, camera.channels),
+                geometry=replace(events.geometry, channels=camera.channels),
                 has_frames=True,
             )
             self._stack = stack.pop_all()

@@ -18,6 +18,7 @@ TimeUnit = Literal["auto", "s", "ms", "us", "ns"]
 
 _TIMES = re.compile(r"(?:^|/)(?:images?_)?(?:\w*exposure_)?(?:timestamps?|times)\w*\.(?:txt|csv)$")
 _MICROSECONDS = {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}
+_LONGEST_US = 1e18  # a time beyond it is damage
 _Row = tuple[float, float, bool]
 """Start and end in us, and whether the exposure is known."""
 
@@ -154,7 +155,7 @@ class ImageFolder:
                 continue
             times = [word for word in words if _is_number(word)]
             start, end = (self._time_us(times[0]), self._time_us(times[-1])) if len(times) in (1, 2) else (1.0, 0.0)
-            if end < start:
+            if not (start <= end and abs(start) + abs(end) < _LONGEST_US):
                 raise RecordingDamaged(
                     f"{self.path}: line {number} of {name} is neither a time nor `start end`: {line[:60]!r}", number
                 )

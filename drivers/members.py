@@ -92,7 +92,10 @@ def decode_image(data: bytes) -> NDArray[np.uint8]:
     Raises:
         ValueError: it is no image.
     """
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
+    except cv2.error as error:
+        raise ValueError(f"{len(data)} bytes are no image: {error}") from error
     if image is None:
         raise ValueError(f"{len(data)} bytes are no image that OpenCV decodes")
     if image.dtype == np.uint16:

@@ -93,7 +93,7 @@ class RecordingWriter:
         self._events = 0
         self._frames = 0
         head = {
-            "geometry": asdict(geometry),
+            "geometry": {name: value for name, value in asdict(geometry).items() if value != ""},  # as before filters
             "name": source.name if source else "",
             "has_frames": source.has_frames if source else True,
             "time_offset_us": source.time_offset_us if source else None,

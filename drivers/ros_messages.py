@@ -78,6 +78,8 @@ class _Cursor:
         """A scalar, by its letter in `struct`."""
         size = struct.calcsize(kind)
         self.align(size)
+        if self.at + size > len(self._data):
+            raise ValueError(f"the message ends after {len(self._data)} bytes, a field begins at {self.at}")
         (value,) = struct.unpack_from("<" + kind, self._data, self.at)
         self.at += size
         number: int | float = value

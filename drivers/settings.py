@@ -46,7 +46,7 @@ def require_range(driver: str, name: str, value: float, low: float, high: float,
         ConfigError: it is not in [low, high].
     """
     if not low <= value <= high:
-        raise ConfigError(f"{driver}: {name} = {value:g} {unit}, expected {low:g} to {high:g}".replace("  ", " "))
+        raise ConfigError(f"{driver}: {name} = {value:.10g} {unit}, expected {low:.10g} to {high:.10g}")
 
 
 def _fits(value: Any, hint: Any) -> bool:

@@ -24,6 +24,7 @@ TimeUnit = Literal["auto", "s", "ms", "us", "ns"]
 _EVENTS = ("events.txt", "events.csv")
 _IMAGES = ("images.txt",)
 _HEAD_BYTES = 4096
+_LONGEST = 1e19  # of a time, in any unit: more is damage
 _log = logging.getLogger(__name__)
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from nire.types import EventBatch
 
 _PIECE_BYTES = 1 << 22
+_LONGEST_US = 2.0**62  # a time beyond it is damage, and must still fit into 64 bits
 _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _ROW = re.compile(rf"^\s*{_NUMBER}(?:[\s,;]+{_NUMBER}){{3}}[\s,;]*$")
@@ -106,7 +107,7 @@ def read_events(file: IO[bytes], lines: LineFormat) -> Iterator[EventBatch]:
 def _rows(piece: bytes) -> tuple[NDArray[np.float64], int]:
     """Rows of four numbers, and how many bytes of the piece are good."""
     numbers = _numbers(piece)
-    if numbers is not None and numbers.size == 4 * _count_lines(piece):
+    if numbers is not None and numbers.size == 4 * _count_lines(piece) and np.isfinite(numbers).all():
         return numbers.reshape(-1, 4), len(piece)
     good = 0
     for line in piece.splitlines(keepends=True):
@@ -135,7 +136,7 @@ def _count_lines(piece: bytes) -> int:
 
 def _batch(rows: NDArray[np.float64], lines: LineFormat) -> EventBatch:
     t, x, y, p = (rows[:, lines.columns.index(name)] for name in "txyp")
-    t_us = np.rint(t * (_SECONDS[lines.unit] * 1e6)).astype(np.int64)
+    t_us = np.rint(np.clip(t * (_SECONDS[lines.unit] * 1e6), -_LONGEST_US, _LONGEST_US)).astype(np.int64)
     return EventBatch(t_us, _coordinate(x), _coordinate(y), (p > 0).astype(np.uint8), int(t_us.max()))
 
 

@@ -22,11 +22,13 @@ class Geometry:
     Attributes:
         width, height: pixels; origin top-left, arrays are [H, W].
         channels: of its frames: 1 gray, 3 RGB.
+        bayer: colours of the filter that the event pixels lie behind, top left 2 x 2 ("RGGB"); "" = none.
     """
 
     width: int
     height: int
     channels: int = 1
+    bayer: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -163,6 +163,7 @@ def pack_info(info: SourceInfo, life: int) -> bytes:
             "width": geometry.width,
             "height": geometry.height,
             "channels": geometry.channels,
+            "bayer": geometry.bayer,
             "has_frames": info.has_frames,
             "live": info.live,
             "duration_us": info.duration_us,
@@ -174,7 +175,7 @@ def pack_info(info: SourceInfo, life: int) -> bytes:
 def unpack_info(data: bytes) -> tuple[SourceInfo, int]:
     """Read what `pack_info` wrote: (info, life)."""
     values = json.loads(data)
-    geometry = Geometry(values["width"], values["height"], values["channels"])
+    geometry = Geometry(values["width"], values["height"], values["channels"], values["bayer"])
     info = SourceInfo(
         values["name"],
         geometry,

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nire.backends import device_errors, prepare_torch
+from nire.colour import demosaiced_light, filter_of
 from nire.double_integral import DoubleIntegral
 from nire.light import ENCODE_STEPS, decode_table, encode_table
 from nire.types import Content, ContentWindow, Frame, Geometry, Query, Transfer
@@ -37,6 +38,9 @@ class EdiReconstructor:
         self._images = torch.empty(0, dtype=torch.uint8)
         self._current: ContentWindow | None = None
         self._encode: dict[Transfer, Tensor] = {}
+        # Events behind a colour filter tell of that colour only: each pixel is re-exposed in its own colour, and the
+        # two that it lacks are filled in afterwards.
+        self._filter = filter_of(geometry.bayer, geometry.height, geometry.width) if geometry.bayer else None
 
     def build(self, window: ContentWindow) -> Content:
         """Integrate the window's events and anchor them to its frames (g, Eq. 7).
@@ -94,7 +98,8 @@ class EdiReconstructor:
             self._images = torch.empty((len(queries), height, width, channels), dtype=torch.uint8, device=self._device)
         transfer = window.frames[0].transfer
         for image, query in zip(self._images, queries, strict=False):
-            self._encode_into(self._integral.expose(query.shutter, out=self._light), transfer, image)
+            light = self._integral.expose(query.shutter, out=self._light)
+            self._encode_into(self._in_colour(light, channels), transfer, image)
         return self._images[: len(queries)].cpu().numpy()
 
     def _light_of(self, frames: Sequence[Frame]) -> list[Tensor]:
@@ -108,7 +113,15 @@ class EdiReconstructor:
     def _linear(self, frame: Frame) -> Tensor:
         """Linear light of a frame: float32 [C, H, W], levels; a copy, because frames may be read-only."""
         light = decode_table(frame.transfer)[frame.pixels]
+        if self._filter is not None and light.shape[2] == 3:
+            light = np.take_along_axis(light, self._filter, axis=2)
         return torch.from_numpy(light).to(self._device).permute(2, 0, 1).contiguous()
+
+    def _in_colour(self, light: Tensor, channels: int) -> Tensor:
+        """Fill in the colours of a mosaic [1, H, W] where the frames have three."""
+        if light.shape[0] == channels:
+            return light
+        return torch.from_numpy(demosaiced_light(light[0].cpu().numpy(), self._geometry.bayer)).to(self._device)
 
     def _encode_into(self, light: Tensor, transfer: Transfer, image: Tensor) -> None:
         """Write float32 [C, H, W] linear levels as uint8 [H, W, C]; `light` is overwritten."""

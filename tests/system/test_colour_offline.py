@@ -42,7 +42,8 @@ def recording(request: pytest.FixtureRequest, scene: ColourScene, tmp_path_facto
         frames = [replace(f, pixels=demosaiced(mosaic_of(f.pixels, "RGGB"), "RGGB")) for f in frames]
     path = tmp_path_factory.mktemp("colour") / f"{request.param}.nire"
     packets = sorted([*batches, *frames], key=lambda p: p.last_us + 1 if isinstance(p, Frame) else p.watermark_us)
-    with RecordingWriter(path, Geometry(WIDTH, HEIGHT, channels=3)) as writer:
+    geometry = Geometry(WIDTH, HEIGHT, channels=3, bayer="RGGB" if request.param == "bayer" else "")
+    with RecordingWriter(path, geometry) as writer:
         for packet in packets:
             writer.write(packet)
     return path
@@ -74,4 +75,5 @@ def test_exposed_colours_are_nearer_to_the_truth_than_the_captured_ones(
         gains.append(psnr(image[INNER], wanted) - psnr(captured[t_us][INNER], wanted))
         assert psnr(np.ascontiguousarray(image[INNER][..., ::-1]), wanted) < 22  # red is not blue
     print(recording.stem, backend, "gain in dB:", np.round(gains, 1), "mean", round(float(np.mean(gains)), 2))
-    assert np.mean(gains) > 1.5
+    # Events behind a filter are taken for what they are by edi: each pixel is re-exposed in its own colour.
+    assert np.mean(gains) > (4.0 if (recording.stem, backend) == ("bayer", "edi") else 1.5)
