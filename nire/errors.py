@@ -83,6 +83,16 @@ class EngineMismatch(EngineError):
     """A cached engine was built for other weights, shapes, precision, GPU or versions."""
 
 
+class DeviceMemoryFull(EngineError):
+    """The memory of the device does not hold this; fewer queries together may fit."""
+
+
+class AcceleratorLost(EngineError):
+    """The GPU fails this process for good. A new process may find it well: code 1 lets the supervisor start one."""
+
+    exit_code = 1
+
+
 class WireError(NireError):
     """A message on a socket does not follow the wire format (docs/wire-format.md)."""
 

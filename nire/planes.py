@@ -15,24 +15,24 @@ _CHUNK_EVENTS = 50_000
 
 
 class EventPlanes:
-    """Counts of events on the bins `first_bin <= t_us // bin_us < last_bin`, filled in any order and splitting.
+    """Counts of events in the bins of an absolute time grid, or in runs of them, filled in any order and splitting.
 
-    The memory is kept and reused by `reset`, because touching fresh pages costs more than counting.
+    The memory is kept and reused, because touching fresh pages costs more than counting.
 
     Attributes:
-        counts: int16 [bins, 2, H, W]; axis 1 is polarity, 0 darker, 1 brighter. Bin k of it holds the events with
-            `t_us // bin_us == first_bin + k`. A pixel that fires over 32,767 times in one bin would wrap around;
-            no sensor comes near (at 500 us that is 65 MHz).
-        first_bin: index of the first bin on the absolute grid.
+        counts: int16 [bins, 2, H, W]; axis 1 is polarity, 0 darker, 1 brighter. Plane k of it holds the events with
+            `edges_us[k] <= t_us < edges_us[k + 1]`. A pixel that fires over 32,767 times in one plane would wrap
+            around; no sensor comes near (at 500 us that is 65 MHz).
+        edges_us: int64 [bins + 1], ascending, multiples of `bin_us`.
         bin_us: width of a bin, microseconds.
     """
 
     counts: Tensor
-    first_bin: int
+    edges_us: NDArray[np.int64]
     bin_us: int
 
     def __init__(self, geometry: Geometry, bin_us: int, device: torch.device | str = "cpu") -> None:
-        """Prepare for a sensor; `reset` before use.
+        """Prepare for a sensor; `reset` or `reset_to` before use.
 
         Args:
             geometry: of the sensor.
@@ -42,7 +42,7 @@ class EventPlanes:
         if bin_us <= 0:
             raise ValueError(f"bin_us must be positive, got {bin_us}")
         self.bin_us = bin_us
-        self.first_bin = 0
+        self.edges_us = np.zeros(1, np.int64)
         self._height, self._width = geometry.height, geometry.width
         self._cells = 2 * geometry.height * geometry.width
         self._device = torch.device(device)
@@ -51,13 +51,18 @@ class EventPlanes:
         self.counts = self._shaped(0)
 
     @property
+    def first_bin(self) -> int:
+        """Index of the first bin on the absolute grid."""
+        return self.t0_us // self.bin_us
+
+    @property
     def t0_us(self) -> int:
         """Start of the first bin."""
-        return self.first_bin * self.bin_us
+        return int(self.edges_us[0])
 
     @property
     def bins(self) -> int:
-        """Number of bins."""
+        """Number of planes."""
         return int(self.counts.shape[0])
 
     def reset(self, t0_us: int, t1_us: int) -> None:
@@ -66,10 +71,16 @@ class EventPlanes:
         Raises:
             ValueError: the span is empty.
         """
-        if t1_us <= t0_us:
-            raise ValueError(f"event planes need t1_us > t0_us, got [{t0_us}, {t1_us})")
-        self.first_bin = t0_us // self.bin_us
-        bins = -(-t1_us // self.bin_us) - self.first_bin
+        first, last = bins_of(t0_us, t1_us, self.bin_us)
+        self.reset_to(np.arange(first, last + 1, dtype=np.int64) * self.bin_us)
+
+    def reset_to(self, edges_us: NDArray[np.int64]) -> None:
+        """Empty the planes and let each span a run of bins.
+
+        Args:
+            edges_us: int64 [planes + 1], ascending; where two are the same, a plane stays empty.
+        """
+        self.edges_us, bins = edges_us, len(edges_us) - 1
         if self._memory.shape[0] < bins:
             self._memory = torch.zeros((bins, self._cells), dtype=torch.int16, device=self._device)
         else:
@@ -86,9 +97,7 @@ class EventPlanes:
         Returns:
             How many were counted.
         """
-        bins = self.bins
-        edges_us = (self.first_bin + np.arange(bins + 1, dtype=np.int64)) * self.bin_us
-        edges = np.searchsorted(events.t_us, edges_us)
+        edges = np.searchsorted(events.t_us, self.edges_us)
         first, last = int(edges[0]), int(edges[-1])
         flat = self._memory.view(-1)
         counted = 0
@@ -115,6 +124,17 @@ class EventPlanes:
 
     def _shaped(self, bins: int) -> Tensor:
         return self._memory[:bins].view(bins, 2, self._height, self._width)
+
+
+def bins_of(t0_us: int, t1_us: int, bin_us: int) -> tuple[int, int]:
+    """Find the bins of the absolute grid that touch [t0_us, t1_us): the first, and the one after the last.
+
+    Raises:
+        ValueError: the span is empty.
+    """
+    if t1_us <= t0_us:
+        raise ValueError(f"event planes need t1_us > t0_us, got [{t0_us}, {t1_us})")
+    return t0_us // bin_us, -(-t1_us // bin_us)
 
 
 def bin_events(events: EventBatch, t0_us: int, t1_us: int, *, geometry: Geometry, bin_us: int) -> EventPlanes:

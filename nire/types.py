@@ -281,7 +281,7 @@ class ExposedFrame:
         pixels: uint8 [H, W, C], in `transfer` of the captured frames.
         shutter: when it is exposed.
         evidence_us: device time of the newest event or frame that was used.
-        lost_events, lost_frames, late_windows: running totals of the stream.
+        lost_events, lost_frames, late_windows, out_of_memory: running totals of the stream.
         backend, engine: what made it.
     """
 
@@ -296,6 +296,7 @@ class ExposedFrame:
     lost_events: int = 0
     lost_frames: int = 0
     late_windows: int = 0
+    out_of_memory: int = 0
     backend: str = ""
     engine: str = ""
 
@@ -324,5 +325,7 @@ class Reconstructor(Protocol):
 
         Raises:
             ShutterOutsideWindow: a shutter reaches beyond the window's `covered_us`.
+            DeviceMemoryFull: so many do not fit; fewer may be asked.
+            AcceleratorLost: the device failed for good.
         """
         ...

@@ -45,6 +45,7 @@ COUNTERS = (
     "lost_packets",
     "late_windows",
     "reduced_queries",
+    "out_of_memory",  # consumer: batches of queries that the GPU's memory did not hold
     "built_ahead",  # consumer: windows whose content was begun before they were complete
     "gaps",
     "reopened",  # producer: how often its device came back

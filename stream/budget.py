@@ -20,6 +20,10 @@ class Budget:
         self._build_ns = _follow(self._build_ns, build_ns)
         self._query_ns = _follow(self._query_ns, expose_ns / max(queries, _FEWEST))
 
+    def affords(self, *, budget_ns: float) -> bool:
+        """Tell whether a build and a single query fit the budget, as far as is known."""
+        return self._build_ns + self._query_ns <= budget_ns
+
     def keep(self, wanted: int, *, budget_ns: float) -> int:
         """Number of queries, at least 1 and at most `wanted`, that fit the budget beside a build."""
         if self._query_ns == 0 or self._build_ns + wanted * self._query_ns <= budget_ns:

@@ -237,6 +237,7 @@ class _Consumer:
         row["exposed"] = counters.exposed
         row["late_windows"] = counters.late_windows
         row["reduced_queries"] = counters.reduced_queries
+        row["out_of_memory"] = counters.out_of_memory
         row["built_ahead"] = counters.built_ahead
         row["lost_frames"] = max(self._reader.lost_frames, counters.lost_frames)
         self._child.beat(State.RUNNING if packets else None)

@@ -28,15 +28,16 @@ from nire.types import (
 )
 from stream.ahead import Ahead
 from stream.assembler import WindowAssembler
+from stream.batches import Batches
 from stream.budget import Budget
 from stream.config import Config, PlanConfig, updated
 from stream.plan import grid_us, policy_of, queries_of, reach_us, require_grid, require_together
 from stream.shutters import covers, rank
 
-# Films exposed by one call: enough to fill a GPU, few enough that the first leaves early.
-_BATCH = 8
-# Complete windows that may wait, and past windows that can still be asked.
-_PATIENCE = 2
+# Complete windows that may wait: two, so that a slow one does not cost the next; where all are slow, the newest only,
+# because it would wait for the older one, and be old itself by then.
+_PATIENCE, _OVERLOADED_PATIENCE = 2, 1
+# Past windows that can still be asked.
 _MEMORY = 4
 
 _Numbered = tuple[int, Query]
@@ -56,6 +57,7 @@ class Counters:
     lost_frames: int = 0
     late_windows: int = 0
     reduced_queries: int = 0
+    out_of_memory: int = 0
     built_ahead: int = 0
 
 
@@ -109,6 +111,7 @@ class Session:
         self._plan = config.plan
         self._calibrator = _calibrator(config, info, learns=policy != "span")
         self._budget = Budget()
+        self._batches = Batches(reconstructor)
         self._ahead = Ahead(reconstructor)
         self._assembler = self._make_assembler()
         self._recent: deque[ContentWindow] = deque(maxlen=_MEMORY)
@@ -222,7 +225,9 @@ class Session:
 
     def _answer_newest(self) -> Iterator[ExposedFrame]:
         waiting = list(self._assembler.complete())
-        late, waiting = waiting[:-_PATIENCE], waiting[-_PATIENCE:]
+        keeps_up = not waiting or self._budget.affords(budget_ns=_distance_ns(waiting[-1]))
+        patience = _PATIENCE if keeps_up else _OVERLOADED_PATIENCE
+        late, waiting = waiting[:-patience], waiting[-patience:]
         for window in late:
             self.counters.late_windows += 1
             if not self.paused:
@@ -287,9 +292,11 @@ class Session:
     ) -> Iterator[ExposedFrame]:
         newest_us = [f.last_us for f in window.frames] + [float(t) for t in window.events.t_us[-1:]]
         evidence_us = max(newest_us, default=float(window.t0_us))
-        for start in range(0, len(queries), _BATCH):
-            batch = queries[start : start + _BATCH]
-            images = self._reconstructor.expose(content, [query for _, query in batch])
+        waiting = list(queries)
+        while waiting:
+            images = self._batches.expose(content, [query for _, query in waiting])
+            batch, waiting = waiting[: len(images)], waiting[len(images) :]
+            self.counters.out_of_memory = self._batches.out_of_memory
             exposed_ns = self._clock()
             for (index, query), image in zip(batch, images, strict=True):
                 self.counters.exposed += 1
@@ -305,6 +312,7 @@ class Session:
                     lost_events=self.counters.lost_events,
                     lost_frames=self.counters.lost_frames,
                     late_windows=self.counters.late_windows,
+                    out_of_memory=self.counters.out_of_memory,
                     backend=self._reconstructor.name,
                     engine=self._reconstructor.engine,
                 )
@@ -321,11 +329,7 @@ class Session:
     def _budget_ns(self, window: ContentWindow) -> float:
         if self._plan.time_budget_ms > 0:
             return self._plan.time_budget_ms * 1e6
-        if len(window.frames) == 2:
-            return (window.frames[1].mid_us - window.frames[0].mid_us) * 1e3
-        if not window.frames:
-            return (window.answers_us[1] - window.answers_us[0]) * 1e3
-        return float("inf")
+        return _distance_ns(window)
 
     def _numbered(self, queries: Sequence[Query]) -> list[_Numbered]:
         """Give each query the next index of its tag, whether it will be answered or not."""
@@ -358,6 +362,15 @@ class Session:
         if self._fixed_reach_us is not None:
             return self._fixed_reach_us
         return reach_us(self._plan, height=self._info.geometry.height, margin_us=self._config.window.margin_us)
+
+
+def _distance_ns(window: ContentWindow) -> float:
+    """Find how long it takes until the next window comes, ns; infinity where its frames do not tell."""
+    if len(window.frames) == 2:
+        return (window.frames[1].mid_us - window.frames[0].mid_us) * 1e3
+    if not window.frames:
+        return (window.answers_us[1] - window.answers_us[0]) * 1e3
+    return float("inf")
 
 
 def _calibrator(config: Config, info: SourceInfo, *, learns: bool) -> Calibrator:

@@ -15,6 +15,7 @@ from stream.config import Config, PlanConfig
 from stream.latency import RecentLatency
 
 _RATES = {"exposed": "exposed", "captured": "frames_in", "windows": "windows", "events": "events_in"}
+_LOSSES = ("lost_events", "lost_frames", "late_windows", "reduced_queries", "out_of_memory", "gaps")
 _PROCESS_COUNTERS = ("pid", "lives", "events_in", "frames_in", "lost_events", "lost_frames", "gaps", "private_kb")
 
 
@@ -125,7 +126,7 @@ class StatusKeeper:
             "newest_us": newest_us,
             "rates": dict(self.rates.values),
             "latency_ms": self.latencies.values(now_ns),
-            **{name: row[name] for name in ("lost_events", "lost_frames", "late_windows", "reduced_queries", "gaps")},
+            **{name: row[name] for name in _LOSSES},
             "events": row["events_in"],
             "frames": row["frames_in"],
             "windows": row["windows"],

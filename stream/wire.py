@@ -96,6 +96,7 @@ def frame_header(frame: ExposedFrame) -> dict[str, Any]:
         "lost_events": frame.lost_events,
         "lost_frames": frame.lost_frames,
         "late_windows": frame.late_windows,
+        "out_of_memory": frame.out_of_memory,
         "backend": frame.backend,
         "engine": frame.engine,
     }
@@ -226,6 +227,7 @@ def _plain_header(
         "lost_events": 0,
         "lost_frames": 0,
         "late_windows": 0,
+        "out_of_memory": 0,
         "backend": "",
         "engine": "",
     }

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nire.backends import prepare_torch
+from nire.backends import device_errors, prepare_torch
 from nire.colour import demosaiced_light, filter_of
 from nire.double_integral import DoubleIntegral
 from nire.light import ENCODE_STEPS, decode_table, encode_table
@@ -49,13 +49,16 @@ class EdiReconstructor:
 
         Raises:
             ValueError: the window has no frame.
+            DeviceMemoryFull: it does not fit into the GPU's memory.
+            AcceleratorLost: the GPU failed for good.
         """
         if self._next.leads_to(window):
             self._integral, self._next = self._next, self._integral
         self._current = None
-        light = self._light_of(window.frames)
-        self._integral.build(window, light)
-        self._light = torch.empty_like(light[0])
+        with device_errors("build a window"):
+            light = self._light_of(window.frames)
+            self._integral.build(window, light)
+            self._light = torch.empty_like(light[0])
         self._current = window
         return window
 
@@ -65,7 +68,8 @@ class EdiReconstructor:
         Args:
             window: as far as it is there; it may be given again with more.
         """
-        self._next.ahead(window, self._light_of(window.frames))
+        with device_errors("begin a window"):
+            self._next.ahead(window, self._light_of(window.frames))
 
     def expose(self, content: Content, queries: Sequence[Query]) -> NDArray[np.uint8]:
         """Expose films (f, Eq. 5): uint8 [Q, H, W, C], in the captured frames' transfer; valid until the next call.
@@ -73,6 +77,8 @@ class EdiReconstructor:
         Raises:
             ShutterOutsideWindow: a shutter reaches beyond the window's `covered_us`.
             ValueError: the content is not the last one built, or a film has another size than the sensor.
+            DeviceMemoryFull: so many films do not fit into the GPU's memory.
+            AcceleratorLost: the GPU failed for good.
         """
         window: ContentWindow = content
         if window is not self._current:
@@ -82,6 +88,11 @@ class EdiReconstructor:
             window.require(query.shutter)
             if (query.film.height, query.film.width) != (height, width):
                 raise ValueError(f"edi exposes films of {width} x {height} only, got {query.film}")
+        with device_errors(f"expose {len(queries)} films"):
+            return self._exposed(window, queries)
+
+    def _exposed(self, window: ContentWindow, queries: Sequence[Query]) -> NDArray[np.uint8]:
+        height, width = self._geometry.height, self._geometry.width
         channels = window.frames[0].pixels.shape[2]
         if self._images.shape[0] < len(queries) or self._images.shape[3] != channels:
             self._images = torch.empty((len(queries), height, width, channels), dtype=torch.uint8, device=self._device)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,23 +11,25 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
-from nire.backends import prepare_torch
-from nire.double_integral import DoubleIntegral
+from nire.backends import device_errors, prepare_torch
 from nire.engines import Engine, Job
 from nire.engines.choice import open_engine
 from nire.errors import WeightsError
 from nire.light import BRIGHTEST, ENCODE_STEPS, UNKNOWN_LIGHT, decode_table, encode_table
 from nire.network import weights as weight_files
 from nire.network.config import NetworkConfig
-from nire.planes import EventPlanes
+from nire.network.ranges import shutter_ranges, span_of
+from nire.rolling import Captured, Captures, Forecast, RollingContent
 from nire.shutter import Shutter
 from nire.types import Content, ContentWindow, Frame, Geometry, Query, Transfer
 
 
 class NeuralReconstructor:
-    """Content by the network, once per window; films start from the physics. One content is alive at a time."""
+    """Content by the network, once per window; films start from the physics. One content is alive at a time.
+
+    Beside it there may be the beginning of the next one (`ahead`).
+    """
 
     name = "neural"
     needs_frames = True
@@ -46,37 +47,57 @@ class NeuralReconstructor:
         self.engine = network.name
         self._geometry = geometry
         self._device = job.device
-        self._config = config
         self._network = network
-        self._planes = EventPlanes(geometry, bin_us, job.device)
-        self._integral = DoubleIntegral(bin_us, job.device, weighing=True)
         self._padded = (job.height, job.width)
+        self._present, self._next = (
+            RollingContent(geometry, network, config, job=job, bin_us=bin_us) for _ in range(2)
+        )
+        self._captures = Captures(self._decoded)
+        self._forecast = Forecast(bin_us)
         # Stands for the frame that a window has none of: exposed for all of it, and told nothing.
         shape = (geometry.channels, geometry.height, geometry.width)
         self._gray = torch.full(shape, 255 * UNKNOWN_LIGHT, device=job.device)
         self._no_pixels = np.zeros(shape[1:] + shape[:1], np.uint8)
+        self._estimates = torch.empty(0)
         self._current: ContentWindow | None = None
         self._content: Any = None
 
+    @property
+    def out_of_memory(self) -> int:
+        """How often a batch of queries did not fit into the GPU's memory, and smaller ones were taken from then on."""
+        return int(getattr(self._network, "out_of_memory", 0))
+
     @torch.inference_mode()
     def build(self, window: ContentWindow) -> Content:
-        """Build the content of a window of 0, 1 or 2 frames (g, Eq. 7)."""
-        decoded = [decode_table(frame.transfer)[frame.pixels] for frame in window.frames]
-        light = [torch.from_numpy(image).to(self._device).permute(2, 0, 1) for image in decoded]
-        self._integral.build(window if light else self._with_gray(window), light or [self._gray])
-        voxels, edges_us = self._voxels(window)
-        segments, bins = self._config.segments, self._config.bins
-        starts, ends = edges_us[:-1].reshape(segments, bins), edges_us[1:].reshape(segments, bins)
-        ranges = [np.stack(frame.shutter.normalised(*_span(window)), axis=-1) for frame in window.frames]
-        self._content = self._network.build(
-            self._images(light)[None],
-            self._pad(voxels).view(1, segments, bins, *self._padded),
-            self._rows(np.stack([np.zeros((self._geometry.height, 2)), *ranges]))[None, 1:],
-            self._tensor(np.stack([_within(window, starts[:, 0]), _within(window, ends[:, -1])], axis=-1))[None],
-            self._tensor(_observed(window, edges_us).reshape(segments, bins))[None],
-        )
+        """Build the content of a window of 0, 1 or 2 frames (g, Eq. 7).
+
+        A window that extends the last one, or one that `ahead` began, costs what is new in it.
+
+        Raises:
+            DeviceMemoryFull: it does not fit into the GPU's memory.
+            AcceleratorLost: the GPU failed for good.
+        """
+        if self._next.leads_to(window):
+            self._present, self._next = self._next, self._present
+        self._current = None
+        captured = self._captures.of(window.frames)
+        light = [entry.light for entry in captured]
+        given = window if light else self._with_gray(window)
+        with device_errors("build a window"):
+            self._content = self._present.build(given, captured, light or [self._gray])
+        self._forecast.learn(window)
         self._current = window
         return window
+
+    @torch.inference_mode()
+    def ahead(self, window: ContentWindow) -> None:
+        """Begin the content of a window that is not complete; the present content stays as it is.
+
+        Args:
+            window: as far as it is there, one frame at least; it may be given again with more.
+        """
+        with device_errors("begin a window"):
+            self._next.ahead(window, self._captures.of(window.frames), self._forecast.end_us(window))
 
     @torch.inference_mode()
     def expose(self, content: Content, queries: Sequence[Query]) -> NDArray[np.uint8]:
@@ -85,74 +106,66 @@ class NeuralReconstructor:
         Raises:
             ShutterOutsideWindow: a shutter reaches beyond the window's `covered_us`.
             ValueError: the content is not the last one built.
+            DeviceMemoryFull: so many films do not fit into the GPU's memory.
+            AcceleratorLost: the GPU failed for good.
         """
         window: ContentWindow = content
         if window is not self._current or self._content is None:
             raise ValueError("this content was replaced by a later build; build its window again")
         for query in queries:
             window.require(query.shutter)
-        estimates = [self._integral.estimates(query.shutter) for query in queries]
-        re_exposed = self._pad(torch.stack([torch.cat((_encoded(light), trust), 1) for light, trust in estimates]))
-        shutters = self._shutters(window, [query.shutter for query in queries])
-        image = self._network.expose(self._content, shutters, re_exposed[None])[0]
+        with device_errors(f"expose {len(queries)} films"):
+            return self._exposed(window, [query.shutter for query in queries])
+
+    def _exposed(self, window: ContentWindow, shutters: Sequence[Shutter]) -> NDArray[np.uint8]:
+        ranges = torch.from_numpy(shutter_ranges(window, shutters, self._padded).astype(np.float32)).to(self._device)
+        image = self._network.expose(self._content, ranges[None], self._re_exposed(shutters)[None])[0]
         luma = image[..., : self._geometry.height, : self._geometry.width].float().clamp_(0, 1).square_().mul_(255)
-        coloured = [self._coloured(y, query.shutter) for y, query in zip(luma, queries, strict=True)]
+        if self._geometry.channels == 1:
+            return _as_pixels(luma, window.transfer)
+        coloured = [self._coloured(y, shutter) for y, shutter in zip(luma, shutters, strict=True)]
         return _as_pixels(torch.stack(coloured), window.transfer)
 
     def _with_gray(self, window: ContentWindow) -> ContentWindow:
-        start_us, end_us = _span(window)
+        start_us, end_us = span_of(window)
         frame = Frame(0, self._no_pixels, round(start_us), round(end_us))
         return replace(window, frames=(frame,))
 
-    def _images(self, light: Sequence[Tensor]) -> Tensor:
-        """Encode N frames: [N, 1, H, W], padded."""
-        if not light:
-            return self._gray.new_zeros((0, 1, *self._padded))
-        return self._pad(torch.stack([_encoded(image) for image in light]))
+    def _decoded(self, frame: Frame) -> Captured:
+        """Decode a frame; a copy, because frames may be read-only."""
+        light = torch.from_numpy(decode_table(frame.transfer)[frame.pixels]).to(self._device)
+        light = light.permute(2, 0, 1).contiguous()
+        encoded = torch.zeros((1, 1, 1, *self._padded), device=self._device)
+        self._encode_into(encoded[0, 0, :, : light.shape[1], : light.shape[2]], light)
+        return Captured(frame, light, encoded)
+
+    def _re_exposed(self, shutters: Sequence[Shutter]) -> Tensor:
+        """Re-expose each frame by itself, by physics: [Q, E, 2, height, width], encoded light and its trust."""
+        height, width = self._geometry.height, self._geometry.width
+        for index, shutter in enumerate(shutters):
+            light, trust = self._present.integral.estimates(shutter)
+            shape = (len(shutters), len(light), 2, *self._padded)
+            if self._estimates.shape != shape:
+                # What lies beyond the sensor is never written, and stays 0.
+                self._estimates = torch.zeros(shape, device=self._device)
+            self._encode_into(self._estimates[index, :, :1, :height, :width], light)
+            self._estimates[index, :, 1:, :height, :width] = trust
+        return self._estimates
+
+    def _encode_into(self, encoded: Tensor, light: Tensor) -> None:
+        """Write the square root of linear-light luma, up to a little above white.
+
+        Args:
+            encoded: [..., 1, H, W], written.
+            light: [..., C, H, W], levels.
+        """
+        luma = light if light.shape[-3] == 1 else light.mean(-3, keepdim=True)
+        torch.sqrt(luma.div(255).clamp_(0, BRIGHTEST**2), out=encoded)
 
     def _coloured(self, luma: Tensor, shutter: Shutter) -> Tensor:
         """Give the image the colours of the double integral: events carry none, so the network works on luma."""
-        if self._geometry.channels == 1:
-            return luma
-        colours = self._integral.expose(shutter)
+        colours = self._present.integral.expose(shutter)
         return colours * (luma / colours.mean(0, keepdim=True).clamp_min(1.0))
-
-    def _voxels(self, window: ContentWindow) -> tuple[Tensor, NDArray[np.float64]]:
-        """Share the window's event bins out to M x B: float32 [M B, H, W], and the edges, frame time."""
-        calibration = window.calibration
-        self._planes.reset(window.t0_us, window.t1_us)
-        self._planes.add(window.events, ignore=calibration.hot_pixels)
-        slots = self._config.segments * self._config.bins
-        edges = np.round(np.linspace(0, self._planes.bins, slots + 1)).astype(int)
-        counts = self._planes.counts
-        sums = torch.stack(
-            [counts[a:b].sum(0, dtype=torch.int32) for a, b in itertools.pairwise(edges.tolist())]
-        ).float()
-        change = sums[:, 1] * calibration.threshold_positive - sums[:, 0] * calibration.threshold_negative
-        edges_us = self._planes.t0_us + edges * float(self._planes.bin_us) - calibration.time_offset_us
-        return change, edges_us
-
-    def _shutters(self, window: ContentWindow, shutters: Sequence[Shutter]) -> Tensor:
-        ranges = [np.stack([_within(window, s.t_a_us), _within(window, s.t_b_us)], axis=-1) for s in shutters]
-        if any(r.ndim == 3 for r in ranges):  # of pixels, then all are
-            shape = (self._geometry.height, self._geometry.width, 2)
-            ranges = [np.broadcast_to(r if r.ndim == 3 else r[:, None], shape) for r in ranges]
-        return self._rows(np.stack(ranges))[None]
-
-    def _rows(self, ranges: NDArray[np.float64]) -> Tensor:
-        """Give the rows below the sensor the times of its last one: [n, H, 2] or [n, H, W, 2]."""
-        below = self._padded[0] - ranges.shape[1]
-        widths = [(0, 0), (0, below), *[(0, 0)] * (ranges.ndim - 2)]
-        if ranges.ndim == 4:
-            widths[2] = (0, self._padded[1] - ranges.shape[2])
-        return self._tensor(np.pad(ranges, widths, mode="edge"))
-
-    def _pad(self, images: Tensor) -> Tensor:
-        below, right = self._padded[0] - images.shape[-2], self._padded[1] - images.shape[-1]
-        return functional.pad(images, (0, right, 0, below))
-
-    def _tensor(self, values: NDArray[np.float64]) -> Tensor:
-        return torch.from_numpy(values.astype(np.float32)).to(self._device)
 
 
 def create(
@@ -196,32 +209,6 @@ def create(
     height, width = network.config.padded(geometry.height, geometry.width)
     job = Job(height, width, frames, chosen, precision)
     return NeuralReconstructor(geometry, open_engine(engine, network, job), network.config, job=job, bin_us=bin_us)
-
-
-def _span(window: ContentWindow) -> tuple[float, float]:
-    """Find the window's span in frame time: what the network calls 0 and 1."""
-    offset_us = window.calibration.time_offset_us
-    return window.t0_us - offset_us, window.t1_us - offset_us
-
-
-def _within(window: ContentWindow, t_us: NDArray[np.float64]) -> NDArray[np.float64]:
-    first_us, last_us = _span(window)
-    return np.clip((t_us - first_us) / (last_us - first_us), 0.0, 1.0)
-
-
-def _observed(window: ContentWindow, edges_us: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Tell which bins were observed: 0 where gaps cover more than half of one."""
-    offset_us = window.calibration.time_offset_us
-    missing_us = np.zeros(len(edges_us) - 1)
-    for gap in window.gaps:
-        low, high = (np.clip(t - offset_us, edges_us[:-1], edges_us[1:]) for t in (gap.t0_us, gap.t1_us))
-        missing_us += high - low
-    return (missing_us <= 0.5 * np.diff(edges_us)).astype(np.float64)
-
-
-def _encoded(light: Tensor) -> Tensor:
-    """Square root of linear-light luma: [..., C, H, W] levels to [..., 1, H, W], up to a little above white."""
-    return light.mean(-3, keepdim=True).div(255).clamp(0, BRIGHTEST**2).sqrt()
 
 
 def _as_pixels(light: Tensor, transfer: Transfer) -> NDArray[np.uint8]:

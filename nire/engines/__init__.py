@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -80,4 +81,26 @@ class Engine(Protocol):
         Raises:
             ValueError: a shape does not fit; says which.
         """
+        ...
+
+
+@runtime_checkable
+class PartEngine(Engine, Protocol):
+    """An engine that can also build in parts, so that what depends on one frame or segment is computed once.
+
+    What `encode_images` and `encode_segments` return is this engine's own, and valid for as long as it is held.
+    """
+
+    def encode_images(self, images: Tensor) -> Any:
+        """Encode frames: `ReExposureNetwork.encode_images`."""
+        ...
+
+    def encode_segments(self, voxels: Tensor, observed: Tensor) -> Any:
+        """Encode segments: `ReExposureNetwork.encode_segments`."""
+        ...
+
+    def construct(
+        self, segments: Sequence[Any], images: Sequence[Any], image_ranges: Tensor, segment_ranges: Tensor
+    ) -> Any:
+        """Do the rest: `ReExposureNetwork.construct`; what it returns is for `expose`, as that of `build`."""
         ...

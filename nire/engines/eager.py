@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from nire.engines import DTYPES, Job
-from nire.network.reexposure import NeuralContent, ReExposureNetwork
+from nire.network.reexposure import NeuralContent, Pyramid, ReExposureNetwork
 
 
 class EagerEngine:
@@ -28,6 +30,23 @@ class EagerEngine:
     ) -> NeuralContent:
         """Build the content of a window, as `ReExposureNetwork.build`."""
         return self._network.build(images, voxels, image_ranges, segment_ranges, observed)
+
+    @torch.inference_mode()
+    def encode_images(self, images: Tensor) -> Pyramid:
+        """Encode frames, as `ReExposureNetwork.encode_images`."""
+        return self._network.encode_images(images)
+
+    @torch.inference_mode()
+    def encode_segments(self, voxels: Tensor, observed: Tensor) -> Pyramid:
+        """Encode segments, as `ReExposureNetwork.encode_segments`."""
+        return self._network.encode_segments(voxels, observed)
+
+    @torch.inference_mode()
+    def construct(
+        self, segments: Sequence[Pyramid], images: Sequence[Pyramid], image_ranges: Tensor, segment_ranges: Tensor
+    ) -> NeuralContent:
+        """Do the rest of a build, as `ReExposureNetwork.construct`."""
+        return self._network.construct(segments, images, image_ranges, segment_ranges)
 
     @torch.inference_mode()
     def expose(self, content: NeuralContent, shutters: Tensor, re_exposed: Tensor) -> Tensor:

@@ -78,10 +78,18 @@ class EventEncoder(nn.Module):
         Returns:
             Per level [b, M, C_l, H / stride_l, W / stride_l]: E_1 .. E_M.
         """
+        return self.relate(self.encode(voxels, observed))
+
+    def encode(self, voxels: Tensor, observed: Tensor) -> list[Tensor]:
+        """Encode segments each by itself, any number of them: as `forward`, without the recurrence."""
         b, count = voxels.shape[:2]
         # Folded into the batch, a missing bin is a constant image: its convolution is a shift of the stem.
         shift = self.missing(1 - observed.flatten(0, 1))[:, :, None, None]
-        levels = [level.unflatten(0, (b, count)) for level in self.pyramid(voxels.flatten(0, 1), shift)]
+        return [level.unflatten(0, (b, count)) for level in self.pyramid(voxels.flatten(0, 1), shift)]
+
+    def relate(self, levels: list[Tensor]) -> list[Tensor]:
+        """Let all M segments know of one another, where levels are recurrent: from `encode` to `forward`."""
+        related = list(levels)
         for level, recurrence in zip(self.recurrent_levels, self.recurrence, strict=True):
-            levels[level] = recurrence(levels[level])
-        return levels
+            related[level] = recurrence(levels[level])
+        return related

@@ -6,6 +6,7 @@ graphs for fixed shapes: N, M, B, Q, H and W decide what runs, values never do.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -20,6 +21,9 @@ from nire.network.event_encoder import EventEncoder
 from nire.network.exposure import ExposureSimulation
 from nire.network.film import NeuralFilm, Slots, two_slots
 from nire.network.image_encoder import ImageEncoder
+
+Pyramid = list[Tensor]
+"""Feature maps of some frames or segments, one tensor per level, finest first."""
 
 
 class NeuralContent(NamedTuple):
@@ -53,6 +57,11 @@ class ReExposureNetwork(nn.Module):
         self.decoder = TopDownDecoder(config)
         self.head = Head(config)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the network computes in."""
+        return self.film.vectors[0].dtype
+
     def build(
         self, images: Tensor, voxels: Tensor, image_ranges: Tensor, segment_ranges: Tensor, observed: Tensor
     ) -> NeuralContent:
@@ -72,16 +81,61 @@ class ReExposureNetwork(nn.Module):
             ValueError: a shape does not fit; says which.
         """
         self.check_build(images, voxels, image_ranges, segment_ranges, observed)
-        dtype = self.film.vectors[0].dtype
-        encoded: list[list[Tensor]] = []
+        segments = [] if self.event_encoder is None else [self.encode_segments(voxels, observed)]
+        encoded = [self.encode_images(images)] if images.shape[1] else []
+        return self.construct(segments, encoded, image_ranges, segment_ranges)
+
+    def encode_images(self, images: Tensor) -> Pyramid:
+        """Encode frames each by itself: the part of `build` that only needs a frame.
+
+        Args:
+            images: [b, N, 1, H, W], any N >= 1, as for `build`.
+
+        Returns:
+            Per level [b, N, C_l, h_l, w_l]; they do not depend on the window that a frame is in.
+        """
+        maps: Pyramid = self.image_encoder(images.to(self.dtype))
+        return maps
+
+    def encode_segments(self, voxels: Tensor, observed: Tensor) -> Pyramid:
+        """Encode segments each by itself, before the recurrence: the part of `build` that only needs their events.
+
+        Args:
+            voxels: [b, m, B, H, W], any m >= 1, as for `build`.
+            observed: [b, m, B].
+
+        Returns:
+            Per level [b, m, C_l, h_l, w_l].
+
+        Raises:
+            ValueError: this network does without events.
+        """
+        if self.event_encoder is None:
+            raise ValueError("this network does without events (use_events = False): it has no segments to encode")
+        return self.event_encoder.encode(voxels.to(self.dtype), observed.to(self.dtype))
+
+    def construct(
+        self,
+        segments: Sequence[Pyramid],
+        images: Sequence[Pyramid],
+        image_ranges: Tensor,
+        segment_ranges: Tensor,
+    ) -> NeuralContent:
+        """Do the rest of `build`: what depends on the whole window.
+
+        Args:
+            segments: of `encode_segments`, together M in order of time; none for a network without events.
+            images: of `encode_images`, together N in order of time.
+            image_ranges, segment_ranges: as for `build`.
+        """
+        encoded = list(images)
         if self.event_encoder is not None:
-            encoded.append(self.event_encoder(voxels.to(dtype), observed.to(dtype)))
+            levels = [_joined(maps) for maps in zip(*segments, strict=True)]
+            encoded.insert(0, self.event_encoder.relate(levels))
         else:
             segment_ranges = segment_ranges[:, :0]
-        if images.shape[1]:
-            encoded.append(self.image_encoder(images.to(dtype)))
         # From here on maps are [b, n, h, w, C].
-        levels = [torch.cat(maps, dim=1).permute(0, 1, 3, 4, 2) for maps in zip(*encoded, strict=True)]
+        levels = [_joined(maps).permute(0, 1, 3, 4, 2) for maps in zip(*encoded, strict=True)]
         times = self._encode(content_ranges(image_ranges, segment_ranges))
         content = self.content(levels, times)
         if self.config.attention == "joint":
@@ -111,7 +165,7 @@ class ReExposureNetwork(nn.Module):
 
     def slots(self, re_exposed: Tensor) -> Slots:
         """Lay the estimates of `expose` out: its first step, and no arithmetic of the network."""
-        return two_slots(re_exposed, self.config.head_unshuffle, self.film.vectors[0].dtype)
+        return two_slots(re_exposed, self.config.head_unshuffle, self.dtype)
 
     def correct(self, content: NeuralContent, shutters: Tensor, planes: Tensor) -> Tensor:
         """Find out what physics got wrong: the network's part of `expose`.
@@ -202,6 +256,11 @@ class ReExposureNetwork(nn.Module):
         across = (width,) if shutters.ndim == 5 else ()
         _expect("shutters", shutters, (b, queries, height, *across, 2))
         _expect("re_exposed", re_exposed, (b, queries, max(count, 1), 2, height, width))
+
+
+def _joined(maps: Sequence[Tensor]) -> Tensor:
+    """Join maps of one level [b, n_k, ...] to [b, n, ...]."""
+    return maps[0] if len(maps) == 1 else torch.cat(tuple(maps), dim=1)
 
 
 def _expect(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from nire.engines import Engine, Job, compiled
+from nire.engines import Engine, Job, PartEngine, compiled
 from nire.engines.choice import engines, open_engine
 from nire.engines.eager import prepared
 from nire.engines.programs import ProgramEngine
@@ -151,6 +151,24 @@ def test_images_in_fewer_bits_are_near_those_of_the_definition(
     error = (exposed(engine, trained, 2) - defined(trained, 2)).abs()
     assert error.max() < TOLERANCE[precision]
     assert error.mean() < TOLERANCE[precision] / 10
+
+
+@each_engine
+@pytest.mark.parametrize("frames", [0, 1, 2])
+def test_content_in_parts_is_that_of_a_whole_build(opened: Opened, name: str, frames: int) -> None:
+    engine, case = opened(name)
+    if not isinstance(engine, PartEngine):
+        pytest.skip(f"{name} builds only whole windows")
+    images, voxels, image_ranges, segment_ranges, observed = on(name, case.inputs(frames)[0])
+    whole = exposed(engine, case, frames)
+    # Held while others are made, two segments together and the rest one by one.
+    cuts = [slice(0, 2), *(slice(k, k + 1) for k in range(2, voxels.shape[1]))]
+    segments = [engine.encode_segments(voxels[:, cut], observed[:, cut]) for cut in cuts]
+    encoded = [engine.encode_images(images[:, k : k + 1]) for k in range(frames)]
+    engine.construct(segments, encoded[::-1], image_ranges.flip(1), segment_ranges)
+    content = engine.construct(segments, encoded, image_ranges, segment_ranges)
+    images = engine.expose(content, *on(name, asked(case, frames, slice(None)))).cpu()
+    assert (images - whole).abs().max() < 1e-5
 
 
 @each_engine

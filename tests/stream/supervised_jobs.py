@@ -7,7 +7,7 @@ import signal
 import time
 from pathlib import Path
 
-from nire.errors import ConfigError
+from nire.errors import AcceleratorLost, ConfigError
 from stream.board import State
 from stream.child import Child
 
@@ -41,6 +41,20 @@ def killed(child: Child, until_life: int) -> int:
 def refuses(child: Child) -> int:
     """Find the config wrong."""
     raise ConfigError("nothing of this can be done; do something else")
+
+
+def loses_gpu(child: Child) -> int:
+    """In the first life: get ready, then find the GPU failing for good."""
+    child.beat(State.READY)
+    if child.row["lives"] == 1:
+        raise AcceleratorLost("this process has lost the GPU; see nvidia-smi")
+    return 0
+
+
+def waits_asleep(child: Child, told: Path) -> int:
+    """Write down how torch's threads will wait."""
+    told.write_text(os.environ.get("OMP_WAIT_POLICY", "not said"))
+    return 0
 
 
 def fails_at_once(child: Child) -> int:

@@ -72,6 +72,27 @@ def test_killed_process_is_started_again(stream: Stream, capsys: pytest.CaptureF
     assert "[one] these are my last words" in capsys.readouterr().err
 
 
+def test_process_that_lost_its_gpu_says_so_and_is_started_again(
+    stream: Stream, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert stream.run(job("one", "loses_gpu")) == 0
+    assert stream.lives["one"] == 2
+    error = capsys.readouterr().err
+    assert "this process has lost the GPU; see nvidia-smi" in error
+    assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("policy", [None, "active"])
+def test_threads_of_a_process_sleep_while_they_wait_unless_the_user_says_otherwise(
+    stream: Stream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: str | None
+) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if policy is not None:
+        monkeypatch.setenv("OMP_WAIT_POLICY", policy)
+    assert stream.run(job("one", "waits_asleep", tmp_path / "told")) == 0
+    assert (tmp_path / "told").read_text() == (policy or "passive")
+
+
 def test_process_that_keeps_dying_ends_the_stream_with_its_last_lines(
     stream: Stream, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

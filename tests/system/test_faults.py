@@ -107,6 +107,21 @@ def test_device_that_went_away_is_opened_again_and_the_loss_is_a_gap(tmp_path: P
     assert stream.is_clean()
 
 
+def test_consumer_that_lost_its_gpu_says_so_and_is_replaced(tmp_path: Path) -> None:
+    marker = tmp_path / "lost"
+    settings = ("reconstructor.backend=tests.system.lost_gpu", f"reconstructor.weights={marker}")
+    with LiveStream(*settings) as stream:
+        stream.until(marker.exists)
+        stream.until_exposing()
+        stream.until(lambda: stream.ask("status")["processes"]["consumer"]["lives"] == 2)
+        assert stream.row("producer")["lives"] == 1
+        code, log = stream.end()
+    assert code == 0, log
+    assert "this process has lost it" in log
+    assert "Traceback" not in log
+    assert stream.is_clean()
+
+
 def _answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=1) as reply:
