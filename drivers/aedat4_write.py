@@ -66,14 +66,16 @@ def create_writer(path: Path, geometry: Geometry, source: SourceInfo) -> Aedat4W
 class Aedat4Writer:
     """Writes packets; small event batches are gathered to 10 ms.
 
-    The format has no place for gaps, row delays, channels of triggers other than 0 to 3, and the transfer of pixels
-    (its readers take them for linear). What was met of these is counted in `lost`. Memory grows by 48 bytes a packet
+    The format has no place for gaps, the index of frames, row delays, channels of triggers other than 0 to 3, and the
+    transfer of pixels (its readers take them for linear). What was met of these is counted in `lost`.
+    Memory grows by 48 bytes a packet
     for the data table, about 10 MB in an hour of events and frames.
     """
 
     def __init__(self, path: Path, geometry: Geometry, source: SourceInfo) -> None:
         """Create the file and write its header."""
         self.lost: dict[str, int] = {}
+        self._next_index = 0
         self._output = PartFile(path)
         self._places = array("q")  # six numbers a packet
         self._pending: list[EventBatch] = []
@@ -92,6 +94,8 @@ class Aedat4Writer:
             self._events(packet)
         elif isinstance(packet, Frame):
             self._flush()  # a frame follows the events of its exposure, as it came
+            self._count(packet.index != self._next_index, "holes in the count of frames")
+            self._next_index = packet.index + 1
             self._count(packet.row_delay_us != 0, "row delays")
             self._count(packet.transfer != "linear", "transfers of pixels that are not linear")
             self._packet(1, encode_frame(packet), 1, packet.exposure_start_us, packet.exposure_start_us)

@@ -71,8 +71,8 @@ class McapWriter:
 
     Device time becomes the stamp, as if it were Unix time. Events are event_camera_msgs/EventPacket of the encoding
     "mono". The stamp of an image is the start of its exposure; a sensor_msgs/TimeReference of the same stamp and the
-    source "exposure", before it, says the end. Gaps, row delays, triggers and the transfer of pixels have no place:
-    they are counted in `lost`.
+    source "exposure", before it, says the end. Gaps, the index of frames, row delays, triggers and the transfer of
+    pixels have no place: they are counted in `lost`.
     """
 
     def __init__(self, path: Path, geometry: Geometry, source: SourceInfo) -> None:
@@ -80,6 +80,7 @@ class McapWriter:
         from mcap.writer import Writer
 
         self.lost: dict[str, int] = {}
+        self._next_index = 0
         self._geometry = geometry
         self._output = PartFile(path)
         self._writer: Any = Writer(self._output.file)
@@ -159,6 +160,8 @@ class McapWriter:
             start = part.stop
 
     def _frame(self, frame: Frame) -> None:
+        self._count(frame.index != self._next_index, "holes in the count of frames")
+        self._next_index = frame.index + 1
         self._count(frame.row_delay_us != 0, "row delays")
         self._count(frame.transfer != "linear", "transfers of pixels that are not linear")
         stamp_us = frame.exposure_start_us

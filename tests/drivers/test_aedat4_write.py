@@ -135,12 +135,13 @@ def test_file_has_its_name_only_when_whole_and_a_crash_leaves_what_was_written(t
 
 
 def test_what_has_no_place_is_counted(tmp_path: Path) -> None:
-    rolling = Frame(0, np.zeros((24, 32, 1), np.uint8), 10, 40, row_delay_us=5.0, transfer="srgb")
+    rolling = Frame(3, np.zeros((24, 32, 1), np.uint8), 10, 40, row_delay_us=5.0, transfer="srgb")
     with create_writer(tmp_path / "a.aedat4", SIZE, SourceInfo("a", SIZE)) as writer:
         for packet in (EventBatch.empty(0), Gap(5, 9, "lost"), Gap(15, 19, "lost"), rolling, Trigger(50, 6, True)):
             writer.write(packet)
     assert writer.lost == {
         "gaps": 2,
+        "holes in the count of frames": 1,
         "row delays": 1,
         "transfers of pixels that are not linear": 1,
         "channels of triggers": 1,

@@ -161,10 +161,16 @@ def test_what_is_written_comes_back(tmp_path: Path) -> None:
 def test_colour_comes_back_and_what_has_no_place_is_counted(tmp_path: Path) -> None:
     pixels = np.zeros((24, 32, 3), np.uint8)
     pixels[..., 0] = 200
-    rolling = Frame(0, pixels, START_US, START_US + 40, row_delay_us=5.0, transfer="srgb")
+    rolling = Frame(3, pixels, START_US, START_US + 40, row_delay_us=5.0, transfer="srgb")
     others: list[SourcePacket] = [events([START_US, START_US + 90]), Gap(5, 9, "lost"), Trigger(9, 6, True)]
     lost = _write(tmp_path / "a.mcap", [*others, rolling])
-    assert lost == {"gaps": 1, "triggers": 1, "row delays": 1, "transfers of pixels that are not linear": 1}
+    assert lost == {
+        "gaps": 1,
+        "triggers": 1,
+        "holes in the count of frames": 1,
+        "row delays": 1,
+        "transfers of pixels that are not linear": 1,
+    }
     np.testing.assert_array_equal(_frames(_read(tmp_path / "a.mcap"))[0].pixels, pixels)
 
 
