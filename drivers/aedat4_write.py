@@ -67,9 +67,8 @@ class Aedat4Writer:
     """Writes packets; small event batches are gathered to 10 ms.
 
     The format has no place for gaps, the index of frames, row delays, channels of triggers other than 0 to 3, and the
-    transfer of pixels (its readers take them for linear). What was met of these is counted in `lost`.
-    Memory grows by 48 bytes a packet
-    for the data table, about 10 MB in an hour of events and frames.
+    transfer of pixels (its readers take them for linear). What was met of these is counted in `lost`. Memory grows by
+    48 bytes a packet for the data table, about 10 MB in an hour of events and frames.
     """
 
     def __init__(self, path: Path, geometry: Geometry, source: SourceInfo) -> None:
