@@ -28,7 +28,9 @@ EDGES = {
     8: (3, True),
     9: (3, False),
 }
-"""Trigger type, here and in AEDAT4 files -> (channel, rising): 0 signal input, 1 generator, 2 frame read-out, 3 exposure of the APS."""
+"""Trigger type, here and in AEDAT4 files -> (channel, rising).
+
+Channels: 0 signal input, 1 generator, 2 frame read-out, 3 exposure of the APS."""
 
 _EXPOSURE_START = 8
 _MATCH_US = 500
