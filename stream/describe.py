@@ -26,6 +26,7 @@ from stream.sinks import write_png
 from stream.sources import SourceOrder, open_source
 
 _PICTURE_US = 10_000
+_PICTURE_SHARE = 0.06  # events before and after the middle, of the pixels: a busy scene would hide the frame
 _PICTURE_WINDOW = 8  # of the first windows the last: the time offset is known by then
 
 
@@ -182,7 +183,9 @@ def _imu_text(census: Census) -> str:
 def _events_over(frame: Frame, events: EventBatch, calibration: Calibration) -> NDArray[np.uint8]:
     """Paint the events around the middle of a frame's exposure over it: red brighter, blue darker."""
     mid_us = frame.mid_us + calibration.time_offset_us
-    low, high = np.searchsorted(events.t_us, (mid_us - _PICTURE_US / 2, mid_us + _PICTURE_US / 2))
+    low, middle, high = np.searchsorted(events.t_us, (mid_us - _PICTURE_US / 2, mid_us, mid_us + _PICTURE_US / 2))
+    most = int(_PICTURE_SHARE * frame.pixels.shape[0] * frame.pixels.shape[1])
+    low, high = max(low, middle - most), min(high, middle + most)
     gray = frame.pixels.mean(axis=2)
     gray *= 200 / max(1.0, float(np.percentile(gray, 99)))
     image = np.repeat(np.clip(gray, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
