@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 from collections.abc import Iterator
@@ -26,9 +27,7 @@ def recognise(head: bytes, path: Path) -> bool:
     if not head.startswith(_MAGIC):
         return False
     try:
-        import h5py
-
-        with h5py.File(path, "r") as file:
+        with importlib.import_module("h5py").File(path, "r") as file:
             return "CD" in file and "indexes" in file["CD"]
     except (ImportError, OSError):
         return False
@@ -37,7 +36,7 @@ def recognise(head: bytes, path: Path) -> bool:
 def missing_sdk() -> str:
     """What is not installed: "" or how to get it."""
     try:
-        import h5py  # noqa: F401
+        importlib.import_module("h5py")
     except ImportError:
         return "h5py: pip install 'nire-live[hdf5]'"
     return ""
