@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from array import array
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 from xml.sax.saxutils import escape
 
 import lz4.frame
@@ -23,7 +21,7 @@ from drivers.aedat4_encode import (
 )
 from drivers.aedat4_file import MAGIC, PACKET_PREFIX
 from drivers.source import SourceInfo
-from drivers.writing import PartFile
+from drivers.writing import FileWriter
 from nire.types import EventBatch, Frame, Gap, Geometry, ImuBatch, SourcePacket, Trigger
 
 SUFFIX = ".aedat4"
@@ -63,7 +61,7 @@ def create_writer(path: Path, geometry: Geometry, source: SourceInfo) -> Aedat4W
     return Aedat4Writer(path, geometry, source)
 
 
-class Aedat4Writer:
+class Aedat4Writer(FileWriter):
     """Writes packets; small event batches are gathered to 10 ms.
 
     The format has no place for gaps, the index of frames, row delays, channels of triggers other than 0 to 3, and the
@@ -73,9 +71,8 @@ class Aedat4Writer:
 
     def __init__(self, path: Path, geometry: Geometry, source: SourceInfo) -> None:
         """Create the file and write its header."""
-        self.lost: dict[str, int] = {}
+        super().__init__(path)
         self._next_index = 0
-        self._output = PartFile(path)
         self._places = array("q")  # six numbers a packet
         self._pending: list[EventBatch] = []
         self._pending_events = 0
@@ -110,31 +107,11 @@ class Aedat4Writer:
         else:
             raise TypeError(f"a {type(packet).__name__} is no packet")
 
-    def close(self) -> None:
-        """Write what is pending and the data table, and give the file its name; safe to call twice."""
-        if self._output.file.closed:
-            return
+    def _complete(self) -> None:
+        """Write what is pending, and the data table."""
         self._flush()
         self._output.write(_compressed(encode_places(np.frombuffer(self._places, np.int64).reshape(-1, 6))))
         self._output.write_at(len(MAGIC) + TABLE_POSITION_AT, self._position.to_bytes(8, "little"))
-        self._output.finish()
-
-    def abandon(self) -> None:
-        """Stop without finishing: the `.part` file stays; readers that need no data table read it up to here."""
-        self._output.abandon()
-
-    def __enter__(self) -> Self:
-        """Nothing to do; the file is open."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Finish the file; after an error (Ctrl-C is none) leave the `.part`."""
-        if kind is None or issubclass(kind, KeyboardInterrupt):
-            self.close()
-        else:
-            self.abandon()
 
     def _events(self, batch: EventBatch) -> None:
         if self._pending and (batch.epoch != self._pending[0].epoch or self._pending_events >= _PACKET_EVENTS):
@@ -158,10 +135,6 @@ class Aedat4Writer:
         self._output.write(PACKET_PREFIX.pack(stream, len(data)), data)
         self._places.extend((stream, len(data), self._position + PACKET_PREFIX.size, count, first_us, last_us))
         self._position += PACKET_PREFIX.size + len(data)
-
-    def _count(self, met: bool, what: str) -> None:
-        if met:
-            self.lost[what] = self.lost.get(what, 0) + 1
 
 
 def _compressed(data: bytes) -> bytes:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
 from drivers.source import SourceInfo
-from drivers.writing import PartFile
+from drivers.writing import FileWriter
 from nire.errors import SourceError
 from nire.types import EventBatch, Frame, Gap, Geometry, ImuBatch, SourcePacket, Trigger
 
@@ -66,7 +65,7 @@ def create_writer(path: Path, geometry: Geometry, source: SourceInfo) -> McapWri
     return McapWriter(path, geometry, source)
 
 
-class McapWriter:
+class McapWriter(FileWriter):
     """Writes packets as messages of ROS 2, in chunks compressed by ZSTD.
 
     Device time becomes the stamp, as if it were Unix time. Events are event_camera_msgs/EventPacket of the encoding
@@ -79,10 +78,9 @@ class McapWriter:
         """Create the file and declare the topics."""
         from mcap.writer import Writer
 
-        self.lost: dict[str, int] = {}
+        super().__init__(path)
         self._next_index = 0
         self._geometry = geometry
-        self._output = PartFile(path)
         self._writer: Any = Writer(self._output.file)
         self._channels: dict[str, int] = {}
         self._sequence: dict[str, int] = {}
@@ -108,29 +106,9 @@ class McapWriter:
         else:
             raise TypeError(f"a {type(packet).__name__} is no packet")
 
-    def close(self) -> None:
-        """Write the index and give the file its name; safe to call twice."""
-        if self._output.file.closed:
-            return
+    def _complete(self) -> None:
+        """Write the index."""
         self._guarded(self._writer.finish)
-        self._output.finish()
-
-    def abandon(self) -> None:
-        """Stop without finishing: the `.part` file stays, readable up to its last whole chunk."""
-        self._output.abandon()
-
-    def __enter__(self) -> Self:
-        """Nothing to do; the file is open."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Finish the file; after an error (Ctrl-C is none) leave the `.part`."""
-        if kind is None or issubclass(kind, KeyboardInterrupt):
-            self.close()
-        else:
-            self.abandon()
 
     def _begin(self, source: SourceInfo) -> None:
         self._guarded(self._writer.start, "ros2", "nire-live")
@@ -199,10 +177,6 @@ class McapWriter:
             call(*arguments)
         except OSError as error:
             raise SourceError(f"cannot write the recording {self._output.part}: {error.strerror}") from error
-
-    def _count(self, met: bool, what: str) -> None:
-        if met:
-            self.lost[what] = self.lost.get(what, 0) + 1
 
 
 def _time(t_us: int) -> bytes:

@@ -20,6 +20,7 @@ import numpy as np
 
 from drivers.chunks import HEAD, decode_packet, encode_packet
 from drivers.source import SourceInfo
+from drivers.writing import FileWriter
 from nire.errors import RecordingDamaged, SourceError
 from nire.types import EventBatch, Frame, Gap, Geometry, SourcePacket, Trigger
 
@@ -53,7 +54,7 @@ def create_writer(path: Path, geometry: Geometry, source: SourceInfo) -> Recordi
     return RecordingWriter(path, geometry, source=source)
 
 
-class RecordingWriter:
+class RecordingWriter(FileWriter):
     """Writes packets as they come. The file has a temporary name (`.part`) until it is whole.
 
     Attributes:
@@ -79,16 +80,9 @@ class RecordingWriter:
         Raises:
             SourceError: the file cannot be made.
         """
-        self.path = Path(path)
-        self.lost: dict[str, int] = {}
-        if self.path.is_dir():
-            raise SourceError(f"{self.path} is a folder, expected a file to write: name one in it, NAME.nire")
-        self._part = self.path.with_name(self.path.name + ".part")
-        try:
-            self._file: BinaryIO = open(self._part, "wb")  # noqa: SIM115 - closed by close() and abandon()
-            self._file.write(MAGIC)
-        except OSError as error:
-            raise SourceError(f"cannot write the recording {self._part}: {error.strerror}") from error
+        super().__init__(path)
+        self.path = self._output.path
+        self._output.write(MAGIC)
         self._span: tuple[int, int] | None = None
         self._events = 0
         self._frames = 0
@@ -117,39 +111,13 @@ class RecordingWriter:
         span = self._span or (first_us, last_us)
         self._span = (min(span[0], first_us), max(span[1], last_us))
 
-    def close(self) -> None:
-        """Finish the file and give it its name; safe to call twice."""
-        if self._file.closed:
-            return
+    def _complete(self) -> None:
+        """Write the end: the span, and how much there is."""
         self._chunk(b"END_", _END.pack(*(self._span or (0, 0)), self._events, self._frames))
-        os.fsync(self._file.fileno())
-        self._file.close()
-        os.replace(self._part, self.path)
-
-    def abandon(self) -> None:
-        """Stop without finishing: the `.part` file stays, readable up to here."""
-        self._file.close()
-
-    def __enter__(self) -> Self:
-        """Nothing to do; the file is open."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Finish the file; after an error (Ctrl-C is none) leave the `.part`."""
-        if kind is None or issubclass(kind, KeyboardInterrupt):
-            self.close()
-        else:
-            self.abandon()
 
     def _chunk(self, kind: bytes, payload: bytes) -> None:
-        try:
-            self._file.write(_CHUNK.pack(kind, len(payload), zlib.crc32(payload, zlib.crc32(kind))))
-            self._file.write(payload)
-            self._file.flush()
-        except OSError as error:
-            raise SourceError(f"cannot write the recording {self._part}: {error.strerror}") from error
+        self._output.write(_CHUNK.pack(kind, len(payload), zlib.crc32(payload, zlib.crc32(kind))), payload)
+        self._output.flush()
 
 
 class RecordingSource:

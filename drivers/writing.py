@@ -77,6 +77,17 @@ class PartFile:
         except OSError as error:
             raise SourceError(f"cannot write the recording {self.part}: {error.strerror}") from error
 
+    def flush(self) -> None:
+        """Let what was written leave this process.
+
+        Raises:
+            SourceError: the disk is full or went away.
+        """
+        try:
+            self.file.flush()
+        except OSError as error:
+            raise SourceError(f"cannot write the recording {self.part}: {error.strerror}") from error
+
     def write_at(self, position: int, data: bytes) -> None:
         """Overwrite bytes and return to the end.
 
@@ -106,6 +117,62 @@ class PartFile:
     def abandon(self) -> None:
         """Stop without finishing: the `.part` file stays."""
         self.file.close()
+
+
+class FileWriter:
+    """What the writers of all formats share: the file and its end, and the count of what the format has no place for.
+
+    Attributes:
+        lost: as in `Writer`.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        """Create the file.
+
+        Args:
+            path: final name; an existing file is replaced when the new one is whole.
+
+        Raises:
+            SourceError: the file cannot be made.
+        """
+        self.lost: dict[str, int] = {}
+        self._output = PartFile(path)
+
+    def close(self) -> None:
+        """Finish the file and give it its name; safe to call twice.
+
+        Raises:
+            SourceError: the disk is full or went away.
+        """
+        if self._output.file.closed:
+            return
+        self._complete()
+        self._output.finish()
+
+    def abandon(self) -> None:
+        """Stop without finishing: the `.part` file stays, readable as far as its format allows."""
+        self._output.abandon()
+
+    def __enter__(self) -> Self:
+        """Nothing to do; the file is open."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Finish the file; after an error (Ctrl-C is none) leave the `.part`."""
+        if kind is None or issubclass(kind, KeyboardInterrupt):
+            self.close()
+        else:
+            self.abandon()
+
+    def _complete(self) -> None:
+        """Write what stands at the end of a whole file."""
+        raise NotImplementedError
+
+    def _count(self, met: bool, what: str) -> None:
+        if met:
+            self.lost[what] = self.lost.get(what, 0) + 1
 
 
 def writable() -> dict[str, ModuleType]:
