@@ -205,7 +205,7 @@ def test_config_that_is_none_is_refused(capsys: pytest.CaptureFixture[str], reco
         ("nonsense", ["KEY=VALUE"]),
         ("plan=3", ["[plan]"]),
         ("plan.rate_hz.x=3", ["is a value"]),
-        ("source.driver=aedat", ["'aedat4'"]),
+        ("source.driver=aedat44", ["'aedat4'"]),
         ("source.driver=no.such.module", ["cannot be imported"]),
         ("source.driver=stream.cli", ["no driver", "open_source"]),
         ("source.settings.gap=none", ["no setting 'gap'"]),
