@@ -163,9 +163,9 @@ def test_clean_recordings_pass_the_cleaning_untouched(recordings: Path) -> None:
         assert (counters.events_clamped, counters.events_outside, counters.clock_resets) == (0, 0, 0), name
 
 
-def test_foreign_recording_is_refused_by_name_of_the_readers(recordings: Path) -> None:
-    with pytest.raises(SourceError, match=r"none of the readers \(aedat4, npz, .*recording"):
-        open_recording(recordings / "pyaedattools_IMU_translBoxes_davis240c.aedat")
+def test_image_is_no_recording_and_is_refused_by_name_of_the_readers(recordings: Path) -> None:
+    with pytest.raises(SourceError, match=r"none of the readers \(aedat, aedat4, .*recording"):
+        open_recording(recordings / "eslnet_cups_original_sample" / "000015.png")
 
 
 def _drained(source: Source) -> HygieneCounters:
