@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from nire.backends import neural
 from nire.errors import ConfigError
+from nire.network import weights as weight_files
 from nire.types import Content, ContentWindow, Geometry, Query
 
 
@@ -61,14 +62,18 @@ def create(
     engine: str = "auto",
     precision: str = "auto",
 ) -> EventsOnlyReconstructor:
-    """Make the backend; arguments and errors are those of `neural.create`."""
+    """Make the backend; arguments and errors are those of `neural.create`.
+
+    The shipped weights are those of the size that learned from windows without frames alone, where there are any.
+    """
+    own = weight_files.shipped(f"{size}_events_only")
     network = neural.create(
         geometry,
         device,
         bin_us=bin_us,
         threads=threads,
         size=size,
-        weights=weights,
+        weights=weights or str(own or ""),
         engine=engine,
         precision=precision,
         frames=(0,),
