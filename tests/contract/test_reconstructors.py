@@ -135,10 +135,10 @@ def test_window_in_which_nothing_happened_is_the_same_at_every_shutter(name: str
         second = replace(still.frames[0], index=1, exposure_start_us=140_000, exposure_end_us=160_000)
         still = replace(still, frames=(*still.frames, second))
     images = exposed(made(name), still, [*instants(*INSIDE_US), Shutter.flat(101_000, 119_000, GRAY.height)])
-    # A network may think otherwise of this noise than its frame does, but not otherwise at every moment.
-    expected = images[0] if name in LEVELS else still.frames[0].pixels
+    # A network may think otherwise of this noise than its frame does, but not otherwise at every moment: by a level.
+    expected, least_db = (images[0], 46) if name in LEVELS else (still.frames[0].pixels, 50)
     for image in images:
-        assert psnr(image, expected) >= 50
+        assert psnr(image, expected) >= least_db
 
 
 @pytest.mark.parametrize("name", ["events_only", "neural"])
