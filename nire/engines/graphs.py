@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +37,75 @@ class BuildGraph(nn.Module):
         if not self.frames:
             return voxels, segment_ranges, observed
         return images, voxels, image_ranges, segment_ranges, observed
+
+
+class ImageGraph(nn.Module):
+    """`ReExposureNetwork.encode_images` for one frame: [1, 1, 1, H, W] to its maps, [1, 1, C, h, w] per level."""
+
+    def __init__(self, network: ReExposureNetwork) -> None:
+        """Wrap a network."""
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Encode a frame."""
+        return tuple(self.network.encode_images(image))
+
+    def inputs(self, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        """Cut what `build` takes into what this takes, frame by frame."""
+        return ((image,) for image in tensors[0].split(1, dim=1))
+
+
+class SegmentGraph(nn.Module):
+    """`ReExposureNetwork.encode_segments` for one segment, to its maps, [1, 1, C, h, w] per level."""
+
+    def __init__(self, network: ReExposureNetwork) -> None:
+        """Wrap a network."""
+        super().__init__()
+        self.network = network
+
+    def forward(self, voxels: Tensor, observed: Tensor) -> tuple[Tensor, ...]:
+        """Encode a segment: voxels [1, 1, B, H, W], observed [1, 1, B]."""
+        return tuple(self.network.encode_segments(voxels, observed))
+
+    def inputs(self, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        """Cut what `build` takes into what this takes, segment by segment."""
+        _, voxels, _, _, observed = tensors
+        return zip(voxels.split(1, dim=1), observed.split(1, dim=1), strict=True)
+
+
+class ConstructGraph(nn.Module):
+    """`ReExposureNetwork.construct` for one N, of what the graphs for single frames and segments return."""
+
+    def __init__(self, network: ReExposureNetwork, frames: int) -> None:
+        """Wrap a network."""
+        super().__init__()
+        self.network, self.frames = network, frames
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Construct: `ranges`, then the maps of all segments, then those of all frames, to the content's tensors."""
+        config = self.network.config
+        levels, count = len(config.strides), len(self.ranges(*tensors[:2]))
+        *_, segment_ranges = tensors[:count]
+        maps = list(tensors[count:])
+        parts = [maps[k : k + levels] for k in range(0, len(maps), levels)]
+        height = maps[0].shape[-2] * config.strides[0]
+        image_ranges = tensors[0] if self.frames else segment_ranges.new_empty((1, 0, height, 2))
+        segments, images = parts[: config.segments], parts[config.segments :]
+        return flat(self.network.construct(segments, images, image_ranges, segment_ranges))
+
+    def ranges(self, image_ranges: Tensor, segment_ranges: Tensor) -> tuple[Tensor, ...]:
+        """Choose from the ranges: without frames, there are none of images."""
+        return (image_ranges, segment_ranges) if self.frames else (segment_ranges,)
+
+    def inputs(self, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        """Compute what this takes, once, from what `build` takes."""
+        _, _, image_ranges, segment_ranges, _ = tensors
+        parts: list[ImageGraph | SegmentGraph] = [SegmentGraph(self.network)]
+        if self.frames:
+            parts.append(ImageGraph(self.network))
+        maps = [level for part in parts for cut in part.inputs(*tensors) for level in part(*cut)]
+        yield *self.ranges(image_ranges, segment_ranges), *maps
 
 
 class CorrectGraph(nn.Module):

@@ -3,28 +3,39 @@
 OpenVINO gets what is arithmetic of the network. The physics of `expose`, float32 estimates folded and blended, stays in
 torch: OpenVINO took longer over the folding than over the convolutions.
 
-In int8 the content is built; films are exposed in bf16 (float32 where the processor has no bf16), because there 8 bits
-cost a quarter of a decibel, and in the content none.
+In int8 the content is constructed. Frames and segments are encoded, and films exposed, in bf16 (float32 where the
+processor has no bf16): encoding is short and mostly done ahead, and films lose a quarter of a decibel by 8 bits.
 """
 
 from __future__ import annotations
 
 import importlib
+import itertools
 import logging
 import time
 import warnings
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.export import ExportedProgram
 
 from nire.engines import Job
 from nire.engines.cache import Cache, key_of
 from nire.engines.examples import windows
-from nire.engines.graphs import BuildGraph, CorrectGraph, build_example, export, expose_example, flat
-from nire.engines.programs import BuildProgram, ExposeProgram, ProgramEngine
+from nire.engines.graphs import (
+    ConstructGraph,
+    CorrectGraph,
+    ImageGraph,
+    SegmentGraph,
+    build_example,
+    export,
+    expose_example,
+    flat,
+)
+from nire.engines.programs import BuildProgram, EncodeProgram, ExposeProgram, PartProgramEngine
 from nire.errors import EngineError, EngineMissing
 from nire.network.reexposure import ReExposureNetwork
 
@@ -33,11 +44,11 @@ _log = logging.getLogger(__name__)
 # A batch of four has most of the advantage of one of eight; each further size takes seconds to convert.
 _SIZES = (1, 4)
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
-# Windows that tell NNCF the ranges of values; more did not change what came out.
+# Windows that tell NNCF the ranges of values: all that `windows` varies. Three times as many changed nothing.
 _EXAMPLES = 12
 
 
-def create(network: ReExposureNetwork, job: Job) -> ProgramEngine:
+def create(network: ReExposureNetwork, job: Job) -> PartProgramEngine:
     """Make the engine.
 
     Args:
@@ -53,8 +64,17 @@ def create(network: ReExposureNetwork, job: Job) -> ProgramEngine:
     precision = job.precision_of("openvino", (*_HINTS, "int8"))
     if job.device.type != "cpu":
         raise EngineMissing(f"the engine 'openvino' runs on CPUs, the device is {job.device}; set device = 'cpu'")
+    if not network.config.use_events:
+        raise EngineError(
+            f"the engine 'openvino' runs networks with events, and this one ({network.config.size}) has use_events = "
+            "False. Use reconstructor.engine = 'eager'"
+        )
     maker = _Maker(network.float().eval().requires_grad_(False), job, precision)
-    return ProgramEngine("openvino", network, job, maker=maker, sizes=_SIZES)
+    return PartProgramEngine("openvino", network, job, maker=maker, sizes=_SIZES)
+
+
+_Part = ImageGraph | SegmentGraph | ConstructGraph
+_Graph = _Part | CorrectGraph
 
 
 class _Maker:
@@ -74,8 +94,8 @@ class _Maker:
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "INFERENCE_PRECISION_HINT": _HINTS[precision],
         }
-        # The content is handed from build to expose in what both compute with.
-        self._content_type = self._openvino.Type.bf16 if precision == "bf16" else self._openvino.Type.f32
+        # What is handed from graph to graph, features and content, is in what they compute with.
+        self._handed_type = self._openvino.Type.bf16 if precision == "bf16" else self._openvino.Type.f32
         self._cache = Cache(
             job.cache / "openvino",
             key_of(
@@ -90,16 +110,41 @@ class _Maker:
             ),
         )
 
-    def build(self, frames: int) -> BuildProgram:
-        graph = BuildGraph(self._network, frames)
-        example = graph.taken(*build_example(self._network, frames, self._job.height, self._job.width))
-        request = self._request(f"build-{frames}", graph, example)
+    def encode_images(self) -> EncodeProgram:
+        return self._encode("image", ImageGraph(self._network))
 
-        def program(*tensors: Tensor) -> Any:
-            self._infer(request, graph.taken(*tensors))
+    def encode_segments(self) -> EncodeProgram:
+        return self._encode("segment", SegmentGraph(self._network))
+
+    def build(self, frames: int) -> BuildProgram:
+        graph = ConstructGraph(self._network, frames)
+        example = self._example(graph, frames)
+        request = self._request(f"construct-{frames}", graph, example, given=2 if frames else 1)
+
+        def program(segments: list[Any], images: list[Any], *ranges: Tensor) -> Any:
+            self._infer(request, graph.ranges(*ranges), itertools.chain(*segments, *images))
             return request
 
         return program
+
+    def _encode(self, name: str, graph: ImageGraph | SegmentGraph) -> EncodeProgram:
+        example = self._example(graph, 1)
+        request = self._request(name, graph, example, given=len(example))
+        outputs = [(output.element_type, output.shape) for output in request.model_outputs]
+
+        def program(*tensors: Tensor) -> Any:
+            # Fresh ones each time: they are the caller's.
+            made = [self._openvino.Tensor(*output) for output in outputs]
+            for index, maps in enumerate(made):
+                request.set_output_tensor(index, maps)
+            self._infer(request, tensors)
+            return made
+
+        return program
+
+    def _example(self, graph: _Part, frames: int) -> tuple[Tensor, ...]:
+        """Make what a graph takes; values do not change it."""
+        return next(graph.inputs(*build_example(self._network, frames, self._job.height, self._job.width)))
 
     def expose(self, frames: int, queries: int, *, per_pixel: bool) -> ExposeProgram:
         size = (self._job.height, self._job.width)
@@ -107,13 +152,12 @@ class _Maker:
         content = self._content_example(frames)
         example = (shutters, self._network.slots(re_exposed).planes, *content)
         name = f"expose-{frames}-{queries}" + ("-pixels" if per_pixel else "")
-        request = self._request(name, CorrectGraph(self._network), example)
+        request = self._request(name, CorrectGraph(self._network), example, given=2)
+        numbers = range(len(content))
 
         def program(built: Any, shutters: Tensor, re_exposed: Tensor) -> Tensor:
             slots = self._network.slots(re_exposed)
-            for index in range(len(content)):
-                request.set_input_tensor(2 + index, built.get_output_tensor(index))
-            self._infer(request, (shutters, slots.planes))
+            self._infer(request, (shutters, slots.planes), map(built.get_output_tensor, numbers))
             outputs = torch.from_numpy(request.get_output_tensor(0).data)
             return self._network.develop(outputs, slots).unflatten(0, (1, queries))
 
@@ -126,15 +170,22 @@ class _Maker:
         tensors = flat(network.build(*build_example(network, frames, self._job.height, self._job.width)))
         return tuple(torch.zeros(tensor.shape) for tensor in tensors)
 
-    def _infer(self, request: Any, tensors: tuple[Tensor, ...]) -> None:
+    def _infer(self, request: Any, tensors: tuple[Tensor, ...], handed: Iterable[Any] = ()) -> None:
         """Infer with these as the first inputs; they are read where they are, so they are held until it is done."""
         arrays = [tensor.detach().float().contiguous().numpy() for tensor in tensors]
-        for index, array in enumerate(arrays):
-            request.set_input_tensor(index, self._openvino.Tensor(array, shared_memory=True))
+        shared = (self._openvino.Tensor(array, shared_memory=True) for array in arrays)
+        for index, tensor in enumerate((*shared, *handed)):
+            request.set_input_tensor(index, tensor)
         request.infer()
 
-    def _request(self, name: str, graph: nn.Module, example: tuple[Tensor, ...]) -> Any:
-        """Make what infers a graph: from the cache, or anew."""
+    def _request(self, name: str, graph: _Graph, example: tuple[Tensor, ...], *, given: int) -> Any:
+        """Make what infers a graph: from the cache, or anew.
+
+        Args:
+            name: in the cache.
+            graph, example: what, and what it takes.
+            given: number of inputs from outside; the others are what other graphs return.
+        """
         kept = self._cache.path(f"{name}.blob")
         if kept is not None:
             try:
@@ -142,7 +193,7 @@ class _Maker:
             except RuntimeError as problem:
                 _log.warning("%s cannot be used (%s) and is made anew", kept, problem)
         started = time.perf_counter()
-        compiled = self._core.compile_model(self._converted(graph, example), "CPU", self._options)
+        compiled = self._core.compile_model(self._converted(graph, example, given), "CPU", self._options)
         if len(compiled.inputs) != len(example):
             raise EngineError(
                 f"the engine 'openvino' found that this network ({self._network.config.size}) does not use all of its "
@@ -155,8 +206,8 @@ class _Maker:
             _log.warning("openvino: %s cannot be kept (%s) and is made again at the next start", name, problem)
         return compiled.create_infer_request()
 
-    def _converted(self, graph: nn.Module, example: tuple[Tensor, ...]) -> Any:
-        """Convert a graph; the content's tensors become of the content's type.
+    def _converted(self, graph: _Graph, example: tuple[Tensor, ...], given: int) -> Any:
+        """Convert a graph; what is handed from graph to graph is in what they compute with.
 
         By the front end itself: `openvino.convert_model` would report each conversion to OpenVINO's makers.
         """
@@ -174,23 +225,23 @@ class _Maker:
                 f"OpenVINO {self._openvino.get_version()} cannot convert the network as torch {torch.__version__} "
                 f"exports it: {problem}. Use reconstructor.engine = 'eager'"
             ) from problem
-        if self._nncf is not None and isinstance(graph, BuildGraph):
+        if self._nncf is not None and isinstance(graph, ConstructGraph):
             model = self._quantised(model, graph)
         steps = PrePostProcessor(model)
-        if isinstance(graph, BuildGraph):
+        for index in range(given, len(model.inputs)):
+            steps.input(index).tensor().set_element_type(self._handed_type)
+        if not isinstance(graph, CorrectGraph):
             for index in range(len(model.outputs)):
-                steps.output(index).tensor().set_element_type(self._content_type)
-        else:
-            for index in range(2, len(model.inputs)):
-                steps.input(index).tensor().set_element_type(self._content_type)
+                steps.output(index).tensor().set_element_type(self._handed_type)
         return steps.build()
 
-    def _quantised(self, model: Any, graph: BuildGraph) -> Any:
-        """Let NNCF make the weights and activations of a build 8-bit integers, in the ranges of rendered windows."""
+    def _quantised(self, model: Any, graph: ConstructGraph) -> Any:
+        """Let NNCF make weights and activations 8-bit integers, in the ranges of rendered windows."""
         assert self._nncf is not None
-        config, job = self._network.config, self._job
-        seen = windows(config, height=job.height, width=job.width, frames=graph.frames, count=_EXAMPLES)
-        items = [dict(enumerate(t.contiguous().numpy() for t in graph.taken(*inputs))) for inputs in seen]
+        height, width = self._job.height, self._job.width
+        seen = windows(self._network.config, height=height, width=width, frames=graph.frames, count=_EXAMPLES)
+        taken = (inputs for window in seen for inputs in graph.inputs(*window))
+        items = [dict(enumerate(tensor.contiguous().numpy() for tensor in inputs)) for inputs in taken]
         logging.getLogger("nncf").setLevel(logging.WARNING)
         return self._nncf.quantize(
             model,

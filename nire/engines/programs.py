@@ -20,8 +20,10 @@ from nire.network.reexposure import ReExposureNetwork
 
 _log = logging.getLogger(__name__)
 
-BuildProgram = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Any]
-"""`build` for one N; what it returns is its engine's, and valid until its next call."""
+BuildProgram = Callable[..., Any]
+"""`build` for one N (of a `PartMaker`: `construct`); what it returns is its engine's, and valid until its next call."""
+EncodeProgram = Callable[..., Any]
+"""`encode_images` for one frame, or `encode_segments` for one segment; what it returns is valid while it is held."""
 ExposeProgram = Callable[[Any, Tensor, Tensor], Tensor]
 """`expose` for one N and Q: content of the `BuildProgram`, shutters, re-exposures to float32 [1, Q, 1, H, W], valid
 until its next call."""
@@ -42,6 +44,18 @@ class Maker(Protocol):
             queries: Q.
             per_pixel: shutters are [1, Q, H, W, 2], not [1, Q, H, 2].
         """
+        ...
+
+
+class PartMaker(Maker, Protocol):
+    """Makes programs for the parts of a build; its `build` is given lists of what the others return, and the ranges."""
+
+    def encode_images(self) -> EncodeProgram:
+        """Make the program that encodes one frame."""
+        ...
+
+    def encode_segments(self) -> EncodeProgram:
+        """Make the program that encodes one segment."""
         ...
 
 
@@ -95,10 +109,7 @@ class ProgramEngine:
         Raises:
             ValueError: a shape does not fit; says which.
         """
-        self._network.check_build(images, voxels, image_ranges, segment_ranges, observed)
-        expected = (1, images.shape[1], 1, self._job.height, self._job.width)
-        if images.shape != expected:
-            raise ValueError(f"images are {list(images.shape)}; this engine was made for {list(expected)}")
+        self._check_build(images, voxels, image_ranges, segment_ranges, observed)
         program = self._build_program(images.shape[1])
         return ProgramContent(image_ranges.shape, program(images, voxels, image_ranges, segment_ranges, observed))
 
@@ -128,6 +139,14 @@ class ProgramEngine:
             start = stop
         return images
 
+    def _check_build(self, images: Tensor, *others: Tensor) -> None:
+        self._network.check_build(images, *others)
+        self._expect("images", images, (1, images.shape[1], 1, self._job.height, self._job.width))
+
+    def _expect(self, name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
+        if tensor.shape != shape:
+            raise ValueError(f"{name} are {list(tensor.shape)}; this engine was made for {list(shape)}")
+
     def _shrink(self, size: int, problem: torch.OutOfMemoryError) -> None:
         """Do without batches of `size` and more."""
         if size == self.sizes[0]:
@@ -154,6 +173,88 @@ class ProgramEngine:
             with torch.inference_mode(False), torch.no_grad():
                 self._exposes[key] = self._maker.expose(frames, queries, per_pixel=per_pixel)
         return self._exposes[key]
+
+
+class PartProgramEngine(ProgramEngine):
+    """An engine made of programs that builds in parts: a whole build is all of them, one after the other."""
+
+    def __init__(
+        self, name: str, network: ReExposureNetwork, job: Job, *, maker: PartMaker, sizes: Sequence[int] = (1, 2, 4, 8)
+    ) -> None:
+        """Prepare what the job foresees; arguments as those of `ProgramEngine`."""
+        with torch.inference_mode(False), torch.no_grad():
+            self._encode_image, self._encode_segment = maker.encode_images(), maker.encode_segments()
+        super().__init__(name, network, job, maker=maker, sizes=sizes)
+
+    @torch.inference_mode()
+    def build(
+        self, images: Tensor, voxels: Tensor, image_ranges: Tensor, segment_ranges: Tensor, observed: Tensor
+    ) -> ProgramContent:
+        """Build the content of a window, as `ReExposureNetwork.build` with b = 1; valid until the next one.
+
+        Raises:
+            ValueError: a shape does not fit; says which.
+        """
+        self._check_build(images, voxels, image_ranges, segment_ranges, observed)
+        encoded = [self.encode_images(images)] if images.shape[1] else []
+        return self.construct([self.encode_segments(voxels, observed)], encoded, image_ranges, segment_ranges)
+
+    @torch.inference_mode()
+    def encode_images(self, images: Tensor) -> list[Any]:
+        """Encode frames one by one, as `ReExposureNetwork.encode_images` with b = 1.
+
+        Args:
+            images: [1, N, 1, H, W], any N >= 1.
+
+        Returns:
+            What the program made, per frame; valid for as long as it is held.
+
+        Raises:
+            ValueError: a shape does not fit; says which.
+        """
+        self._expect("images", images, (1, images.shape[1], 1, self._job.height, self._job.width))
+        return [self._encode_image(image) for image in images.split(1, dim=1)]
+
+    @torch.inference_mode()
+    def encode_segments(self, voxels: Tensor, observed: Tensor) -> list[Any]:
+        """Encode segments one by one, as `ReExposureNetwork.encode_segments` with b = 1.
+
+        Args:
+            voxels: [1, m, B, H, W], any m >= 1.
+            observed: [1, m, B].
+
+        Returns:
+            What the program made, per segment; valid for as long as it is held.
+
+        Raises:
+            ValueError: a shape does not fit; says which.
+        """
+        count, bins = voxels.shape[1], self._network.config.bins
+        self._expect("voxels", voxels, (1, count, bins, self._job.height, self._job.width))
+        self._expect("observed", observed, (1, count, bins))
+        return [self._encode_segment(*cut) for cut in zip(voxels.split(1, 1), observed.split(1, 1), strict=True)]
+
+    @torch.inference_mode()
+    def construct(
+        self,
+        segments: Sequence[list[Any]],
+        images: Sequence[list[Any]],
+        image_ranges: Tensor,
+        segment_ranges: Tensor,
+    ) -> ProgramContent:
+        """Do the rest of a build, as `ReExposureNetwork.construct` with b = 1; valid until the next one.
+
+        Raises:
+            ValueError: a shape or a number of parts does not fit; says which.
+        """
+        frames, count = [part for parts in images for part in parts], self._network.config.segments
+        events = [part for parts in segments for part in parts]
+        if len(events) != count:
+            raise ValueError(f"segments are {len(events)}; this engine was made for {count}")
+        self._expect("image_ranges", image_ranges, (1, len(frames), self._job.height, 2))
+        self._expect("segment_ranges", segment_ranges, (1, count, 2))
+        program = self._build_program(len(frames))
+        return ProgramContent(image_ranges.shape, program(events, frames, image_ranges, segment_ranges))
 
 
 def batch_size(queries: int, sizes: Sequence[int]) -> int:

@@ -75,7 +75,8 @@ def test_auto_takes_nothing_that_was_never_run() -> None:
     assert "tensorrt" not in choice.ORDER["cuda"]
 
 
-def test_auto_refuses_a_precision_that_no_engine_has(tmp_path: Path) -> None:
+def test_auto_refuses_a_precision_that_no_engine_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(ConfigError, match="int8"):
         open_engine("auto", tiny.network(), job(tmp_path, precision="int8"))
 

@@ -13,8 +13,19 @@ from torch import Tensor
 
 from nire.engines import Job, tensorrt
 from nire.engines.choice import open_engine
-from nire.engines.graphs import BuildGraph, CorrectGraph, build_example, export, expose_example, flat
+from nire.engines.graphs import (
+    BuildGraph,
+    ConstructGraph,
+    CorrectGraph,
+    ImageGraph,
+    SegmentGraph,
+    build_example,
+    export,
+    expose_example,
+    flat,
+)
 from nire.engines.programs import ProgramEngine
+from nire.errors import EngineError
 from tests.nire.network import tiny
 
 SIZE = (tiny.HEIGHT, tiny.WIDTH)
@@ -72,6 +83,22 @@ def test_exported_graphs_compute_what_the_network_does(frames: int, attention: s
     assert (images - network.expose(expected, shutters, re_exposed)).abs().max() < 1e-5
 
 
+@pytest.mark.parametrize("attention", ["cached", "joint"])
+@pytest.mark.parametrize("frames", [0, 1, 2])
+def test_exported_graphs_of_parts_compute_together_what_a_build_does(frames: int, attention: str) -> None:
+    network = tiny.network(attention=attention).requires_grad_(False)
+    inputs, example = tiny.build_inputs(frames), build_example(network, frames, *SIZE)
+    maps: list[Tensor] = []
+    for graph in (SegmentGraph(network), ImageGraph(network))[: 1 + (frames > 0)]:
+        encode = export(graph, next(graph.inputs(*example))).module()
+        maps += [level for cut in graph.inputs(*inputs) for level in encode(*cut)]
+    construct = ConstructGraph(network, frames)
+    rest = export(construct, next(construct.inputs(*example))).module()
+    content = rest(*construct.ranges(inputs[2], inputs[3]), *maps)
+    expected = flat(network.build(*inputs))
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(content, expected, strict=True))
+
+
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # of torch.export.save about torch itself
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_tensorrt_compiles_each_program_once_and_takes_it_from_the_cache_then(tmp_path: Path) -> None:
@@ -95,13 +122,13 @@ def test_openvino_takes_what_it_made_from_the_cache_and_makes_anew_what_is_damag
     pytest.importorskip("openvino")
     with caplog.at_level(logging.INFO):
         open_engine("openvino", tiny.network(), job(tmp_path, 1))
-        assert caplog.text.count("made") == 3
+        assert caplog.text.count("made") == 5
         caplog.clear()
         engine = open_engine("openvino", tiny.network(), job(tmp_path, 1))
         assert "made" not in caplog.text
         images = engine.expose(engine.build(*tiny.build_inputs(1)), *tiny.expose_inputs(1, 5))
         assert (images - defined(1, 5)).abs().max() < 1e-4
-        (blob,) = tmp_path.rglob("build-1.blob")
+        (blob,) = tmp_path.rglob("construct-1.blob")
         blob.write_bytes(blob.read_bytes()[:1000])
         open_engine("openvino", tiny.network(), job(tmp_path, 1))
         assert "cannot be used" in caplog.text
@@ -114,3 +141,9 @@ def test_openvino_runs_where_nothing_can_be_kept(tmp_path: Path, caplog: pytest.
     images = engine.expose(engine.build(*tiny.build_inputs(0)), *tiny.expose_inputs(0, 1))
     assert (images - defined(0, 1)).abs().max() < 1e-4
     assert "cannot be kept" in caplog.text
+
+
+def test_openvino_refuses_a_network_without_events(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    with pytest.raises(EngineError, match="use_events"):
+        open_engine("openvino", tiny.network(use_events=False), job(tmp_path))

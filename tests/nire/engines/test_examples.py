@@ -25,6 +25,17 @@ def test_windows_are_what_the_network_takes_and_are_alive(frames: int) -> None:
     assert not torch.equal(made[0][1], made[1][1])
 
 
+def test_small_images_change_as_much_as_large_ones() -> None:
+    # 8 bits have room for what was measured: where everything was slow, what is fast is cut off.
+    config = tiny.network().config
+
+    def change(height: int, width: int) -> float:
+        made = windows(config, height=height, width=width, frames=0, count=3)
+        return sum(float(voxels.abs().mean()) for _, voxels, *_ in made)
+
+    assert change(64, 96) > change(192, 288)
+
+
 def test_windows_repeat() -> None:
     config = tiny.network().config
     first, again = (next(windows(config, height=32, width=48, frames=2, count=1)) for _ in range(2))

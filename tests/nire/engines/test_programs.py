@@ -11,7 +11,14 @@ from torch import Tensor
 
 from nire.engines import Job, compiled
 from nire.engines.eager import prepared
-from nire.engines.programs import BuildProgram, ExposeProgram, ProgramEngine, batch_size
+from nire.engines.programs import (
+    BuildProgram,
+    EncodeProgram,
+    ExposeProgram,
+    PartProgramEngine,
+    ProgramEngine,
+    batch_size,
+)
 from nire.errors import EngineError
 from tests.nire.network import tiny
 
@@ -39,6 +46,20 @@ class Maker:
             return re_exposed[:, :, 0, :1]
 
         return program
+
+
+class PartMaker(Maker):
+    """Parts that are what they were made of; a build is a list of them."""
+
+    def encode_images(self) -> EncodeProgram:
+        return lambda image: image
+
+    def encode_segments(self) -> EncodeProgram:
+        return lambda voxels, observed: (voxels, observed)
+
+    def build(self, frames: int) -> BuildProgram:
+        self.made.append((frames,))
+        return lambda segments, images, *ranges: (segments, images)
 
 
 def engine(maker: Maker, *frames: int) -> ProgramEngine:
@@ -89,6 +110,36 @@ def test_batches_that_do_not_fit_are_halved_counted_and_not_tried_again() -> Non
 def test_engine_that_has_no_memory_for_one_film_says_so() -> None:
     with pytest.raises(EngineError, match="not enough GPU memory"):
         answered(engine(Maker(fits=0)), 2, 3)
+
+
+def in_parts() -> PartProgramEngine:
+    job = Job(tiny.HEIGHT, tiny.WIDTH, (), torch.device("cpu"), "fp32", Path())
+    return PartProgramEngine("test", tiny.network(), job, maker=PartMaker())
+
+
+@pytest.mark.parametrize("frames", [0, 1, 2])
+def test_build_of_parts_gives_every_frame_and_segment_alone_and_in_order(frames: int) -> None:
+    images, voxels, image_ranges, segment_ranges, observed = tiny.build_inputs(frames)
+    made = in_parts().build(images, voxels, image_ranges, segment_ranges, observed)
+    segments, encoded = made.made
+    assert [image.shape[1] for image in encoded] == [1] * frames
+    assert all(torch.equal(image[:, 0], images[:, k]) for k, image in enumerate(encoded))
+    assert torch.equal(torch.cat([part for part, _ in segments], 1), voxels)
+    assert torch.equal(torch.cat([part for _, part in segments], 1), observed)
+
+
+def test_parts_that_do_not_fit_are_refused() -> None:
+    made = in_parts()
+    images, voxels, image_ranges, segment_ranges, observed = tiny.build_inputs(2)
+    segments, encoded = [made.encode_segments(voxels, observed)], [made.encode_images(images)]
+    with pytest.raises(ValueError, match="segments are"):
+        made.construct([made.encode_segments(voxels[:, 1:], observed[:, 1:])], encoded, image_ranges, segment_ranges)
+    with pytest.raises(ValueError, match="image_ranges are"):
+        made.construct(segments, [made.encode_images(images[:, :1])], image_ranges, segment_ranges)
+    with pytest.raises(ValueError, match="images are"):
+        made.encode_images(images[..., 1:])
+    with pytest.raises(ValueError, match="observed are"):
+        made.encode_segments(voxels, observed[:, 1:])
 
 
 def test_two_windows_at_once_are_refused() -> None:
