@@ -15,7 +15,7 @@ from torch import Tensor
 
 from benchmarks.report import Result
 from nire.engines import DTYPES, Job
-from nire.engines.eager import prepared
+from nire.engines.eager import EagerEngine
 from nire.network.config import NetworkConfig
 from nire.network.reexposure import ReExposureNetwork
 
@@ -35,14 +35,15 @@ def compare(config: NetworkConfig, job: Job, build: BuildInputs, asked: Asked, t
         asked: what `ReExposureNetwork.expose` takes besides, for `MANY` queries.
         times: takes the durations of works that take turns, seconds.
     """
-    cached, joint = (_network(config, job, attention) for attention in ("cached", "joint"))
+    network = _network(config, "cached")
+    cached, joint = EagerEngine(network, job), EagerEngine(_network(config, "joint"), job)
     contents = cached.build(*build), joint.build(*build)
     dtype = DTYPES[job.precision_of("eager", tuple(DTYPES))]
 
     def encoders() -> object:
         images, voxels, _, _, observed = build
-        events = cached.event_encoder(voxels.to(dtype), observed.to(dtype)) if cached.event_encoder else None
-        return events, cached.image_encoder(images.to(dtype))
+        events = network.event_encoder(voxels.to(dtype), observed.to(dtype)) if network.event_encoder else None
+        return events, network.image_encoder(images.to(dtype))
 
     def exposing(index: int, count: int) -> Callable[[], object]:
         few = tuple(tensor[:, :count] for tensor in asked)
@@ -66,7 +67,6 @@ def compare(config: NetworkConfig, job: Job, build: BuildInputs, asked: Asked, t
     ]
 
 
-def _network(config: NetworkConfig, job: Job, attention: Literal["cached", "joint"]) -> ReExposureNetwork:
+def _network(config: NetworkConfig, attention: Literal["cached", "joint"]) -> ReExposureNetwork:
     torch.manual_seed(0)
-    network = ReExposureNetwork(replace(config, attention=attention))
-    return prepared(network, job, DTYPES[job.precision_of("eager", tuple(DTYPES))])
+    return ReExposureNetwork(replace(config, attention=attention))
