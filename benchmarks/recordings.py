@@ -1,4 +1,4 @@
-"""Recordings: reading against the fastest public readers in the same run, writing, and an EVT3 file through the rings."""
+"""Recordings: reading beside the fastest public readers in the same run, writing, an EVT3 file through the rings."""
 
 from __future__ import annotations
 
