@@ -53,7 +53,7 @@ def loses_gpu(child: Child) -> int:
 
 def waits_asleep(child: Child, told: Path) -> int:
     """Write down how torch's threads will wait."""
-    told.write_text(os.environ.get("OMP_WAIT_POLICY", "not said"))
+    told.write_text(os.environ.get("GOMP_SPINCOUNT", "not said"))
     return 0
 
 
