@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import drivers
+from drivers.settings import called
 from drivers.source import Source
 from nire.errors import ConfigError, SourceError
 
@@ -147,16 +148,6 @@ def _module(name: str) -> ModuleType:
 
 def _call(module: ModuleType, settings: dict[str, Any]) -> Source:
     """Call `open_source` with settings that it has; a wrong name is the config's error, not a traceback."""
-    parameters = inspect.signature(module.open_source).parameters
     name = module.__name__.rpartition(".")[2]
-    if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
-        for key in settings:
-            if key not in parameters:
-                near = difflib.get_close_matches(key, list(parameters), n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(parameters) or 'none'}"
-                raise ConfigError(f"the driver {name!r} has no setting {key!r}; {hint}")
-        missing = [k for k, p in parameters.items() if p.default is inspect.Parameter.empty and k not in settings]
-        if missing:
-            raise ConfigError(f"the driver {name!r} needs {', '.join(missing)}: set it in [source.settings]")
-    source: Source = module.open_source(**settings)
+    source: Source = called(module.open_source, settings, owner=f"the driver {name!r}", place="[source.settings]")
     return source

@@ -1,11 +1,12 @@
-"""Check a driver's settings against its dataclass: names, types; the dataclass itself checks ranges."""
+"""Check settings against what takes them, a driver's dataclass or a function; ranges are for that itself to check."""
 
 from __future__ import annotations
 
 import difflib
+import inspect
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any, Literal, TypeVar
 
@@ -78,3 +79,28 @@ def _described(hint: Any) -> str:
 
 
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", type(None): "nothing"}
+
+
+def called(function: Callable[..., Any], settings: Mapping[str, Any], *, owner: str, place: str) -> Any:
+    """Call what opens a source or a camera by keyword; a wrong name is the config's error, not a traceback.
+
+    Args:
+        function: takes settings as keywords; one that takes any keyword checks them itself.
+        settings: to call it with.
+        owner: for the message: "the driver 'npz'".
+        place: where settings are set, for the message.
+
+    Raises:
+        ConfigError: a setting that it does not have, or one that it needs is missing.
+    """
+    parameters = inspect.signature(function).parameters
+    if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+        for key in settings:
+            if key not in parameters:
+                near = difflib.get_close_matches(key, list(parameters), n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(parameters) or 'none'}"
+                raise ConfigError(f"{owner} has no setting {key!r}; {hint}")
+        missing = [k for k, p in parameters.items() if p.default is inspect.Parameter.empty and k not in settings]
+        if missing:
+            raise ConfigError(f"{owner} needs {', '.join(missing)}: set it in {place}")
+    return function(**settings)

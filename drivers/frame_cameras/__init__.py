@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
-import inspect
 import pkgutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from drivers.settings import called
 from nire.errors import ConfigError
 from nire.types import Transfer
 
@@ -102,14 +101,7 @@ def open_frame_camera(driver: str, **settings: Any) -> FrameCamera:
     if driver not in names:
         raise ConfigError(f"there is no frame camera {driver!r}; source.settings.frames.driver is {' or '.join(names)}")
     module = importlib.import_module(f"{__name__}.{driver}")
-    parameters = inspect.signature(module.open_camera).parameters
-    for key in settings:
-        if key not in parameters:
-            near = difflib.get_close_matches(key, list(parameters), n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(parameters)}"
-            raise ConfigError(f"the frame camera {driver!r} has no setting {key!r}; {hint}")
-    missing = [k for k, p in parameters.items() if p.default is inspect.Parameter.empty and k not in settings]
-    if missing:
-        raise ConfigError(f"the frame camera {driver!r} needs {', '.join(missing)}: set it in source.settings.frames")
-    camera: FrameCamera = module.open_camera(**settings)
+    camera: FrameCamera = called(
+        module.open_camera, settings, owner=f"the frame camera {driver!r}", place="source.settings.frames"
+    )
     return camera

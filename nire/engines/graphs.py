@@ -1,4 +1,4 @@
-"""The network's two calls as graphs from tensors to tensors, for what compiles exported graphs."""
+"""The network's calls, and the parts of a build, as graphs of tensors, for what compiles exported graphs."""
 
 from __future__ import annotations
 
