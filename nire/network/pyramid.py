@@ -101,9 +101,25 @@ class ConvPyramid(nn.Module):
         Returns:
             Per level [n, C_l, h_l, w_l].
         """
-        maps = self.stem(fold(pixels, self.fold))
+        maps = self._stemmed(pixels)
         maps = activate(maps if shift is None else maps + shift)
         levels = [self.blocks[0](maps)]
         for down, block in zip(self.down, self.blocks[1:], strict=True):
             levels.append(block(activate(down(levels[-1]))))
         return levels
+
+    def _stemmed(self, pixels: Tensor) -> Tensor:
+        """Fold and convolve in one: over pixels with longer strides, and nothing has to be moved.
+
+        What convolves squares of pixels that were folded into channels (`fold`), 3 x 3 of them, convolves 3 `fold` x
+        3 `fold` pixels: its weights only have to be laid out as the pixels are.
+        """
+        weight, halvings = self.stem.weight, self.fold.bit_length() - 1
+        outputs, rows, columns = weight.shape[0], *weight.shape[2:]
+        # [outputs, (row, column) of the square for each halving, the coarsest first, inputs, rows, columns]
+        squares = weight.reshape(outputs, *(2, 2) * halvings, -1, rows, columns)
+        inputs, places = 1 + 2 * halvings, range(1, 1 + 2 * halvings)
+        order = (0, inputs, inputs + 1, *places[::2], inputs + 2, *places[1::2])
+        kernel = squares.permute(order).reshape(outputs, -1, rows * self.fold, columns * self.fold)
+        step, edge = self.fold * self.stem.stride[0], self.fold * int(self.stem.padding[0])
+        return F.conv2d(pixels, kernel, self.stem.bias, stride=step, padding=edge)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nire.network.enhance import DeformableConv, FeatureEnhancement
-from nire.network.pyramid import fold, unfold
+from nire.network.pyramid import ConvPyramid, activate, fold, unfold
 from tests.nire.network.tiny import TINY
 
 
@@ -105,3 +105,13 @@ def test_unfold_undoes_fold(stride: int) -> None:
     torch.testing.assert_close(unfold(folded, stride), pixels, atol=0, rtol=0)
     corner = pixels[0, :, :stride, :stride].flatten().sort().values
     torch.testing.assert_close(folded[0, :, 0, 0].sort().values, corner, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize(("stride", "folded"), [(1, 1), (2, 1), (4, 1), (4, 2), (16, 1)])
+def test_stem_over_pixels_equals_one_over_folded_squares(stride: int, folded: int) -> None:
+    torch.manual_seed(0)
+    pyramid = ConvPyramid(3, stride, (5,), (0,), folded)
+    pixels = torch.randn(2, 3, 32, 48)
+    finest = pyramid(pixels)[0]
+    torch.testing.assert_close(finest, activate(pyramid.stem(fold(pixels, pyramid.fold))), atol=1e-5, rtol=0)
+    assert finest.shape[2:] == (32 * folded // stride, 48 * folded // stride)
