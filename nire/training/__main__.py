@@ -46,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 minutes=asked.minutes,
                 resume=asked.resume,
                 changed=asked.changed,
+                start=asked.start,
             )
     except NireError as error:
         errors.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
@@ -140,6 +141,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, help="folder of sequences of sharp frames, to train on as well")
     parser.add_argument("--out", type=Path, help="folder of checkpoint, weights and pictures; out/train-SIZE")
     parser.add_argument("--minutes", type=_minutes, default=math.inf, help="stop after so long; --resume goes on")
+    parser.add_argument(
+        "--start", type=Path, metavar="WEIGHTS", help="begin with these weights, as far as they fit, to train them on"
+    )
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
     parser.add_argument(
         "--changed", action="store_true", help="with --resume: although data, loss or optimiser are set otherwise now"

@@ -25,7 +25,8 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from nire.errors import ConfigError, TrainingStopped
+from nire.errors import ConfigError, TrainingStopped, WeightsError
+from nire.network import weights as weight_files
 from nire.training import checkpoint as checkpoints
 from nire.training.losses import loss as loss_of
 from nire.training.losses import psnr_of
@@ -75,6 +76,7 @@ def train(
     minutes: float = math.inf,
     resume: bool = False,
     changed: bool = False,
+    start: Path | None = None,
 ) -> int:
     """Train until the settings' iterations are done, time is up, or a signal asks to stop.
 
@@ -87,6 +89,7 @@ def train(
         minutes: most time to spend, in this call.
         resume: go on from the checkpoint in `out`.
         changed: go on although data, loss or optimiser are set otherwise than in the checkpoint.
+        start: weights that a fresh run begins with; None begins untrained.
 
     Returns:
         Iterations done, those before a resume included.
@@ -94,7 +97,7 @@ def train(
     Raises:
         TrainingStopped: the loss is not finite; names the batch.
         ConfigError: `resume` with other settings than the checkpoint's, or a fresh run where a checkpoint lies.
-        WeightsError: the checkpoint is missing, damaged, or of another network.
+        WeightsError: the checkpoint is missing, damaged, or of another network, or nothing of `start` fits.
     """
     out.mkdir(parents=True, exist_ok=True)
     run = _Run(settings, materials, out, ranks)
@@ -103,6 +106,8 @@ def train(
             console.print(f"goes on with [{table}] set otherwise than before", highlight=False, markup=False)
     elif (out / CHECKPOINT).exists():
         raise ConfigError(f"{out / CHECKPOINT} exists: go on with it by --resume, or choose another --out")
+    elif start is not None:
+        console.print(run.start(start), highlight=False, markup=False)
     if ranks.leads:
         checkpoints.remove_leftovers(out)
     until = time.monotonic() + 60 * minutes
@@ -159,6 +164,18 @@ class _Run:
         self._average = {name: value.detach().clone() for name, value in self._network.state_dict().items()}
         self._history: list[tuple[float, float]] = []
         self.iteration = 0
+
+    def start(self, path: Path) -> str:
+        """Begin with other weights, as far as they fit; says how far."""
+        held = weight_files.load(path).state_dict()
+        mine = self._network.state_dict()
+        fitting = {name: held[name] for name in mine if name in held and held[name].shape == mine[name].shape}
+        if not fitting:
+            raise WeightsError(f"nothing in {path} fits this network: the names or shapes of all tensors differ")
+        self._network.load_state_dict(fitting, strict=False)
+        self._average = {name: value.detach().clone() for name, value in self._network.state_dict().items()}
+        new, unused = len(mine) - len(fitting), len(held) - len(fitting)
+        return f"begins with {path}: {len(fitting)} tensors taken, {unused} not used, {new} untrained"
 
     def resume(self, *, changed: bool) -> list[str]:
         """Go back to where the checkpoint was written; returns the tables that are set otherwise, if allowed."""

@@ -19,10 +19,12 @@ from rich.console import Console
 from torch import Tensor
 
 from nire.errors import ConfigError, TrainingStopped, WeightsError
+from nire.network import weights as weight_files
 from nire.training import checkpoint as checkpoints
 from nire.training.loop import CHECKPOINT, Materials, learning_rate, train
 from nire.training.pictures import Bank
 from nire.training.settings import OptimiserSettings, Settings
+from tests.nire.network.tiny import network as tiny_network
 from tests.nire.training.rooms import ALONE, StandIn, materials, small_settings
 
 
@@ -144,6 +146,31 @@ def test_fresh_run_does_not_overwrite_a_checkpoint(bank: Bank, tmp_path: Path) -
     run(settings, materials(bank), tmp_path)
     with pytest.raises(ConfigError, match="exists: go on with it by --resume"):
         run(settings, materials(bank), tmp_path)
+
+
+def test_run_starts_with_the_weights_of_another_as_far_as_they_fit(bank: Bank, tmp_path: Path) -> None:
+    trained = tmp_path / "trained.safetensors"
+    weight_files.save(tiny_network(segments=2, bins=3), trained, {})
+    other = tiny_network(segments=2, bins=3, content_levels=(1,), head_channels=12)
+    first = {name: value.clone() for name, value in other.state_dict().items()}
+    text, settings = io.StringIO(), small_settings(optimiser={"iterations": 1, "learning_rate": 1e-9})
+    made = dataclasses.replace(materials(bank), network=other)
+    train(settings, made, tmp_path / "out", ranks=ALONE, console=Console(file=text, width=200), start=trained)
+    held, begun = weight_files.load(trained).state_dict(), state(tmp_path / "out").average
+    assert "begins with" in text.getvalue()
+    for name, value in begun.items():
+        fits = name in held and held[name].shape == value.shape
+        torch.testing.assert_close(value, held[name] if fits else first[name], atol=1e-6, rtol=0)
+    assert any(name in held and held[name].shape != first[name].shape for name in first)
+
+
+def test_weights_of_which_nothing_fits_are_refused(bank: Bank, tmp_path: Path) -> None:
+    trained = tmp_path / "trained.safetensors"
+    weight_files.save(tiny_network(), trained, {})
+    with pytest.raises(WeightsError, match=r"nothing in .* fits this network"):
+        train(
+            small_settings(), materials(bank), tmp_path / "out", ranks=ALONE, console=Console(quiet=True), start=trained
+        )
 
 
 def test_resume_with_other_settings_is_refused_by_name(bank: Bank, tmp_path: Path) -> None:
