@@ -40,7 +40,7 @@ class BuildGraph(nn.Module):
 
 
 class ImageGraph(nn.Module):
-    """`ReExposureNetwork.encode_images` for one frame: [1, 1, 1, H, W] to its maps, [1, 1, C, h, w] per level."""
+    """`ReExposureNetwork.encode_images` for one frame: [1, 1, 1, H, W] to its maps, [1, 1, h, w, C] per level."""
 
     def __init__(self, network: ReExposureNetwork) -> None:
         """Wrap a network."""
@@ -57,7 +57,7 @@ class ImageGraph(nn.Module):
 
 
 class SegmentGraph(nn.Module):
-    """`ReExposureNetwork.encode_segments` for one segment, to its maps, [1, 1, C, h, w] per level."""
+    """`ReExposureNetwork.encode_segments` for one segment, to its maps, [1, 1, h, w, C] per level."""
 
     def __init__(self, network: ReExposureNetwork) -> None:
         """Wrap a network."""
@@ -89,7 +89,7 @@ class ConstructGraph(nn.Module):
         *_, segment_ranges = tensors[:count]
         maps = list(tensors[count:])
         parts = [maps[k : k + levels] for k in range(0, len(maps), levels)]
-        height = maps[0].shape[-2] * config.strides[0]
+        height = maps[0].shape[-3] * config.strides[0]
         image_ranges = tensors[0] if self.frames else segment_ranges.new_empty((1, 0, height, 2))
         segments, images = parts[: config.segments], parts[config.segments :]
         return flat(self.network.construct(segments, images, image_ranges, segment_ranges))

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from nire.network.config import NetworkConfig
 
+_QUERY, _KEY, _VALUE = range(3)
+
 
 class Memory(NamedTuple):
     """Time-aware keys and the values of a content, both [windows, heads, n r r, d / heads]."""
@@ -80,9 +82,10 @@ class TemporalizedAttention(nn.Module):
             [b, n, h, w, C].
         """
         tokens = to_windows(maps, self.window)
-        projected = self.f_qkv(self.attention_norm(tokens)).unflatten(-1, (3, -1))  # Eq. 9
-        queries, keys, values = self._temporalize(projected, times, maps.shape, timed=2).unbind(2)
-        read = self._attend(self._split(queries), self._split(keys), self._split(values))
+        normed = self.attention_norm(tokens)
+        laid = self._laid(times, maps)
+        queries, keys = (self._timed(self._project(normed, part), laid) for part in (_QUERY, _KEY))
+        read = self._attend(self._split(queries), self._split(keys), self._split(self._project(normed, _VALUE)))
         return from_windows(self._finish(tokens, read), maps.shape, self.window)
 
     def remember(self, maps: Tensor, times: Tensor) -> Memory:
@@ -91,10 +94,9 @@ class TemporalizedAttention(nn.Module):
         Args:
             maps, times: as for `forward`.
         """
-        channels = maps.shape[-1]
-        tokens = self.attention_norm(to_windows(maps, self.window))
-        projected = F.linear(tokens, self.f_qkv.weight[channels:], self.f_qkv.bias[channels:]).unflatten(-1, (2, -1))
-        keys, values = self._temporalize(projected, times, maps.shape, timed=1).unbind(2)
+        normed = self.attention_norm(to_windows(maps, self.window))
+        keys = self._timed(self._project(normed, _KEY), self._laid(times, maps))
+        values = self._project(normed, _VALUE)
         return Memory(self._split(keys).contiguous(), self._split(values).contiguous())
 
     def read(self, films: Tensor, times: Tensor, memory: Memory) -> Tensor:
@@ -108,44 +110,51 @@ class TemporalizedAttention(nn.Module):
         Returns:
             [b, Q, h, w, C].
         """
-        channels = films.shape[-1]
         tokens = to_windows(films, self.window)
-        projected = F.linear(self.attention_norm(tokens), self.f_qkv.weight[:channels], self.f_qkv.bias[:channels])
-        queries = self._temporalize(projected.unsqueeze(2), times, films.shape, timed=1)[:, :, 0]
+        queries = self._timed(self._project(self.attention_norm(tokens), _QUERY), self._laid(times, films))
         read = self._attend(self._split(queries), memory.keys, memory.values)
         return from_windows(self._finish(tokens, read), films.shape, self.window)
 
-    def _temporalize(self, projected: Tensor, times: Tensor, shape: torch.Size, *, timed: int) -> Tensor:
-        """Add f_T(T) to queries and keys (Eq. 12).
+    def _project(self, normed: Tensor, part: int) -> Tensor:
+        """Project tokens to queries, keys or values (Eq. 9); apart, because none of them has to be cut out then."""
+        rows = slice(part * normed.shape[-1], (part + 1) * normed.shape[-1])
+        return F.linear(normed, self.f_qkv.weight[rows], self.f_qkv.bias[rows])
 
-        Where rows have one time, windows of a row of windows get the same sum: it is laid out once per such row, values
-        included with zeros, and added in long runs.
+    def _laid(self, times: Tensor, maps: Tensor) -> Tensor | None:
+        """Lay f_T(T) out for `_timed`, once per row of windows where rows have one time; None without time encoding.
 
         Args:
-            projected: [windows, n r r, parts, C].
             times: [b, n, h, 1 or w, 4 K].
-            shape: of the maps, (b, n, h, w, C).
-            timed: that many of the parts, the first, get the time.
+            maps: [b, n, h, w, C], for their shape and type.
 
         Returns:
-            As `projected`.
+            [b, h / r, 1 or w / r, n r r C].
         """
         if self.f_time is None:
-            return projected
-        b, n, h, w, channels = shape
+            return None
+        b, n, h, _, channels = maps.shape
         r, across = self.window, times.shape[3]
         columns, inside = (across // r, r) if across > 1 else (1, 1)
-        encoded = self.f_time(times.to(projected.dtype)).reshape(b, n, h // r, r, columns, inside, channels)
-        laid = encoded.permute(0, 2, 4, 1, 3, 5, 6).expand(-1, -1, -1, -1, -1, r, -1).unsqueeze(-2)
-        laid = laid.expand(-1, -1, -1, -1, -1, -1, timed, -1)
-        if timed < projected.shape[2]:
-            laid = F.pad(laid, (0, 0, 0, projected.shape[2] - timed))
-        runs = projected.reshape(b, h // r, w // r, -1) + laid.reshape(b, h // r, columns, -1)
-        return runs.reshape(projected.shape)
+        encoded = self.f_time(times.to(maps.dtype)).reshape(b, n, h // r, r, columns, inside, channels)
+        laid = encoded.permute(0, 2, 4, 1, 3, 5, 6).expand(-1, -1, -1, -1, -1, r, -1)
+        return laid.reshape(b, h // r, columns, -1)
+
+    def _timed(self, projected: Tensor, laid: Tensor | None) -> Tensor:
+        """Add the time to queries or keys, [windows, n r r, C] (Eq. 12), in long runs."""
+        if laid is None:
+            return projected
+        b, rows, _, run = laid.shape
+        return (projected.reshape(b, rows, -1, run) + laid).reshape(projected.shape)
 
     def _split(self, tokens: Tensor) -> Tensor:
         """Split into heads: [windows, tokens, C] to [windows, heads, tokens, C / heads]."""
+        if self.heads == 1:
+            return tokens.unsqueeze(1)  # the same, and nothing for a compiler to move
         return tokens.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def _joined(self, heads: Tensor) -> Tensor:
+        """Undo `_split`."""
+        return heads.squeeze(1) if self.heads == 1 else heads.transpose(1, 2).flatten(2)
 
     def _attend(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """Attention(Q, K, V) = softmax(Q K^T / sqrt(d)) V per window and head (Eq. 13).
@@ -156,7 +165,7 @@ class TemporalizedAttention(nn.Module):
         """
         likeness = torch.matmul(queries * queries.shape[-1] ** -0.5, keys.transpose(-1, -2))
         weights = likeness.float().softmax(-1).to(values.dtype)
-        return torch.matmul(weights, values).transpose(1, 2).flatten(2)
+        return self._joined(torch.matmul(weights, values))
 
     def _finish(self, tokens: Tensor, read: Tensor) -> Tensor:
         tokens = tokens + self.project(read)
@@ -166,32 +175,38 @@ class TemporalizedAttention(nn.Module):
 class AttentionPyramid(nn.Module):
     """One temporalized attention per level; lists below have one entry per level."""
 
-    def __init__(self, config: NetworkConfig) -> None:
-        """Make the levels."""
+    def __init__(self, config: NetworkConfig, levels: tuple[int, ...] | None = None) -> None:
+        """Make the levels; `levels` are those that attend, None is all."""
         super().__init__()
-        self.levels = nn.ModuleList(
-            TemporalizedAttention(
-                channels,
-                heads=config.heads(channels),
-                window=config.window,
-                bands=config.bands,
-                ffn_ratio=config.ffn_ratio,
-                temporal=config.use_time_encoding,
-            )
-            for channels in config.channels
+        self.levels = nn.ModuleDict(
+            {
+                str(level): TemporalizedAttention(
+                    channels,
+                    heads=config.heads(channels),
+                    window=config.window,
+                    bands=config.bands,
+                    ffn_ratio=config.ffn_ratio,
+                    temporal=config.use_time_encoding,
+                )
+                for level, channels in enumerate(config.channels)
+                if levels is None or level in levels
+            }
         )
 
     def forward(self, maps: list[Tensor], times: list[Tensor]) -> list[Tensor]:
-        """Let maps attend to one another, as `TemporalizedAttention.forward`."""
-        return [level(z, t) for level, z, t in zip(self._levels(), maps, times, strict=True)]
+        """Let maps attend to one another, as `TemporalizedAttention.forward`; levels that do not stay as they are."""
+        attended = list(maps)
+        for name, attention in self.levels.items():
+            attended[int(name)] = attention(maps[int(name)], times[int(name)])
+        return attended
 
     def remember(self, maps: list[Tensor], times: list[Tensor]) -> list[Memory]:
-        """Compute the content's keys and values, as `TemporalizedAttention.remember`."""
+        """Compute the content's keys and values, as `TemporalizedAttention.remember`; all levels attend."""
         return [level.remember(z, t) for level, z, t in zip(self._levels(), maps, times, strict=True)]
 
     def read(self, films: list[Tensor], times: list[Tensor], memory: list[Memory]) -> list[Tensor]:
-        """Let films read the content, as `TemporalizedAttention.read`."""
+        """Let films read a content, as `TemporalizedAttention.read`; all levels attend."""
         return [level.read(x, t, m) for level, x, t, m in zip(self._levels(), films, times, memory, strict=True)]
 
     def _levels(self) -> list[TemporalizedAttention]:
-        return cast(list[TemporalizedAttention], list(self.levels))
+        return cast(list[TemporalizedAttention], list(self.levels.values()))

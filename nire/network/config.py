@@ -27,6 +27,8 @@ class NetworkConfig:
         segments, bins: M and B of Sec. 4.1.
         image_blocks, event_blocks, decoder_blocks: residual blocks per level.
         recurrent_levels: levels whose segments pass the bi-directional LSTM; the others learn of it by enhancement.
+        content_levels: levels whose maps attend to one another while the content is built; the others learn of it by
+            enhancement. None is all of them, as in the paper. Films attend to the content at every level.
         content_blocks, film_blocks: times that temporalized attention (and enhancement) is applied.
         ffn_ratio: width of the FFN over C_l.
         enhance_kernel: side of the deformable convolution, 1 or 3.
@@ -50,6 +52,7 @@ class NetworkConfig:
     head_dim: int = 32
     window: int = 2
     bands: int = 8
+    content_levels: tuple[int, ...] | None = None
     content_blocks: int = 1
     film_blocks: int = 1
     ffn_ratio: int = 2
@@ -86,8 +89,9 @@ class NetworkConfig:
             raise ConfigError(
                 f"network.head_unshuffle is {self.head_unshuffle}; it must divide the finest stride, {self.strides[0]}"
             )
-        if any(not 0 <= level < levels for level in self.recurrent_levels):
-            raise ConfigError(f"network.recurrent_levels are {self.recurrent_levels}; levels are 0 to {levels - 1}")
+        for name in ("recurrent_levels", "content_levels"):
+            if any(not 0 <= level < levels for level in getattr(self, name) or ()):
+                raise ConfigError(f"network.{name} are {getattr(self, name)}; levels are 0 to {levels - 1}")
         if self.enhance_kernel not in (1, 3):
             raise ConfigError(f"network.enhance_kernel is {self.enhance_kernel}; choose 1 or 3")
         if self.film not in ("pre_exposed", "learned"):

@@ -22,7 +22,9 @@ class ContentConstructor(nn.Module):
     def __init__(self, config: NetworkConfig) -> None:
         """Make the layers."""
         super().__init__()
-        self.attention = nn.ModuleList(AttentionPyramid(config) for _ in range(config.content_blocks))
+        self.attention = nn.ModuleList(
+            AttentionPyramid(config, config.content_levels) for _ in range(config.content_blocks)
+        )
         self.enhancement = nn.ModuleList(
             FeatureEnhancement(config) for _ in range(config.content_blocks if config.use_enhancement else 0)
         )

@@ -76,7 +76,7 @@ class EventEncoder(nn.Module):
             observed: [b, M, B], 1 where the bin was observed, 0 where a Gap lies: no event is not no data.
 
         Returns:
-            Per level [b, M, C_l, H / stride_l, W / stride_l]: E_1 .. E_M.
+            Per level [b, M, H / stride_l, W / stride_l, C_l]: E_1 .. E_M.
         """
         return self.relate(self.encode(voxels, observed))
 
@@ -85,11 +85,12 @@ class EventEncoder(nn.Module):
         b, count = voxels.shape[:2]
         # Folded into the batch, a missing bin is a constant image: its convolution is a shift of the stem.
         shift = self.missing(1 - observed.flatten(0, 1))[:, :, None, None]
-        return [level.unflatten(0, (b, count)) for level in self.pyramid(voxels.flatten(0, 1), shift)]
+        levels = self.pyramid(voxels.flatten(0, 1), shift)
+        return [level.permute(0, 2, 3, 1).unflatten(0, (b, count)) for level in levels]
 
     def relate(self, levels: list[Tensor]) -> list[Tensor]:
         """Let all M segments know of one another, where levels are recurrent: from `encode` to `forward`."""
         related = list(levels)
         for level, recurrence in zip(self.recurrent_levels, self.recurrence, strict=True):
-            related[level] = recurrence(levels[level])
+            related[level] = recurrence(levels[level].permute(0, 1, 4, 2, 3)).permute(0, 1, 3, 4, 2)
         return related

@@ -23,7 +23,7 @@ class ImageEncoder(nn.Module):
             images: [b, N, 1, H, W], N >= 1.
 
         Returns:
-            Per level [b, N, C_l, H / stride_l, W / stride_l]: I_1 .. I_N.
+            Per level [b, N, H / stride_l, W / stride_l, C_l]: I_1 .. I_N.
         """
         levels = self.pyramid(images.flatten(0, 1))
-        return [level.unflatten(0, images.shape[:2]) for level in levels]
+        return [level.permute(0, 2, 3, 1).unflatten(0, images.shape[:2]) for level in levels]

@@ -23,7 +23,7 @@ from nire.network.film import NeuralFilm, Slots, two_slots
 from nire.network.image_encoder import ImageEncoder
 
 Pyramid = list[Tensor]
-"""Feature maps of some frames or segments, one tensor per level, finest first."""
+"""Feature maps of some frames or segments, one tensor [b, n, h, w, C] per level, finest first."""
 
 
 class NeuralContent(NamedTuple):
@@ -92,7 +92,7 @@ class ReExposureNetwork(nn.Module):
             images: [b, N, 1, H, W], any N >= 1, as for `build`.
 
         Returns:
-            Per level [b, N, C_l, h_l, w_l]; they do not depend on the window that a frame is in.
+            Per level [b, N, h_l, w_l, C_l]; they do not depend on the window that a frame is in.
         """
         maps: Pyramid = self.image_encoder(images.to(self.dtype))
         return maps
@@ -105,7 +105,7 @@ class ReExposureNetwork(nn.Module):
             observed: [b, m, B].
 
         Returns:
-            Per level [b, m, C_l, h_l, w_l].
+            Per level [b, m, h_l, w_l, C_l].
 
         Raises:
             ValueError: this network does without events.
@@ -134,8 +134,7 @@ class ReExposureNetwork(nn.Module):
             encoded.insert(0, self.event_encoder.relate(levels))
         else:
             segment_ranges = segment_ranges[:, :0]
-        # From here on maps are [b, n, h, w, C].
-        levels = [_joined(maps).permute(0, 1, 3, 4, 2) for maps in zip(*encoded, strict=True)]
+        levels = [_joined(maps) for maps in zip(*encoded, strict=True)]
         times = self._encode(content_ranges(image_ranges, segment_ranges))
         content = self.content(levels, times)
         if self.config.attention == "joint":

@@ -19,7 +19,6 @@ from nire.network.config import NetworkConfig
 from nire.network.reexposure import ReExposureNetwork
 
 FORMAT = "nire-network-1"
-_TUPLES = ("strides", "channels", "image_blocks", "event_blocks", "decoder_blocks", "recurrent_levels")
 
 
 def save(network: ReExposureNetwork, path: Path, meta: Mapping[str, str]) -> None:
@@ -115,7 +114,7 @@ def _unreadable(path: Path, problem: Exception) -> str:
 def _config(path: Path, meta: Mapping[str, str]) -> NetworkConfig:
     try:
         written: dict[str, Any] = json.loads(meta["config"])
-        fields: dict[str, Any] = {name: tuple(v) if name in _TUPLES else v for name, v in written.items()}
+        fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in written.items()}
         return NetworkConfig(**fields)
     except (KeyError, TypeError, ValueError, ConfigError) as problem:
         raise WeightsError(

@@ -114,6 +114,20 @@ def test_network_runs_without_each_of_its_parts(switch: str) -> None:
         assert made(*build_inputs(1), *expose_inputs(1, 2)).isfinite().all()
 
 
+def test_levels_left_out_of_the_content_attention_learn_by_enhancement_only() -> None:
+    paper, fewer = network(), network(content_levels=(1,))
+    gone = paper.state_dict().keys() - fewer.state_dict().keys()
+    assert fewer.state_dict().keys() < paper.state_dict().keys()
+    assert all(name.startswith("content.attention.0.levels.0.") for name in gone)
+    levels = [torch.randn(1, 3, HEIGHT // s, WIDTH // s, c) for s, c in zip(TINY.strides, TINY.channels, strict=True)]
+    times = [torch.randn(1, 3, HEIGHT // s, 1, 4 * TINY.bands) for s in TINY.strides]
+    with torch.no_grad():
+        attended = fewer.content.attention[0](levels, times)
+        assert attended[0] is levels[0]
+        torch.testing.assert_close(attended[1], fewer.content.attention[0].levels["1"](levels[1], times[1]))
+        assert not torch.equal(fewer.content(levels, times)[0], levels[0])
+
+
 def test_without_events_the_voxels_do_not_matter() -> None:
     made = network(use_events=False)
     inputs, asked = list(build_inputs(1)), expose_inputs(1, 1)
@@ -200,6 +214,8 @@ def test_config_that_cannot_be_built_names_its_field() -> None:
         replace(TINY, channels=(8,))
     with pytest.raises(ConfigError, match="strides"):
         replace(TINY, strides=(2, 8))
+    with pytest.raises(ConfigError, match="content_levels"):
+        replace(TINY, content_levels=(2,))
     with pytest.raises(ConfigError, match="head_unshuffle"):
         replace(TINY, head_unshuffle=4)
     with pytest.raises(ConfigError, match="nano, small, base"):
