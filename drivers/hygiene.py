@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from drivers.source import Source
 from nire.errors import RecordingDamaged, SourceError
@@ -101,19 +102,21 @@ class CleanedPackets:
         self.counters.events += len(batch)
         batch = replace(self._on_sensor(batch), epoch=batch.epoch + self._resets)
         rest: EventBatch | None = batch
+        is_sorted = not _goes_back(batch.t_us)  # then its parts are too
         while rest is not None:
-            batch, rest = self._until_reset(rest)
+            batch, rest = self._until_reset(rest, is_sorted)
             if len(batch) or rest is None:
-                yield self._in_order(batch)
+                yield self._in_order(batch, is_sorted)
                 yield from self._due()
             if rest is not None:
                 yield from self._reset(int(rest.t_us[0]) if len(rest) else rest.watermark_us, rest.received_ns)
                 rest = replace(rest, epoch=rest.epoch + 1)
 
     def _on_sensor(self, batch: EventBatch) -> EventBatch:
-        good = (batch.x < self._geometry.width) & (batch.y < self._geometry.height)
-        if good.all():
+        width, height = self._geometry.width, self._geometry.height
+        if not len(batch) or (batch.x.max() < width and batch.y.max() < height):
             return batch
+        good = (batch.x < width) & (batch.y < height)
         outside = len(batch) - int(np.count_nonzero(good))
         self.counters.events_outside += outside
         self._say("outside", "events outside the sensor are dropped (first: %d in one batch)", outside)
@@ -129,7 +132,7 @@ class CleanedPackets:
                 "is taken for noise. Is this the right sensor size, or is the recording damaged?"
             )
 
-    def _until_reset(self, batch: EventBatch) -> tuple[EventBatch, EventBatch | None]:
+    def _until_reset(self, batch: EventBatch, is_sorted: bool) -> tuple[EventBatch, EventBatch | None]:
         """Split where the clock goes back by more than the clamp: what is before, and the rest."""
         floor_us = self._floor_us
         t_us = batch.t_us
@@ -141,7 +144,7 @@ class CleanedPackets:
         start = t_us[0] if floor_us is None else max(int(t_us[0]), floor_us)
         if floor_us is not None and t_us[0] < floor_us - _CLAMP_US:
             return EventBatch.empty(floor_us, epoch=batch.epoch), batch
-        if t_us.size > 1 and (np.diff(t_us) < 0).any():
+        if not is_sorted:
             self._check_times(int(t_us.min()), int(t_us.max()))
             latest = np.maximum(np.maximum.accumulate(t_us), start)
             far = np.flatnonzero(t_us < latest - _CLAMP_US)
@@ -158,13 +161,13 @@ class CleanedPackets:
                 f"at most {_LATEST_US} either way: the recording is damaged there; all before was delivered"
             )
 
-    def _in_order(self, batch: EventBatch) -> EventBatch:
+    def _in_order(self, batch: EventBatch, is_sorted: bool) -> EventBatch:
         """Clamp small steps back and keep the watermark's promise."""
         t_us = batch.t_us
         floor_us = (
             self._floor_us if self._floor_us is not None else (int(t_us[0]) if len(batch) else batch.watermark_us)
         )
-        if len(batch) and (t_us[0] < floor_us or (np.diff(t_us) < 0).any()):
+        if len(batch) and (t_us[0] < floor_us or (not is_sorted and _goes_back(t_us))):
             clamped = np.maximum(np.maximum.accumulate(t_us), floor_us)
             self.counters.events_clamped += int(np.count_nonzero(clamped != t_us))
             self._say("clamped", "event times that go back by at most %d us are clamped", _CLAMP_US)
@@ -242,6 +245,10 @@ class CleanedPackets:
         if what not in self._said:
             self._said.add(what)
             _log.warning("%s: " + message, self._source.info.name, value)
+
+
+def _goes_back(t_us: NDArray[np.int64]) -> bool:
+    return bool((t_us[1:] < t_us[:-1]).any())
 
 
 def _slice(batch: EventBatch, start: int, stop: int, watermark_us: int) -> EventBatch:
