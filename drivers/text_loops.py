@@ -14,10 +14,11 @@ Bytes = NDArray[np.uint8]
 Int = int | np.int64
 Truth = bool | np.bool
 """What numbers are inside compiled code."""
+ONE = np.uint64(1)
+"""Places in the data are unsigned: for a signed one numba asks each time whether it counts from the end."""
 
 _TENS = np.array([float(f"1e{power}") for power in range(23)])  # those that a float64 holds exactly
-_SURE_DIGITS = 18  # always fit 63 bits
-_MOST_MANTISSA = 900_000_000_000_000_000  # below it one more digit fits too
+_MOST_MANTISSA = 900_000_000_000_000_000  # below it one more digit fits 63 bits
 _EXACT = 1 << 53  # below it a float64 holds every whole number
 _ENOUGH, _NO_POWER = 9999, 1 << 30  # an exponent from which on its further digits do not matter; where there is none
 _SPLIT = 134_217_729.0  # 2^27 + 1: splits a float64 into two halves of its bits
@@ -44,90 +45,76 @@ def read_lines(
         (begin of the first line that was not read; columns, places and bytes of spill that were filled; whether that
         line is bad).
     """
-    at: Int = start
-    spilt: Int = 0
-    n, hard = 0, 0
-    while at < data.size:
-        i: Int = at
+    at, size = np.uint64(start), np.uint64(data.size)
+    spilt, n, hard = np.uint64(0), 0, 0
+    while at < size:
+        i = at
         while is_blank(data[i]):
-            i += 1
+            i += ONE
         if is_end(data[i]):
-            at = i + 1
+            at = i + ONE
             continue
-        kept_hard, kept_spilt, column = hard, spilt, 0
-        while column < 4:
+        kept_hard, kept_spilt = hard, spilt
+        for column in range(4):
             begin = i
             is_negative = data[i] == _MINUS
             if is_negative or data[i] == _PLUS:
-                i += 1
-            first = i
-            mantissa: Int = np.int64(0)
-            exponent: Int = np.int64(0)
-            is_hard: Truth = False
-            while is_digit(data[i]) and i - first < _SURE_DIGITS:
-                mantissa = mantissa * 10 + (np.int64(data[i]) - _ZERO)
-                i += 1
-            if is_digit(data[i]) and mantissa < _MOST_MANTISSA:
-                mantissa = mantissa * 10 + (np.int64(data[i]) - _ZERO)
-                i += 1
+                i += ONE
+            mantissa, exponent, digits, is_hard = np.int64(0), np.int64(0), 0, False
+            while is_digit(data[i]) and mantissa < _MOST_MANTISSA:
+                mantissa = mantissa * 10 + np.int64(data[i] - _ZERO)
+                digits += 1
+                i += ONE
             while is_digit(data[i]):
                 is_hard = True
-                i += 1
-            digits = i - first
+                i += ONE
             if data[i] == _POINT:
-                i += 1
-                first = i
-                while is_digit(data[i]) and digits + i - first < _SURE_DIGITS:
-                    mantissa = mantissa * 10 + (np.int64(data[i]) - _ZERO)
-                    i += 1
-                if is_digit(data[i]) and mantissa < _MOST_MANTISSA:
-                    mantissa = mantissa * 10 + (np.int64(data[i]) - _ZERO)
-                    i += 1
-                digits += i - first
-                exponent = first - i
+                i += ONE
+                while is_digit(data[i]) and mantissa < _MOST_MANTISSA:
+                    mantissa = mantissa * 10 + np.int64(data[i] - _ZERO)
+                    exponent -= 1
+                    digits += 1
+                    i += ONE
                 while is_digit(data[i]):
                     is_hard |= data[i] != _ZERO
-                    i += 1
-            is_good: Truth = digits > 0
+                    i += ONE
+            is_good = digits > 0
             if is_good and (data[i] == _E or data[i] == _SMALL_E):
-                i, power = power_at(data, i + 1)
+                i, power = power_at(data, i + ONE)
                 exponent += power
                 is_good = power != _NO_POWER
             stop = i
             while is_blank(data[i]) or data[i] == _COMMA or data[i] == _SEMICOLON:
-                i += 1
+                i += ONE
             if not is_good or is_end(data[i]) != (column == 3) or (i == stop and column < 3):
-                return at, n, kept_hard, kept_spilt, True
+                return np.int64(at), n, kept_hard, np.int64(kept_spilt), True
             is_sure, value = scaled(mantissa, exponent)
             numbers[column, n] = -value if is_negative else value
             if is_hard or not is_sure:
                 places[hard] = column * numbers.shape[1] + n
                 hard += 1
                 spill[spilt : spilt + stop - begin] = data[begin:stop]
-                spilt += stop - begin + 1
-                spill[spilt - 1] = _SPACE
-            column += 1
+                spilt += stop - begin + ONE
+                spill[spilt - ONE] = _SPACE
         n += 1
-        at = i + 1
-    return at, n, hard, spilt, False
+        at = i + ONE
+    return np.int64(at), n, hard, np.int64(spilt), False
 
 
 @compiled
-def power_at(data: Bytes, at: Int) -> tuple[Int, Int]:
+def power_at(data: Bytes, at: np.uint64) -> tuple[np.uint64, np.int64]:
     """Read an exponent: (first byte after it, its value, or _NO_POWER where no digit is)."""
-    i = at
-    is_negative = data[i] == _MINUS
-    if is_negative or data[i] == _PLUS:
-        i += 1
-    first = i
-    power: Int = np.int64(0)
-    while is_digit(data[i]):
+    is_negative = data[at] == _MINUS
+    if is_negative or data[at] == _PLUS:
+        at += ONE
+    if not is_digit(data[at]):
+        return at, np.int64(_NO_POWER)
+    power = np.int64(0)
+    while is_digit(data[at]):
         if power < _ENOUGH:
-            power = power * 10 + (np.int64(data[i]) - _ZERO)
-        i += 1
-    if i == first:
-        return i, np.int64(_NO_POWER)
-    return i, -power if is_negative else power
+            power = power * 10 + np.int64(data[at] - _ZERO)
+        at += ONE
+    return at, -power if is_negative else power
 
 
 @compiled
