@@ -15,7 +15,7 @@ from rich.console import Console
 from benchmarks.budgets import exceeded
 from benchmarks.report import report, show
 
-NAMES = ("planes", "ring", "recordings", "edi", "network", "wire", "end_to_end")
+NAMES = ("planes", "ring", "recordings", "intake", "edi", "network", "wire", "end_to_end")
 """Run when no name is given; `soak` takes minutes and runs only when named."""
 
 
@@ -31,7 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write machine, versions and results as JSON")
     parser.add_argument("--check", action="store_true", help="exit 1 where a figure misses its budget (budgets.toml)")
     parser.add_argument("--minutes", type=float, default=5.0, help="length of soak (default 5)")
-    parser.add_argument("--recording", type=Path, help="soak: loop this recording instead of a synthetic one")
+    parser.add_argument(
+        "--recording", type=Path, help="soak: loop this instead of a synthetic one; intake: serve its events"
+    )
     parser.add_argument(
         "--engine",
         action="append",
@@ -48,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         module = importlib.import_module(f"benchmarks.{name}")
         settings: dict[str, dict[str, Any]] = {
             "soak": {"minutes": options.minutes, "recording": options.recording},
+            "intake": {"recording": options.recording},
             "network": {"engines": tuple(options.engine) if options.engine else None},
         }
         results = module.run(**settings.get(name, {}))
