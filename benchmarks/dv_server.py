@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import sys
 import time
+from types import ModuleType
 from typing import Any
 
-import dv_processing as dv
+from drivers.dv_packets import sdk
 
 _PACKET_EVENTS = 8192  # as a DAVIS346 sends them at its limit: every 0.7 ms
 _QUEUED = 50
@@ -19,7 +20,8 @@ _QUEUED = 50
 
 def main(path: str, port: int) -> None:
     """Serve; see above."""
-    stores, size = _stores(path)
+    dv = sdk()
+    stores, size = _stores(dv, path)
     stream = dv.io.Stream.EventStream(0, "events", "benchmark", size)
     writer = dv.io.NetworkWriter("127.0.0.1", port, stream)
     print("ready", flush=True)
@@ -41,7 +43,7 @@ def main(path: str, port: int) -> None:
     sys.stdin.read()
 
 
-def _stores(path: str) -> tuple[list[Any], tuple[int, int]]:
+def _stores(dv: ModuleType, path: str) -> tuple[list[Any], tuple[int, int]]:
     """Everything in memory, in packets as of a camera."""
     reader = dv.io.MonoCameraRecording(dv.Path(path))
     stores = []

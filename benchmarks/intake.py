@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 import subprocess
@@ -19,6 +18,7 @@ from benchmarks.material import packets
 from benchmarks.ports import free_address
 from benchmarks.report import Result
 from drivers.detect import open_recording
+from drivers.dv_packets import missing_sdk
 from drivers.source import SourceInfo
 from drivers.writing import begin_writing
 from nire.types import EventBatch
@@ -44,8 +44,8 @@ def run(*, recording: Path | None = None) -> list[Result]:
 
 def _from_dv(path: Path, recording: Path | None) -> list[Result]:
     """Serve a recording by a process of its own, as DV does, so fast that it has 12 M events/s, round after round."""
-    if importlib.util.find_spec("dv_processing") is None:
-        print("dv: not measured, because dv-processing is not installed ('nire-live[davis]')", file=sys.stderr)
+    if missing := missing_sdk():
+        print(f"dv: not measured without {missing}", file=sys.stderr)
         return []
     sent = _write_fast(path, *_events_of(recording))
     address = free_address()
