@@ -62,7 +62,7 @@ def _from_dv(path: Path, recording: Path | None) -> list[Result]:
         got = carry(overrides, SourceOrder(), events=sent.events, watched={"server": server.pid}, on_running=begin)
         served = json.loads(server.communicate()[0])
     offered_per_s = served["events"] / served["seconds"]
-    note = f"for {served['seconds']:.1f} s, by a dv.io.NetworkWriter over TCP"
+    note = f"a dv.io.NetworkWriter over TCP, {served['seconds']:.1f} s, {served['latest_ms']:.0f} ms late at worst"
     return [
         Result("dv_offered_events_per_s", offered_per_s, "events/s", note),
         *_results("dv", sent, got, offered_per_s),
