@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from nire.planes import EventPlanes, bins_of
 from nire.types import Calibration, EventBatch, Gap, Geometry
@@ -79,9 +78,11 @@ class VoxelGrid:
             float32 [bins, height, width], signed.
         """
         counts = self._planes.counts[bins]
-        change = (counts[:, 1] * calibration.threshold_positive).sub_(counts[:, 0] * calibration.threshold_negative)
-        below, right = padded[0] - change.shape[1], padded[1] - change.shape[2]
-        return functional.pad(change, (0, right, 0, below))
+        change = torch.zeros((len(counts), *padded), device=counts.device)
+        seen = change[:, : counts.shape[2], : counts.shape[3]]
+        torch.mul(counts[:, 1], calibration.threshold_positive, out=seen)
+        seen.sub_(counts[:, 0], alpha=calibration.threshold_negative)
+        return change
 
 
 def observed_bins(gaps: tuple[Gap, ...], edges_us: NDArray[np.int64]) -> NDArray[np.float64]:
