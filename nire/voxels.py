@@ -81,7 +81,7 @@ class VoxelGrid:
         change = torch.zeros((len(counts), *padded), device=counts.device)
         seen = change[:, : counts.shape[2], : counts.shape[3]]
         torch.mul(counts[:, 1], calibration.threshold_positive, out=seen)
-        seen.sub_(counts[:, 0], alpha=calibration.threshold_negative)
+        seen.sub_(counts[:, 0] * calibration.threshold_negative)
         return change
 
 
