@@ -32,7 +32,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="exit 1 where a figure misses its budget (budgets.toml)")
     parser.add_argument("--minutes", type=float, default=5.0, help="length of soak (default 5)")
     parser.add_argument(
-        "--recording", type=Path, help="soak: loop this instead of a synthetic one; intake: serve its events"
+        "--recording", type=Path, help="end_to_end, soak: loop this, not the synthetic camera; intake: serve its events"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="end_to_end, soak: override a config key, e.g. reconstructor.precision='\"int8\"'; may be repeated",
     )
     parser.add_argument(
         "--engine",
@@ -49,7 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{name} ...", file=sys.stderr, flush=True)
         module = importlib.import_module(f"benchmarks.{name}")
         settings: dict[str, dict[str, Any]] = {
-            "soak": {"minutes": options.minutes, "recording": options.recording},
+            "soak": {"minutes": options.minutes, "recording": options.recording, "overrides": options.overrides},
+            "end_to_end": {"recording": options.recording, "overrides": options.overrides},
             "intake": {"recording": options.recording},
             "network": {"engines": tuple(options.engine) if options.engine else None},
         }
