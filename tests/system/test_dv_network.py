@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -23,6 +22,7 @@ from tests.system.live_stream import ROOT, LiveStream, free_ports
 
 dv = pytest.importorskip("dv_processing", reason="dv-processing is not installed")
 pytestmark = pytest.mark.system
+_PATIENCE_S = 80.0
 KINDS = ("events", "frames", "triggers", "imu")
 
 
@@ -88,18 +88,39 @@ class Passes:
         return [np.concatenate(column).tolist() for column in zip(*columns, strict=True)]
 
 
+def _three_whole_passes(packets: Iterable[SourcePacket]) -> Iterator[SourcePacket]:
+    """Take whole rounds until three of them have lost nothing, or there were ten."""
+    epoch = 0
+    gaps: list[Gap] = []
+    for packet in packets:
+        epoch = max(epoch, getattr(packet, "epoch", 0))
+        if epoch == 10 or len([before for before in range(epoch) if before not in _cut(gaps)]) == 3:
+            return
+        if isinstance(packet, Gap):
+            gaps.append(packet)
+        yield packet
+
+
+def _cut(gaps: list[Gap]) -> set[int]:
+    """The rounds in which something was lost; a hole may reach into the next one."""
+    lost = [gap.epoch for gap in gaps if "queue" in gap.reason or "too late" in gap.reason]
+    return {epoch + more for epoch in lost for more in (0, 1)}
+
+
 def test_each_pass_over_the_network_has_the_digests_of_the_file(recording: Path, addresses: dict[str, str]) -> None:
     with open_recording(recording, gaps="none") as file:
         expected = Passes(file)
-    with _served(recording, addresses, passes=4), dv_network.open_source(**addresses) as source:
+    # The writer has a thread for each address that never rests: on a busy machine one is soon a second behind another.
+    settings = {**addresses, "slack_us": 1_000_000}
+    with _served(recording, addresses), dv_network.open_source(**settings) as source:
         assert source.info.name == "DAVIS346_00000391 over the network"
         assert (source.info.geometry.width, source.info.geometry.height) == (346, 260)
-        got = Passes(itertools.takewhile(lambda packet: getattr(packet, "epoch", 0) < 3, cleaned(source)))
-    # A machine so busy that the reader was kept from running for a second loses packets, and says so.
-    cut = {gap.epoch for gap in got.gaps if "queue" in gap.reason}
-    whole = [epoch for epoch in range(3) if epoch not in cut]
-    assert whole, "every pass has lost packets: this machine is too busy for the test"
-    assert [got.digests(epoch) for epoch in whole] == [expected.digests(0)] * len(whole)
+        got = Passes(_three_whole_passes(cleaned(source)))
+    # A machine so busy that a process was kept from running for a second loses packets, and says so.
+    cut = _cut(got.gaps)
+    whole = [epoch for epoch in sorted(got.timed) if epoch not in cut]
+    assert len(whole) == 3, f"only {len(whole)} of {len(got.timed)} passes are whole: this machine is too busy"
+    assert [got.digests(epoch) for epoch in whole] == [expected.digests(0)] * 3
     if cut:
         return
     count = len(expected.triggers)
@@ -136,6 +157,7 @@ def test_what_a_reader_that_slept_has_lost_is_a_gap(recording: Path) -> None:
     assert 319_512 < events < 3 * 319_512
 
 
+@pytest.mark.timeout(3 * _PATIENCE_S)
 def test_stream_goes_on_with_a_gap_when_dv_was_closed_and_started_again(recording: Path) -> None:
     addresses = {kind: address for kind, address in _tcp().items() if kind in ("events", "frames")}
     settings = ", ".join(f"{kind} = '{address}'" for kind, address in addresses.items())
@@ -143,10 +165,12 @@ def test_stream_goes_on_with_a_gap_when_dv_was_closed_and_started_again(recordin
         with _served(recording, addresses):
             config = ("source.driver=dv_network", f"source.settings={{{settings}}}", "plan.name=deblur")
             stream = stack.enter_context(LiveStream(*config))
-            stream.until_exposing()
+            # Its start takes seconds of a core, and the writer's two threads never rest.
+            stream.until(lambda: stream.row("consumer")["exposed"] >= 5, seconds=_PATIENCE_S)
         stream.until(lambda: stream.row("producer").get("reopened"))
+        exposed = stream.row("consumer")["exposed"]
         with _served(recording, addresses):
-            stream.until_exposing()
+            stream.until(lambda: stream.row("consumer")["exposed"] >= exposed + 5, seconds=_PATIENCE_S)
             assert stream.row("producer")["lives"] == 1
             assert stream.row("consumer")["gaps"] >= 1
             code, log = stream.end()
