@@ -5,6 +5,8 @@ from __future__ import annotations
 _SMOOTHING = 0.2
 # Fewer queries than this measure the overhead of a window, not the cost of a query.
 _FEWEST = 4
+# Of the time from one window to the next, what windows may take that catch up.
+_KEPT_UP = 0.95
 
 
 class Budget:
@@ -14,15 +16,20 @@ class Budget:
         """Know nothing: the first window is answered in full."""
         self._build_ns = 0.0
         self._query_ns = 0.0
+        self._window_ns = 0.0
 
     def spent(self, *, build_ns: float, expose_ns: float, queries: int) -> None:
         """Learn what a window cost."""
         self._build_ns = _follow(self._build_ns, build_ns)
         self._query_ns = _follow(self._query_ns, expose_ns / max(queries, _FEWEST))
+        self._window_ns = _follow(self._window_ns, build_ns + expose_ns)
 
-    def affords(self, *, budget_ns: float) -> bool:
-        """Tell whether a build and a single query fit the budget, as far as is known."""
-        return self._build_ns + self._query_ns <= budget_ns
+    def keeps_up(self, *, period_ns: float) -> bool:
+        """Tell whether windows that come so often leave time to catch up, as far as is known.
+
+        One that just takes the time it has never does: what came late once would stay late.
+        """
+        return self._window_ns <= _KEPT_UP * period_ns
 
     def keep(self, wanted: int, *, budget_ns: float) -> int:
         """Number of queries, at least 1 and at most `wanted`, that fit the budget beside a build."""
