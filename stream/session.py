@@ -37,8 +37,6 @@ from stream.shutters import covers, rank
 # Complete windows that may wait: two, so that a slow one does not cost the next; where all are slow, the newest only,
 # because it would wait for the older one, and be old itself by then.
 _PATIENCE, _OVERLOADED_PATIENCE = 2, 1
-# Of the time from one window to the next, what queries are thinned to: the rest is for what else comes.
-_AFFORDED = 0.9
 # Past windows that can still be asked.
 _MEMORY = 4
 
@@ -331,7 +329,7 @@ class Session:
     def _budget_ns(self, window: ContentWindow) -> float:
         if self._plan.time_budget_ms > 0:
             return self._plan.time_budget_ms * 1e6
-        return _AFFORDED * _distance_ns(window)
+        return _distance_ns(window)
 
     def _numbered(self, queries: Sequence[Query]) -> list[_Numbered]:
         """Give each query the next index of its tag, whether it will be answered or not."""
