@@ -15,11 +15,10 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import designs
+from benchmarks import designs, roofline
 from benchmarks.report import Result
-from nire.engines import Engine, Job
+from nire.engines import DTYPES, Engine, Job
 from nire.engines.choice import open_engine
 from nire.errors import EngineError
 from nire.network.config import SIZES, NetworkConfig, named
@@ -29,6 +28,7 @@ _HEIGHT, _WIDTH = 260, 346
 _FRAMES, _BATCH = 2, 8
 # Runs of a build, and of each query. `base` takes half a minute a build: once, without warming up.
 _RUNS = {"nano": 21, "small": 3, "base": 1}
+_ROOFLINE = "least time by the ceilings, nothing fused, over the time taken"
 _QUICK = ("eager", "openvino", "cudagraph")
 
 
@@ -43,16 +43,30 @@ def run(
         engines: that run `nano` besides the one that "auto" takes; None = those that start in seconds.
     """
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    results = []
+    dtype = DTYPES[Job(0, 0, (), where).precision_of("eager", tuple(DTYPES))]
+    ceilings = roofline.ceilings(where, dtype)
+    results = [
+        Result("ceiling_gmac_per_s", ceilings[0], "GMAC/s", f"a large product of {dtype}"),
+        Result("ceiling_gb_per_s", ceilings[1], "GB/s", "a large copy, read and written"),
+    ]
     for size in sizes:
         extra = (_QUICK if engines is None else engines) if size == "nano" else ()
         with tempfile.TemporaryDirectory() as cache:
-            results += _measure(named(size), where, extra, cache=Path(cache))
+            results += _measure(named(size), where, extra, cache=Path(cache), ceilings=ceilings)
     return results
 
 
-def _measure(config: NetworkConfig, device: torch.device, extra: tuple[str, ...], *, cache: Path) -> list[Result]:
-    size, counts = config.size, count_work(config)
+def _measure(
+    config: NetworkConfig,
+    device: torch.device,
+    extra: tuple[str, ...],
+    *,
+    cache: Path,
+    ceilings: tuple[float, float],
+) -> list[Result]:
+    size = config.size
+    dtype = DTYPES[Job(0, 0, (), device).precision_of("eager", tuple(DTYPES))]
+    parameters, build_work, query_work = count_work(config, dtype)
     job = Job(*config.padded(_HEIGHT, _WIDTH), (_FRAMES,), device, cache=cache)
     # `base` takes minutes to convert and half a minute to run on a CPU.
     opened = [_opened("eager" if size == "base" and device.type == "cpu" else "auto", config, job)]
@@ -68,10 +82,13 @@ def _measure(config: NetworkConfig, device: torch.device, extra: tuple[str, ...]
     works = [work for engine, _ in opened for work in _works(engine, config, device)]
     times = _times(works, runs, device)
     results = [
-        Result(f"{size}_params", counts[0], ""),
-        Result(f"{size}_build_gmac", counts[1], "GMAC", f"{job.width} x {job.height}, N = 2"),
-        Result(f"{size}_query_gmac", counts[2], "GMAC"),
+        Result(f"{size}_params", parameters, ""),
+        Result(f"{size}_build_gmac", build_work[0], "GMAC", f"{job.width} x {job.height}, N = 2"),
+        Result(f"{size}_query_gmac", query_work[0], "GMAC"),
+        Result(f"{size}_build_gb", build_work[1], "GB", "read and written by the operations of plain torch"),
+        Result(f"{size}_query_gb", query_work[1], "GB"),
     ]
+    gmac_s, gb_s = ceilings
     for index, (engine, start_s) in enumerate(opened):
         build_s, first_s, batch_s = times[3 * index : 3 * index + 3]
         next_s = (batch_s - first_s) / (_BATCH - 1)
@@ -84,6 +101,10 @@ def _measure(config: NetworkConfig, device: torch.device, extra: tuple[str, ...]
             Result(f"{prefix}_query_ms", 1e3 * first_s, "ms", "the first of a batch"),
             Result(f"{prefix}_next_ms", 1e3 * next_s, "ms", f"one more in a batch of {_BATCH}"),
             Result(f"{prefix}_query_ratio", next_s / (build_s + first_s), "", "next over build + first"),
+            *(
+                Result(f"{prefix}_{what}_roofline", max(gmac / gmac_s, gb / gb_s) / seconds, "", _ROOFLINE)
+                for what, (gmac, gb), seconds in (("build", build_work, build_s), ("query", query_work, first_s))
+            ),
         ]
     if size == "nano" or device.type == "cuda":  # 64 queries of the others take minutes on a CPU
         build, asked = _inputs(config, device, queries=designs.MANY)
@@ -111,17 +132,17 @@ def _works(engine: Engine, config: NetworkConfig, device: torch.device) -> list[
     ]
 
 
-def count_work(config: NetworkConfig) -> tuple[float, float, float]:
-    """Count parameters, and multiply-adds (1e9) of a build and a query; on the meta device nothing is computed."""
+def count_work(
+    config: NetworkConfig, dtype: torch.dtype = torch.float32
+) -> tuple[float, tuple[float, float], tuple[float, float]]:
+    """Count parameters, and of a build and a query multiply-adds and bytes moved, 1e9; nothing is computed."""
     with torch.device("meta"):
-        network = ReExposureNetwork(config).requires_grad_(False)
+        network = ReExposureNetwork(config).requires_grad_(False).to(dtype)
     inputs, asked = _inputs(config, torch.device("meta"), queries=1)
-    with FlopCounterMode(display=False) as build:
-        content = network.build(*inputs)
-    with FlopCounterMode(display=False) as query:
-        network.expose(content, *asked)
+    content = network.build(*inputs)
     parameters = sum(weight.numel() for weight in network.parameters())
-    return parameters, build.get_total_flops() / 2e9, query.get_total_flops() / 2e9
+    build = roofline.counted(lambda: network.build(*inputs))
+    return parameters, build, roofline.counted(lambda: network.expose(content, *asked))
 
 
 def _inputs(
