@@ -43,10 +43,6 @@ _log = logging.getLogger(__name__)
 
 # A batch of four has most of the advantage of one of eight; each further size takes seconds to convert.
 _SIZES = (1, 2, 4)
-# torch's share of the threads while OpenVINO has them all. What torch does around the network is a fifth of the work,
-# and its threads, which spin until they sleep, keep OpenVINO's from their cores: live on two cores, 33 frames a second
-# with two threads of torch and 47 with one.
-_TORCH_SHARE = 4
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
 # Windows that tell NNCF the ranges of values: all that `windows` varies. Three times as many changed nothing.
 _EXAMPLES = 12
@@ -75,7 +71,7 @@ def create(network: ReExposureNetwork, job: Job) -> PartProgramEngine:
         )
     maker = _Maker(network.float().eval().requires_grad_(False), job, precision)
     engine = PartProgramEngine("openvino", network, job, maker=maker, sizes=_SIZES)
-    torch.set_num_threads(max(1, torch.get_num_threads() // _TORCH_SHARE))
+    engine.has_threads = True
     return engine
 
 

@@ -90,6 +90,8 @@ class ProgramEngine:
         self.sizes = tuple(sizes)
         self.out_of_memory = 0
         """How often a batch did not fit into the GPU's memory, and smaller ones were taken from then on."""
+        self.has_threads = False
+        """Whether it computes on the CPU in threads of its own, not in torch's."""
         self._network = network
         self._job = job
         self._maker = maker
