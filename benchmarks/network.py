@@ -68,8 +68,7 @@ def _measure(
     dtype = DTYPES[Job(0, 0, (), device).precision_of("eager", tuple(DTYPES))]
     parameters, build_work, query_work = count_work(config, dtype)
     job = Job(*config.padded(_HEIGHT, _WIDTH), (_FRAMES,), device, cache=cache)
-    # `base` takes minutes to convert and half a minute to run on a CPU.
-    opened = [_opened("eager" if size == "base" and device.type == "cpu" else "auto", config, job)]
+    opened = [_opened("auto", config, job)]
     for name in extra:
         if name == opened[0][0].name:
             continue

@@ -19,6 +19,8 @@ ORDER = {"cpu": ("openvino", "eager"), "cuda": ("eager",)}
 
 `compiled` takes minutes to start, and `cudagraph` and `tensorrt` have not been run on a GPU: these run where named.
 """
+# Parameters of the largest network that is converted unasked: `base` takes minutes.
+_QUICKLY_MADE = 10_000_000
 
 
 def open_engine(name: str, network: ReExposureNetwork, job: Job) -> Engine:
@@ -38,6 +40,9 @@ def open_engine(name: str, network: ReExposureNetwork, job: Job) -> Engine:
         engine: Engine = _module(name).create(network, job)
         return engine
     *preferred, last = ORDER[job.device.type]
+    if sum(weight.numel() for weight in network.parameters()) > _QUICKLY_MADE:
+        _log.info("engine: %s; a network of this size would take minutes to prepare for others", last)
+        preferred = []
     for candidate in preferred:
         try:
             engine = _module(candidate).create(network, job)

@@ -108,3 +108,15 @@ def test_compiled_says_that_it_needs_a_compiler(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(EngineMissing, match=r"g\+\+"):
         open_engine("compiled", tiny.network(), job(tmp_path))
+
+
+def test_auto_does_not_convert_a_network_that_would_take_minutes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr("nire.engines.openvino.create", lambda *_: asked.append(1))
+    monkeypatch.setattr(choice, "_QUICKLY_MADE", 1)
+    with caplog.at_level(logging.INFO):
+        assert open_engine("auto", tiny.network(), job(tmp_path)).name == "eager"
+    assert not asked
+    assert "minutes" in caplog.text
