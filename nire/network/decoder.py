@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from nire.network.config import NetworkConfig
 from nire.network.enhance import upsample
 from nire.network.film import Slots
-from nire.network.pyramid import ResidualBlock, activate, unfold
+from nire.network.pyramid import ResidualBlock, activate, unfold, unfold_planes
 
 
 class TopDownDecoder(nn.Module):
@@ -102,11 +102,11 @@ class Head(nn.Module):
             float32 [n, 1, H, W].
         """
         if self.belief is None:
-            return unfold(outputs, self.fold) + 0.5
+            return unfold_planes(outputs, self.fold) + 0.5
         first, second = slots.light
-        residual, logit = outputs.chunk(2, dim=1)
+        residual, logit = outputs.contiguous().chunk(2, dim=1)
         if slots.lead is None:
-            return unfold(first + residual, self.fold)
+            return unfold_planes(first + residual, self.fold)
         # The softmax over two frames is the sigmoid of the difference of their logits.
         share = (logit + self.belief.float() * slots.lead).sigmoid()
-        return unfold(torch.lerp(second, first, share) + residual, self.fold)
+        return unfold_planes(torch.lerp(second, first, share) + residual, self.fold)

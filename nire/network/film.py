@@ -41,12 +41,11 @@ def two_slots(re_exposed: Tensor, stride: int, dtype: torch.dtype) -> Slots:
         stride: u, what to fold by.
         dtype: of `planes`.
     """
-    estimates = re_exposed.flatten(0, 1).float()
-    folded = [[fold(estimate[:, k : k + 1], stride) for k in (0, 1)] for estimate in estimates.unbind(1)]
-    (first, first_trust), (second, second_trust) = folded[0], folded[-1]
-    trusts = [_TRUST_SCALE * trust.mean(1, keepdim=True) for trust in (first_trust, second_trust)]
-    lead = None if len(folded) == 1 else first_trust - second_trust
-    return Slots((first, second), lead, torch.cat((first, second, *trusts), dim=1).to(dtype))
+    folded = fold(re_exposed.flatten(0, 1).float().unsqueeze(3), stride)  # [n, E, 2, u^2, H / u, W / u]
+    (first, first_trust), (second, second_trust) = folded[:, 0].unbind(1), folded[:, -1].unbind(1)
+    trusts = folded[:, :, 1].mean(2).mul_(_TRUST_SCALE)
+    lead = None if re_exposed.shape[2] == 1 else first_trust - second_trust
+    return Slots((first, second), lead, torch.cat((first, second, trusts[:, :1], trusts[:, -1:]), dim=1).to(dtype))
 
 
 class NeuralFilm(nn.Module):

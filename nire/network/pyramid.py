@@ -19,27 +19,37 @@ def activate(maps: Tensor) -> Tensor:
 
 
 def fold(pixels: Tensor, stride: int) -> Tensor:
-    """Fold stride x stride pixels into channels: [n, C, H, W] to [n, C stride^2, H / stride, W / stride].
+    """Fold stride x stride pixels into channels: [..., C, H, W] to [..., C stride^2, H / stride, W / stride].
 
-    Channels come out by place in the square, halving by halving (rows, then columns), the C of one place together:
-    copies of whole runs, where the order of `torch.pixel_unshuffle` would scatter single values.
+    Channels come out by place in the square, halving by halving (rows, then columns), the C of one place together.
 
     Args:
         pixels: any memory format.
         stride: a power of two.
 
     Returns:
-        Channels-last in memory.
+        Channel by channel in memory.
     """
-    maps = pixels.permute(0, 2, 3, 1)
     while stride > 1:
-        maps = torch.cat([maps[:, i::2, j::2] for i in (0, 1) for j in (0, 1)], dim=-1)
+        pixels = torch.cat([pixels[..., i::2, j::2] for i in (0, 1) for j in (0, 1)], dim=-3)
         stride //= 2
-    return maps.contiguous().permute(0, 3, 1, 2)
+    return pixels
+
+
+def unfold_planes(planes: Tensor, stride: int) -> Tensor:
+    """Undo `fold`, channel by channel in memory: for images, which no convolution follows."""
+    while stride > 1:
+        *lead, channels, height, width = planes.shape
+        pixels = planes.new_empty((*lead, channels // 4, 2 * height, 2 * width))
+        places = planes.unflatten(-3, (4, -1)).unbind(-4)
+        for place, (i, j) in zip(places, ((0, 0), (0, 1), (1, 0), (1, 1)), strict=True):
+            pixels[..., i::2, j::2] = place
+        planes, stride = pixels, stride // 2
+    return planes
 
 
 def unfold(maps: Tensor, stride: int) -> Tensor:
-    """Undo `fold`: [n, C stride^2, h, w] to [n, C, h stride, w stride], channels-last in memory."""
+    """Undo `fold`: [n, C stride^2, h, w] to [n, C, h stride, w stride], channels-last in memory: for convolutions."""
     pixels = maps.permute(0, 2, 3, 1)
     while stride > 1:
         n, height, width, channels = pixels.shape
