@@ -127,6 +127,7 @@ NANO = NetworkConfig(
     recurrent_levels=(2,),
     segments=4,
     bins=4,
+    content_levels=(1, 2),
     enhance_kernel=1,
     head_unshuffle=2,
     head_channels=16,
