@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch._dynamo.utils import counters
 
 from benchmarks import designs, roofline
 from benchmarks.report import Result
@@ -79,6 +80,7 @@ def _measure(
     # Taking turns, so that a busy minute is shared by all.
     runs = 21 if device.type == "cuda" else _RUNS[size]
     works = [work for engine, _ in opened for work in _works(engine, config, device)]
+    known = counters["stats"]["unique_graphs"]
     times = _times(works, runs, device)
     results = [
         Result(f"{size}_params", parameters, ""),
@@ -86,6 +88,7 @@ def _measure(
         Result(f"{size}_query_gmac", query_work[0], "GMAC"),
         Result(f"{size}_build_gb", build_work[1], "GB", "read and written by the operations of plain torch"),
         Result(f"{size}_query_gb", query_work[1], "GB"),
+        Result(f"{size}_recompilations", counters["stats"]["unique_graphs"] - known, "graphs", "while it was timed"),
     ]
     gmac_s, gb_s = ceilings
     for index, (engine, start_s) in enumerate(opened):
