@@ -232,7 +232,8 @@ class Davis:
             modes = dv.io.camera.DAVIS.ColorMode
             camera.setColorMode(modes.GRAYSCALE if self.settings.color == "gray" else modes.DEFAULT)
         channels = 3 if is_color and self.settings.color == "auto" and self.settings.frames else 1
-        geometry = Geometry(width, height, channels)
+        bayer = dv_packets.bayer_of(camera.getPixelArrangementEvents()) if channels == 3 else ""
+        geometry = Geometry(width, height, channels, bayer)
         # One clock for all, but events lag the light by milliseconds in the dark: that offset is for the estimate.
         return SourceInfo(camera.getCameraName(), geometry, has_frames=self.settings.frames, live=True)
 

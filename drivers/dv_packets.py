@@ -137,3 +137,16 @@ class FrameCounter:
         self._marks_us = deque((mark_us for mark_us in self._marks_us if mark_us > until_us), maxlen=1000)
         self._index += 1 if first else max(1, passed)
         return self._index
+
+
+def bayer_of(arrangement: Any) -> str:
+    """Name the colours that the top left 2 x 2 event pixels see, as `Geometry.bayer` does; "" for a mono sensor.
+
+    The SDK is asked pixel by pixel: its own names (RGBG, GRGB, ...) go round the square.
+
+    Args:
+        arrangement: a `dv.PixelArrangement`.
+    """
+    dv = sdk()
+    colours = [dv.colorForEvent(dv.Event(0, x, y, True), arrangement) for y in (0, 1) for x in (0, 1)]
+    return "" if dv.EventColor.WHITE in colours else "".join(colour.name[0] for colour in colours)

@@ -104,6 +104,9 @@ class StubDavis:
     def getPixelArrangementFrames(self) -> Any:
         return dv.PixelArrangement.RGBG if self._color else dv.PixelArrangement.MONO
 
+    def getPixelArrangementEvents(self) -> Any:
+        return dv.PixelArrangement.GRGB if self._color else dv.PixelArrangement.MONO
+
     def isImuStreamAvailable(self) -> bool:
         return True
 

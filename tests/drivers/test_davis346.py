@@ -108,6 +108,7 @@ def test_colour_camera_gives_rgb_and_gray_where_asked(install: Any) -> None:
     source = UntilLost(davis346.open_source())
     with source:
         assert source.info.geometry.channels == 3
+        assert source.info.geometry.bayer == "GRBG"  # as the SDK colours single events
         [frame] = _frames(list(source))
     assert frame.pixels[0, 0].tolist() == [0, 0, 200]
     source = UntilLost(davis346.open_source(color="gray", serial="00000"))
@@ -116,6 +117,7 @@ def test_colour_camera_gives_rgb_and_gray_where_asked(install: Any) -> None:
     install(blue, color=True)
     with source:
         assert source.info.geometry.channels == 1
+        assert source.info.geometry.bayer == ""
         assert _frames(list(source))[0].pixels.shape == (stub.HEIGHT, stub.WIDTH, 1)
 
 
