@@ -69,7 +69,8 @@ class ControlServer:
             ConfigError: the address cannot be bound, or the keys cannot be used.
         """
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._socket = self._context.socket(zmq.REP)
+        # No REP: after a client that broke off within a message it would answer the next one to the wrong place.
+        self._socket = self._context.socket(zmq.ROUTER)
         self._socket.linger = 0
         self._socket.maxmsgsize = _MAX_REQUEST_BYTES
         self._gate: Gate | None = None
@@ -92,12 +93,18 @@ class ControlServer:
             How many were answered.
         """
         answered = 0
-        while answered < _REQUESTS_PER_POLL and self._socket.poll(0 if answered else timeout_ms):
+        for attempt in range(_REQUESTS_PER_POLL):
+            if not self._socket.poll(0 if attempt else timeout_ms):
+                break
             try:
                 parts = self._socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 break  # what waited was no request at all: ZMQ has thrown it away, and would block for the next one
-            self._socket.send(msgpack.packb(answer(parts, handler), default=plain))
+            asker, *message = parts
+            if message[:1] != [b""]:
+                continue  # no request: nothing tells where its answer would belong
+            reply = msgpack.packb(answer(message[1:], handler), default=plain)
+            self._socket.send_multipart([asker, b"", reply])
             answered += 1
         return answered
 
