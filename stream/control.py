@@ -100,11 +100,11 @@ class ControlServer:
                 parts = self._socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 break  # what waited was no request at all: ZMQ has thrown it away, and would block for the next one
-            asker, *message = parts
-            if message[:1] != [b""]:
-                continue  # no request: nothing tells where its answer would belong
-            reply = msgpack.packb(answer(message[1:], handler), default=plain)
-            self._socket.send_multipart([asker, b"", reply])
+            if b"" not in parts:
+                continue  # no request: an empty part ends what says where its answer belongs
+            body = parts.index(b"") + 1
+            reply = msgpack.packb(answer(parts[body:], handler), default=plain)
+            self._socket.send_multipart([*parts[:body], reply])
             answered += 1
         return answered
 
