@@ -11,7 +11,7 @@ import numpy as np
 from numba.cpython.unsafe.numbers import trailing_zeros
 from numpy.typing import NDArray
 
-from drivers.compiled import compiled
+from nire.compiled import compiled
 
 Ints = NDArray[np.int64]
 Int = int | np.int64

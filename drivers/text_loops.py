@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from drivers.compiled import compiled
+from nire.compiled import compiled
 
 Bytes = NDArray[np.uint8]
 Int = int | np.int64

@@ -15,8 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nire.gain import Gain, Times, is_uniform
+from nire import plane_loops
+from nire.gain import Gain, is_uniform
 from nire.shutter import Shutter
+from nire.sweep import Times, per_pixel
 from nire.types import ContentWindow, Frame, Gap
 
 # Light below which a pixel sees its dark current, in levels of 0..255: I + dark is what events are a logarithm of.
@@ -25,6 +27,10 @@ DARK_LEVEL = 1.0
 FRAME_NOISE_EVENTS = 0.5
 LEAST_TRUST = -10.0
 """Logarithm of the trust in a frame that another one leaves nothing to say, or that a gap cuts off."""
+# Logarithms of the doubt in a frame, by the number of events since; with more of them it is trusted least, whatever its
+# share. And a share whose logarithm is less than that, too.
+_DOUBT = np.log(np.arange(math.ceil(math.exp(-LEAST_TRUST)) + 1) + FRAME_NOISE_EVENTS).astype(np.float32)
+_NO_SHARE = 1e-30
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +64,13 @@ class DoubleIntegral:
     give if it were built from nothing.
     """
 
-    def __init__(self, bin_us: int, device: torch.device | str = "cpu", *, weighing: bool = False) -> None:
+    def __init__(self, bin_us: int, device: torch.device | str = "cpu") -> None:
         """Choose the resolution of integrals and the torch device.
 
         Args:
             bin_us: width of a trapezoid, > 0.
             device: holds planes, events and images.
-            weighing: count the events of windows with one frame too, as `estimates` needs.
         """
-        self._weighing = weighing
         self._gain = Gain(bin_us, device)
         self._blended: Tensor | None = None
         self._anchors: list[_Anchor] = []
@@ -84,7 +88,7 @@ class DoubleIntegral:
         """
         if not 1 <= len(window.frames) <= 2:
             raise ValueError(f"the double integral needs one or two frames, got {len(window.frames)}")
-        self._take(window, light, counting=self._weighing or len(window.frames) == 2)
+        self._take(window, light)
         offset_us = window.calibration.time_offset_us
         self._reaches = [_reach(frame, window.gaps, offset_us) for frame in window.frames]
 
@@ -99,14 +103,12 @@ class DoubleIntegral:
             window: the frames, and the events, that are there; no earlier event may come.
             light: as for `build`.
         """
-        # Nobody knows yet how many frames there will be.
-        self._weighing = True
         known = [k for k, frame in enumerate(window.frames) if _is_settled(frame, window)]
         settled = replace(window, frames=tuple(window.frames[k] for k in known))
-        self._take(settled, [light[k] for k in known], counting=True)
+        self._take(settled, [light[k] for k in known])
 
-    def _take(self, window: ContentWindow, light: Sequence[Tensor], *, counting: bool) -> None:
-        if not self._gain.build(window, counting=counting):
+    def _take(self, window: ContentWindow, light: Sequence[Tensor]) -> None:
+        if not self._gain.build(window):
             self._anchors = []
         self._blended = None
         self._anchors = [
@@ -119,7 +121,7 @@ class DoubleIntegral:
         if anchor is not None:
             return anchor
         shutter = frame.shutter
-        constant = (light + DARK_LEVEL).div_(self._gain.mean(shutter))
+        constant = (light.contiguous() + DARK_LEVEL).div_(self._gain.mean(shutter))
         opened, closed = self._gain.at(shutter.t_a_us)[1], self._gain.at(shutter.t_b_us)[1]
         return _Anchor(frame, light, constant, opened, closed, _is_settled(frame, window))
 
@@ -148,7 +150,7 @@ class DoubleIntegral:
         return out.sub_(DARK_LEVEL).clamp_min_(0.0)
 
     def estimates(self, shutter: Shutter) -> tuple[Tensor, Tensor]:
-        """Expose one shutter from each frame by itself, without blending; for that, `weighing` was asked for.
+        """Expose one shutter from each frame by itself, without blending.
 
         Returns:
             float32 [N, C, H, W], linear light in levels, >= 0; and float32 [N, 1, H, W], the logarithm of the trust in
@@ -160,12 +162,24 @@ class DoubleIntegral:
         gain, count = self._gain.at(middle_us)
         if not self._gain.is_narrow(shutter).all():
             gain = self._gain.mean(shutter)
-        light = torch.stack([anchor.constant * gain for anchor in self._anchors]).sub_(DARK_LEVEL).clamp_min_(0.0)
         ramp = self._ramp(middle_us) if len(self._anchors) == 2 else np.zeros(1)
-        between = [torch.maximum(count, a.closed) - torch.minimum(count, a.opened) for a in self._anchors]
-        shares = [self._gain.field(share) for share in (1 - ramp, ramp)[: len(between)]]
-        trust = [share / (events + FRAME_NOISE_EVENTS) for share, events in zip(shares, between, strict=True)]
-        return light, torch.stack(trust)[:, None].log_().clamp_min_(LEAST_TRUST)
+        shape = self._anchors[0].constant.shape
+        light = gain.new_empty((len(self._anchors), *shape))
+        trust = gain.new_empty((len(self._anchors), 1, *shape[1:]))
+        for k, (anchor, share) in enumerate(zip(self._anchors, (1 - ramp, ramp), strict=False)):
+            _expose_at(light[k], anchor, gain)
+            self._weigh(trust[k, 0], anchor, count, share)
+        return light, trust
+
+    def _weigh(self, trust: Tensor, anchor: _Anchor, count: Tensor, share: Times) -> None:
+        """Write the logarithm of the trust in a frame that has a share of time, [1], [H] or [H, W]."""
+        if plane_loops.serve(trust, count):
+            events = count.numpy(), anchor.opened.numpy(), anchor.closed.numpy()
+            logarithm = np.log(np.maximum(per_pixel(share), _NO_SHARE)).astype(np.float32)
+            plane_loops.weigh(trust.numpy(), events, logarithm, _DOUBT, LEAST_TRUST)
+            return
+        between = torch.maximum(count, anchor.closed) - torch.minimum(count, anchor.opened)
+        torch.log(self._gain.field(share) / (between + FRAME_NOISE_EVENTS), out=trust).clamp_min_(LEAST_TRUST)
 
     def _expose_instant(self, t_us: Times, out: Tensor) -> None:
         gain, count = self._gain.at(t_us)
@@ -186,8 +200,8 @@ class DoubleIntegral:
         if constant.all():
             return mean * self._gain.field(ramp)
         if self._blended is None:
-            self._blended = self._gain.prefix(self._trust)
-        share = self._gain.between(self._blended, opens, closes, self._trust).div_(width_us)
+            self._blended = self._gain.prefix(self._add_blended)
+        share = self._gain.between(self._blended, opens, closes, self._add_blended).div_(width_us)
         return torch.where(self._gain.field(constant), mean * self._gain.field(ramp), share)
 
     def _constant_at(self, t_us: Times, count: Tensor) -> Tensor:
@@ -199,6 +213,16 @@ class DoubleIntegral:
         if is_uniform(ramp) and ramp.flat[0] in (0.0, 1.0):
             return constants[int(ramp.flat[0])]
         return torch.lerp(constants[0], constants[1], self._trust(t_us, count))
+
+    def _add_blended(self, area: Tensor, state: tuple[Tensor, Tensor], t_us: Times, width_us: Times) -> None:
+        """Add the part of the gain that is the second frame's, times a width, to `area`."""
+        gain, count = state
+        if not plane_loops.serve(area, gain, count):
+            area.addcmul_(gain * self._trust(t_us, count), self._gain.field(width_us))
+            return
+        events = count.numpy(), self._anchors[0].opened.numpy(), self._anchors[1].closed.numpy()
+        ramp, width = (per_pixel(values).astype(np.float32) for values in (self._ramp(t_us), width_us))
+        plane_loops.add_blended(area.numpy(), gain.numpy(), events, ramp, width, FRAME_NOISE_EVENTS)
 
     def _trust(self, t_us: Times, count: Tensor) -> Tensor:
         """Share of the second frame at each pixel, [H, W] or broadcastable to it.
@@ -227,6 +251,14 @@ class DoubleIntegral:
         by_second = (t_us >= second.reach_us[0]) & (t_us <= second.reach_us[1])
         alone = np.where(by_first & ~by_second, 0.0, np.where(by_second & ~by_first, 1.0, step))
         return np.where(by_first & by_second, ramp, alone)
+
+
+def _expose_at(light: Tensor, anchor: _Anchor, gain: Tensor) -> None:
+    """Expose one frame's constant: linear light [C, H, W], by a gain [H, W]."""
+    if plane_loops.serve(light, gain):
+        plane_loops.expose_at(light.numpy(), anchor.constant.numpy(), gain.numpy(), DARK_LEVEL)
+    else:
+        torch.mul(anchor.constant, gain, out=light).sub_(DARK_LEVEL).clamp_min_(0.0)
 
 
 def _is_settled(frame: Frame, window: ContentWindow) -> bool:

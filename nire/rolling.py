@@ -97,7 +97,7 @@ class RollingContent:
 
     def __init__(self, geometry: Geometry, network: Engine, config: NetworkConfig, *, job: Job, bin_us: int) -> None:
         """Make nothing yet; arguments as those of `NeuralReconstructor`."""
-        self.integral = DoubleIntegral(bin_us, job.device, weighing=True)
+        self.integral = DoubleIntegral(bin_us, job.device)
         self._network = network
         self._config = config
         self._device = job.device

@@ -7,18 +7,26 @@ sweep from its start would leave, bit for bit.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from nire import plane_loops
 from nire.types import ContentWindow, EventBatch
+
+Times = NDArray[np.float64]
+"""Of an image [1], of its rows [H] or of its pixels [H, W]."""
 
 # More light than this times that of the window's start, or less than its inverse, no 8-bit frame can show.
 _GAIN_LIMIT = 300.0
 # A pixel whose events could multiply its gain by exp() of this has gone mad, and would overflow float32.
 _MAD_LOG = 60.0
 _BINS_PER_STEP = 4
+_STEPS_PER_KEY = 2
 _MOST_KEYS = 64
 
 
@@ -35,7 +43,6 @@ class Sweep:
         key_us: from key plane to key plane, a number of steps that is a power of two.
         keys: how many key planes there are; key 0 lies at `t0_us`, the last one before the window's end.
         gain, count: float32 [64, H, W]; the first `keys` are key planes. Memory beyond them was never touched.
-        t_us, rows, columns: of the events [N].
     """
 
     def __init__(self, bin_us: int, device: torch.device) -> None:
@@ -43,18 +50,15 @@ class Sweep:
         self.t0_us = 0
         self.bin_us = bin_us
         self.step_us = _BINS_PER_STEP * bin_us
-        self.key_us = self.step_us
+        self.key_us = _STEPS_PER_KEY * self.step_us
         self.keys = 0
         self.gain = self.count = torch.empty((0, 0, 0), device=device)
-        self.t_us: NDArray[np.int64] = np.empty(0, np.int64)
-        self.rows: NDArray[np.uint16] = np.empty(0, np.uint16)
-        self.columns: NDArray[np.uint16] = np.empty(0, np.uint16)
         self._device = device
         self._window: ContentWindow | None = None
-        self._counting = False
         self._steps = 0
-        self._applied = 0
         self._taken = 0
+        self._events = EventBatch.empty(0)
+        self._times = torch.empty(0, dtype=torch.int64)
         self._cells = torch.empty(0, dtype=torch.int64, device=device)
         self._factors = self._weights = torch.empty(0, device=device)
         self._now_gain = self._now_count = torch.empty((0, 0), device=device)
@@ -72,22 +76,21 @@ class Sweep:
             and _begin_with(window.events, last.events, until_us=last.t1_us)
         )
 
-    def take(self, window: ContentWindow, *, counting: bool) -> bool:
+    def take(self, window: ContentWindow) -> bool:
         """Take a window's events and sweep through those that are new.
 
         Args:
             window: its events, span, geometry and calibration.
-            counting: without, the counts of events may stay 0.
 
         Returns:
             True where all key planes that were there stand where they stood.
         """
-        keeps = self.leads_to(window) and (self._counting or not counting)
+        keeps = self.leads_to(window)
         if not keeps:
-            self._begin(window, counting=counting)
+            self._begin(window)
         if not self._add(window):
             # A pixel has gone mad: its earlier events are ignored too.
-            self._begin(window, counting=self._counting)
+            self._begin(window)
             self._add(window)
             keeps = False
         self._window = window
@@ -95,33 +98,97 @@ class Sweep:
         self._run(window.t1_us)
         return keeps and self.key_us == key_us
 
-    def apply(self, gain: Tensor, count: Tensor, events: slice | Tensor) -> None:
-        """Let some events change the gain and the count of their pixels, both [H, W]."""
-        cells = self._cells[events]
-        gain.view(-1).scatter_reduce_(0, cells, self._factors[events], "prod")
-        if self._counting:
-            count.view(-1).scatter_add_(0, cells, self._weights[events])
+    def advance(self, gain: Tensor, count: Tensor, from_us: Times, until_us: Times) -> None:
+        """Let the events after one time, up to and at another, change the gain and the count of their pixels.
+
+        Args:
+            gain, count: [H, W], changed.
+            from_us, until_us: event time, [1], [H] or [H, W] both.
+        """
+        self._change(gain, count, self._between(from_us, until_us), from_us, until_us)
+
+    def integrate(self, area: Tensor, gain: Tensor, count: Tensor, from_us: Times, until_us: Times) -> None:
+        """Add the integral of the gain over a span to `area`, us, in trapezoids that end at bin edges.
+
+        Args:
+            area: [H, W], changed.
+            gain, count: [H, W], of the span's start; changed, to those of its end.
+            from_us, until_us: event time, [1], [H] or [H, W] both.
+        """
+        if plane_loops.serve(area, gain, count):
+            events = self._columns(self._between(from_us, until_us))
+            span_us = per_pixel(from_us), per_pixel(until_us)
+            grid_us = (self.t0_us, self.bin_us)
+            plane_loops.integrate(area.numpy(), gain.numpy(), count.numpy(), events, *span_us, grid_us)
+            return
+        for now_us, next_us in self.trapezoids(from_us, until_us):
+            half = field((next_us - now_us) / 2, self._device)
+            area.addcmul_(gain, half)
+            self.advance(gain, count, now_us, next_us)
+            area.addcmul_(gain, half)
+
+    def trapezoids(self, from_us: Times, until_us: Times) -> Iterator[tuple[Times, Times]]:
+        """Cut a span at the edges of bins; where it is at its end already, empty pieces follow."""
+        now_us = from_us
+        while (now_us < until_us).any():
+            edge_us = self.t0_us + ((now_us - self.t0_us) // self.bin_us + 1) * self.bin_us
+            next_us = np.maximum(now_us, np.minimum(edge_us, until_us))
+            yield now_us, next_us
+            now_us = next_us
 
     def limit(self, gain: Tensor) -> None:
         """Keep the gain to what frames can show, as at the end of each step."""
         gain.clamp_(1 / _GAIN_LIMIT, _GAIN_LIMIT)
 
-    def _begin(self, window: ContentWindow, *, counting: bool) -> None:
+    def _change(self, gain: Tensor, count: Tensor, events: slice, from_us: Times, until_us: Times) -> None:
+        """Let those of some events that lie within the span change gain and count."""
+        if plane_loops.serve(gain, count):
+            span_us = per_pixel(from_us), per_pixel(until_us)
+            plane_loops.advance(gain.numpy(), count.numpy(), self._columns(events), *span_us)
+            return
+        chosen: slice | Tensor = events
+        if until_us.size > 1:
+            t_us, rows, columns = (column[events] for column in (self._events.t_us, self._events.y, self._events.x))
+            place = rows if until_us.ndim == 1 else (rows, columns)
+            within = np.flatnonzero((t_us > from_us[place]) & (t_us <= until_us[place]))
+            chosen = torch.from_numpy(within + events.start).to(self._device)
+        cells = self._cells[chosen]
+        gain.view(-1).scatter_reduce_(0, cells, self._factors[chosen], "prod")
+        count.view(-1).scatter_add_(0, cells, self._weights[chosen])
+
+    def _limit_changed(self, gain: Tensor, events: slice) -> None:
+        """Do the same where only some events have changed the gain since the last time."""
+        if plane_loops.serve(gain):
+            plane_loops.limit(gain.numpy(), self._cells[events].numpy(), _GAIN_LIMIT)
+        else:
+            self.limit(gain)
+
+    def _between(self, from_us: Times, until_us: Times) -> slice:
+        """Find the events after the earliest start, up to and at the latest end."""
+        # Whole microseconds: a float key would make numpy convert all events first.
+        ends = (math.floor(float(from_us.min())), math.floor(float(until_us.max())))
+        low, high = np.searchsorted(self._events.t_us, ends, side="right").tolist()
+        return slice(low, max(low, high))
+
+    def _columns(self, events: slice) -> plane_loops.Events:
+        cells, times = self._cells[events].numpy(), self._times[events].numpy()
+        return cells, times, self._factors[events].numpy(), self._weights[events].numpy()
+
+    def _begin(self, window: ContentWindow) -> None:
         height, width = window.geometry.height, window.geometry.width
         if self.gain.shape[1:] != (height, width):
             self.gain = torch.empty((_MOST_KEYS, height, width), device=self._device)
             self.count = torch.empty_like(self.gain)
         self.t0_us = window.t0_us // self.bin_us * self.bin_us
-        self.key_us = self.step_us
-        self.keys = self._steps = self._applied = self._taken = 0
-        self._counting = counting
+        self.key_us = _STEPS_PER_KEY * self.step_us
+        self.keys = self._steps = self._taken = 0
         self._now_gain = torch.ones((height, width), device=self._device)
         self._now_count = torch.zeros_like(self._now_gain)
         hot = window.calibration.hot_pixels
         self._totals = np.zeros(height * width, np.int64)
         self._ignored = np.zeros(height * width, np.bool_) if hot is None else hot.reshape(-1).copy()
         # What a burst of events took is given back.
-        self._cells = self._cells.new_empty(0)
+        self._times, self._cells = self._times.new_empty(0), self._cells.new_empty(0)
         self._factors = self._weights = self._factors.new_empty(0)
 
     def _add(self, window: ContentWindow) -> bool:
@@ -130,17 +197,14 @@ class Sweep:
         new = slice(self._taken, len(events))
         cells = np.multiply(events.y[new], window.geometry.width, dtype=np.int64)
         cells += events.x[new]
-        np.add.at(self._totals, cells, 1)
         strongest = max(calibration.threshold_positive, calibration.threshold_negative)
-        mad = cells[(self._totals[cells] * strongest > _MAD_LOG) & ~self._ignored[cells]]
-        if len(mad) and self._taken:
-            return False
-        self._ignored[mad] = True
         factor_of = np.exp([-calibration.threshold_negative, calibration.threshold_positive]).astype(np.float32)
         factors, weights = factor_of[events.p[new]], np.ones(len(cells), np.float32)
-        ignored = self._ignored[cells]
-        factors[ignored], weights[ignored] = 1.0, 0.0
-        self.t_us, self.rows, self.columns = events.t_us, events.y, events.x
+        turned_mad = plane_loops.admit(self._totals, self._ignored, cells, factors, weights, _MAD_LOG / strongest)
+        if turned_mad and self._taken:
+            return False
+        self._events = events
+        self._times = _appended(self._times, self._taken, torch.tensor(events.t_us[new]))
         self._cells = _appended(self._cells, self._taken, torch.from_numpy(cells))
         self._factors = _appended(self._factors, self._taken, torch.from_numpy(factors))
         self._weights = _appended(self._weights, self._taken, torch.from_numpy(weights))
@@ -152,13 +216,14 @@ class Sweep:
         steps = -(-(t1_us - self.t0_us) // self.step_us)
         while -(-steps * self.step_us // self.key_us) > _MOST_KEYS:
             self._thin()
-        # An event at an edge counts from that edge on, as everywhere: G(t) includes the events up to and at t.
-        edges_us = self.t0_us + self.step_us * np.arange(self._steps, steps)
         gain, count = self._now_gain, self._now_count
-        for k, edge in zip(range(self._steps, steps), np.searchsorted(self.t_us, edges_us, side="right"), strict=True):
-            self.apply(gain, count, slice(self._applied, int(edge)))
-            self.limit(gain)
-            self._applied = int(edge)
+        for k in range(self._steps, steps):
+            # An event at an edge counts from that edge on, as everywhere: G(t) includes the events up to and at t.
+            until_us = np.array([self.t0_us + k * self.step_us], np.float64)
+            from_us = until_us - (self.step_us if k else 1)
+            events = self._between(from_us, until_us)
+            self._change(gain, count, events, from_us, until_us)
+            self._limit_changed(gain, events)
             if k * self.step_us % self.key_us == 0:
                 self.gain[self.keys].copy_(gain)
                 self.count[self.keys].copy_(count)
@@ -174,6 +239,13 @@ class Sweep:
             self.count[k].copy_(self.count[2 * k])
 
 
+def field(values: Times | NDArray[np.bool_], device: torch.device) -> Tensor:
+    """Lay values per image [1], row [H] or pixel [H, W] out against [C, H, W]; float32, or bool as it is."""
+    kept = values if values.dtype == np.bool_ else values.astype(np.float32)
+    tensor = torch.from_numpy(kept).to(device)
+    return tensor[:, None] if tensor.ndim == 1 else tensor
+
+
 def _begin_with(events: EventBatch, earlier: EventBatch, *, until_us: int) -> bool:
     """Tell whether events are earlier ones, all of a span that ends at `until_us`, and then more."""
     many = len(earlier)
@@ -187,6 +259,11 @@ def _is_same(one: NDArray[np.generic], other: NDArray[np.generic]) -> bool:
     # What begins at the same place of memory, held by both, is the same: arrays are never written again.
     shared = one.ctypes.data == other.ctypes.data and one.strides == other.strides
     return shared or np.array_equal(one, other)
+
+
+def per_pixel(values: Times) -> Times:
+    """Lay values per image [1], row [H] or pixel [H, W] out as [H or 1, W or 1]."""
+    return values if values.ndim == 2 else values[:, None]
 
 
 def _appended(buffer: Tensor, used: int, new: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from nire import plane_loops
 from nire.planes import EventPlanes, bins_of
 from nire.types import Calibration, EventBatch, Gap, Geometry
 
@@ -79,9 +80,13 @@ class VoxelGrid:
         """
         counts = self._planes.counts[bins]
         change = torch.zeros((len(counts), *padded), device=counts.device)
+        darker, brighter = calibration.threshold_negative, calibration.threshold_positive
+        if plane_loops.serve(change):
+            plane_loops.weigh_counts(change.numpy(), counts.numpy(), darker, brighter)
+            return change
         seen = change[:, : counts.shape[2], : counts.shape[3]]
-        torch.mul(counts[:, 1], calibration.threshold_positive, out=seen)
-        seen.sub_(counts[:, 0] * calibration.threshold_negative)
+        torch.mul(counts[:, 1], brighter, out=seen)
+        seen.sub_(counts[:, 0] * darker)
         return change
 
 

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from nire import plane_loops
 from nire.backends import device_errors, prepare_torch
 from nire.engines import Engine, Job
 from nire.engines.choice import open_engine
@@ -141,7 +142,7 @@ class NeuralReconstructor:
         light = torch.from_numpy(decode_table(frame.transfer)[frame.pixels]).to(self._device)
         light = light.permute(2, 0, 1).contiguous()
         encoded = torch.zeros((1, 1, 1, *self._padded), device=self._device)
-        self._encode_into(encoded[0, 0, :, : light.shape[1], : light.shape[2]], light)
+        self._encode_into(encoded[0, 0, 0], light)
         return Captured(frame, light, encoded)
 
     def _re_exposed(self, shutters: Sequence[Shutter]) -> Tensor:
@@ -153,7 +154,8 @@ class NeuralReconstructor:
             if self._estimates.shape != shape:
                 # What lies beyond the sensor is never written, and stays 0.
                 self._estimates = torch.zeros(shape, device=self._device)
-            self._encode_into(self._estimates[index, :, :1, :height, :width], light)
+            for encoded, estimate in zip(self._estimates[index, :, 0], light, strict=True):
+                self._encode_into(encoded, estimate)
             self._estimates[index, :, 1:, :height, :width] = trust
         return self._estimates
 
@@ -161,11 +163,14 @@ class NeuralReconstructor:
         """Write the square root of linear-light luma, up to a little above white.
 
         Args:
-            encoded: [..., 1, H, W], written.
-            light: [..., C, H, W], levels.
+            encoded: [height, width], written where there is light.
+            light: [C, H, W], levels.
         """
-        luma = light if light.shape[-3] == 1 else light.mean(-3, keepdim=True)
-        torch.sqrt(luma.div(255).clamp_(0, BRIGHTEST**2), out=encoded)
+        if plane_loops.serve(encoded, light):
+            plane_loops.encode(encoded.numpy(), light.numpy(), 255.0, BRIGHTEST)
+            return
+        seen = encoded[: light.shape[1], : light.shape[2]]
+        torch.sqrt(light.mean(0).div_(255).clamp_(0, BRIGHTEST**2), out=seen)
 
     def _coloured(self, luma: Tensor, shutter: Shutter) -> Tensor:
         """Give the image the colours of the double integral: events carry none, so the network works on luma."""

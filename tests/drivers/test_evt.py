@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drivers import compiled
 from drivers.evt import PACKET_US, Encoding, EvtDecoder
+from nire import compiled
 from nire.errors import RecordingDamaged
 from nire.types import EventBatch, Trigger
 from tests.drivers import evt_reference as reference

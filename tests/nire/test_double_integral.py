@@ -222,7 +222,7 @@ def test_window_without_frames_is_refused() -> None:
 def test_estimates_weighed_by_their_trust_are_the_exposed_instant(t_us: float) -> None:
     frames = tuple(random_frame(7, i, start, start + 20_000) for i, start in enumerate((100_000, 140_000)))
     window = window_of(frames, random_events(2, 5000, 80_000, 180_000))
-    integral = DoubleIntegral(500, weighing=True)
+    integral = DoubleIntegral(500)
     integral.build(window, [torch.from_numpy(frame.pixels).float().permute(2, 0, 1) for frame in frames])
     shutter = Shutter.instant(t_us, frames[0].pixels.shape[0])
     light, trust = integral.estimates(shutter)

@@ -100,7 +100,7 @@ def test_trust_is_that_of_the_exact_double_integral(bank: Bank, lost: tuple[floa
         if lost is not None:
             gap = Gap(*(round(float(t) * span_us) for t in (step[missing][0], step[missing][-1] + 1 / 48)), "lost")
             content = replace(content, gaps=(gap,))
-        integral = DoubleIntegral(100, weighing=True)
+        integral = DoubleIntegral(100)
         integral.build(content, light)
         rows = window.shutters[k, 0].double().numpy() * span_us
         exact = integral.estimates(Shutter(rows[:, 0], rows[:, 1]))[1][:, 0]

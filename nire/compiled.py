@@ -26,8 +26,9 @@ def compiled(function: _F) -> _F:
     Returns:
         A function that is called in the same way. Indices are not checked inside.
     """
+    # Other threads run meanwhile. A division by zero is infinite, as in numpy: a check would keep loops from vectors.
     try:
-        return cast("_F", numba.njit(cache=True, nogil=True)(function))
+        return cast("_F", numba.njit(cache=True, nogil=True, error_model="numpy")(function))
     except RuntimeError as error:  # numba found no folder that can be written
         _log.info("%s is compiled anew in each process: %s", function.__name__, error)
-        return cast("_F", numba.njit(nogil=True)(function))
+        return cast("_F", numba.njit(nogil=True, error_model="numpy")(function))

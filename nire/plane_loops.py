@@ -1,0 +1,296 @@
+"""Loops over a window's events and pixels, compiled for the CPU: one pass where torch makes one for each operation.
+
+Each says which function of torch it stands in for. Those are the definition: they run on GPUs, in training and inside
+graphs, and tests compare the two. Arrays are float32 and contiguous unless it is said.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nire.compiled import compiled
+
+Plane = NDArray[np.float32]
+"""[H, W], or [P] all of its pixels; more dimensions where it is said."""
+Cells = NDArray[np.int64]
+"""Pixels of events, y W + x, in the order of time."""
+Times = NDArray[np.float64]
+"""Event time, [H or 1, W or 1]."""
+Events = tuple[Cells, NDArray[np.int64], Plane, Plane]
+"""Pixels, times, factors and weights of events."""
+
+_ONE, _ZERO = np.float32(1), np.float32(0)
+
+
+def serve(*tensors: Tensor) -> bool:
+    """Tell whether loops can work on tensors: float32 on the CPU, no gradient wanted, and nobody traces a graph."""
+    if torch.compiler.is_compiling():
+        return False
+    return all(t.device.type == "cpu" and t.dtype == torch.float32 and not t.requires_grad for t in tensors)
+
+
+@compiled
+def admit(
+    totals: NDArray[np.int64], ignored: NDArray[np.bool_], cells: Cells, factors: Plane, weights: Plane, most: float
+) -> bool:
+    """Count events in the totals of their pixels; those of pixels with too many, or that are ignored, will do nothing.
+
+    Args:
+        totals: [P], events so far.
+        ignored: [P]; pixels that turn mad are added.
+        cells: of the events [N].
+        factors, weights: of the events [N]; 1 and 0 for those that are to do nothing.
+        most: events of a pixel that is not mad.
+
+    Returns:
+        True where a pixel has turned mad.
+    """
+    turned = False
+    for k in range(len(cells)):
+        totals[cells[k]] += 1
+    for k in range(len(cells)):
+        cell = cells[k]
+        if totals[cell] > most and not ignored[cell]:
+            ignored[cell] = True
+            turned = True
+        if ignored[cell]:
+            factors[k], weights[k] = _ONE, _ZERO
+    return turned
+
+
+@compiled
+def advance(gain: Plane, count: Plane, events: Events, from_us: Times, until_us: Times) -> None:
+    """Let events change gain and count of their pixels: `Sweep.advance`.
+
+    Args:
+        gain, count: [H, W], changed.
+        events: some; those after `from_us` do, up to and at `until_us`.
+        from_us, until_us: of one shape.
+    """
+    cells, t_us, factors, weights = events
+    flat_gain, flat_count = gain.reshape(-1), count.reshape(-1)
+    for k in range(len(cells)):
+        place = _place(cells[k], gain.shape[1], from_us.shape)
+        if from_us[place] < t_us[k] <= until_us[place]:
+            flat_gain[cells[k]] *= factors[k]
+            flat_count[cells[k]] += weights[k]
+
+
+@compiled
+def limit(gain: Plane, cells: Cells, most: float) -> None:
+    """Keep the gain [H, W] of some pixels within 1 / most and most: `Sweep.limit`, where only they have changed."""
+    flat, high, low = gain.reshape(-1), np.float32(most), np.float32(1 / most)
+    for k in range(len(cells)):
+        flat[cells[k]] = min(max(flat[cells[k]], low), high)
+
+
+@compiled
+def integrate(
+    area: Plane,
+    gain: Plane,
+    count: Plane,
+    events: Events,
+    from_us: Times,
+    until_us: Times,
+    grid_us: tuple[int, int],
+) -> None:
+    """Add the integral of the gain to `area`, event by event: `Sweep.integrate`.
+
+    A trapezoid ends at each edge of the grid. An event changes the gain at the next edge and at all later ones by the
+    same amount, so it adds that, times the rest of the span and half of the bin that it lies in.
+
+    Args:
+        area, gain, count: [H, W], changed.
+        events, from_us, until_us: as for `advance`.
+        grid_us: an edge of the grid, and its step.
+    """
+    cells, t_us, factors, weights = events
+    flat_area, flat_gain, flat_count = area.reshape(-1), gain.reshape(-1), count.reshape(-1)
+    for y in range(gain.shape[0]):
+        row = y if len(until_us) > 1 else 0
+        if until_us.shape[1] > 1:
+            for x in range(gain.shape[1]):
+                area[y, x] += gain[y, x] * np.float32(until_us[row, x] - from_us[row, x])
+        else:
+            span_us = np.float32(until_us[row, 0] - from_us[row, 0])
+            for x in range(gain.shape[1]):
+                area[y, x] += gain[y, x] * span_us
+    origin_us, bin_us = grid_us
+    edge_us = origin_us
+    for k in range(len(cells)):
+        cell, now_us = cells[k], t_us[k]
+        place = _place(cell, gain.shape[1], from_us.shape)
+        begin_us, end_us = from_us[place], until_us[place]
+        if now_us > edge_us or now_us <= edge_us - bin_us:
+            edge_us = origin_us - (origin_us - now_us) // bin_us * bin_us  # at or after the event
+        if begin_us < now_us <= end_us:
+            next_us, last_us = min(float(edge_us), end_us), max(float(edge_us - bin_us), begin_us)
+            changed = flat_gain[cell] * factors[k]
+            weight_us = np.float32(end_us - next_us + (next_us - last_us) / 2)
+            flat_area[cell] += (changed - flat_gain[cell]) * weight_us
+            flat_gain[cell] = changed
+            flat_count[cell] += weights[k]
+
+
+@compiled
+def _place(cell: np.int64, width: int, shape: tuple[int, int]) -> tuple[np.int64, np.int64]:
+    """Find a pixel's entry among those of an image, of its rows or of its pixels."""
+    if shape[0] == 1 and shape[1] == 1:
+        return np.int64(0), np.int64(0)
+    row = np.int64(np.uint64(cell) // np.uint64(width))
+    return row, np.int64(0) if shape[1] == 1 else cell - row * width
+
+
+@compiled
+def expose_at(light: Plane, constant: Plane, gain: Plane, dark: float) -> None:
+    """Expose an instant from one frame, linear light without its dark current: max(K G - dark, 0).
+
+    Args:
+        light, constant: [C, H, W].
+        gain: [H, W].
+        dark: what the constant has more than light.
+    """
+    floor = np.float32(dark)
+    for c in range(len(light)):
+        for y in range(gain.shape[0]):
+            for x in range(gain.shape[1]):
+                light[c, y, x] = max(constant[c, y, x] * gain[y, x] - floor, _ZERO)
+
+
+@compiled
+def encode(encoded: Plane, light: Plane, white: float, brightest: float) -> None:
+    """Encode the mean of channels as the network takes it: sqrt(light / white), from 0 to `brightest`.
+
+    Args:
+        encoded: [height, width], written where there is light.
+        light: [C, H, W], H and W not more than height and width.
+        white: what is encoded as 1.
+        brightest: most that is written.
+    """
+    whole, most = np.float32(len(light) * white), np.float32(brightest * brightest)
+    for y in range(light.shape[1]):
+        for x in range(light.shape[2]):
+            encoded[y, x] = light[0, y, x]
+        for c in range(1, len(light)):
+            for x in range(light.shape[2]):
+                encoded[y, x] += light[c, y, x]
+        for x in range(light.shape[2]):
+            encoded[y, x] = np.sqrt(min(max(encoded[y, x] / whole, _ZERO), most))
+
+
+@compiled
+def weigh(trust: Plane, events: tuple[Plane, Plane, Plane], share: Plane, doubt: Plane, least: float) -> None:
+    """Tell how far a frame is to be trusted: log(share) - doubt[events between], not less than `least`.
+
+    Args:
+        trust: [H, W], written.
+        events: three of [H, W], whole numbers: until now, and until the frame's exposure began and ended.
+        share: [H or 1, W or 1], logarithm of the frame's share.
+        doubt: [n], logarithms by the number of events; more of them are doubted as much as the last one says.
+        least: of trust.
+    """
+    count, opened, closed = events
+    last, floor = len(doubt) - 1, np.float32(least)
+    down, across = int(share.shape[0] > 1), int(share.shape[1] > 1)
+    for y in range(trust.shape[0]):
+        for x in range(trust.shape[1]):
+            between = int(max(count[y, x], closed[y, x]) - min(count[y, x], opened[y, x]))
+            trust[y, x] = max(share[down * y, across * x] - doubt[min(between, last)], floor)
+
+
+@compiled
+def add_blended(
+    area: Plane, gain: Plane, events: tuple[Plane, Plane, Plane], ramp: Plane, width: Plane, noise: float
+) -> None:
+    """Add the second frame's part of the gain, times a width, to `area`: `DoubleIntegral._add_blended`.
+
+    Args:
+        area: [H, W], changed.
+        gain: [H, W].
+        events: three of [H, W]: until now, until the first frame's exposure began, and until the second's ended.
+        ramp: [H or 1, W or 1], share of time that is the second frame's, 0 to 1.
+        width: [H or 1, W or 1].
+        noise: in events, > 0.
+    """
+    count, opened, closed = events
+    height, width_px = gain.shape
+    shares, spans, least = np.empty(width_px, np.float32), np.empty(width_px, np.float32), np.float32(noise)
+    for y in range(height):
+        if y == 0 or len(ramp) > 1:
+            shares[:] = ramp[y]
+        if y == 0 or len(width) > 1:
+            spans[:] = width[y]
+        for x in range(width_px):
+            second = shares[x] * (max(count[y, x] - opened[y, x], _ZERO) + least)
+            first = (_ONE - shares[x]) * (max(closed[y, x] - count[y, x], _ZERO) + least)
+            area[y, x] += gain[y, x] * (second / (first + second)) * spans[x]
+
+
+@compiled
+def fold_slots(re_exposed: Plane, slots: tuple[Plane, Plane, Plane, Plane], trust_scale: float) -> None:
+    """Lay estimates out in two slots, folded by 2: `nire.network.film.two_slots`.
+
+    Args:
+        re_exposed: [n, E, 2, H, W].
+        slots: written: light of the first and of the last estimate, and trust in the first over that in the last, all
+            [n, 4, H / 2, W / 2]; and [n, 10, H / 2, W / 2], both lights, and their trust, averaged and scaled.
+        trust_scale: what the averages are multiplied with.
+    """
+    first, second, lead, planes = slots
+    last = re_exposed.shape[1] - 1
+    height, width = first.shape[2:]
+    quarter = np.float32(trust_scale / 4)
+    for n in range(len(re_exposed)):
+        for y in range(height):
+            for x in range(width):
+                planes[n, 8, y, x] = planes[n, 9, y, x] = _ZERO
+            for i in range(2):
+                row = 2 * y + i
+                for x in range(width):
+                    planes[n, 2 * i, y, x] = first[n, 2 * i, y, x] = re_exposed[n, 0, 0, row, 2 * x]
+                    planes[n, 2 * i + 1, y, x] = first[n, 2 * i + 1, y, x] = re_exposed[n, 0, 0, row, 2 * x + 1]
+                for x in range(width):
+                    planes[n, 2 * i + 4, y, x] = second[n, 2 * i, y, x] = re_exposed[n, last, 0, row, 2 * x]
+                    planes[n, 2 * i + 5, y, x] = second[n, 2 * i + 1, y, x] = re_exposed[n, last, 0, row, 2 * x + 1]
+                for x in range(width):
+                    left, right = re_exposed[n, 0, 1, row, 2 * x], re_exposed[n, 0, 1, row, 2 * x + 1]
+                    other_left, other_right = re_exposed[n, last, 1, row, 2 * x], re_exposed[n, last, 1, row, 2 * x + 1]
+                    lead[n, 2 * i, y, x] = left - other_left
+                    lead[n, 2 * i + 1, y, x] = right - other_right
+                    planes[n, 8, y, x] += (left + right) * quarter
+                    planes[n, 9, y, x] += (other_left + other_right) * quarter
+
+
+@compiled
+def unfold(planes: Plane, pixels: Plane) -> None:
+    """Undo a folding by 2: `nire.network.pyramid.unfold_planes`.
+
+    Args:
+        planes: [n, 4, h, w].
+        pixels: [n, 1, 2 h, 2 w], written.
+    """
+    for n in range(len(planes)):
+        for y in range(planes.shape[2]):
+            for i in range(2):
+                for x in range(planes.shape[3]):
+                    pixels[n, 0, 2 * y + i, 2 * x] = planes[n, 2 * i, y, x]
+                    pixels[n, 0, 2 * y + i, 2 * x + 1] = planes[n, 2 * i + 1, y, x]
+
+
+@compiled
+def weigh_counts(change: Plane, counts: NDArray[np.int16], darker: float, brighter: float) -> None:
+    """Sum up what events did to the logarithm of light: `VoxelGrid.change`.
+
+    Args:
+        change: [bins, height, width]; written where there are counts.
+        counts: int16 [bins, 2, H, W], H and W not more than height and width.
+        darker, brighter: thresholds.
+    """
+    low, high = np.float32(darker), np.float32(brighter)
+    for k in range(len(counts)):
+        for y in range(counts.shape[2]):
+            for x in range(counts.shape[3]):
+                change[k, y, x] = counts[k, 1, y, x] * high - counts[k, 0, y, x] * low
