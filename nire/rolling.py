@@ -109,13 +109,16 @@ class RollingContent:
         """Tell whether a window extends the one taken last, so that `build` only goes on."""
         return self.integral.leads_to(window)
 
-    def ahead(self, window: ContentWindow, captured: Sequence[Captured], end_us: int | None) -> None:
+    def ahead(self, window: ContentWindow, captured: Sequence[Captured], end_us: int | None) -> bool:
         """Do what can be done for a window that is not complete, but no more than one call of the network.
 
         Args:
             window: as far as it has arrived; no earlier event may come.
             captured: its frames.
             end_us: where it will end, as far as can be told; None = nobody knows.
+
+        Returns:
+            True where more can be done with what has arrived.
         """
         extends = self.leads_to(window)
         self.integral.ahead(window, [entry.light for entry in captured])
@@ -124,12 +127,14 @@ class RollingContent:
         elif not extends:
             self._forget()
         if not isinstance(self._network, PartEngine):
-            return
-        for entry in captured:
-            if entry.features is None:
-                entry.features = self._network.encode_images(entry.encoded)
-                return
-        self._encode_next(window)
+            return False
+        waiting = [entry for entry in captured if entry.features is None]
+        if waiting:
+            waiting[0].features = self._network.encode_images(waiting[0].encoded)
+        elif self._is_next_whole(window):
+            row = self._observed(window)[len(self._segments)]
+            self._segments.append((row, self._encoded(window, len(self._segments), row)))
+        return len(waiting) > 1 or self._is_next_whole(window)
 
     def build(self, window: ContentWindow, captured: Sequence[Captured], light: Sequence[Tensor]) -> Any:
         """Build the content of a complete window, from what is there of it.
@@ -169,13 +174,11 @@ class RollingContent:
         self._segments = []
         self._voxels.begin(np.empty(0, np.int64))
 
-    def _encode_next(self, window: ContentWindow) -> None:
-        """Encode the next segment, if all of its events are there."""
+    def _is_next_whole(self, window: ContentWindow) -> bool:
+        """Tell whether there is a next segment to encode, with all of its events."""
         edges_us, k = self._voxels.edges_us, len(self._segments)
-        if k == self._config.segments or len(edges_us) == 0 or window.t1_us < edges_us[(k + 1) * self._config.bins]:
-            return
-        row = self._observed(window)[k]
-        self._segments.append((row, self._encoded(window, k, row)))
+        there = k < self._config.segments and len(edges_us) > 0
+        return there and bool(window.t1_us >= edges_us[(k + 1) * self._config.bins])
 
     def _all_segments(self, window: ContentWindow, observed: NDArray[np.float64]) -> list[Any]:
         """Give the features of all segments; what was not encoded, or is not what was observed, is encoded now."""

@@ -308,8 +308,9 @@ Content = Any
 class Reconstructor(Protocol):
     """A method of re-exposure: content once per window (g, Eq. 7), then any number of queries (f, Eq. 6).
 
-    A method may also have `ahead(window: ContentWindow) -> None`. It is given the next window as far as it has arrived,
-    again and again with more; what it does then must leave the present content as it is, and change no image.
+    A method may also have `ahead(window: ContentWindow) -> bool`. It is given the next window as far as it has arrived,
+    again and again with more, and as long as it returns True also without more; what it does then must leave the
+    present content as it is, and change no image.
     """
 
     name: str

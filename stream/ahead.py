@@ -8,8 +8,9 @@ import numpy as np
 
 from nire.types import ContentWindow, Reconstructor
 
-# Of the stream, for each piece of work: about a millisecond at the peak rate that rings are made for.
-_PIECE_US = 4000
+# What is new, for a piece of work: less is not worth its calls, and more events would take over a millisecond.
+_PIECE_US = 8000
+_PIECE_EVENTS = 50_000
 
 
 class Ahead:
@@ -20,6 +21,7 @@ class Ahead:
         self._begin = getattr(reconstructor, "ahead", None)
         self._done: ContentWindow | None = None
         self._built: ContentWindow | None = None
+        self._unfinished = False
 
     @property
     def is_offered(self) -> bool:
@@ -32,13 +34,13 @@ class Ahead:
         A window that extends the present one by less than a piece is left to its build.
         """
         built, done = _if_alike(self._built, window), _if_alike(self._done, window)
-        if self._begin is None or (built is not None and window.t1_us < built.t1_us + _PIECE_US):
+        if self._begin is None or (built is not None and not _is_piece(built, window)):
             return False
-        if done is not None and window.t1_us <= done.t1_us and window.frames == done.frames:
+        if done is None or done.frames != window.frames or _is_piece(done, window):
+            self._done = _shortened(window, 0 if done is None else len(done.events))
+        elif not self._unfinished:
             return False
-        from_us = window.t0_us if done is None else done.t1_us
-        self._done = _until(window, min(window.t1_us, from_us + _PIECE_US))
-        self._begin(self._done)
+        self._unfinished = bool(self._begin(self._done))
         return True
 
     def took(self, window: ContentWindow) -> bool:
@@ -59,9 +61,17 @@ def _if_alike(known: ContentWindow | None, window: ContentWindow) -> ContentWind
     return known if known.calibration.says_the_same_as(window.calibration) else None
 
 
-def _until(window: ContentWindow, t1_us: int) -> ContentWindow:
-    """Shorten a window."""
+def _is_piece(earlier: ContentWindow, window: ContentWindow) -> bool:
+    """Tell whether a window has so much more than an earlier state of it that it is worth a piece of work."""
+    return window.t1_us >= earlier.t1_us + _PIECE_US or len(window.events) >= len(earlier.events) + _PIECE_EVENTS
+
+
+def _shortened(window: ContentWindow, known: int) -> ContentWindow:
+    """Shorten a window to the events that are known and a piece more."""
     events = window.events
+    if len(events) <= known + _PIECE_EVENTS:
+        return window
+    t1_us = int(events.t_us[known + _PIECE_EVENTS]) + 1
     part = slice(0, int(np.searchsorted(events.t_us, t1_us)))
     shorter = replace(events, t_us=events.t_us[part], x=events.x[part], y=events.y[part], p=events.p[part])
     return replace(window, t1_us=t1_us, events=shorter)

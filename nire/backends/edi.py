@@ -62,14 +62,18 @@ class EdiReconstructor:
         self._current = window
         return window
 
-    def ahead(self, window: ContentWindow) -> None:
+    def ahead(self, window: ContentWindow) -> bool:
         """Begin the content of a window that is not complete; the present content stays as it is.
 
         Args:
             window: as far as it is there; it may be given again with more.
+
+        Returns:
+            False: all that can be done with it is done.
         """
         with device_errors("begin a window"):
             self._next.ahead(window, self._light_of(window.frames))
+        return False
 
     def expose(self, content: Content, queries: Sequence[Query]) -> NDArray[np.uint8]:
         """Expose films (f, Eq. 5): uint8 [Q, H, W, C], in the captured frames' transfer; valid until the next call.

@@ -96,14 +96,17 @@ class NeuralReconstructor:
         return window
 
     @torch.inference_mode()
-    def ahead(self, window: ContentWindow) -> None:
+    def ahead(self, window: ContentWindow) -> bool:
         """Begin the content of a window that is not complete; the present content stays as it is.
 
         Args:
             window: as far as it is there, one frame at least; it may be given again with more.
+
+        Returns:
+            True where it can be given again without more, for what is left to do.
         """
         with device_errors("begin a window"):
-            self._next.ahead(window, self._captures.of(window.frames), self._forecast.end_us(window))
+            return self._next.ahead(window, self._captures.of(window.frames), self._forecast.end_us(window))
 
     @torch.inference_mode()
     def expose(self, content: Content, queries: Sequence[Query]) -> NDArray[np.uint8]:

@@ -84,24 +84,56 @@ def test_method_that_cannot_work_ahead_is_left_alone() -> None:
 
 
 class Noting(edi.EdiReconstructor):
-    """Notes how far each piece of work went."""
+    """Notes how far each piece of work went: the end of the window, and its events."""
 
     def __init__(self) -> None:
-        self.ends_us: list[int] = []
+        self.pieces: list[tuple[int, int]] = []
 
-    def ahead(self, window: ContentWindow) -> None:
-        self.ends_us.append(window.t1_us)
+    def ahead(self, window: ContentWindow) -> bool:
+        self.pieces.append((window.t1_us, len(window.events)))
+        return False
 
 
 def test_work_comes_in_pieces_and_ends() -> None:
     backend = Noting()
     ahead = Ahead(backend)
-    window = window_of((random_frame(1, 0, 100_000, 120_000),), random_events(2, 900, 80_000, 140_000))
+    window = window_of((random_frame(1, 0, 100_000, 120_000),), random_events(2, 400_000, 80_000, 140_000))
     while ahead.step(window):
         pass
-    steps = [b - a for a, b in zip([window.t0_us, *backend.ends_us[:-1]], backend.ends_us, strict=True)]
-    assert max(steps) <= 4000
-    assert backend.ends_us[-1] == window.t1_us
+    counts = [count for _, count in backend.pieces]
+    steps = np.diff([0, *counts])
+    assert max(steps) < 51_000  # those of one microsecond stay together
+    assert len(window.events) - counts[-1] < 50_000  # what is left is less than a piece: the build's
+    assert all(count == np.count_nonzero(window.events.t_us < t1_us) for t1_us, count in backend.pieces)
+
+
+def test_piece_is_not_worth_its_calls_before_enough_is_new() -> None:
+    backend = Noting()
+    ahead = Ahead(backend)
+    whole = window_of((random_frame(1, 0, 100_000, 120_000),), random_events(2, 900, 80_000, 140_000))
+
+    def until(t1_us: int) -> ContentWindow:
+        early = whole.events.t_us < t1_us
+        columns = (getattr(whole.events, name)[early] for name in ("t_us", "x", "y", "p"))
+        return replace(whole, t1_us=t1_us, events=EventBatch(*columns, t1_us))
+
+    assert ahead.step(until(110_000))
+    assert not ahead.step(until(117_000))
+    assert ahead.step(until(118_000))
+    assert [t1_us for t1_us, _ in backend.pieces] == [110_000, 118_000]
+
+
+def test_work_that_is_left_is_done_before_more_arrives() -> None:
+    class Slow(Noting):
+        def ahead(self, window: ContentWindow) -> bool:
+            super().ahead(window)
+            return len(self.pieces) < 4
+
+    backend = Slow()
+    ahead = Ahead(backend)
+    window = window_of((random_frame(1, 0, 100_000, 120_000),), random_events(2, 900, 80_000, 140_000))
+    assert [ahead.step(window) for _ in range(6)] == [True, True, True, True, False, False]
+    assert set(backend.pieces) == {(window.t1_us, len(window.events))}
 
 
 # The live edge
