@@ -18,6 +18,7 @@ from nire.types import EventBatch, Frame, Gap, SourcePacket, Trigger
 
 _PACKET_US = 2000
 _LONGEST_WAIT_S = 0.05
+_EARLY_NS = 1_000_000
 
 
 def paced(source: Source, speed: float) -> PacedSource:
@@ -55,7 +56,8 @@ def looped(open_again: Callable[[], Source], times: int) -> LoopedSource:
 class PacedSource:
     """A source that waits until each packet is due, and stamps it then.
 
-    While it waits long it repeats its last watermark as an empty batch, so that whoever iterates stays responsive.
+    Inertial samples and edges leave up to a millisecond early. While it waits long it repeats its last watermark as an
+    empty batch, so that whoever iterates stays responsive.
     """
 
     def __init__(self, source: Source, speed: float) -> None:
@@ -93,7 +95,10 @@ class PacedSource:
                 if anchor is None or due_us < latest_us - 1_000_000:  # the device clock began again
                     anchor, latest_us = (due_us, time.monotonic_ns()), due_us
                 latest_us = max(latest_us, due_us)
-                yield from self._wait(anchor[1] + round((latest_us - anchor[0]) * 1000 / self._speed), heartbeat)
+                due_ns = anchor[1] + round((latest_us - anchor[0]) * 1000 / self._speed)
+                # Inertial samples and edges come by the thousand, and images wait for none of them.
+                early_ns = 0 if isinstance(packet, EventBatch | Frame | Gap) else _EARLY_NS
+                yield from self._wait(due_ns - early_ns, heartbeat)
                 if isinstance(packet, EventBatch):
                     heartbeat = EventBatch.empty(packet.watermark_us, epoch=packet.epoch)
                 yield _received(packet)

@@ -1,7 +1,8 @@
 """Loops over a window's events and pixels, compiled for the CPU: one pass where torch makes one for each operation.
 
 Each says which function of torch it stands in for. Those are the definition: they run on GPUs, in training and inside
-graphs, and tests compare the two. Arrays are float32 and contiguous unless it is said.
+graphs, and tests compare the two. Arrays are float32 and contiguous unless it is said. Places of events are unsigned
+inside: for signed ones each access would ask whether they count from the end.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ Events = tuple[Cells, NDArray[np.int64], Plane, Plane]
 _ONE, _ZERO = np.float32(1), np.float32(0)
 
 
-def serve(*tensors: Tensor) -> bool:
-    """Tell whether loops can work on tensors: float32 on the CPU, no gradient wanted, and nobody traces a graph."""
+def serve(*tensors: Tensor, dtype: torch.dtype = torch.float32) -> bool:
+    """Tell whether loops can work on tensors: of a CPU, of this type, no gradient wanted, and no graph being traced."""
     if torch.compiler.is_compiling():
         return False
-    return all(t.device.type == "cpu" and t.dtype == torch.float32 and not t.requires_grad for t in tensors)
+    return all(t.device.type == "cpu" and t.dtype == dtype and not t.requires_grad for t in tensors)
 
 
 @compiled
@@ -50,9 +51,9 @@ def admit(
     """
     turned = False
     for k in range(len(cells)):
-        totals[cells[k]] += 1
+        totals[np.uint64(cells[k])] += 1
     for k in range(len(cells)):
-        cell = cells[k]
+        cell = np.uint64(cells[k])
         if totals[cell] > most and not ignored[cell]:
             ignored[cell] = True
             turned = True
@@ -73,18 +74,32 @@ def advance(gain: Plane, count: Plane, events: Events, from_us: Times, until_us:
     cells, t_us, factors, weights = events
     flat_gain, flat_count = gain.reshape(-1), count.reshape(-1)
     for k in range(len(cells)):
-        place = _place(cells[k], gain.shape[1], from_us.shape)
+        cell = np.uint64(cells[k])
+        place = _place(cell, gain.shape[1], from_us.shape)
         if from_us[place] < t_us[k] <= until_us[place]:
-            flat_gain[cells[k]] *= factors[k]
-            flat_count[cells[k]] += weights[k]
+            flat_gain[cell] *= factors[k]
+            flat_count[cell] += weights[k]
 
 
 @compiled
-def limit(gain: Plane, cells: Cells, most: float) -> None:
-    """Keep the gain [H, W] of some pixels within 1 / most and most: `Sweep.limit`, where only they have changed."""
-    flat, high, low = gain.reshape(-1), np.float32(most), np.float32(1 / most)
+def step(gain: Plane, count: Plane, events: Events, most: float) -> None:
+    """Let events change gain and count of their pixels, then keep their gain within 1 / most and most: `Sweep._step`.
+
+    Args:
+        gain, count: [H, W], changed.
+        events: all of them do.
+        most: of a gain.
+    """
+    cells, _, factors, weights = events
+    flat_gain, flat_count = gain.reshape(-1), count.reshape(-1)
+    high, low = np.float32(most), np.float32(1 / most)
     for k in range(len(cells)):
-        flat[cells[k]] = min(max(flat[cells[k]], low), high)
+        cell = np.uint64(cells[k])
+        flat_gain[cell] *= factors[k]
+        flat_count[cell] += weights[k]
+    for k in range(len(cells)):
+        cell = np.uint64(cells[k])
+        flat_gain[cell] = min(max(flat_gain[cell], low), high)
 
 
 @compiled
@@ -121,7 +136,7 @@ def integrate(
     origin_us, bin_us = grid_us
     edge_us = origin_us
     for k in range(len(cells)):
-        cell, now_us = cells[k], t_us[k]
+        cell, now_us = np.uint64(cells[k]), t_us[k]
         place = _place(cell, gain.shape[1], from_us.shape)
         begin_us, end_us = from_us[place], until_us[place]
         if now_us > edge_us or now_us <= edge_us - bin_us:
@@ -136,12 +151,12 @@ def integrate(
 
 
 @compiled
-def _place(cell: np.int64, width: int, shape: tuple[int, int]) -> tuple[np.int64, np.int64]:
+def _place(cell: np.uint64, width: int, shape: tuple[int, int]) -> tuple[np.uint64, np.uint64]:
     """Find a pixel's entry among those of an image, of its rows or of its pixels."""
     if shape[0] == 1 and shape[1] == 1:
-        return np.int64(0), np.int64(0)
-    row = np.int64(np.uint64(cell) // np.uint64(width))
-    return row, np.int64(0) if shape[1] == 1 else cell - row * width
+        return np.uint64(0), np.uint64(0)
+    row = cell // np.uint64(width)
+    return row, np.uint64(0) if shape[1] == 1 else cell - row * np.uint64(width)
 
 
 @compiled
@@ -278,6 +293,38 @@ def unfold(planes: Plane, pixels: Plane) -> None:
                 for x in range(planes.shape[3]):
                     pixels[n, 0, 2 * y + i, 2 * x] = planes[n, 2 * i, y, x]
                     pixels[n, 0, 2 * y + i, 2 * x + 1] = planes[n, 2 * i + 1, y, x]
+
+
+@compiled
+def count(
+    counts: NDArray[np.int16],
+    events: tuple[NDArray[np.uint16], NDArray[np.uint16], NDArray[np.uint8]],
+    edges: NDArray[np.int64],
+    ignore: NDArray[np.bool_],
+) -> int:
+    """Count events into bins: `nire.planes.EventPlanes.add`.
+
+    Args:
+        counts: int16 [bins, 2, H, W], changed.
+        events: their columns, rows and polarities.
+        edges: [bins + 1]; events edges[k] to edges[k + 1] lie in bin k.
+        ignore: [H, W], pixels whose events are left out; or empty.
+
+    Returns:
+        How many were counted.
+    """
+    columns, rows, polarities = events
+    width, area = np.uint64(counts.shape[3]), np.uint64(counts.shape[2] * counts.shape[3])
+    one, counted = np.int16(1), 0
+    for k in range(len(counts)):
+        flat = counts[k].reshape(-1)
+        for event in range(np.uint64(edges[k]), np.uint64(edges[k + 1])):
+            row, column = np.uint64(rows[event]), np.uint64(columns[event])
+            if len(ignore) == 0 or not ignore[row, column]:
+                cell = np.uint64(polarities[event]) * area + row * width + column
+                flat[cell] = flat[cell] + one
+                counted += 1
+    return counted
 
 
 @compiled

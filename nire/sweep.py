@@ -152,16 +152,20 @@ class Sweep:
             place = rows if until_us.ndim == 1 else (rows, columns)
             within = np.flatnonzero((t_us > from_us[place]) & (t_us <= until_us[place]))
             chosen = torch.from_numpy(within + events.start).to(self._device)
-        cells = self._cells[chosen]
-        gain.view(-1).scatter_reduce_(0, cells, self._factors[chosen], "prod")
-        count.view(-1).scatter_add_(0, cells, self._weights[chosen])
+        self._scatter(gain, count, chosen)
 
-    def _limit_changed(self, gain: Tensor, events: slice) -> None:
-        """Do the same where only some events have changed the gain since the last time."""
-        if plane_loops.serve(gain):
-            plane_loops.limit(gain.numpy(), self._cells[events].numpy(), _GAIN_LIMIT)
-        else:
-            self.limit(gain)
+    def _step(self, gain: Tensor, count: Tensor, events: slice) -> None:
+        """Let some events change gain and count, and limit the gain, which was within its limits before."""
+        if plane_loops.serve(gain, count):
+            plane_loops.step(gain.numpy(), count.numpy(), self._columns(events), _GAIN_LIMIT)
+            return
+        self._scatter(gain, count, events)
+        self.limit(gain)
+
+    def _scatter(self, gain: Tensor, count: Tensor, events: slice | Tensor) -> None:
+        cells = self._cells[events]
+        gain.view(-1).scatter_reduce_(0, cells, self._factors[events], "prod")
+        count.view(-1).scatter_add_(0, cells, self._weights[events])
 
     def _between(self, from_us: Times, until_us: Times) -> slice:
         """Find the events after the earliest start, up to and at the latest end."""
@@ -216,14 +220,12 @@ class Sweep:
         steps = -(-(t1_us - self.t0_us) // self.step_us)
         while -(-steps * self.step_us // self.key_us) > _MOST_KEYS:
             self._thin()
+        # An event at an edge counts from that edge on, as everywhere: G(t) includes the events up to and at t.
+        edges_us = self.t0_us + self.step_us * np.arange(self._steps - 1, steps)
+        edges = np.searchsorted(self._events.t_us, edges_us, side="right").tolist()
         gain, count = self._now_gain, self._now_count
-        for k in range(self._steps, steps):
-            # An event at an edge counts from that edge on, as everywhere: G(t) includes the events up to and at t.
-            until_us = np.array([self.t0_us + k * self.step_us], np.float64)
-            from_us = until_us - (self.step_us if k else 1)
-            events = self._between(from_us, until_us)
-            self._change(gain, count, events, from_us, until_us)
-            self._limit_changed(gain, events)
+        for k, events in zip(range(self._steps, steps), map(slice, edges, edges[1:]), strict=True):
+            self._step(gain, count, events)
             if k * self.step_us % self.key_us == 0:
                 self.gain[self.keys].copy_(gain)
                 self.count[self.keys].copy_(count)

@@ -36,6 +36,7 @@ class VoxelGrid:
         self._bins = bins
         self._planes = EventPlanes(geometry, bin_us, device)
         self._taken = 0
+        self._change = torch.empty(0, device=device)
 
     def edges_of(self, t0_us: int, t1_us: int) -> NDArray[np.int64]:
         """Lay the bins of a window [t0_us, t1_us) out, as evenly as the grid allows: int64 [bins + 1], event time.
@@ -76,10 +77,13 @@ class VoxelGrid:
             padded: height and width of the result; what lies beyond the sensor is 0.
 
         Returns:
-            float32 [bins, height, width], signed.
+            float32 [bins, height, width], signed; valid until the next call.
         """
         counts = self._planes.counts[bins]
-        change = torch.zeros((len(counts), *padded), device=counts.device)
+        if self._change.shape != (len(counts), *padded):
+            # What lies beyond the sensor is never written, and stays 0.
+            self._change = torch.zeros((len(counts), *padded), device=counts.device)
+        change = self._change
         darker, brighter = calibration.threshold_negative, calibration.threshold_positive
         if plane_loops.serve(change):
             plane_loops.weigh_counts(change.numpy(), counts.numpy(), darker, brighter)

@@ -89,3 +89,19 @@ def test_loop_over_an_empty_recording_ends() -> None:
 def test_negative_number_of_loops_is_refused() -> None:
     with pytest.raises(ConfigError, match="-1 loops"):
         looped(lambda: Given([]), -1)
+
+
+def test_edges_cost_no_wait_each_and_keep_their_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_ns, waits_s = [10**9], []
+
+    def sleep(seconds: float) -> None:
+        waits_s.append(seconds)
+        now_ns[0] += round(seconds * 1e9)
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    monkeypatch.setattr(time, "monotonic_ns", lambda: now_ns[0])
+    edges = [Trigger(1_000 + 100 * k, 0, True) for k in range(1, 10)]
+    packets = list(paced(Given([events([1_000]), *edges, events([2_000]), events([3_000])]), 1.0))
+    assert [packet for packet in packets if isinstance(packet, Trigger)] == edges
+    assert [isinstance(packet, Trigger) for packet in packets] == [False, *[True] * 9, False, False]
+    assert waits_s == pytest.approx([0.001, 0.001])

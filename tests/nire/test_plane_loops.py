@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from nire import plane_loops
 from nire.backends import neural
@@ -15,6 +16,7 @@ from nire.network.config import named
 from nire.network.film import Slots, two_slots
 from nire.network.pyramid import fold, unfold_planes
 from nire.network.reexposure import ReExposureNetwork
+from nire.planes import EventPlanes
 from nire.shutter import Shutter
 from nire.types import Calibration, ContentWindow, Geometry
 from nire.voxels import VoxelGrid
@@ -29,7 +31,7 @@ CALIBRATIONS = [
 
 
 def turned_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plane_loops, "serve", lambda *_: False)
+    monkeypatch.setattr(plane_loops, "serve", lambda *_, **__: False)
 
 
 def window(calibration: Calibration, frames: int, row_delay_us: float = 0.0) -> ContentWindow:
@@ -111,7 +113,7 @@ def test_change_of_light_is_the_same_by_loops_and_by_torch(monkeypatch: pytest.M
     grid.begin(grid.edges_of(0, 40_000))
     grid.take(events, calibration)
     padded = (GEOMETRY.height + 3, GEOMETRY.width + 4)
-    by_loops = grid.change(calibration, slice(4, 12), padded)
+    by_loops = grid.change(calibration, slice(4, 12), padded).clone()
     turned_off(monkeypatch)
     assert torch.equal(grid.change(calibration, slice(4, 12), padded), by_loops)
 
@@ -132,6 +134,24 @@ def test_network_is_given_the_same_light_by_loops_and_by_torch(channels: int, mo
     torch.testing.assert_close(*encoded)
     assert encoded[0].shape[-2:] == (job.height, job.width)
     assert not encoded[0][..., 36:, :].any()
+
+
+@pytest.mark.parametrize("ignore", [None, HOT])
+def test_events_are_counted_the_same_by_loops_and_by_torch(
+    ignore: NDArray[np.bool_] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events, edges_us = random_events(3, 5000, 0, 40_000), np.array([2_000, 9_000, 9_000, 12_500, 30_000])
+    made = []
+    for turn in (None, turned_off):
+        if turn is not None:
+            turn(monkeypatch)
+        planes = EventPlanes(GEOMETRY, 500)
+        planes.reset_to(edges_us)
+        made.append((planes.add(events, ignore), planes.add(events, ignore), planes.counts.clone()))
+    assert made[0][:2] == made[1][:2]
+    assert made[0][0] == made[0][1] > 2000
+    assert torch.equal(made[0][2], made[1][2])
+    assert int(made[0][2].sum()) == 2 * made[0][0]
 
 
 def test_loops_leave_alone_what_they_cannot_serve() -> None:

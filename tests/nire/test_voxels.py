@@ -51,7 +51,7 @@ def test_grid_that_is_filled_in_pieces_equals_sums_of_planes(
         for end in (*sorted(cuts), len(events)):
             part = slice(0, end)
             grid.take(replace(events, **{n: getattr(events, n)[part] for n in ("t_us", "x", "y", "p")}), calibration)
-    change = grid.change(calibration, slice(0, BINS), PADDED)
+    change = grid.change(calibration, slice(0, BINS), PADDED).clone()
     expected = summed(events, t0_us, t0_us + span_us, calibration)
     assert torch.equal(change[:, : GEOMETRY.height, : GEOMETRY.width], expected)
     assert change.shape == (BINS, *PADDED)
