@@ -253,27 +253,33 @@ class WindowAssembler:
         return window
 
     def _next_live_edge(self) -> ContentWindow | None:
-        while len(self._frames) > 1 and self._frames[1].last_us <= self._tape.watermark_us:
+        edge_us = self._tape.watermark_us - self.guard_us[1] - self.reach_us
+        while len(self._frames) > 1 and self._frames[1].last_us <= edge_us:
+            # What lies before the newer frame, and was not asked for yet, is the older one's.
+            rest = self._up_to(float(np.nextafter(self._frames[1].first_us, -np.inf)))
+            if rest is not None:
+                return rest
             self._retire(self._frames.popleft())
-        if not self._frames:
-            return None
-        frame = self._frames[0]
-        begin_us, newest_us = max(self._answered_us, frame.first_us), self._newest_us()
-        if newest_us < max(begin_us, frame.last_us):
+        return self._up_to(edge_us) if self._frames and self._frames[0].last_us <= edge_us else None
+
+    def _up_to(self, edge_us: float) -> ContentWindow | None:
+        """Make the window of the first frame that answers what is new of the live edge's grid, up to some time."""
+        frame, newest_us = self._frames[0], self._newest_us(edge_us)
+        begin_us, end_us = max(self._answered_us, frame.first_us), max(newest_us, frame.last_us)
+        if newest_us < begin_us:
             return None
         self._answered_us = float(np.nextafter(newest_us, np.inf))
         return self._cut(
             self._begin_us(frame),
-            math.ceil(newest_us) + self.reach_us + self.guard_us[1],
+            math.ceil(end_us) + self.reach_us + self.guard_us[1],
             (frame,),
             index=self._count(),
             answers_us=(begin_us, self._answered_us),
-            covered_us=(frame.first_us - self.margin_us, newest_us + self.reach_us),
+            covered_us=(frame.first_us - self.margin_us, end_us + self.reach_us),
         )
 
-    def _newest_us(self) -> float:
-        """Find the newest time of the live edge's grid that can be answered: all events before it are there."""
-        edge_us = self._tape.watermark_us - self.guard_us[1] - self.reach_us
+    def _newest_us(self, edge_us: float) -> float:
+        """Find the newest time of the live edge's grid up to some time."""
         k = math.ceil((edge_us - self.phase_us) / self.step_us)  # one late: the product decides, not this quotient
         while (newest_us := k * self.step_us + self.phase_us) > edge_us:
             k -= 1

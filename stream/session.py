@@ -225,7 +225,7 @@ class Session:
 
     def _answer_newest(self) -> Iterator[ExposedFrame]:
         waiting = list(self._assembler.complete())
-        keeps_up = not waiting or self._budget.keeps_up(period_ns=_distance_ns(waiting[-1]))
+        keeps_up = not waiting or self._budget.keeps_up(period_ns=self._period_ns(waiting[-1]))
         patience = _PATIENCE if keeps_up else _OVERLOADED_PATIENCE
         late, waiting = waiting[:-patience], waiting[-patience:]
         for window in late:
@@ -325,6 +325,11 @@ class Session:
         self.counters.reduced_queries += len(queries) - keep
         # The middle of each share: the first instants of a window lie beside a captured frame and need us least.
         return [queries[int((k + 0.5) * len(queries) / keep)] for k in range(keep)]
+
+    def _period_ns(self, window: ContentWindow) -> float:
+        """Tell how long it takes until the next window comes, ns; infinity where nothing tells."""
+        at_edge = self._assembler.policy == "live_edge"
+        return 1e3 * self._assembler.step_us if at_edge else _distance_ns(window)
 
     def _budget_ns(self, window: ContentWindow) -> float:
         if self._plan.time_budget_ms > 0:

@@ -160,6 +160,25 @@ def at_live_edge(*overrides: str, packet_us: int = 2000) -> list[ExposedFrame]:
     return [frame for packet in stream for frame in machine.feed([packet])]
 
 
+@pytest.mark.parametrize("exposure_us", [500, 20_000])
+@pytest.mark.parametrize("learns", [False, True])
+@pytest.mark.parametrize("rate_hz", [7, 19, 20, 24, 26, 60, 333])
+def test_live_edge_leaves_no_instant_of_the_grid_out_whatever_frames_do(
+    rate_hz: int, learns: bool, exposure_us: int
+) -> None:
+    info = replace(INFO, time_offset_us=None) if learns else INFO  # wants events 10 ms later
+    machine = session("window.policy=live_edge", f"plan.rate_hz={rate_hz}", freshest=True, info=info)
+    frames = [replace(frame, exposure_end_us=frame.exposure_start_us + exposure_us) for frame in packets.frames(20)]
+    stream = packets.in_order(
+        frames, packets.cut(packets.events(20_000, 20), range(START_US, START_US + 800_000, 2000))
+    )
+    asked = np.array([frame.shutter.mid_us for packet in stream for frame in machine.feed([packet])])
+    steps = np.round(asked * rate_hz / 1e6)
+    assert len(asked) > 0.6 * rate_hz
+    assert np.all(np.diff(steps) == 1)
+    assert machine.counters.late_windows == 0
+
+
 @pytest.mark.parametrize("rate_hz", [60, 200, 500, 1000])
 def test_live_edge_answers_every_instant_of_the_grid_as_soon_as_the_events_passed_it(rate_hz: int) -> None:
     newest_us, late_us, asked = 0.0, [], []
