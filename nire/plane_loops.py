@@ -48,10 +48,16 @@ def admit(
 
     Returns:
         True where a pixel has turned mad.
+
+    Raises:
+        ValueError: an event lies outside the sensor.
     """
     turned = False
     for k in range(len(cells)):
-        totals[np.uint64(cells[k])] += 1
+        cell = np.uint64(cells[k])
+        if cell >= len(totals):  # the one look at this: no loop after this one asks again
+            raise ValueError("an event lies outside the sensor")
+        totals[cell] += 1
     for k in range(len(cells)):
         cell = np.uint64(cells[k])
         if totals[cell] > most and not ignored[cell]:
@@ -312,16 +318,22 @@ def count(
 
     Returns:
         How many were counted.
+
+    Raises:
+        ValueError: an event lies outside the sensor.
     """
     columns, rows, polarities = events
     width, area = np.uint64(counts.shape[3]), np.uint64(counts.shape[2] * counts.shape[3])
+    ignored = ignore.reshape(-1)
     one, counted = np.int16(1), 0
     for k in range(len(counts)):
         flat = counts[k].reshape(-1)
         for event in range(np.uint64(edges[k]), np.uint64(edges[k + 1])):
             row, column = np.uint64(rows[event]), np.uint64(columns[event])
-            if len(ignore) == 0 or not ignore[row, column]:
-                cell = np.uint64(polarities[event]) * area + row * width + column
+            cell = np.uint64(polarities[event]) * area + row * width + column
+            if cell >= len(flat) or row * width + column >= area:
+                raise ValueError("an event lies outside the sensor")
+            if len(ignored) == 0 or not ignored[row * width + column]:
                 flat[cell] = flat[cell] + one
                 counted += 1
     return counted

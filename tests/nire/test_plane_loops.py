@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -192,3 +194,17 @@ def test_events_that_turn_a_pixel_mad_are_all_ignored() -> None:
     assert factors.tolist() == [1, 2, 1, 1, 2, 1]
     assert weights.tolist() == [0, 1, 0, 0, 1, 0]
     assert not plane_loops.admit(totals, ignored, cells[:1], factors[:1], weights[:1], 3.0)
+
+
+@pytest.mark.parametrize("place", [(GEOMETRY.width - 1, GEOMETRY.height), (0, 40_000)])
+def test_event_outside_the_sensor_is_refused_before_anything_is_written_there(place: tuple[int, int]) -> None:
+    seen = window(Calibration(0.2, 0.3), 2)
+    x, y = seen.events.x.copy(), seen.events.y.copy()
+    x[-1], y[-1] = place
+    events = replace(seen.events, x=x, y=y)
+    with pytest.raises(ValueError, match="outside the sensor"):
+        DoubleIntegral(500).build(replace(seen, events=events), light_of(seen))
+    planes = EventPlanes(GEOMETRY, 500)
+    planes.reset(seen.t0_us, seen.t1_us)
+    with pytest.raises(ValueError, match="outside the sensor"):
+        planes.add(events, HOT)
