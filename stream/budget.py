@@ -7,6 +7,9 @@ _SMOOTHING = 0.2
 _FEWEST = 4
 # Of the time from one window to the next, what windows may take that catch up.
 _KEPT_UP = 0.95
+# At the live edge a window answers what has passed since the one before it. It may take this part of that time, so that
+# the next one is shorter; and this many times its build, for queries to be worth one.
+_SHRINKING, _BUILDS = 0.7, 2.0
 
 
 class Budget:
@@ -30,6 +33,10 @@ class Budget:
         One that just takes the time it has never does: what came late once would stay late.
         """
         return self._window_ns <= _KEPT_UP * period_ns
+
+    def at_edge_ns(self, *, span_ns: float) -> float:
+        """Tell how long a window of the live edge may take that answers so much time."""
+        return max(_SHRINKING * span_ns, _BUILDS * self._build_ns)
 
     def keep(self, wanted: int, *, budget_ns: float) -> int:
         """Number of queries, at least 1 and at most `wanted`, that fit the budget beside a build."""

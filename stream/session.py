@@ -334,6 +334,8 @@ class Session:
     def _budget_ns(self, window: ContentWindow) -> float:
         if self._plan.time_budget_ms > 0:
             return self._plan.time_budget_ms * 1e6
+        if self._assembler.policy == "live_edge":
+            return self._budget.at_edge_ns(span_ns=1e3 * (window.answers_us[1] - window.answers_us[0]))
         return _distance_ns(window)
 
     def _numbered(self, queries: Sequence[Query]) -> list[_Numbered]:

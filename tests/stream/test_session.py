@@ -236,6 +236,50 @@ def test_what_came_late_once_does_not_stay_late_where_the_machine_just_keeps_up(
     assert machine.counters.late_windows == 1
 
 
+class BusyBackend(passthrough.Passthrough):
+    """Takes 20 ms for a build and 4 ms for a query, until it is told that the load is gone."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.load = 1.0
+
+    def build(self, window):
+        self._clock.now_ns += round(20_000_000 * self.load)
+        return super().build(window)
+
+    def expose(self, content, queries):
+        self._clock.now_ns += round(4_000_000 * len(queries) * self.load)
+        return super().expose(content, queries)
+
+
+def test_live_edge_that_is_asked_for_too_much_gives_fewer_instants_and_no_older_ones() -> None:
+    clock = Clock()
+    began_ns = clock.now_ns
+    stream = packets.in_order(
+        packets.frames(40), packets.cut(packets.events(20_000, 40), range(START_US, START_US + 1_600_000, 2000))
+    )
+    due = [(began_ns + 1000 * (packet_span_us(packet)[1] - START_US), packet) for packet in stream]
+    config = load_config(None, ["plan.rate_hz=1000", "window.policy=live_edge"])
+    backend = BusyBackend(clock)
+    machine = Session(config, INFO, backend, freshest=True, clock=clock)
+    late_ms, asked_us = [], []
+    while due:
+        clock.now_ns = max(clock.now_ns, round(due[0][0]))
+        arrived = [packet for at_ns, packet in due if at_ns <= clock.now_ns]
+        due = due[len(arrived) :]
+        for frame in machine.feed(arrived):
+            asked_us.append(frame.shutter.mid_us - START_US)
+            late_ms.append((clock.now_ns - began_ns) / 1e6 - asked_us[-1] / 1e3)
+        if asked_us and asked_us[-1] > 1_000_000:
+            backend.load = 0.01
+    busy = [late for late, t_us in zip(late_ms, asked_us, strict=True) if 200_000 < t_us < 950_000]
+    assert max(busy) < 120
+    assert len(busy) > 50  # of 750: 12 a window of 65 ms, at the most
+    assert machine.counters.reduced_queries > 500
+    rest = [t_us for t_us in asked_us if t_us > 1_200_000]
+    assert np.diff(rest) == pytest.approx(1000)
+
+
 def test_load_that_goes_lets_the_queries_come_back() -> None:
     clock = Clock()
     config = load_config(None, ["plan.rate_hz=500", "plan.time_budget_ms=20"])
