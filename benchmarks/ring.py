@@ -15,6 +15,7 @@ from nire.backends import edi
 from nire.types import EventBatch, Frame, Geometry
 from stream.clock import now_ns
 from stream.config import Config, RingConfig, load_config
+from stream.reconstruct import warm_up
 from stream.ring import RingReader, RingWriter
 from stream.session import Session
 
@@ -39,7 +40,9 @@ def run() -> list[Result]:
     writer.start()
     try:
         with RingReader(name, config.ring, wait_s=30) as reader:
-            session = Session(config, _INFO, edi.create(_GEOMETRY), freshest=True, clock=now_ns)
+            reconstructor = edi.create(_GEOMETRY)
+            warm_up(reconstructor, _GEOMETRY)
+            session = Session(config, _INFO, reconstructor, freshest=True, clock=now_ns)
             ours.send("go")
             start = time.perf_counter()
             while not reader.ended and time.perf_counter() < start + 4 * _SECONDS:

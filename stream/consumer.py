@@ -7,21 +7,15 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
-import numpy as np
-
 from drivers.source import SourceInfo
 from nire.errors import NireError
 from nire.shutter import Shutter
 from nire.types import (
     Calibration,
-    ContentWindow,
     EventBatch,
     ExposedFrame,
     Frame,
-    Geometry,
     Packet,
-    Query,
-    Reconstructor,
 )
 from stream.board import State
 from stream.child import Child
@@ -92,10 +86,10 @@ def open_session(config: Config, info: SourceInfo) -> LiveSession:
     """Make the session of a source, warmed up: its first window is as fast as the others."""
     # Only now, because torch takes a second: whoever waits for the bound socket has subscribed by the first frame,
     # and a short recording, played as fast as possible, is over before another second has passed.
-    from stream.reconstruct import open_reconstructor
+    from stream.reconstruct import open_reconstructor, warm_up
 
     reconstructor = open_reconstructor(config, info.geometry, has_frames=info.has_frames)
-    _warm_up(reconstructor, info.geometry)
+    warm_up(reconstructor, info.geometry)
     # What keeps time prefers the newest; what is read as fast as we are answers everything.
     return Session(config, info, reconstructor, freshest=info.live, clock=now_ns)
 
@@ -315,14 +309,3 @@ class _Consumer:
             newest_us=self._newest_us,
             now_ns=now_ns(),
         )
-
-
-def _warm_up(reconstructor: Reconstructor, geometry: Geometry) -> None:
-    """Build and expose one empty window: kernels are loaded and memory is there before the first real one."""
-    dark = np.full((geometry.height, geometry.width, geometry.channels), 64, np.uint8)
-    frames = (Frame(0, dark, 0, 1000), Frame(1, dark, 2000, 3000)) if reconstructor.needs_frames else ()
-    window = ContentWindow(
-        0, 0, 3000, frames, EventBatch.empty(3000), geometry, answers_us=(0, 3000), covered_us=(0, 3000)
-    )
-    query = Query(window.film, Shutter.instant(1500.0, geometry.height), "warm-up")
-    reconstructor.expose(reconstructor.build(window), [query])

@@ -8,9 +8,12 @@ import logging
 import pkgutil
 from typing import Any, cast
 
+import numpy as np
+
 import nire.backends
 from nire.errors import ConfigError
-from nire.types import Geometry, Reconstructor
+from nire.shutter import Shutter
+from nire.types import ContentWindow, EventBatch, Frame, Geometry, Query, Reconstructor
 from stream.config import Config
 
 _log = logging.getLogger(__name__)
@@ -56,6 +59,22 @@ def open_reconstructor(config: Config, geometry: Geometry, *, has_frames: bool =
     takes = inspect.signature(module.create).parameters
     settings = {key: value for key, value in offered.items() if key in takes}
     return cast(Reconstructor, module.create(geometry, wanted.device, **settings))
+
+
+def warm_up(reconstructor: Reconstructor, geometry: Geometry) -> None:
+    """Build and expose one empty window: loops and kernels are loaded, and memory is there, before the first real one.
+
+    Args:
+        reconstructor: of any backend.
+        geometry: of the sensor.
+    """
+    dark = np.full((geometry.height, geometry.width, geometry.channels), 64, np.uint8)
+    frames = (Frame(0, dark, 0, 1000), Frame(1, dark, 2000, 3000)) if reconstructor.needs_frames else ()
+    window = ContentWindow(
+        0, 0, 3000, frames, EventBatch.empty(3000), geometry, answers_us=(0, 3000), covered_us=(0, 3000)
+    )
+    query = Query(window.film, Shutter.instant(1500.0, geometry.height), "warm-up")
+    reconstructor.expose(reconstructor.build(window), [query])
 
 
 def backends() -> list[str]:
