@@ -53,7 +53,7 @@ def run(
     for size in sizes:
         extra = (_QUICK if engines is None else engines) if size == "nano" else ()
         with tempfile.TemporaryDirectory() as cache:
-            results += _measure(named(size), where, extra, cache=Path(cache), ceilings=ceilings)
+            results += _measure(named(size), where, extra, cache=Path(cache), dtype=dtype, ceilings=ceilings)
     return results
 
 
@@ -63,10 +63,10 @@ def _measure(
     extra: tuple[str, ...],
     *,
     cache: Path,
+    dtype: torch.dtype,
     ceilings: tuple[float, float],
 ) -> list[Result]:
     size = config.size
-    dtype = DTYPES[Job(0, 0, (), device).precision_of("eager", tuple(DTYPES))]
     parameters, build_work, query_work = count_work(config, dtype)
     job = Job(*config.padded(_HEIGHT, _WIDTH), (_FRAMES,), device, cache=cache)
     opened = [_opened("auto", config, job)]

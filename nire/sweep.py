@@ -1,4 +1,4 @@
-"""One sweep over a window's events: the gain, and the count of events, of all pixels at some key times.
+"""One sweep over a window's events: gain and count of all pixels at some key times, and what events do between times.
 
 What a sweep leaves at a key depends on the events up to it alone. So a window that extends the one before it (same
 start, same belief about the sensor, the same events and then more) goes on where that one ended, and leaves what a

@@ -70,9 +70,7 @@ def create(network: ReExposureNetwork, job: Job) -> PartProgramEngine:
             "False. Use reconstructor.engine = 'eager'"
         )
     maker = _Maker(network.float().eval().requires_grad_(False), job, precision)
-    engine = PartProgramEngine("openvino", network, job, maker=maker, sizes=_SIZES)
-    engine.has_threads = True
-    return engine
+    return PartProgramEngine("openvino", network, job, maker=maker, sizes=_SIZES, has_threads=True)
 
 
 _Part = ImageGraph | SegmentGraph | ConstructGraph

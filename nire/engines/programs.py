@@ -75,7 +75,14 @@ class ProgramEngine:
     """An engine made of programs."""
 
     def __init__(
-        self, name: str, network: ReExposureNetwork, job: Job, *, maker: Maker, sizes: Sequence[int] = (1, 2, 4, 8)
+        self,
+        name: str,
+        network: ReExposureNetwork,
+        job: Job,
+        *,
+        maker: Maker,
+        sizes: Sequence[int] = (1, 2, 4, 8),
+        has_threads: bool = False,
     ) -> None:
         """Prepare what the job foresees.
 
@@ -85,12 +92,13 @@ class ProgramEngine:
             job: what for.
             maker: makes the programs.
             sizes: numbers of queries that programs are made for, ascending from 1.
+            has_threads: it computes on the CPU in threads of its own, not in torch's.
         """
         self.name = name
         self.sizes = tuple(sizes)
         self.out_of_memory = 0
         """How often a batch did not fit into the GPU's memory, and smaller ones were taken from then on."""
-        self.has_threads = False
+        self.has_threads = has_threads
         """Whether it computes on the CPU in threads of its own, not in torch's."""
         self._network = network
         self._job = job
@@ -181,12 +189,19 @@ class PartProgramEngine(ProgramEngine):
     """An engine made of programs that builds in parts: a whole build is all of them, one after the other."""
 
     def __init__(
-        self, name: str, network: ReExposureNetwork, job: Job, *, maker: PartMaker, sizes: Sequence[int] = (1, 2, 4, 8)
+        self,
+        name: str,
+        network: ReExposureNetwork,
+        job: Job,
+        *,
+        maker: PartMaker,
+        sizes: Sequence[int] = (1, 2, 4, 8),
+        has_threads: bool = False,
     ) -> None:
         """Prepare what the job foresees; arguments as those of `ProgramEngine`."""
         with torch.inference_mode(False), torch.no_grad():
             self._encode_image, self._encode_segment = maker.encode_images(), maker.encode_segments()
-        super().__init__(name, network, job, maker=maker, sizes=sizes)
+        super().__init__(name, network, job, maker=maker, sizes=sizes, has_threads=has_threads)
 
     @torch.inference_mode()
     def build(

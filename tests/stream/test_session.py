@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -200,6 +200,17 @@ def test_queries_beyond_the_time_budget_are_thinned_evenly_and_counted() -> None
     assert set(np.diff(indices).tolist()) == {2}
 
 
+def in_real_time(machine: Session, stream: Iterable[Packet], clock: Clock) -> Iterator[ExposedFrame]:
+    """Feed packets when they are due, all at once that came while the machine was busy; the clock waits for them."""
+    began_ns = clock.now_ns
+    due = [(began_ns + 1000 * (packet_span_us(packet)[1] - START_US), packet) for packet in stream]
+    while due:
+        clock.now_ns = max(clock.now_ns, round(due[0][0]))
+        arrived = [packet for at_ns, packet in due if at_ns <= clock.now_ns]
+        due = due[len(arrived) :]
+        yield from machine.feed(arrived)
+
+
 class StallingBackend(passthrough.Passthrough):
     """Takes 39 of the 40 ms that there are, 14 of them for its queries; for window 8 it takes 42 ms more."""
 
@@ -221,16 +232,11 @@ def test_what_came_late_once_does_not_stay_late_where_the_machine_just_keeps_up(
     stream = packets.in_order(
         packets.frames(40), packets.cut(packets.events(20_000, 40), range(START_US, START_US + 1_600_000, 5000))
     )
-    due = [(began_ns + 1000 * (packet_span_us(packet)[1] - START_US), packet) for packet in stream]
     machine = Session(load_config(None, ["plan.rate_hz=50"]), INFO, StallingBackend(clock), freshest=True, clock=clock)
     late_ms: dict[int, float] = {}
-    while due:
-        clock.now_ns = max(clock.now_ns, round(due[0][0]))
-        arrived = [packet for at_ns, packet in due if at_ns <= clock.now_ns]
-        due = due[len(arrived) :]
-        for frame in machine.feed(arrived):
-            complete_ns = began_ns + 1000 * (START_US + (frame.window + 1) * PERIOD_US + packets.EXPOSURE_US - START_US)
-            late_ms[frame.window] = (clock.now_ns - complete_ns) / 1e6
+    for frame in in_real_time(machine, stream, clock):
+        complete_ns = began_ns + 1000 * (START_US + (frame.window + 1) * PERIOD_US + packets.EXPOSURE_US - START_US)
+        late_ms[frame.window] = (clock.now_ns - complete_ns) / 1e6
     assert late_ms[8] > 80
     assert max(late_ms[w] for w in late_ms if w > 8) < 60
     assert machine.counters.late_windows == 1
@@ -258,19 +264,14 @@ def test_live_edge_that_is_asked_for_too_much_gives_fewer_instants_and_no_older_
     stream = packets.in_order(
         packets.frames(40), packets.cut(packets.events(20_000, 40), range(START_US, START_US + 1_600_000, 2000))
     )
-    due = [(began_ns + 1000 * (packet_span_us(packet)[1] - START_US), packet) for packet in stream]
     config = load_config(None, ["plan.rate_hz=1000", "window.policy=live_edge"])
     backend = BusyBackend(clock)
     machine = Session(config, INFO, backend, freshest=True, clock=clock)
     late_ms, asked_us = [], []
-    while due:
-        clock.now_ns = max(clock.now_ns, round(due[0][0]))
-        arrived = [packet for at_ns, packet in due if at_ns <= clock.now_ns]
-        due = due[len(arrived) :]
-        for frame in machine.feed(arrived):
-            asked_us.append(frame.shutter.mid_us - START_US)
-            late_ms.append((clock.now_ns - began_ns) / 1e6 - asked_us[-1] / 1e3)
-        if asked_us and asked_us[-1] > 1_000_000:
+    for frame in in_real_time(machine, stream, clock):
+        asked_us.append(frame.shutter.mid_us - START_US)
+        late_ms.append((clock.now_ns - began_ns) / 1e6 - asked_us[-1] / 1e3)
+        if asked_us[-1] > 1_000_000:
             backend.load = 0.01
     busy = [late for late, t_us in zip(late_ms, asked_us, strict=True) if 200_000 < t_us < 950_000]
     assert max(busy) < 120
