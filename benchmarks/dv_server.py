@@ -12,7 +12,7 @@ import time
 from types import ModuleType
 from typing import Any
 
-from drivers.dv_packets import sdk
+from drivers.sdk.dv_packets import sdk
 
 _PACKET_EVENTS = 8192  # as a DAVIS346 sends them at its limit: every 0.7 ms
 _QUEUED = 50

@@ -18,7 +18,7 @@ from benchmarks.material import packets
 from benchmarks.ports import free_address
 from benchmarks.report import Result
 from drivers.detect import open_recording
-from drivers.dv_packets import missing_sdk
+from drivers.sdk.dv_packets import missing_sdk
 from drivers.source import SourceInfo
 from drivers.writing import begin_writing
 from nire.types import EventBatch

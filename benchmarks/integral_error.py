@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from drivers.hygiene import cleaned
-from drivers.synthetic import open_source
+from drivers.cameras.synthetic import open_source
+from drivers.packets.cleaning import cleaned
 from nire.backends import passthrough
 from nire.double_integral import DARK_LEVEL, DoubleIntegral
 from nire.shutter import Shutter

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from drivers.recording import RecordingWriter
+from drivers.cameras.synthetic import open_source
+from drivers.recordings.recording.source import RecordingWriter
 from drivers.source import SourceInfo
-from drivers.synthetic import open_source
 from nire.types import ContentWindow, Packet
 from stream.assembler import WindowAssembler
 

@@ -1,1 +1,1 @@
-"""One file, one source: every camera and every recording format is a module of this package."""
+"""Where frames and events come from: cameras, recordings, and what both need."""

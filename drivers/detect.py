@@ -1,10 +1,9 @@
-"""Find the driver: by name for cameras, by content for recordings. A new file under drivers/ is found by itself."""
+"""Find the driver: by name for cameras, by content for recordings. What lies in the two folders is a driver."""
 
 from __future__ import annotations
 
 import difflib
 import importlib
-import importlib.util
 import inspect
 import pkgutil
 from collections.abc import Iterator
@@ -12,7 +11,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import drivers
+import drivers.cameras
+import drivers.recordings
 from drivers.settings import called
 from drivers.source import Source
 from nire.errors import ConfigError, SourceError
@@ -20,14 +20,36 @@ from nire.errors import ConfigError, SourceError
 _HEAD_BYTES = 4096
 
 
+def camera_names() -> list[str]:
+    """Names of all cameras, sorted: what lies in drivers/cameras. Nothing is imported."""
+    return sorted(module.name for module in pkgutil.iter_modules(drivers.cameras.__path__))
+
+
+def recording_names() -> list[str]:
+    """Names of all kinds of recordings, sorted: what lies in drivers/recordings. Nothing is imported."""
+    return sorted(module.name for module in pkgutil.iter_modules(drivers.recordings.__path__))
+
+
 def driver_names() -> list[str]:
-    """Names of all drivers: files under drivers/ that define `open_source`. Nothing of a vendor is imported."""
-    names = []
-    for module in pkgutil.iter_modules(drivers.__path__):
-        spec = importlib.util.find_spec(f"drivers.{module.name}")
-        if spec and spec.origin and "\ndef open_source(" in Path(spec.origin).read_text(encoding="utf-8"):
-            names.append(module.name)
-    return sorted(names)
+    """Names of all drivers, sorted. Nothing is imported."""
+    return sorted([*camera_names(), *recording_names()])
+
+
+def driver_module(name: str) -> str:
+    """Tell the dotted name of a driver's module: the name itself where it is dotted.
+
+    Raises:
+        ConfigError: no such driver.
+    """
+    if "." in name:
+        return name
+    if name in recording_names():
+        return f"drivers.recordings.{name}"
+    if name in camera_names():
+        return f"drivers.cameras.{name}"
+    near = difflib.get_close_matches(name, driver_names(), n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"the drivers are {', '.join(driver_names())}"
+    raise ConfigError(f"there is no driver {name!r}; {hint}")
 
 
 def plays_recordings(name: str) -> bool:
@@ -125,18 +147,12 @@ def _reader_of(path: Path, head: bytes) -> ModuleType:
 
 
 def _readers() -> Iterator[ModuleType]:
-    for name in driver_names():
-        module = importlib.import_module(f"drivers.{name}")
-        if hasattr(module, "recognise"):
-            yield module
+    for name in recording_names():
+        yield importlib.import_module(f"drivers.recordings.{name}")
 
 
 def _module(name: str) -> ModuleType:
-    dotted = name if "." in name else f"drivers.{name}"
-    if "." not in name and name not in driver_names():
-        near = difflib.get_close_matches(name, driver_names(), n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"the drivers are {', '.join(driver_names())}"
-        raise ConfigError(f"there is no driver {name!r}; {hint}")
+    dotted = driver_module(name)
     try:
         module = importlib.import_module(dotted)
     except ModuleNotFoundError as error:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import os
 import pkgutil
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import BinaryIO, Protocol, Self
 
-import drivers
+import drivers.recordings
 from drivers.source import SourceInfo
 from nire.errors import ConfigError, SourceError
 from nire.types import Geometry, SourcePacket
@@ -177,13 +176,11 @@ class FileWriter:
 
 def writable() -> dict[str, ModuleType]:
     """The formats that can be written: suffix -> module. Packages that only writing needs are not imported."""
-    found = {}
-    for module in pkgutil.iter_modules(drivers.__path__):
-        spec = importlib.util.find_spec(f"drivers.{module.name}")
-        if spec and spec.origin and "\ndef create_writer(" in Path(spec.origin).read_text(encoding="utf-8"):
-            loaded = importlib.import_module(f"drivers.{module.name}")
-            found[str(loaded.SUFFIX)] = loaded
-    return found
+    modules = (
+        importlib.import_module(f"drivers.recordings.{module.name}")
+        for module in pkgutil.iter_modules(drivers.recordings.__path__)
+    )
+    return {str(module.SUFFIX): module for module in modules if hasattr(module, "create_writer")}
 
 
 def writer_for(path: str | Path) -> ModuleType:

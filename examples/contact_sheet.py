@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from drivers.hygiene import cleaned
+from drivers.packets.cleaning import cleaned
 from nire.errors import NireError
 from nire.shutter import Shutter
 from nire.types import ContentWindow, EventBatch, Frame, Gap, Packet

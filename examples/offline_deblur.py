@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 
 from drivers.detect import open_recording
-from drivers.hygiene import cleaned
+from drivers.packets.cleaning import cleaned
 from nire.errors import NireError
 from nire.types import EventBatch, ExposedFrame, Frame, Gap, Packet
 from stream.clock import now_ns

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from drivers.hygiene import cleaned
-from drivers.recording import packet_span_us
+from drivers.packets.cleaning import cleaned
+from drivers.packets.playback import packet_span_us
 from drivers.writing import writer_for
 from nire.errors import ConfigError, RecordingDamaged
 from nire.types import EventBatch, Frame, ImuBatch, SourcePacket

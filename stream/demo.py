@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from drivers.synthetic import GroundTruth, scene_of
+from drivers.cameras.synthetic import GroundTruth, scene_of
 from nire.errors import ConfigError
 from nire.metrics import psnr, ssim
 from nire.shutter import Shutter

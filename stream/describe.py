@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from drivers.hygiene import HygieneCounters, cleaned
+from drivers.packets.cleaning import HygieneCounters, cleaned
 from drivers.source import SourceInfo
 from nire.calibrate import DEFAULT_THRESHOLD, Calibrator
 from nire.errors import RecordingDamaged

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from drivers import usb
-from drivers.detect import driver_names
+from drivers.detect import driver_module, driver_names
+from drivers.sdk import usb
 
 
 def show(console: Console) -> None:
@@ -65,7 +65,7 @@ def _show_drivers(console: Console, modules: dict[str, ModuleType | ImportError]
 
 def _module(name: str) -> ModuleType | ImportError:
     try:
-        return importlib.import_module(f"drivers.{name}")
+        return importlib.import_module(driver_module(name))
     except ImportError as error:
         return error
 

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from drivers.hygiene import HygieneCounters, cleaned
+from drivers.packets.cleaning import HygieneCounters, cleaned
 from drivers.source import Source, SourceInfo
 from nire.errors import NireError, RecordingDamaged, SourceError
 from nire.types import EventBatch, ExposedFrame, Frame, Gap, Packet, SourcePacket

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from drivers.hygiene import cleaned
+from drivers.packets.cleaning import cleaned
 from drivers.source import Source, SourceInfo, change_while_open
 from nire.errors import ConfigError, DeviceLost, NireError, RecordingDamaged, SourceError
 from nire.types import EventBatch, Frame, Gap, Geometry, Packet

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from drivers.hygiene import cleaned
+from drivers.packets.cleaning import cleaned
 from drivers.source import SourceInfo
 from nire.errors import ConfigError, SourceError
 from nire.network.config import SIZES

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from drivers import detect
-from drivers.pacing import looped, paced
+from drivers.packets.playback import looped, paced
 from drivers.source import Source
 from nire.errors import ConfigError
 from stream.config import SourceConfig

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from drivers.synthetic import SyntheticCamera, open_source
+from drivers.cameras.synthetic import SyntheticCamera, open_source
 from nire.scene import LayeredScene, make_scene
 
 

@@ -17,7 +17,7 @@ import pytest
 from pydantic import BaseModel
 
 from benchmarks import integral_error
-from drivers.hygiene import cleaned
+from drivers.packets.cleaning import cleaned
 from nire.double_integral import DARK_LEVEL
 from nire.errors import ConfigError, DeviceLost, DeviceNotFound, NireError, ShutterOutsideWindow
 from nire.metrics import psnr

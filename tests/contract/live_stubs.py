@@ -11,7 +11,7 @@ import pytest
 
 from drivers.detect import open_driver
 from drivers.source import Source
-from tests.drivers.packets import UntilLost
+from tests.drivers.packets.made import UntilLost
 
 
 class Stubbed(UntilLost):
@@ -34,21 +34,21 @@ class Stubbed(UntilLost):
 
 
 def davis346(*, color: bool = False) -> Source:
-    from tests.drivers import stub_davis
+    from tests.drivers.cameras import stub_davis
 
     bus = stub_davis.StubBus({"00000": stub_davis.moving_bar()}, color=color, comes_back=True)
     return Stubbed(bus.install, open_driver("davis346", triggers="both"))
 
 
 def neuromorphic(kind: str) -> Source:
-    from tests.drivers import stub_neuromorphic
+    from tests.drivers.cameras import stub_neuromorphic
 
     package = stub_neuromorphic.StubPackage({"S0": (kind, stub_neuromorphic.moving_dot(kind))})
     return Stubbed(package.install, open_driver("neuromorphic", device=kind))
 
 
 def metavision(raw: Path | None = None) -> Source:
-    from tests.drivers import stub_metavision
+    from tests.drivers.cameras import stub_metavision
 
     steps = stub_metavision.moving_dot()
     sdk = stub_metavision.StubSdk({"00001": steps}, raw=steps)

@@ -10,17 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from drivers.cameras.hybrid.source import open_source as open_hybrid
+from drivers.cameras.synthetic import open_source
 from drivers.detect import open_recording
-from drivers.hybrid import open_source as open_hybrid
-from drivers.pacing import looped, paced
+from drivers.packets.playback import looped, paced
 from drivers.source import Source
-from drivers.synthetic import open_source
 from nire.types import EventBatch, Frame, Gap, SourcePacket
 from tests.contract import live_stubs
-from tests.drivers import (
+from tests.drivers.cameras.hybrid.rig import build
+from tests.drivers.packets.made import column_digests
+from tests.drivers.prophesee import evt_writer
+from tests.drivers.recordings import (
     aedat4_writer,
     aedat_files,
-    evt_writer,
     hdf5_files,
     image_folders,
     mat_files,
@@ -29,8 +31,6 @@ from tests.drivers import (
     text_files,
     videos,
 )
-from tests.drivers.hybrid_rig import build
-from tests.drivers.packets import column_digests
 from tests.golden import example
 
 Opener = Callable[[Path, Callable[[], Path]], Source]
@@ -231,10 +231,10 @@ def test_leaving_in_the_middle_is_allowed(source: Source) -> None:
 def test_no_driver_brings_in_torch_or_sockets() -> None:
     code = (
         "import sys, importlib\n"
-        "from drivers.detect import driver_names\n"
-        "for name in driver_names(): importlib.import_module(f'drivers.{name}')\n"
-        "import drivers.pacing, drivers.hygiene\n"
-        "next(iter(importlib.import_module('drivers.synthetic').open_source(live=False)))\n"
+        "from drivers.detect import driver_module, driver_names\n"
+        "for name in driver_names(): importlib.import_module(driver_module(name))\n"
+        "import drivers.packets.playback, drivers.packets.cleaning\n"
+        "next(iter(importlib.import_module('drivers.cameras.synthetic').open_source(live=False)))\n"
         "print(sorted({'torch', 'zmq', 'multiprocessing.process', 'pydantic'} & set(sys.modules)))\n"
     )
     root = Path(__file__).resolve().parents[2]

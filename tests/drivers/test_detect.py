@@ -53,4 +53,4 @@ def test_unknown_setting_of_a_driver_names_the_nearest(tmp_path: Path) -> None:
 
 
 def test_driver_outside_the_repository_opens_by_its_dotted_name() -> None:
-    assert open_driver("drivers.synthetic", width=32, height=32).info.geometry.width == 32
+    assert open_driver("drivers.cameras.synthetic", width=32, height=32).info.geometry.width == 32

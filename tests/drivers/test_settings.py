@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 import pytest
 
-from drivers.davis346 import DavisSettings
-from drivers.dv_network import NetworkSettings
-from drivers.metavision import MetavisionSettings
-from drivers.neuromorphic import NeuromorphicSettings
+from drivers.cameras.davis346 import DavisSettings
+from drivers.cameras.dv_network import NetworkSettings
+from drivers.cameras.metavision import MetavisionSettings
+from drivers.cameras.neuromorphic import NeuromorphicSettings
 from drivers.settings import checked, require_range
 from nire.errors import ConfigError
 

@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from drivers import aedat, hdf5, rosbag, text
-from tests.drivers import aedat_files, ros_files, text_files
+from drivers.recordings.aedat import source as aedat
+from drivers.recordings.hdf5 import source as hdf5
+from drivers.recordings.rosbag import source as rosbag
+from drivers.recordings.text import source as text
+from tests.drivers.recordings import aedat_files, ros_files, text_files
 from tests.fuzz.damage import EXAMPLES, damaged
 from tests.fuzz.test_recordings_fuzz import look, read
 

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 import zstandard
 
-from drivers import aedat4, npz
-from drivers.hygiene import cleaned
+from drivers.packets.cleaning import cleaned
+from drivers.recordings import npz
+from drivers.recordings.aedat4 import source as aedat4
 from nire.errors import RecordingDamaged
 from nire.types import EventBatch
-from tests.drivers import aedat4_writer as writer
-from tests.drivers.packets import Given, events
+from tests.drivers.packets.made import Given, events
+from tests.drivers.recordings import aedat4_writer as writer
 
 GRAY = np.zeros((24, 32), np.uint8)
 
@@ -65,7 +66,7 @@ def test_lz4_that_claims_gigabytes_is_refused_before_they_are_asked_for(tmp_path
 
 
 def test_few_bytes_that_stand_for_gigabytes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("drivers.aedat4_file._MAX_PAYLOAD_BYTES", 4 << 20)
+    monkeypatch.setattr("drivers.recordings.aedat4.file._MAX_PAYLOAD_BYTES", 4 << 20)
     stream = zstandard.ZstdCompressor().compressobj()  # does not write how much it is
     bomb = stream.compress(bytes(64 << 20)) + stream.flush()
     path = aedat4_of(tmp_path, [(0, writer.event_packet([1]))], compression=writer.ZSTD)

@@ -13,11 +13,14 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from drivers import aedat4, aedat4_encode, npz, prophesee_dat, prophesee_raw
-from drivers.hygiene import cleaned
+from drivers.packets.cleaning import cleaned
+from drivers.recordings import npz, prophesee_dat, prophesee_raw
+from drivers.recordings.aedat4 import encode as aedat4_encode
+from drivers.recordings.aedat4 import source as aedat4
 from nire.errors import ConfigError, SourceError
 from nire.types import EventBatch, Frame, ImuBatch, SourcePacket, Trigger
-from tests.drivers import aedat4_writer, evt_writer
+from tests.drivers.prophesee import evt_writer
+from tests.drivers.recordings import aedat4_writer
 from tests.fuzz.damage import EXAMPLES, damaged
 
 MOST_BYTES = 640 << 20

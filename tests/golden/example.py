@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from drivers.recording import RecordingWriter
+from drivers.recordings.recording.source import RecordingWriter
 from nire.types import EventBatch, Frame, Geometry
 
 GEOMETRY = Geometry(100, 80)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from drivers.recording import RecordingWriter, open_source
+from drivers.recordings.recording.source import RecordingWriter, open_source
 from nire.types import EventBatch, Frame, Gap, Geometry, ImuBatch, SourcePacket, Trigger
-from tests.drivers.packets import column_digests
+from tests.drivers.packets.made import column_digests
 from tests.golden import example
 
 EXAMPLE_BYTES = "7a4b81d8d5b763da"

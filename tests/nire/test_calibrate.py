@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from drivers.synthetic import open_source
+from drivers.cameras.synthetic import open_source
 from nire.calibrate import SEARCH_US, Calibrator
 from nire.types import ContentWindow, EventBatch, Frame
 from stream.assembler import WindowAssembler

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from drivers.cameras.synthetic import open_source
 from drivers.detect import open_recording
-from drivers.synthetic import open_source
 from nire.backends import edi
 from nire.double_integral import DoubleIntegral
 from nire.shutter import Shutter

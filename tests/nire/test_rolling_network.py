@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from drivers.cameras.synthetic import open_source
 from drivers.detect import open_recording
 from drivers.source import SourceInfo
-from drivers.synthetic import open_source
 from nire.backends import neural
 from nire.engines import Engine, Job
 from nire.engines.eager import EagerEngine

@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
+from drivers.cameras.hybrid.source import HybridSource, open_source
 from drivers.detect import open_recording
-from drivers.hybrid import HybridSource, open_source
-from drivers.recording import RecordingWriter
+from drivers.recordings.recording.source import RecordingWriter
 from nire.types import EventBatch, Frame, Trigger
 
 pytestmark = pytest.mark.real

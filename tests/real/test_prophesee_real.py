@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from drivers.detect import open_recording
-from drivers.hygiene import cleaned
+from drivers.packets.cleaning import cleaned
 from nire.types import EventBatch, Geometry, SourcePacket, Trigger
-from tests.drivers.packets import column_digests
+from tests.drivers.packets.made import column_digests
 
 pytestmark = pytest.mark.real
 
@@ -80,5 +80,5 @@ def test_small_batches_of_a_real_raw_hold_the_same_columns(shared_data: Path, mo
     path = shared_data / "recordings" / "ecc_evt3_trigger_1280x720.raw"
     with open_recording(path) as source:
         whole = column_digests(source)
-        monkeypatch.setattr("drivers.prophesee_file._CHUNK_BYTES", 1013)
+        monkeypatch.setattr("drivers.prophesee.file._CHUNK_BYTES", 1013)
         assert column_digests(source) == whole

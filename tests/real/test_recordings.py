@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from drivers.detect import open_recording
-from drivers.hygiene import HygieneCounters, cleaned
-from drivers.recording import RecordingWriter
+from drivers.packets.cleaning import HygieneCounters, cleaned
+from drivers.recordings.recording.source import RecordingWriter
 from drivers.source import Source
 from nire.errors import RecordingDamaged, SourceError
 from nire.types import EventBatch, Frame, Gap, ImuBatch, SourcePacket, Trigger
-from tests.drivers.packets import column_digests
+from tests.drivers.packets.made import column_digests
 
 pytestmark = pytest.mark.real
 

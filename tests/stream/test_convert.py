@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from drivers.cameras.synthetic import open_source
 from drivers.detect import open_recording
-from drivers.recording import MAGIC, RecordingWriter
-from drivers.synthetic import open_source
+from drivers.recordings.recording.source import MAGIC, RecordingWriter
 from nire.types import EventBatch, Frame, Gap
-from tests.drivers import videos
-from tests.drivers.packets import column_digests
+from tests.drivers.packets.made import column_digests
+from tests.drivers.recordings import videos
 from tests.stream.command import call, run
 
 COLUMNS = ("t_us", "x", "y", "p", "pixels", "frames")

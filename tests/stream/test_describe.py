@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from drivers.recording import RecordingWriter
-from drivers.synthetic import open_source
+from drivers.cameras.synthetic import open_source
+from drivers.recordings.recording.source import RecordingWriter
 from nire.errors import ConfigError, RecordingDamaged, SourceError
 from nire.types import EventBatch, Frame, Gap, Geometry, ImuBatch, Trigger
 from stream.config import SourceConfig

@@ -10,7 +10,8 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from drivers import davis346, metavision, neuromorphic, usb
+from drivers.cameras import davis346, metavision, neuromorphic
+from drivers.sdk import usb
 from stream import devices
 
 

@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 import pytest
 
-from drivers.recording import RecordingWriter
+from drivers.cameras.synthetic import SyntheticCamera
+from drivers.recordings.recording.source import RecordingWriter
 from drivers.source import SourceInfo
-from drivers.synthetic import SyntheticCamera
 from nire.errors import ConfigError, SourceError
 from nire.metrics import psnr
 from nire.types import EventBatch, Frame, Gap

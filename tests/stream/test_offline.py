@@ -12,14 +12,14 @@ import cv2
 import numpy as np
 import pytest
 
-from drivers.recording import RecordingWriter
+from drivers.recordings.recording.source import RecordingWriter
 from drivers.source import SourceInfo
 from nire.errors import ConfigError, SourceError
 from nire.metrics import psnr
 from nire.types import EventBatch, Frame, Geometry, SourcePacket
 from stream import offline
 from stream.config import load_config
-from tests.drivers import aedat4_writer
+from tests.drivers.recordings import aedat4_writer
 from tests.golden import example
 from tests.stream import packets
 

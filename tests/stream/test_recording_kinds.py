@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.drivers import aedat_files, hdf5_files, image_folders, mat_files, ros_files, text_files, videos
+from tests.drivers.recordings import aedat_files, hdf5_files, image_folders, mat_files, ros_files, text_files, videos
 from tests.stream.command import CONFIG, call
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from drivers.recording import packet_span_us
+from drivers.recordings.recording.source import packet_span_us
 from drivers.source import SourceInfo
 from nire.backends import edi, passthrough
 from nire.errors import ConfigError, ShutterOutsideWindow, SourceError

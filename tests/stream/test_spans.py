@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
-from drivers.recording import RecordingWriter
+from drivers.recordings.recording.source import RecordingWriter
 from drivers.source import SourceInfo
 from nire.backends import edi
 from nire.errors import ConfigError, ShutterOutsideWindow, SourceError

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from drivers import davis346
-from tests.drivers import stub_davis as stub
+from drivers.cameras import davis346
+from tests.drivers.cameras import stub_davis as stub
 
 _AWAY_S = 1.0
 

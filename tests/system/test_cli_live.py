@@ -15,9 +15,9 @@ import psutil
 import pytest
 import zmq
 
+from drivers.cameras.synthetic import open_source
 from drivers.detect import open_recording
-from drivers.recording import RecordingWriter
-from drivers.synthetic import open_source
+from drivers.recordings.recording.source import RecordingWriter
 from nire.types import EventBatch, Frame
 from stream.subscriber import Subscriber
 from tests.stream.command import CONFIG, ROOT, run
@@ -267,7 +267,7 @@ def test_recording_is_of_the_kind_that_its_suffix_names(tmp_path: Path, suffix: 
         done = stream.wait()
     assert done.code == 0, done.err
     with open_recording(file) as source:
-        assert type(source).__module__ != "drivers.recording"
+        assert type(source).__module__ != "drivers.recordings.recording.source"
         packets = list(source)
     assert {EventBatch, Frame} <= {type(packet) for packet in packets}
     assert {packet.exposure_known for packet in packets if isinstance(packet, Frame)} == {True}

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from drivers.recording import RecordingWriter
+from drivers.recordings.recording.source import RecordingWriter
 from nire.colour import demosaiced
 from nire.metrics import psnr
 from nire.shutter import Shutter

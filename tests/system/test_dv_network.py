@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from drivers import dv_network
+from drivers.cameras import dv_network
 from drivers.detect import open_recording
-from drivers.hygiene import cleaned
+from drivers.packets.cleaning import cleaned
 from nire.errors import ConfigError, DeviceNotFound
 from nire.types import EventBatch, Frame, Gap, ImuBatch, SourcePacket, Trigger
-from tests.drivers.packets import UntilLost, column_digests
+from tests.drivers.packets.made import UntilLost, column_digests
 from tests.system.live_stream import ROOT, LiveStream, free_ports
 
 dv = pytest.importorskip("dv_processing", reason="dv-processing is not installed")

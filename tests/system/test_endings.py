@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from drivers.detect import open_driver, open_recording
-from drivers.recording import RecordingWriter
+from drivers.recordings.recording.source import RecordingWriter
 from nire.types import EventBatch, Frame
 from stream.subscriber import Subscriber
 from tests.system.live_stream import LiveStream, small_config

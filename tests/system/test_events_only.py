@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from drivers.recording import RecordingWriter
-from drivers.synthetic import open_source
+from drivers.cameras.synthetic import open_source
+from drivers.recordings.recording.source import RecordingWriter
 from stream.subscriber import Subscriber
 from tests.stream.command import ROOT, run
 from tests.system.commanded import EVERYTHING, Command

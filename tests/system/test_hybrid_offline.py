@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nire.metrics import psnr
 from stream.preview.images import picture
-from tests.drivers.hybrid_rig import Rig, build
+from tests.drivers.cameras.hybrid.rig import Rig, build
 from tests.stream.command import run
 from tests.system.commanded import EVERYTHING, Command
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.drivers import evt_writer
+from tests.drivers.prophesee import evt_writer
 from tests.stream.command import run
 
 pytestmark = pytest.mark.system

@@ -1,0 +1,1 @@
+"""Cameras, live: whatever lies in this folder is a driver, a file or a folder each."""

@@ -1,0 +1,1 @@
+"""What happens to the packets of every driver: put in order, cleaned, merged, paced."""

@@ -1,0 +1,1 @@
+"""Prophesee's encodings and files, for the RAW and the DAT driver."""

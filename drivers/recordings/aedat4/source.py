@@ -1,0 +1,294 @@
+"""AEDAT4 recordings (iniVation DV): events, frames, IMU and triggers, merged in time."""
+
+from __future__ import annotations
+
+import logging
+import struct
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self, TypeVar
+
+import cv2
+import numpy as np
+
+from drivers.recordings.aedat4.file import (
+    EVENT,
+    MAGIC,
+    FrameRecord,
+    Header,
+    Stream,
+    Table,
+    frame_record,
+    payload,
+    read_header,
+    walk,
+)
+from drivers.recordings.aedat4.lookahead import LookAhead
+from drivers.recordings.aedat4.missing_events import silent_spans
+from drivers.sdk.dv_packets import EDGES, GRAVITY_MPS2
+from drivers.source import SourceInfo
+from nire.colour import PATTERNS, BayerPattern, demosaiced
+from nire.errors import ConfigError, RecordingDamaged, SourceError
+from nire.types import EventBatch, Frame, Gap, Geometry, ImuBatch, SourcePacket, Trigger
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+
+def recognise(head: bytes, path: Path) -> bool:
+    """Tell from its first bytes whether a file is an AEDAT4 recording."""
+    return head.startswith(MAGIC)
+
+
+def open_source(
+    path: str | Path, gaps: Literal["auto", "none"] = "auto", bayer: BayerPattern | Literal["none"] = "none"
+) -> Aedat4Source:
+    """Open a recording; it is checked on entry.
+
+    Args:
+        path: the file.
+        gaps: "auto": where not a single event lies between two exposures although they are dense inside, events are
+            taken for not recorded there, and a `Gap` says so (a heuristic: `missing_events.py`). "none": never.
+        bayer: "RGGB", "BGGR", "GRBG" or "GBRG" for a colour camera: its events lie behind that filter, and one-channel
+            frames (recorded with the colour mode "original") are its mosaic. "none": one-channel frames are gray.
+            Frames that were recorded in colour are RGB anyway.
+
+    Raises:
+        ConfigError: another word for `gaps` or `bayer`.
+    """
+    if gaps not in ("auto", "none"):
+        raise ConfigError(f"aedat4: gaps = {gaps!r}, expected 'auto' or 'none'")
+    if bayer not in ("none", *PATTERNS):
+        raise ConfigError(f"aedat4: bayer = {bayer!r}, expected none, {', '.join(PATTERNS)}")
+    return Aedat4Source(Path(path), find_gaps=gaps == "auto", bayer=None if bayer == "none" else bayer)
+
+
+class Aedat4Source:
+    """The source: one cursor per kind of packet walks the file, so that any order of packets in it is merged."""
+
+    def __init__(self, path: Path, *, find_gaps: bool, bayer: BayerPattern | None = None) -> None:
+        """Remember the path."""
+        self.path = path
+        self._bayer: BayerPattern | None = bayer
+        self._find_gaps = find_gaps
+        self._header: Header | None = None
+        self._info: SourceInfo | None = None
+        self._chosen: dict[str, Stream] = {}
+        self._damage: RecordingDamaged | None = None
+
+    @property
+    def info(self) -> SourceInfo:
+        """What the file says of itself; complete once entered."""
+        if self._info is None:
+            raise SourceError(f"{self.path} is not open: use it in a with statement")
+        return self._info
+
+    def __enter__(self) -> Self:
+        """Read the header and the first packets.
+
+        Raises:
+            SourceError: no such file, no AEDAT4, or neither events nor frames in it.
+            RecordingDamaged: the header is broken.
+        """
+        try:
+            with open(self.path, "rb") as file:
+                self._header = read_header(file, self.path)
+        except OSError as error:
+            raise SourceError(f"cannot read {self.path}: {error.strerror}") from error
+        self._choose()
+        events, frames = self._chosen.get("EVTS"), self._chosen.get("FRME")
+        sized = events or frames
+        if sized is None:
+            kinds = ", ".join(sorted(s.kind for s in self._header.streams.values())) or "no streams"
+            raise SourceError(f"{self.path} has neither events nor frames ({kinds}): nothing can be re-exposed")
+        first = self._first_frame() if frames else None
+        size = (sized.width, sized.height)
+        if not all(size) and first is not None:
+            size = (first.pixels.shape[1], first.pixels.shape[0])
+        if not all(size):
+            raise RecordingDamaged(f"{self.path}: the header does not say the size of the sensor", len(MAGIC))
+        self._info = SourceInfo(
+            name=f"{sized.camera} ({self.path.name})" if sized.camera else self.path.name,
+            geometry=Geometry(*size, channels=1 if first is None else first.pixels.shape[2], bayer=self._bayer or ""),
+            has_frames=first is not None,
+            duration_us=self._duration_us(),
+        )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing is held between iterations."""
+
+    def __iter__(self) -> Iterator[SourcePacket]:
+        """Yield packets in time order; frames and the rest as soon as the events have passed them.
+
+        Raises:
+            RecordingDamaged: after everything that lies before the damage in the file.
+        """
+        _ = self.info
+        self._damage = None
+        frames = LookAhead(self._frames(), lambda frame: frame.exposure_end_us, self._is_sound)
+        others = LookAhead(self._others(), _time_us, self._is_sound)
+        watermark_us: int | None = None
+        for packet in self._events_and_gaps(frames):
+            yield packet
+            if isinstance(packet, EventBatch):
+                watermark_us = packet.watermark_us
+                yield from frames.until(watermark_us)
+                yield from others.until(watermark_us)
+        for frame in frames.until(np.inf):
+            # No events any more: a heartbeat at the end of each exposure keeps the promise of order.
+            watermark_us = max(frame.exposure_end_us, watermark_us or frame.exposure_end_us)
+            yield EventBatch.empty(watermark_us)
+            yield frame
+        yield from others.until(np.inf)
+        if self._damage is not None:
+            raise self._damage
+
+    def _first_frame(self) -> Frame | None:
+        """Look at the first frame: a stream of frames may be announced and stay empty."""
+        frames = self._frames()
+        try:
+            return next(frames, (0, None))[1]
+        finally:
+            frames.close()
+
+    def _choose(self) -> None:
+        """Take the first stream of each kind."""
+        assert self._header is not None  # entered
+        for stream in sorted(self._header.streams.values(), key=lambda s: s.number):
+            taken = self._chosen.setdefault(stream.kind, stream)
+            if taken.number != stream.number:
+                _log.warning(
+                    "%s: %s stream %d is ignored, %d is read", self.path, stream.kind, stream.number, taken.number
+                )
+
+    def _payloads(self, *kinds: str) -> Iterator[tuple[str, int, bytes]]:
+        """(kind, position, payload) of all packets of these kinds; stops at the damage that any cursor met first."""
+        header = self._header
+        assert header is not None  # entered
+        kind_of = {self._chosen[kind].number: kind for kind in kinds if kind in self._chosen}
+        if not kind_of:
+            return
+        with open(self.path, "rb") as file:
+            try:
+                for position, number, size in walk(file, header, self.path):
+                    if not self._is_sound(position):
+                        return
+                    if number in kind_of:
+                        yield kind_of[number], position, payload(file, position, size, header.compression)
+            except RecordingDamaged as error:
+                self._broke(error)
+            except ValueError as error:
+                self._broke(self._damaged(position, error))
+
+    def _decoded(self, kind: str, decode: Callable[[bytes], _T]) -> Iterator[tuple[int, _T]]:
+        for _, position, data in self._payloads(kind):
+            try:
+                value = decode(data)
+            except (ValueError, IndexError, struct.error) as error:
+                self._broke(self._damaged(position, error))
+                return
+            yield position, value
+
+    def _damaged(self, position: int, error: Exception) -> RecordingDamaged:
+        return RecordingDamaged(
+            f"{self.path}: the packet at byte {position} is damaged: {error}; all before was delivered", position
+        )
+
+    def _is_sound(self, position: int) -> bool:
+        """Tell whether a packet lies before the first damage that any cursor met."""
+        return self._damage is None or position < (self._damage.position or 0)
+
+    def _broke(self, error: RecordingDamaged) -> None:
+        """Remember the first damage in the file."""
+        if self._is_sound(error.position or 0):
+            self._damage = error
+
+    def _batches(self) -> Iterator[EventBatch]:
+        for _, events in self._decoded("EVTS", lambda data: Table.root(data).array(0, EVENT)):
+            if events.size:
+                t_us = np.ascontiguousarray(events["t"])
+                x, y = np.ascontiguousarray(events["x"]), np.ascontiguousarray(events["y"])
+                # Recorders that lost their clock write unsorted packets; cleaning, not reading, decides about that.
+                yield EventBatch(t_us, x, y, (events["p"] != 0).view(np.uint8), int(t_us[-1]))
+
+    def _events_and_gaps(self, frames: LookAhead[Frame]) -> Iterator[EventBatch | Gap]:
+        if not self._find_gaps or "FRME" not in self._chosen:
+            return self._batches()
+        return silent_spans(self._batches(), frames.peek_until)
+
+    def _frames(self) -> Generator[tuple[int, Frame], None, None]:
+        for index, (position, record) in enumerate(self._decoded("FRME", frame_record)):
+            yield position, _frame(index, record, self._bayer)
+
+    def _others(self) -> Iterator[tuple[int, Trigger | ImuBatch]]:
+        for kind, position, data in self._payloads("IMUS", "TRIG"):
+            try:
+                table = Table.root(data)
+                samples = _imu(table) if kind == "IMUS" else None
+                edges = list(_triggers(table)) if kind == "TRIG" else []
+            except (ValueError, IndexError, struct.error) as error:
+                self._broke(self._damaged(position, error))
+                return
+            if samples is not None:
+                yield position, samples
+            yield from ((position, edge) for edge in edges)
+
+    def _duration_us(self) -> int | None:
+        """From the first to the last event (or frame), by the packets' framing; None for a damaged file."""
+        header = self._header
+        assert header is not None  # entered
+        stream = self._chosen.get("EVTS") or self._chosen["FRME"]
+        try:
+            with open(self.path, "rb") as file:
+                places = [(at, size) for at, number, size in walk(file, header, self.path) if number == stream.number]
+                ends = [payload(file, *place, header.compression) for place in (places[0], places[-1])]
+            if stream.kind == "FRME":
+                return frame_record(ends[1]).t_us - frame_record(ends[0]).t_us
+            times = [Table.root(end).array(0, EVENT)["t"] for end in ends]
+            return int(times[1][-1] - times[0][0])
+        except (RecordingDamaged, ValueError, IndexError, struct.error):
+            return None
+
+
+def _frame(index: int, record: FrameRecord, bayer: BayerPattern | None) -> Frame:
+    """Choose the exposure: start and end where written (old dialect: `t` may be the middle), else t and length."""
+    pixels = record.pixels
+    if pixels.ndim == 3:
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGB)
+    else:
+        pixels = pixels[..., None] if bayer is None else demosaiced(pixels, bayer)
+    start_us, end_us = record.exposure_start_us, record.exposure_end_us
+    known = 0 < start_us <= end_us
+    if not known:
+        start_us, end_us, known = record.t_us, record.t_us + max(0, record.exposure_us), record.exposure_us > 0
+    return Frame(index, pixels, start_us, end_us, exposure_known=known)
+
+
+def _imu(table: Table) -> ImuBatch | None:
+    rows = [
+        (int(sample.number(0, "q")), *(float(sample.number(field, "f")) for field in range(2, 8)))
+        for sample in table.tables(0)
+    ]
+    if not rows:
+        return None
+    values = np.array([row[1:] for row in rows], np.float32)
+    return ImuBatch(
+        np.array([row[0] for row in rows], np.int64),
+        values[:, :3] * np.float32(GRAVITY_MPS2),  # the file has g
+        np.deg2rad(values[:, 3:]),  # and degrees a second
+    )
+
+
+def _triggers(table: Table) -> Iterator[Trigger]:
+    for item in table.tables(0):
+        kind = EDGES.get(int(item.number(1, "B")))
+        if kind is not None:
+            yield Trigger(int(item.number(0, "q")), *kind)
+
+
+def _time_us(packet: Trigger | ImuBatch) -> int:
+    return packet.t_us if isinstance(packet, Trigger) else int(packet.t_us[-1])

@@ -1,0 +1,184 @@
+"""Folders of image and event pairs, `000015.png` and `event000015.mat`, as the data of eSL-Net has them."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drivers.archive import IMAGE_SUFFIXES, Members
+from drivers.packets.ordering import due_us
+from drivers.source import SourceInfo, require_sdk
+from nire.errors import ConfigError, RecordingDamaged, SourceError
+from nire.types import EventBatch, Frame, Gap, Geometry, SourcePacket, Transfer
+
+_PREFIX = "section_event_"
+_COLUMNS = ("timestamp", "x", "y", "polarity")
+_EVENTS = re.compile(r"(?:^|/)event0*(\d+)\.mat$")
+_IMAGE = re.compile(r"(?:^|/)0*(\d+)(\.\w+)$")
+_PIECE = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """A number, its image and its events; "" where one of them is missing."""
+
+    index: int
+    image: str
+    events: str
+
+
+def recognise(head: bytes, path: Path) -> bool:
+    """Tell whether a folder has images and event files of the same numbers."""
+    if not path.is_dir():
+        return False
+    return any(pair.image and pair.events for pair in _pairs(Members.of(path)))
+
+
+def missing_sdk() -> str:
+    """What is not installed: "" or how to get it."""
+    try:
+        require_sdk("scipy.io.matlab", package="scipy")
+    except SourceError:
+        return "scipy"
+    return ""
+
+
+def open_source(path: str | Path, transfer: Transfer = "linear") -> MatPairs:
+    """Open a folder; it is checked on entry. Memory holds one pair at a time.
+
+    Args:
+        path: the folder; the pairs may lie in folders of it, such as `images/` and `mat/`.
+        transfer: of the images' pixels.
+
+    Raises:
+        ConfigError: another word for `transfer`.
+    """
+    if transfer not in ("linear", "srgb"):
+        raise ConfigError(f"mat_pairs: transfer = {transfer!r}, expected 'linear' or 'srgb'")
+    return MatPairs(Path(path), transfer)
+
+
+class MatPairs:
+    """The source. Events exist only inside exposures: a `Gap` lies between two pairs.
+
+    An image without an event file has no exposure in this layout and is left out; its index stays a hole.
+    """
+
+    def __init__(self, path: Path, transfer: Transfer) -> None:
+        """Remember the settings."""
+        self.path = path
+        self._transfer: Transfer = transfer
+        self._members: Members | None = None
+        self._pairs: list[_Pair] = []
+        self._info: SourceInfo | None = None
+
+    @property
+    def info(self) -> SourceInfo:
+        """What is known of it; complete once entered."""
+        if self._info is None:
+            raise SourceError(f"{self.path} is not open: use it in a with statement")
+        return self._info
+
+    def __enter__(self) -> Self:
+        """Find the pairs and read the first image.
+
+        Raises:
+            SourceError: no such folder, or no pairs in it.
+            SdkMissing: scipy, which reads MATLAB's files, is not installed.
+            RecordingDamaged: the first image cannot be decoded.
+        """
+        require_sdk("scipy.io.matlab", package="scipy")
+        self._members = Members.of(self.path)
+        self._pairs = [pair for pair in _pairs(self._members) if pair.events]
+        images = [pair.image for pair in self._pairs if pair.image]
+        if not images:
+            raise SourceError(f"{self.path} has no pairs of NUMBER.png and eventNUMBER.mat")
+        height, width, channels = self._members.image(images[0]).shape
+        self._info = SourceInfo(self.path.name, Geometry(width, height, channels))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing is held between iterations."""
+
+    def __iter__(self) -> Iterator[SourcePacket]:
+        """Yield the events of each exposure and its image, with gaps between.
+
+        Raises:
+            RecordingDamaged: a file cannot be read; all pairs before it were delivered.
+        """
+        _ = self.info
+        assert self._members is not None  # entered
+        latest_us: int | None = None
+        for pair in self._pairs:
+            values = self._read(pair)
+            start_us, end_us = (_time_us(values[name])[0] for name in ("start_timestamp", "end_timestamp"))
+            if latest_us is not None and start_us > latest_us:
+                yield Gap(latest_us, int(start_us), "this layout has no events between exposures")
+            t_us, x, y, p = _columns(values)
+            for at in range(0, t_us.size, _PIECE):
+                part = slice(at, at + _PIECE)
+                yield EventBatch(t_us[part], x[part], y[part], p[part], int(t_us[part].max()))
+            known_us = max(int(t_us[-1]) if t_us.size else int(end_us), int(end_us))
+            yield EventBatch.empty(known_us)
+            latest_us = known_us + (1 if t_us.size and int(t_us[-1]) == known_us else 0)
+            if pair.image:
+                pixels = self._members.image(pair.image)
+                frame = Frame(pair.index, pixels, int(start_us), int(end_us), transfer=self._transfer)
+                assert due_us(frame) <= known_us
+                yield frame
+
+    def _read(self, pair: _Pair) -> dict[str, Any]:
+        assert self._members is not None  # entered
+        matlab = require_sdk("scipy.io.matlab", package="scipy")
+        unreadable = (OSError, ValueError, TypeError, KeyError, NotImplementedError, zlib.error, matlab.MatReadError)
+        try:
+            values: dict[str, Any] = matlab.loadmat(str(self.path / pair.events))
+            lengths = {values[_PREFIX + name].size for name in _COLUMNS}
+            times = _time_us(values["start_timestamp"]), _time_us(values["end_timestamp"])
+        except unreadable as error:
+            raise RecordingDamaged(
+                f"{self.path}: {pair.events} cannot be read: {error!r}; all before was delivered", pair.index
+            ) from error
+        if len(lengths) != 1 or any(time.size != 1 for time in times) or times[1][0] < times[0][0]:
+            raise RecordingDamaged(
+                f"{self.path}: the columns or the exposure of {pair.events} do not fit; all before was delivered",
+                pair.index,
+            )
+        return values
+
+
+def _pairs(members: Members) -> list[_Pair]:
+    """Images and event files by number, in order."""
+    events = {int(found[1]): name for name in members.names if (found := _EVENTS.search(name))}
+    images = {
+        int(found[1]): name
+        for name in members.names
+        if (found := _IMAGE.search(name)) and found[2].lower() in IMAGE_SUFFIXES
+    }
+    numbers = sorted(events.keys() | images.keys())
+    return [_Pair(number, images.get(number, ""), events.get(number, "")) for number in numbers]
+
+
+def _time_us(seconds: NDArray[Any]) -> NDArray[np.int64]:
+    return np.rint(np.asarray(seconds, np.float64).ravel() * 1e6).astype(np.int64)
+
+
+def _columns(
+    values: dict[str, Any],
+) -> tuple[NDArray[np.int64], NDArray[np.uint16], NDArray[np.uint16], NDArray[np.uint8]]:
+    """Columns in order of time, as the files have them almost; what fits no coordinate lies beyond any sensor."""
+    t_us = _time_us(values[_PREFIX + "timestamp"])
+    x, y, p = (np.asarray(values[_PREFIX + name]).ravel() for name in _COLUMNS[1:])
+    order = np.argsort(t_us, kind="stable")
+    x, y = (np.where((c < 0) | (c > 65535), 65535, c).astype(np.uint16)[order] for c in (x, y))
+    return t_us[order], x, y, (p > 0).astype(np.uint8)[order]

@@ -1,0 +1,1 @@
+"""What several drivers need of vendors' SDKs, and of the USB bus."""

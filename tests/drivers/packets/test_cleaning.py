@@ -1,0 +1,132 @@
+"""What sources get wrong is put right once, counted, and said."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from drivers.packets.cleaning import cleaned
+from nire.errors import RecordingDamaged, SourceError
+from nire.types import EventBatch, Frame, Gap, SourcePacket, Trigger
+from tests.drivers.packets.made import Given, events, frame
+
+
+def clean(*packets: SourcePacket, **settings: float) -> tuple[list[SourcePacket], dict[str, int]]:
+    stream = cleaned(Given(packets), **settings)  # type: ignore[arg-type]
+    result = list(stream)
+    counters = stream.counters
+    return result, {name: getattr(counters, name) for name in counters.__slots__ if getattr(counters, name)}
+
+
+def times(packets: list[SourcePacket]) -> list[int]:
+    return [int(t) for p in packets if isinstance(p, EventBatch) for t in p.t_us]
+
+
+def test_good_packets_pass_untouched() -> None:
+    batch, image, trigger = events([10, 20]), frame(0, 5, 15), Trigger(12, 0, True)
+    packets, counters = clean(batch, trigger, image)
+    assert packets[1:] == [trigger, packets[2]]
+    assert isinstance(packets[0], EventBatch)
+    assert packets[0].t_us is batch.t_us
+    assert counters == {"events": 2}
+
+
+def test_small_steps_back_are_clamped_inside_and_between_batches() -> None:
+    packets, counters = clean(events([1000, 3000, 2500]), events([2100, 3500]))
+    assert times(packets) == [1000, 3000, 3000, 3000, 3500]
+    assert counters["events_clamped"] == 2
+    watermarks = [p.watermark_us for p in packets if isinstance(p, EventBatch)]
+    assert watermarks == sorted(watermarks)
+
+
+def test_step_back_of_exactly_1_ms_is_clamped_and_more_is_a_reset() -> None:
+    assert times(clean(events([5000]), events([4000]))[0]) == [5000, 5000]
+    assert times(clean(events([5000]), events([3999]))[0]) == [5000, 3999]
+
+
+def test_clock_reset_between_batches_is_a_gap_and_a_new_epoch() -> None:
+    packets, counters = clean(events([50_000]), events([100, 200]), frame(1, 50, 150))
+    gap = packets[1]
+    assert isinstance(gap, Gap)
+    assert (gap.t0_us, gap.t1_us, gap.epoch) == (100, 100, 1)
+    assert "went back by 49900 us" in gap.reason
+    assert [p.epoch for p in packets if isinstance(p, EventBatch | Frame)] == [0, 1, 1]
+    assert counters["clock_resets"] == 1
+
+
+def test_clock_reset_inside_a_batch_splits_it() -> None:
+    packets, counters = clean(events([40_000, 50_000, 100, 200, 90], watermark_us=300))
+    assert [type(p) for p in packets] == [EventBatch, Gap, EventBatch]
+    assert times(packets) == [40_000, 50_000, 100, 200, 200]
+    assert counters == {"events": 5, "events_clamped": 1, "clock_resets": 1}
+
+
+def test_several_resets_count_epochs_up() -> None:
+    packets, counters = clean(events([50_000]), events([40_000]), events([30_000]), EventBatch.empty(10_000))
+    assert [p.epoch for p in packets if isinstance(p, EventBatch)] == [0, 1, 2, 3]
+    assert counters["clock_resets"] == 3
+
+
+def test_reset_that_a_frame_shows_first_is_counted_once() -> None:
+    packets, counters = clean(events([90_000]), frame(0, 60_000, 80_000), frame(1, 100, 200), events([150, 300]))
+    assert counters["clock_resets"] == 1
+    assert [p.epoch for p in packets if isinstance(p, Frame)] == [0, 1]
+
+
+def test_frame_of_the_old_clock_after_a_reset_is_dropped() -> None:
+    packets, counters = clean(events([9_000_000]), events([100]), frame(7, 8_000_000, 8_020_000))
+    assert not [p for p in packets if isinstance(p, Frame)]
+    assert counters["frames_stale"] == 1
+
+
+def test_events_outside_the_sensor_are_dropped_and_counted() -> None:
+    many = events(list(range(1000)))
+    x = many.x.copy()
+    x[500] = 32
+    packets, counters = clean(replace(many, x=x))
+    assert times(packets) == [t for t in range(1000) if t != 500]
+    assert counters["events_outside"] == 1
+
+
+@pytest.mark.parametrize("count", [200, 50_000])
+def test_more_than_one_percent_outside_is_damage(count: int) -> None:
+    many = events(list(range(count)))
+    y = many.y.copy()
+    y[::50] = 24
+    with pytest.raises(RecordingDamaged, match="outside the sensor of 32 x 24"):
+        clean(replace(many, y=y))
+
+
+def test_row_delay_is_filled_in_and_the_frame_waits_for_its_last_row() -> None:
+    packets, _ = clean(events([1_000]), frame(0, 0, 900), events([5_000]), row_delay_us=100.0)
+    assert isinstance(packets[2], Frame)
+    assert packets[2].row_delay_us == 100.0
+    assert packets[2].last_us == 900 + 2300
+
+
+def test_unknown_exposure_is_an_instant_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        packets, counters = clean(events([50]), frame(0, 10, 10, known=False), frame(1, 30, 30, known=False))
+    assert counters["exposures_unknown"] == 2
+    assert sum("exposure of frame" in record.message for record in caplog.records) == 1
+    assert [(p.exposure_start_us, p.exposure_end_us) for p in packets if isinstance(p, Frame)] == [(10, 10), (30, 30)]
+
+
+def test_configured_exposure_is_centred_on_the_stamp_of_frames_that_lack_it() -> None:
+    packets, counters = clean(events([90]), frame(0, 50, 50, known=False), frame(1, 60, 70), exposure_us=20.0)
+    assert [(p.exposure_start_us, p.exposure_end_us) for p in packets if isinstance(p, Frame)] == [(40, 60), (60, 70)]
+    assert "exposures_unknown" not in counters
+
+
+def test_frame_of_another_size_is_refused() -> None:
+    odd = replace(frame(0, 0, 1), pixels=np.zeros((10, 10, 1), np.uint8))
+    with pytest.raises(SourceError, match="frame 0 is 10 x 10 pixels, the sensor of the events 32 x 24"):
+        clean(odd)
+
+
+def test_frames_of_a_source_without_events_pass_at_once() -> None:
+    packets, _ = clean(frame(0, 0, 10), frame(1, 20, 30))
+    assert len(packets) == 2

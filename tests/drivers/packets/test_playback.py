@@ -1,0 +1,107 @@
+"""Replay keeps the recording's own time, and a loop goes on without a seam in clock or count."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import pytest
+
+from drivers.packets.playback import looped, paced
+from nire.errors import ConfigError
+from nire.types import EventBatch, Frame, Gap, SourcePacket, Trigger
+from tests.drivers.packets.made import Given, column_digests, events, frame
+
+PACKETS: list[SourcePacket] = [
+    events([1_000, 5_500, 30_000]),
+    frame(3, 2_000, 22_000),
+    Trigger(40_000, 0, True),
+    Gap(41_000, 50_000, "lost"),
+    events([50_000, 61_000], watermark_us=61_000),
+    frame(4, 42_000, 60_000),
+]
+
+
+def test_replay_delivers_nothing_before_it_is_due() -> None:
+    began_ns = time.monotonic_ns()
+    for packet in paced(Given(PACKETS), 2.0):
+        if isinstance(packet, EventBatch):
+            assert packet.received_ns - began_ns >= (packet.watermark_us - 5_500) / 2 * 1000 - 1e6
+
+
+def test_replay_changes_no_event_and_no_frame() -> None:
+    assert column_digests(paced(Given(PACKETS), 10.0)) == column_digests(PACKETS)
+    assert column_digests(paced(Given(PACKETS), math.inf)) == column_digests(PACKETS)
+
+
+def test_replay_cuts_long_batches_into_pieces_of_2_ms() -> None:
+    batches = [p for p in paced(Given(PACKETS), 50.0) if isinstance(p, EventBatch) and len(p)]
+    assert [batch.t_us.tolist() for batch in batches] == [[1_000], [5_500], [30_000], [50_000], [61_000]]
+    assert [batch.watermark_us for batch in batches] == [5_500, 30_000, 30_000, 61_000, 61_000]
+
+
+def test_replay_as_fast_as_possible_does_not_wait_and_is_not_live() -> None:
+    source = paced(Given([events([0]), events([3_600_000_000])]), math.inf)
+    assert not source.info.live
+    packets = list(source)
+    assert packets[1].received_ns - packets[0].received_ns < 60e9  # type: ignore[union-attr]
+
+
+def test_replay_stays_responsive_in_a_long_silence() -> None:
+    packets = list(paced(Given([events([0]), events([200_000])]), 1.0))
+    heartbeats = [p for p in packets if isinstance(p, EventBatch) and not len(p)]
+    assert heartbeats
+    assert {p.watermark_us for p in heartbeats} == {0}
+
+
+def test_replay_does_not_hang_when_the_device_clock_begins_again() -> None:
+    packets = [events([10**12]), events([5_000], epoch=1), events([8_000], epoch=1)]
+    assert len(list(paced(Given(packets), 1.0))) == 3
+
+
+@pytest.mark.parametrize("speed", [0.0, -1.0, math.nan])
+def test_speed_that_is_not_positive_is_refused(speed: float) -> None:
+    with pytest.raises(ConfigError, match="expected a positive number"):
+        paced(Given([]), speed)
+
+
+def test_loop_continues_clock_and_frame_count_without_a_gap() -> None:
+    packets = list(looped(lambda: Given(PACKETS), 3))
+    watermarks = [p.watermark_us for p in packets if isinstance(p, EventBatch)]
+    assert watermarks == sorted(watermarks)
+    frames = [p for p in packets if isinstance(p, Frame)]
+    assert [f.index for f in frames] == [3, 4, 5, 6, 7, 8]
+    assert [f.exposure_start_us for f in frames] == [2_000, 42_000, 62_000, 102_000, 122_000, 162_000]
+    assert sum(isinstance(p, Gap) for p in packets) == 3  # the recording's own
+    assert [p.t_us for p in packets if isinstance(p, Trigger)] == [40_000, 100_000, 160_000]
+
+
+def test_loop_for_ever_is_taken_as_far_as_wanted() -> None:
+    stream = iter(looped(lambda: Given(PACKETS), 0))
+    taken = [next(stream) for _ in range(1000)]
+    assert len(taken) == 1000
+
+
+def test_loop_over_an_empty_recording_ends() -> None:
+    assert list(looped(lambda: Given([]), 0)) == []
+
+
+def test_negative_number_of_loops_is_refused() -> None:
+    with pytest.raises(ConfigError, match="-1 loops"):
+        looped(lambda: Given([]), -1)
+
+
+def test_edges_cost_no_wait_each_and_keep_their_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_ns, waits_s = [10**9], []
+
+    def sleep(seconds: float) -> None:
+        waits_s.append(seconds)
+        now_ns[0] += round(seconds * 1e9)
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    monkeypatch.setattr(time, "monotonic_ns", lambda: now_ns[0])
+    edges = [Trigger(1_000 + 100 * k, 0, True) for k in range(1, 10)]
+    packets = list(paced(Given([events([1_000]), *edges, events([2_000]), events([3_000])]), 1.0))
+    assert [packet for packet in packets if isinstance(packet, Trigger)] == edges
+    assert [isinstance(packet, Trigger) for packet in packets] == [False, *[True] * 9, False, False]
+    assert waits_s == pytest.approx([0.001, 0.001])

@@ -1,0 +1,166 @@
+"""HDF5 in its layouts: columns, records, matrices, single images and stacks; damage and what is missing."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from drivers.detect import open_recording
+from drivers.recordings.hdf5.source import open_source
+from nire.errors import ConfigError, RecordingDamaged, SdkMissing, SourceError
+from nire.types import EventBatch, Frame, Geometry, SourcePacket
+from tests.drivers.recordings.hdf5_files import COUNT, T_US, P, X, Y, write_common
+
+h5py = pytest.importorskip("h5py")
+
+
+def _read(path: Path, **settings: Any) -> list[SourcePacket]:
+    with open_recording(path, **settings) as source:
+        return list(source)
+
+
+def _columns(packets: list[SourcePacket]) -> dict[str, np.ndarray]:
+    batches = [packet for packet in packets if isinstance(packet, EventBatch)]
+    return {name: np.concatenate([getattr(b, name) for b in batches]) for name in ("t_us", "x", "y", "p")}
+
+
+def _is_as_written(packets: list[SourcePacket], *, offset_us: int = 0) -> bool:
+    found = _columns(packets)
+    pairs = ((found["t_us"], T_US + offset_us), (found["x"], X), (found["y"], Y), (found["p"], P))
+    return all(np.array_equal(a, b) for a, b in pairs)
+
+
+def test_common_layout_with_exposures(tmp_path: Path) -> None:
+    packets = _read(write_common(tmp_path / "a.h5"))
+    assert _is_as_written(packets)
+    frames = [packet for packet in packets if isinstance(packet, Frame)]
+    assert [(f.exposure_start_us, f.exposure_end_us, f.exposure_known) for f in frames] == [
+        (4000, 6000, True),
+        (14_000, 16_000, True),
+        (24_000, 26_000, True),
+    ]
+    assert frames[1].pixels.ravel()[:3].tolist() == [(48 * 64 + n) % 256 for n in range(3)]
+
+
+def test_dsec_has_an_offset_and_a_known_sensor(tmp_path: Path) -> None:
+    plugin = pytest.importorskip("hdf5plugin")
+    path = tmp_path / "events.h5"
+    with h5py.File(path, "w") as file:
+        for name, column in zip("txyp", (T_US, X, Y, P), strict=True):
+            kind = np.uint32 if name == "t" else np.uint16
+            file.create_dataset(f"events/{name}", data=column.astype(kind), **plugin.Blosc())
+        file["ms_to_idx"] = np.searchsorted(T_US, np.arange(0, 30_000, 1000))
+        file["t_offset"] = 50_000_000_000
+    with open_recording(path) as source:
+        assert source.info.geometry == Geometry(640, 480)
+        assert not source.info.has_frames
+        assert source.info.duration_us == (COUNT - 1) * 10
+        assert _is_as_written(list(source), offset_us=50_000_000_000)
+
+
+def test_single_images_with_seconds_and_signs(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs["sensor_resolution"] = (48, 64)
+        names = {"ts": T_US * 1e-6, "xs": X, "ys": Y, "ps": P.astype(np.int8) * 2 - 1}
+        for name, column in names.items():
+            file[f"events/{name}"] = column
+        for n, t in enumerate((0.005, 0.015)):
+            file[f"images/image{n:09d}"] = np.full((48, 64), 10 * n, np.uint8)
+            file[f"images/image{n:09d}"].attrs["timestamp"] = t
+    packets = _read(path)
+    assert _is_as_written(packets)
+    frames = [packet for packet in packets if isinstance(packet, Frame)]
+    assert [(f.exposure_start_us, f.exposure_end_us, f.exposure_known) for f in frames] == [
+        (5000, 5000, False),
+        (15_000, 15_000, False),
+    ]
+    assert [frame.pixels.max() for frame in frames] == [0, 10]
+
+
+def test_matrix_of_mvsec_and_its_images(tmp_path: Path) -> None:
+    path = tmp_path / "a.hdf5"
+    with h5py.File(path, "w") as file:
+        file["davis/left/events"] = np.stack([X, Y, 1_500_000_000 + T_US * 1e-6, P * 2.0 - 1], axis=1)
+        file["davis/left/image_raw"] = np.zeros((2, 48, 64), np.uint8)
+        file["davis/left/image_raw_ts"] = np.array([1_500_000_000.01, 1_500_000_000.02])
+    packets = _read(path)
+    assert _is_as_written(packets, offset_us=1_500_000_000_000_000)
+    frames = [packet for packet in packets if isinstance(packet, Frame)]
+    assert [frame.exposure_start_us - 1_500_000_000_000_000 for frame in frames] == [10_000, 20_000]
+
+
+def test_records_of_another_unit_without_a_size(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "a.h5"
+    records = np.zeros(COUNT, [("t", "<i8"), ("x", "<u2"), ("y", "<u2"), ("p", "u1")])
+    for name, column in zip("txyp", (T_US * 1000, X, Y, P), strict=True):
+        records[name] = column
+    with h5py.File(path, "w") as file:
+        file["events"] = records
+    with open_recording(path, time_unit="ns") as source:
+        assert source.info.geometry == Geometry(64, 48)
+        assert _is_as_written(list(source))
+    assert "taken from its largest coordinates" in caplog.text
+    with open_source(path, width=100, height=90) as source:
+        assert source.info.geometry == Geometry(100, 90)
+
+
+def test_colours_are_kept_in_any_order_of_axes(tmp_path: Path) -> None:
+    image = np.zeros((48, 64, 3), np.uint8)
+    image[..., 0] = 200
+    for name, stack in {
+        "last": image[None],
+        "first": np.moveaxis(image, 2, 0)[None],
+        "half": image[None] / 255,
+    }.items():
+        path = write_common(tmp_path / f"{name}.h5")
+        with h5py.File(path, "a") as file:
+            for key in ("images", "images_ts", "exposure_start_us", "exposure_end_us"):
+                del file[key]
+            file["images"], file["images_ts"] = stack, np.array([5000])
+        (frame,) = [packet for packet in _read(path) if isinstance(packet, Frame)]
+        np.testing.assert_array_equal(frame.pixels, image)
+
+
+def test_damaged_chunk_is_told_after_the_pieces_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("drivers.recordings.hdf5.source._PIECE", 1000)
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs["width"], file.attrs["height"] = 64, 48
+        for name, column in zip("txyp", (T_US, X, Y, P), strict=True):
+            file.create_dataset(f"events/{name}", data=column, chunks=(1000,), compression="gzip", fletcher32=True)
+        chunk = file["events/x"].id.get_chunk_info(2)
+    data = bytearray(path.read_bytes())
+    data[chunk.byte_offset + 4 : chunk.byte_offset + 12] = bytes(8)
+    path.write_bytes(data)
+    packets: list[SourcePacket] = []
+    with open_recording(path) as source, pytest.raises(RecordingDamaged, match="from event 2000 on"):
+        packets.extend(source)
+    assert len(_columns(packets)["t_us"]) == 2000
+
+
+def test_what_cannot_be_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = tmp_path / "other.h5"
+    with h5py.File(other, "w") as file:
+        file["weights"] = np.zeros(3)
+    with pytest.raises(SourceError, match="has weights: no layout that is known"), open_recording(other):
+        pass
+    uneven = tmp_path / "uneven.h5"
+    with h5py.File(uneven, "w") as file:
+        for name, column in zip("txyp", (T_US, X, Y, P[:-1]), strict=True):
+            file[f"events/{name}"] = column
+    with pytest.raises(RecordingDamaged, match="different lengths"), open_recording(uneven):
+        pass
+    cut = tmp_path / "cut.h5"
+    cut.write_bytes(other.read_bytes()[:600])
+    with pytest.raises(SourceError, match="as HDF5"), open_recording(cut):
+        pass
+    with pytest.raises(ConfigError, match="time_unit = 'min'"):
+        open_source(other, time_unit="min")  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(SdkMissing, match=r"pip install 'nire-live\[hdf5\]'"), open_source(other):
+        pass

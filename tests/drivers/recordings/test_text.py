@@ -1,0 +1,123 @@
+"""Lines of numbers become events, whatever their order and unit; folders and archives hold images beside them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from drivers.detect import open_recording
+from drivers.recordings.text.source import open_source, recognise
+from nire.errors import ConfigError, RecordingDamaged, SourceError
+from nire.types import EventBatch, Frame, Geometry, SourcePacket
+from tests.drivers.recordings.text_files import T_US, P, X, Y, line, write_folder, zipped
+
+
+def _read(path: Path, **settings: Any) -> list[SourcePacket]:
+    with open_recording(path, **settings) as source:
+        return list(source)
+
+
+def _columns(packets: list[SourcePacket]) -> list[list[int]]:
+    batches = [packet for packet in packets if isinstance(packet, EventBatch)]
+    return [np.concatenate([getattr(b, name) for b in batches]).tolist() for name in ("t_us", "x", "y", "p")]
+
+
+EXPECTED = [column.tolist() for column in (T_US, X, Y, P)]
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip", "zip with a folder in it"])
+def test_zurich_layout_in_folder_and_archive(tmp_path: Path, kind: str) -> None:
+    path = write_folder(tmp_path / "shapes")
+    if kind != "folder":
+        path = zipped(path, inside="" if kind == "zip" else "shapes/")
+    packets = _read(path)
+    assert _columns(packets) == EXPECTED
+    frames = [packet for packet in packets if isinstance(packet, Frame)]
+    assert [(f.exposure_start_us, f.exposure_known, int(f.pixels.min())) for f in frames] == [
+        (T_US[0], False, 50),
+        (T_US[0] + 10_000, False, 51),
+    ]
+    with open_recording(path) as source:
+        assert source.info.geometry == Geometry(64, 48)
+        assert source.info.has_frames
+
+
+def test_exposures_are_taken_where_images_have_two_times(tmp_path: Path) -> None:
+    packets = _read(write_folder(tmp_path / "a", exposures=True))
+    frames = [packet for packet in packets if isinstance(packet, Frame)]
+    assert [(f.exposure_start_us - T_US[0], f.exposure_end_us - T_US[0], f.exposure_known) for f in frames] == [
+        (0, 4000, True),
+        (10_000, 14_000, True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "settings"),
+    [
+        ("1000 3 5 1\n1010 4 6 0\n", {}),
+        ("# t x y p\n\n1000 3 5 1\n\n1010 4 6 0", {}),
+        ("64 48\n0.001 3 5 1\n0.00101 4 6 0\n", {}),
+        ("x,y,polarity,timestamp\n3,5,1,1000\n4,6,-1,1010\n", {}),
+        ("3;5;1000;1\r\n4;6;1010;0\r\n", {"columns": "xytp"}),
+        ("1 3 5 1\n1.01 4 6 0\n", {"time_unit": "ms"}),
+        ("1e-3\t3\t5\t1\n1.01e-3\t4\t6\t0\n", {}),
+    ],
+    ids=["whole", "comments", "size", "names", "columns", "unit", "exponents"],
+)
+def test_order_unit_and_separators_are_understood(tmp_path: Path, text: str, settings: dict[str, str]) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(text.encode())
+    assert _columns(_read(path, **settings)) == [[1000, 1010], [3, 4], [5, 6], [1, 0]]
+    with open_recording(path, **settings) as source:
+        assert source.info.geometry == (Geometry(64, 48) if text.startswith("64 48") else Geometry(5, 7))
+
+
+def test_pieces_of_a_long_file_fit_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("drivers.recordings.text.lines._PIECE_BYTES", 1000)
+    path = write_folder(tmp_path / "a") / "events.txt"
+    packets = _read(path)
+    assert _columns(packets) == EXPECTED
+    assert len(packets) > 40
+
+
+@pytest.mark.parametrize("bad", ["12.5 3 4\n", "hello\n", "1 2 3 4 5\n", "1.0 2 3 x\n"])
+def test_bad_line_is_told_after_the_lines_before_it(tmp_path: Path, bad: str) -> None:
+    lines = [line(n) for n in range(100)]
+    path = tmp_path / "events.txt"
+    path.write_text("".join([*lines[:50], bad, *lines[50:]]))
+    packets: list[SourcePacket] = []
+    with open_recording(path, width=64, height=48) as source, pytest.raises(RecordingDamaged) as damage:
+        packets.extend(source)
+    assert len(_columns(packets)[0]) == 50
+    assert damage.value.position == len("".join(lines[:50]))
+    assert repr(bad.strip().encode()) in str(damage.value)
+
+
+def test_missing_image_is_told_after_the_frames_before_it(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "a")
+    (folder / "images/frame_00000001.png").unlink()
+    packets: list[SourcePacket] = []
+    with open_recording(folder) as source, pytest.raises(RecordingDamaged, match=r"frame_00000001.png cannot be read"):
+        packets.extend(source)
+    assert len([packet for packet in packets if isinstance(packet, Frame)]) == 1
+    (folder / "images.txt").write_text("0.5\n")
+    with pytest.raises(RecordingDamaged, match=r"line 1 of images.txt"), open_recording(folder):
+        pass
+
+
+def test_what_is_no_text_recording_is_not_taken_for_one(tmp_path: Path) -> None:
+    for text in (b"one two three four\n", b"1 2 3\n", b"{}", b"\x00\x01\x02", b"", b"name\n1 2 3 4\n"):
+        assert not recognise(text, tmp_path / "a.txt")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SourceError, match="is a folder without a recording"):
+        open_recording(tmp_path / "empty")
+    for settings, message in (
+        ({"columns": "xyz"}, "columns = 'xyz'"),
+        ({"time_unit": "min"}, "time_unit = 'min'"),
+        ({"transfer": "log"}, "transfer = 'log'"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            open_source(tmp_path, **settings)  # type: ignore[arg-type]
