@@ -16,12 +16,12 @@ from pathlib import Path
 import psutil
 
 from nire.types import EventBatch, Gap
-from stream import supervisor
-from stream.board import Board, State
-from stream.child import Child
 from stream.config import Config, load_config
-from stream.following import join, note_progress
-from stream.running import Job
+from stream.processes import supervisor
+from stream.processes.board import Board, State
+from stream.processes.child import Child
+from stream.processes.joining import join, note_progress
+from stream.processes.supervised import Job
 from stream.sources import SourceOrder
 
 COLUMNS = ("t_us", "x", "y", "p")
@@ -111,7 +111,7 @@ def carry(
         told = Path(folder) / "carried.json"
         jobs = [
             Job("consumer", "benchmarks.carriage:take", (config, events, dict(watched or {}), told), holds_go=True),
-            Job("producer", "stream.producer:main", (config, order)),
+            Job("producer", "stream.processes.producer:main", (config, order)),
         ]
         code = supervisor.run(config, order, table=jobs, on_tick=on_tick)
         if code or not told.exists():
@@ -121,7 +121,7 @@ def carry(
 
 
 def take(child: Child, config: Config, events: int, watched: dict[str, int], told: Path) -> int:
-    """Be the reader: take what comes and write down what it was. The job of a process; see `stream.child.live`.
+    """Be the reader: take what comes and write down what it was. The job of a process of `child.live`.
 
     Returns:
         Exit code 0.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from nire.double_integral import DARK_LEVEL
+from nire.integral.double_integral import DARK_LEVEL
 from nire.types import Calibration, EventBatch, Frame
 
 

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from drivers.cameras.synthetic import open_source
 from drivers.packets.cleaning import cleaned
 from nire.backends import passthrough
-from nire.double_integral import DARK_LEVEL, DoubleIntegral
+from nire.integral.double_integral import DARK_LEVEL, DoubleIntegral
 from nire.shutter import Shutter
 from nire.types import ContentWindow, EventBatch, Frame, Gap
 from stream.clock import now_ns
 from stream.config import load_config
-from stream.session import Session
+from stream.session.session import Session
 
 BINS_US = (100, 250, 500, 1000, 2000)
 WIDTHS_US = (0, 2000, 5000, 10_000, 20_000)

@@ -9,7 +9,7 @@ from drivers.cameras.synthetic import open_source
 from drivers.recordings.recording.source import RecordingWriter
 from drivers.source import SourceInfo
 from nire.types import ContentWindow, Packet
-from stream.assembler import WindowAssembler
+from stream.windows.assembler import WindowAssembler
 
 SETTINGS: dict[str, Any] = {"seed": 7, "live": False}
 """The demonstration's camera: 346 x 260, 25 Hz, 20 ms exposures, about 2.4 M events/s."""

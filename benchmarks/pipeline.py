@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 
 from benchmarks.ports import free_address
-from stream.subscriber import Subscriber
+from stream.sockets.subscriber import Subscriber
 
 _SAMPLE_S = 0.5
 

@@ -13,11 +13,11 @@ from benchmarks.report import Result
 from drivers.source import SourceInfo
 from nire.backends import edi
 from nire.types import EventBatch, Frame, Geometry
+from stream.backends import warm_up
 from stream.clock import now_ns
 from stream.config import Config, RingConfig, load_config
-from stream.reconstruct import warm_up
-from stream.ring import RingReader, RingWriter
-from stream.session import Session
+from stream.rings.ring import RingReader, RingWriter
+from stream.session.session import Session
 
 _GEOMETRY = Geometry(346, 260)
 _INFO = SourceInfo("ring benchmark", _GEOMETRY, time_offset_us=0.0)

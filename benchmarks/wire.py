@@ -13,8 +13,8 @@ from benchmarks.report import Result
 from nire.shutter import Shutter
 from nire.types import ExposedFrame, Stamps
 from stream.config import PublishConfig, SecurityConfig
-from stream.publisher import Publisher
-from stream.subscriber import Subscriber
+from stream.sockets.publisher import Publisher
+from stream.sockets.subscriber import Subscriber
 
 _FRAMES = 6000
 _HEIGHT, _WIDTH = 260, 346

@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 
 from nire.light import LUMA
-from nire.pictures import Image
-from nire.sensor_model import SensorModel
 from nire.shutter import Shutter
-from nire.simulate import EventSensor, FrameSensor
+from nire.simulation.pictures import Image
+from nire.simulation.sensor_model import SensorModel
+from nire.simulation.simulate import EventSensor, FrameSensor
 from nire.types import EventBatch, Frame, Transfer
 
 

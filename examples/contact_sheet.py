@@ -20,10 +20,10 @@ from drivers.packets.cleaning import cleaned
 from nire.errors import NireError
 from nire.shutter import Shutter
 from nire.types import ContentWindow, EventBatch, Frame, Gap, Packet
+from stream.backends import open_reconstructor
 from stream.clock import now_ns
 from stream.config import load_config
-from stream.reconstruct import open_reconstructor
-from stream.session import Session
+from stream.session.session import Session
 from stream.sources import SourceOrder, open_source
 
 Image = NDArray[np.uint8]

@@ -16,10 +16,10 @@ from drivers.detect import open_recording
 from drivers.packets.cleaning import cleaned
 from nire.errors import NireError
 from nire.types import EventBatch, ExposedFrame, Frame, Gap, Packet
+from stream.backends import open_reconstructor
 from stream.clock import now_ns
 from stream.config import load_config
-from stream.reconstruct import open_reconstructor
-from stream.session import Session
+from stream.session.session import Session
 
 
 def deblurred(recording: Path) -> Iterator[ExposedFrame]:

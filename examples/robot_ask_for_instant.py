@@ -16,9 +16,9 @@ import cv2
 import numpy as np
 
 from nire.errors import NireError
-from stream.control import ControlClient
-from stream.subscriber import Subscriber
-from stream.wire import Message
+from stream.sockets.control import ControlClient
+from stream.sockets.subscriber import Subscriber
+from stream.sockets.wire import Message
 
 TAG = "robot"
 

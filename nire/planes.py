@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nire import plane_loops
+from nire.integral import loops as plane_loops
 from nire.types import EventBatch, Geometry
 
 

@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nire.double_integral import DoubleIntegral
 from nire.engines import Engine, Job, PartEngine
+from nire.integral.double_integral import DoubleIntegral
 from nire.network.config import NetworkConfig
 from nire.network.ranges import image_ranges, segment_ranges
 from nire.types import ContentWindow, Frame, Geometry

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nire import plane_loops
+from nire.integral import loops as plane_loops
 from nire.planes import EventPlanes, bins_of
 from nire.types import Calibration, EventBatch, Gap, Geometry
 

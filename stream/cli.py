@@ -15,8 +15,8 @@ import typer
 from rich.console import Console
 
 from nire.errors import ConfigError, NireError, ShutterOutsideWindow
-from stream import log as logs
 from stream.config import Config, load_config, parse_assignment
+from stream.processes import log as logs
 from stream.sources import SourceOrder
 
 # What only some commands need is imported by them: `nire-live ctl` must not wait for torch.
@@ -95,7 +95,7 @@ def demo(
 
     Runs until Ctrl-C on a terminal, else 20 s.
     """
-    from stream.demo import run
+    from stream.commands.demo import run
 
     _configure_log(log_level)
     _exit(run(out, seconds=seconds, headless=headless, overrides=overrides or ()))
@@ -104,7 +104,7 @@ def demo(
 @app.command()
 def devices() -> None:
     """List connected devices, and the drivers with what each needs."""
-    from stream.devices import show
+    from stream.commands.devices import show
 
     show(Console())
 
@@ -112,7 +112,7 @@ def devices() -> None:
 @app.command()
 def check(config: ConfigFile, overrides: Overrides = None) -> None:
     """Check a config and print memory, headroom and expected latency; start nothing."""
-    from stream.headroom import describe
+    from stream.commands.check import describe
     from stream.sources import check_settings
 
     loaded = load_config(config, overrides or ())
@@ -171,7 +171,7 @@ def offline(
     log_level: LogLevel = "INFO",
 ) -> None:
     """Re-expose a recording into image files; nothing is dropped."""
-    from stream.offline import run
+    from stream.commands.offline import run
 
     _exit(run(_load(config, overrides, log_level), recording, out, shutters=shutters, video=video))
 
@@ -201,7 +201,7 @@ def convert(
     log_level: LogLevel = "WARNING",
 ) -> None:
     """Write a recording of any kind as another kind; a video becomes frames and simulated events."""
-    from stream.convert import convert as run
+    from stream.commands.convert import convert as run
 
     _configure_log(log_level)
     _exit(run(load_config(None, overrides or ()), recording, out, Console()))
@@ -219,7 +219,7 @@ def info(
     overrides: Overrides = None,
 ) -> None:
     """Tell what a recording holds: streams, duration, rates, exposure, estimated thresholds and time offset."""
-    from stream.describe import describe
+    from stream.commands.info import describe
 
     describe(recording, picture, Console(), load_config(config, overrides or ()).source)
 
@@ -252,7 +252,7 @@ def train(context: typer.Context) -> None:
 @app.command(context_settings=_PASSED_ON)
 def evaluate(context: typer.Context) -> None:
     """Compare methods on scenes with ground truth, or on real recordings (leave-out, consistency). See --help."""
-    on_recordings = {"leave-out": "stream.leave_out", "consistency": "stream.consistency"}
+    on_recordings = {"leave-out": "stream.evaluation.leave_out", "consistency": "stream.evaluation.consistency"}
     protocol, *rest = context.args or [""]
     if protocol in on_recordings:
         _exit(import_module(on_recordings[protocol]).main(rest))
@@ -277,7 +277,7 @@ def keys_new(
     folder: Annotated[Path, typer.Option(help="Where to write NAME.key and NAME.key_secret.")] = Path("keys"),
 ) -> None:
     """Make a key pair: give NAME.key away, keep NAME.key_secret."""
-    from stream.keys import new
+    from stream.sockets.keys import new
 
     public, secret = new(name, folder)
     print(f"public key, to give away: {public}\nsecret key, to keep:      {secret}")
@@ -344,7 +344,7 @@ def ctl_stop(address: Address = DEFAULT_CONTROL, own_key: OwnKey = None, server_
 
 
 def _ask(address: str, own_key: Path | None, server_key: Path | None, command: str, **fields: Any) -> None:
-    from stream.control import ControlClient
+    from stream.sockets.control import ControlClient
 
     client = ControlClient(address, _keys(own_key, server_key))
     try:
@@ -361,7 +361,7 @@ def _keys(own_key: Path | None, server_key: Path | None) -> Any:
         return None
     if own_key is None or server_key is None:
         raise ConfigError("--own-key and --server-key go together: give both, or none")
-    from stream.keys import ClientKeys
+    from stream.sockets.keys import ClientKeys
 
     return ClientKeys.load(own_key, server_key)
 
@@ -369,7 +369,7 @@ def _keys(own_key: Path | None, server_key: Path | None) -> Any:
 def _supervise(
     config: Config, order: SourceOrder, *, preview: bool, seconds: float | None, record_to: Path | None = None
 ) -> int:
-    from stream.supervisor import run
+    from stream.processes.supervisor import run
 
     return run(config, order, preview=preview, seconds=seconds, record_to=record_to)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from drivers.cameras.synthetic import SyntheticCamera, open_source
-from nire.scene import LayeredScene, make_scene
+from nire.simulation.scene import LayeredScene, make_scene
 
 
 @pytest.fixture(scope="session", autouse=True)

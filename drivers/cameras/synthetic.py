@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from drivers.simulated import packets_of_light, shutters
 from drivers.source import SourceInfo
 from nire.errors import ConfigError
-from nire.pictures import Image
-from nire.scene import LayeredScene, make_scene
-from nire.sensor_model import SensorModel, sensor_model
 from nire.shutter import Shutter
-from nire.simulate import expose, quantised
+from nire.simulation.pictures import Image
+from nire.simulation.scene import LayeredScene, make_scene
+from nire.simulation.sensor_model import SensorModel, sensor_model
+from nire.simulation.simulate import expose, quantised
 from nire.types import EventBatch, Frame, Geometry
 
 CLOCK_START_US = 1_000_000
@@ -46,7 +46,7 @@ class SyntheticSettings:
         exposure_us: of each row, 0 = an instant, at most the frame period.
         row_delay_us: alpha of a rolling shutter, >= 0; 0 = global.
         events: False = a camera without events.
-        noise: "realistic" or "ideal"; see `nire.sensor_model.REALISTIC` and `IDEAL`.
+        noise: "realistic" or "ideal"; see `nire.simulation.sensor_model.REALISTIC` and `IDEAL`.
         sensor: fields of `nire.sensor_model.SensorModel` that shall differ from those of `noise`.
         seconds: length of the stream, device time; None = without end.
         live: True keeps real time, False delivers as fast as packets are taken.

@@ -18,8 +18,8 @@ from drivers.simulated import packets_of_light, shutters
 from drivers.source import SourceInfo
 from nire.errors import ConfigError, RecordingDamaged, SourceError
 from nire.light import LUMA, decode_table
-from nire.pictures import Image
-from nire.sensor_model import SensorModel, sensor_model
+from nire.simulation.pictures import Image
+from nire.simulation.sensor_model import SensorModel, sensor_model
 from nire.types import EventBatch, Frame, Geometry, Transfer
 
 # First bytes of containers: (position, bytes). MP4 and MOV, Matroska, AVI, Ogg, MPEG, Flash, Windows Media, GIF, Y4M.
@@ -58,7 +58,7 @@ class VideoSettings:
         exposure_us: of each row of a captured frame, at most its period.
         row_delay_us: alpha of a rolling shutter, >= 0; 0 = global.
         transfer: of the captured frames' pixels: "srgb" looks like the video, "linear" is what a DAVIS delivers.
-        noise: "realistic" or "ideal"; see `nire.sensor_model.REALISTIC` and `IDEAL`.
+        noise: "realistic" or "ideal"; see `nire.simulation.sensor_model.REALISTIC` and `IDEAL`.
         sensor: fields of `nire.sensor_model.SensorModel` that shall differ from those of `noise`.
         seed: of the noise.
         seconds: of the scene, from the start; None = all.

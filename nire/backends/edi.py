@@ -12,13 +12,13 @@ from torch import Tensor
 
 from nire.backends import device_errors, prepare_torch
 from nire.colour import demosaiced_light, filter_of
-from nire.double_integral import DoubleIntegral
+from nire.integral.double_integral import DoubleIntegral
 from nire.light import ENCODE_STEPS, decode_table, encode_table
 from nire.types import Content, ContentWindow, Frame, Geometry, Query, Transfer
 
 
 class EdiReconstructor:
-    """Re-exposure by `nire.double_integral`. One content is alive at a time: a new `build` takes its memory.
+    """Re-exposure by `nire.integral.double_integral`. One content is alive at a time: a new `build` takes its memory.
 
     Beside it there may be the beginning of the next one (`ahead`).
     """

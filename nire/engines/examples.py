@@ -13,10 +13,10 @@ from torch import Tensor
 
 from nire.network.config import NetworkConfig
 from nire.planes import bin_events
-from nire.scene import Scene, make_scene
-from nire.sensor_model import sensor_model
 from nire.shutter import Shutter
-from nire.simulate import EventSensor, FrameSensor
+from nire.simulation.scene import Scene, make_scene
+from nire.simulation.sensor_model import sensor_model
+from nire.simulation.simulate import EventSensor, FrameSensor
 from nire.types import EventBatch, Frame, Geometry
 
 _STEP_US = 2000

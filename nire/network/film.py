@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from nire import plane_loops
+from nire.integral import loops as plane_loops
 from nire.network.config import NetworkConfig
 from nire.network.pyramid import ConvPyramid, fold
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nire import plane_loops
+from nire.integral import loops as plane_loops
 
 
 def activate(maps: Tensor) -> Tensor:

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from nire.double_integral import DoubleIntegral
 from nire.engines import Engine, Job
 from nire.engines.choice import open_engine
+from nire.integral.double_integral import DoubleIntegral
 from nire.network.reexposure import ReExposureNetwork
 from nire.shutter import Shutter
 from nire.training.frames import encode_srgb
@@ -36,12 +36,12 @@ def passthrough(case: Case) -> Tensor:
 
 
 def edi(case: Case) -> Tensor:
-    """Re-expose by `nire.double_integral` with the believed thresholds."""
+    """Re-expose by `nire.integral.double_integral` with the believed thresholds."""
     return _integrated(case, case.positive, case.negative)
 
 
 def edi_true_threshold(case: Case) -> Tensor:
-    """Re-expose by `nire.double_integral` with the sensors' true mean thresholds."""
+    """Re-expose by `nire.integral.double_integral` with the sensors' true mean thresholds."""
     return _integrated(case, case.window.sensors.threshold_positive, case.window.sensors.threshold_negative)
 
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nire.double_integral import DARK_LEVEL, FRAME_NOISE_EVENTS, LEAST_TRUST
+from nire.integral.double_integral import DARK_LEVEL, FRAME_NOISE_EVENTS, LEAST_TRUST
 
 DARK = DARK_LEVEL / 255
-"""Dark current, as share of a full frame: I + DARK is what events are a logarithm of (as in nire.double_integral)."""
+"""Dark current, as share of a full frame: I + DARK is what events are a logarithm of (as in double_integral.py)."""
 # As in nire.sweep: more no frame can show.
 _LOG_LIMIT = 5.7
 # Shutters of less than so many steps are instants: a difference of two integrals would drown in rounding.
@@ -104,7 +104,7 @@ def re_expose(frames: Tensor, change: Tensor, frame_shutters: Tensor, shutters: 
 
 
 def log_trust(counts: Tensor, observed: Tensor, frame_shutters: Tensor, shutters: Tensor) -> Tensor:
-    """Tell how far each frame is to be trusted at each shutter, as `nire.double_integral` does; [b, ...] windows.
+    """Tell how far each frame is to be trusted at each shutter, as `double_integral.py` does; [b, ...] windows.
 
     Args:
         counts: [b, T, 2, H, W], events.

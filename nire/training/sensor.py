@@ -1,6 +1,6 @@
-"""The sensor model of `nire.simulate` on whole batches: event counts per step, without lists.
+"""The sensor model of `nire.simulation.simulate` on whole batches: event counts per step, without lists.
 
-The same model as the synthetic camera's, step by step (`nire.simulate.EventSensor` is what it is tested against). Only
+The same model as the synthetic camera's, step by step (its `EventSensor` is what this one is tested against). Only
 the noise differs in its random numbers, and time stamps are not finer than a step.
 """
 
@@ -21,7 +21,7 @@ _CROSSINGS_PER_STEP = 64
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sensors:
-    """One sensor model per window: float32 [b] each; fields, units and meaning as in `nire.sensor_model.SensorModel`.
+    """One sensor model per window: float32 [b] each; fields, units and meaning as in `nire.simulation.sensor_model`.
 
     Attributes:
         offset_us: event time minus frame time that calibration left over, standard deviation and sign included.

@@ -10,9 +10,9 @@ from typing import Any
 
 from aiohttp import WSMsgType, web
 
-from stream.control import refusal
 from stream.preview import slow
 from stream.preview.feed import KINDS, Feed
+from stream.sockets.control import refusal
 
 _COMMANDS = ("status", "set_plan", "pause", "resume")
 _STATE_EVERY_S = 0.25

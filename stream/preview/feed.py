@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nire.errors import NireError, WireError
-from stream.control import ControlClient, refusal
-from stream.keys import ClientKeys
 from stream.preview.images import picture
 from stream.preview.numbers import Numbers
-from stream.subscriber import Subscriber
-from stream.wire import Message
+from stream.sockets.control import ControlClient, refusal
+from stream.sockets.keys import ClientKeys
+from stream.sockets.subscriber import Subscriber
+from stream.sockets.wire import Message
 
 KINDS = {"exposed": "frame/", "captured": "captured", "events": "events", "status": "status"}
 """What the page knows -> the topic it comes from."""

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.wire import Message
+from stream.sockets.wire import Message
 
 _QUALITY = 90
 # A preview is looked at, not measured: what is larger is made smaller before it is sent.

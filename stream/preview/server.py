@@ -18,9 +18,9 @@ from aiohttp import web
 
 from nire.errors import ConfigError
 from stream.config import PreviewConfig, is_loopback
-from stream.keys import ClientKeys
 from stream.preview.browser import Browser
 from stream.preview.feed import Feed
+from stream.sockets.keys import ClientKeys
 
 PAGE = Path(__file__).parent / "page"
 _COOKIE = "nire-live-token"

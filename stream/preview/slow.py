@@ -7,10 +7,10 @@ import time
 from collections.abc import Awaitable, Callable
 
 from nire.errors import WireError
-from stream.keys import ClientKeys
 from stream.preview.images import picture
-from stream.subscriber import Subscriber
-from stream.wire import CAPTURED_TOPIC, Message
+from stream.sockets.keys import ClientKeys
+from stream.sockets.subscriber import Subscriber
+from stream.sockets.wire import CAPTURED_TOPIC, Message
 
 _FRAMES = 60
 _LONGEST_S = 2.0

@@ -26,7 +26,7 @@ from nire.types import (
     Reconstructor,
     Transfer,
 )
-from stream.reconstruct import backends
+from stream.backends import backends
 from tests.nire.windows import random_events, random_frame
 
 Image = NDArray[np.uint8]

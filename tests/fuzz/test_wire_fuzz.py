@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from nire.errors import WireError
 from nire.shutter import Shutter
 from nire.types import ExposedFrame, Stamps
-from stream import wire
+from stream.sockets import wire
 from tests.fuzz.damage import EXAMPLES, damaged
 
 FRAME = ExposedFrame(

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nire.light import LUMA
-from nire.scene import LayeredScene, make_scene
-from nire.sensor_model import IDEAL
 from nire.shutter import Shutter
-from nire.simulate import EventSensor, FrameSensor
+from nire.simulation.scene import LayeredScene, make_scene
+from nire.simulation.sensor_model import IDEAL
+from nire.simulation.simulate import EventSensor, FrameSensor
 from nire.types import EventBatch, Frame
 
 # Red ball, green wheel, blue plate, yellow ball, over a background that is redder on its left.

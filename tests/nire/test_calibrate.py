@@ -12,7 +12,7 @@ import pytest
 from drivers.cameras.synthetic import open_source
 from nire.calibrate import SEARCH_US, Calibrator
 from nire.types import ContentWindow, EventBatch, Frame
-from stream.assembler import WindowAssembler
+from stream.windows.assembler import WindowAssembler
 
 SETTINGS = {"width": 128, "height": 96, "seconds": 0.5, "live": False, "seed": 3}
 

@@ -7,7 +7,7 @@ import pytest
 
 from nire.colour import PATTERNS, demosaiced, demosaiced_light, filter_of
 from nire.metrics import psnr
-from nire.simulate import quantised
+from nire.simulation.simulate import quantised
 from tests.nire.colour_scene import colour_scene, mosaic_of
 
 

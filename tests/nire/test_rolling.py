@@ -14,7 +14,7 @@ import torch
 from drivers.cameras.synthetic import open_source
 from drivers.detect import open_recording
 from nire.backends import edi
-from nire.double_integral import DoubleIntegral
+from nire.integral.double_integral import DoubleIntegral
 from nire.shutter import Shutter
 from nire.types import Calibration, ContentWindow, EventBatch, Frame, Gap, Geometry, Packet, Query
 from tests.nire.windows import GEOMETRY, random_events, random_frame

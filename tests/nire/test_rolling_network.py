@@ -24,8 +24,8 @@ from nire.network.reexposure import ReExposureNetwork
 from nire.rolling import Forecast
 from nire.shutter import Shutter
 from nire.types import Calibration, ContentWindow, EventBatch, Frame, Gap, Geometry, Packet, Query
-from stream.ahead import Ahead
-from stream.assembler import WindowAssembler
+from stream.session.ahead import Ahead
+from stream.windows.assembler import WindowAssembler
 from tests.nire.windows import random_events, random_frame
 
 GEOMETRY = Geometry(40, 36)

@@ -15,7 +15,7 @@ import pytest
 from drivers.detect import open_recording
 from nire.metrics import psnr
 from nire.types import Frame
-from stream import offline
+from stream.commands import offline
 from stream.config import load_config
 from tests.stream.command import CONFIG, call
 from tests.system.commanded import EVERYTHING, Command

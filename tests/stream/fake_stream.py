@@ -15,9 +15,9 @@ from nire.shutter import Shutter
 from nire.types import EventBatch, ExposedFrame, Frame, Geometry, Stamps
 from stream.clock import now_ns
 from stream.config import ControlConfig, PlanConfig, PublishConfig, SecurityConfig, updated
-from stream.control import ControlServer
-from stream.event_image import EventImager
-from stream.publisher import Publisher
+from stream.sockets.control import ControlServer
+from stream.sockets.event_image import EventImager
+from stream.sockets.publisher import Publisher
 
 HEIGHT, WIDTH = 260, 346
 PERIOD_US, EXPOSURE_US = 40_000, 24_000
@@ -169,7 +169,7 @@ def _events(now_us: float) -> EventBatch:
 
 def key_settings(folder: Path) -> dict[str, str]:
     """Make a server key and an empty allow-list; returns what goes into [security]."""
-    from stream import keys
+    from stream.sockets import keys
 
     _, secret = keys.new("server", folder)
     (folder / "allowed").mkdir()

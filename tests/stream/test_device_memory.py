@@ -8,8 +8,8 @@ import torch
 from nire.backends import device_errors, passthrough
 from nire.errors import AcceleratorLost, DeviceMemoryFull
 from stream.config import load_config
-from stream.session import Session
-from stream.wire import frame_header
+from stream.session.session import Session
+from stream.sockets.wire import frame_header
 from tests.stream import packets
 from tests.stream.packets import INFO
 

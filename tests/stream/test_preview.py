@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 
 from nire.errors import ConfigError
-from stream.keys import ClientKeys
 from stream.preview.browser import finite
 from stream.preview.feed import reachable
 from stream.preview.images import overlay, picture
 from stream.preview.numbers import Numbers, Rate
 from stream.preview.server import PAGE, PreviewServer
-from stream.wire import Message
+from stream.sockets.keys import ClientKeys
+from stream.sockets.wire import Message
 from tests.stream.fake_stream import FakeStream, key_settings
 from tests.stream.serving import Served
 from tests.stream.waiting import until

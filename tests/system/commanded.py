@@ -13,9 +13,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from stream.ringspace import RingSpace
-from stream.subscriber import Subscriber
-from stream.wire import Message
+from stream.rings.place import RingSpace
+from stream.sockets.subscriber import Subscriber
+from stream.sockets.wire import Message
 from tests.stream.command import ROOT, Done, run
 from tests.system.live_stream import free_ports
 

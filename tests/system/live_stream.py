@@ -17,10 +17,10 @@ from typing import Any, Self
 import psutil
 
 from nire.errors import RingError
-from stream.board import Board, State
 from stream.config import Config, load_config
-from stream.control import ControlClient
-from stream.ringspace import RingSpace
+from stream.processes.board import Board, State
+from stream.rings.place import RingSpace
+from stream.sockets.control import ControlClient
 
 ROOT = Path(__file__).parents[2]
 

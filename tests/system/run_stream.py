@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from nire.errors import NireError
-from stream import log, supervisor
 from stream.config import load_config
+from stream.processes import log, supervisor
 from stream.sources import SourceOrder
 
 

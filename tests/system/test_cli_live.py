@@ -19,7 +19,7 @@ from drivers.cameras.synthetic import open_source
 from drivers.detect import open_recording
 from drivers.recordings.recording.source import RecordingWriter
 from nire.types import EventBatch, Frame
-from stream.subscriber import Subscriber
+from stream.sockets.subscriber import Subscriber
 from tests.stream.command import CONFIG, ROOT, run
 from tests.system.commanded import EVERYTHING, Command
 

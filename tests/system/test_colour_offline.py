@@ -15,10 +15,10 @@ from drivers.recordings.recording.source import RecordingWriter
 from nire.colour import demosaiced
 from nire.metrics import psnr
 from nire.shutter import Shutter
-from nire.simulate import quantised
+from nire.simulation.simulate import quantised
 from nire.types import Frame, Geometry
+from stream.commands.offline import run
 from stream.config import load_config
-from stream.offline import run
 from tests.nire.colour_scene import ColourScene, bayer_view, colour_scene, mosaic_of, record
 
 WIDTH, HEIGHT, FIRST_US = 96, 72, 1_000_000

@@ -13,7 +13,7 @@ import pytest
 from drivers.detect import open_driver, open_recording
 from drivers.recordings.recording.source import RecordingWriter
 from nire.types import EventBatch, Frame
-from stream.subscriber import Subscriber
+from stream.sockets.subscriber import Subscriber
 from tests.system.live_stream import LiveStream, small_config
 
 pytestmark = pytest.mark.system

@@ -11,7 +11,7 @@ import pytest
 
 from drivers.cameras.synthetic import open_source
 from drivers.recordings.recording.source import RecordingWriter
-from stream.subscriber import Subscriber
+from stream.sockets.subscriber import Subscriber
 from tests.stream.command import ROOT, run
 from tests.system.commanded import EVERYTHING, Command
 

@@ -12,7 +12,7 @@ import pytest
 
 from nire.types import Gap
 from stream.config import RingConfig
-from stream.ring import RingReader
+from stream.rings.ring import RingReader
 from tests.system.live_stream import LiveStream
 
 pytestmark = pytest.mark.system

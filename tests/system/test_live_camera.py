@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stream.subscriber import Subscriber
+from stream.sockets.subscriber import Subscriber
 from tests.system.live_stream import LiveStream
 
 pytest.importorskip("dv_processing", reason="dv-processing is not installed")

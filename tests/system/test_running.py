@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from stream.subscriber import Subscriber
+from stream.sockets.subscriber import Subscriber
 from tests.system.live_stream import LiveStream
 
 pytestmark = pytest.mark.system

@@ -1,4 +1,4 @@
-"""The batched double integral against the exact one of `nire.double_integral`."""
+"""The batched double integral against the exact one of `nire.integral.double_integral`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from nire.double_integral import DoubleIntegral
+from nire.integral.double_integral import DoubleIntegral
 from nire.shutter import Shutter
 from nire.training.methods import _content
 from nire.training.physics import averaged, event_integral, log_trust, node_shares, re_expose

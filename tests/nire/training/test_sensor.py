@@ -1,4 +1,4 @@
-"""The batched sensor against the one of `nire.simulate`, and against what can be computed by hand."""
+"""The batched sensor against the one of `nire.simulation.simulate`, and against what can be computed by hand."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from nire.scene import LayeredScene
-from nire.sensor_model import IDEAL, REALISTIC, SensorModel
-from nire.simulate import EventSensor
+from nire.simulation.scene import LayeredScene
+from nire.simulation.sensor_model import IDEAL, REALISTIC, SensorModel
+from nire.simulation.simulate import EventSensor
 from nire.training.frames import decode_srgb, encode_srgb, take_frames
 from nire.training.sensor import (
     Sensors,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from drivers.recordings.recording.source import RecordingWriter
 from drivers.source import SourceInfo
 from nire.shutter import Shutter
-from nire.simulate import quantised
+from nire.simulation.simulate import quantised
 from nire.types import EventBatch, Frame, Geometry, Trigger
 from tests.nire.colour_scene import ColourScene, colour_scene, record, warp_view
 

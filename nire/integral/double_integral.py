@@ -1,0 +1,283 @@
+"""Event-based double integral as re-exposure: V(t) = K G(t), then Eq. 5 over any shutter.
+
+G is the gain of the events (`gain.py`). A captured frame I fixes the constant: I is the mean of V over the frame's
+own exposure (Eq. 5), so K = I / mean(G). With two frames the constant moves from the first frame's to the second's
+between their exposures, at each pixel sooner or later by how many events lie between it and each frame.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nire.integral import loops as plane_loops
+from nire.integral.gain import Gain, is_uniform
+from nire.integral.sweep import Times, per_pixel
+from nire.shutter import Shutter
+from nire.types import ContentWindow, Frame, Gap
+
+# Light below which a pixel sees its dark current, in levels of 0..255: I + dark is what events are a logarithm of.
+DARK_LEVEL = 1.0
+# Events that a frame's estimate may be wrong by before any happened: frames are noisy too.
+FRAME_NOISE_EVENTS = 0.5
+LEAST_TRUST = -10.0
+"""Logarithm of the trust in a frame that another one leaves nothing to say, or that a gap cuts off."""
+# Logarithms of the doubt in a frame, by the number of events since; with more of them it is trusted least, whatever its
+# share. And a share whose logarithm is less than that, too.
+_DOUBT = np.log(np.arange(math.ceil(math.exp(-LEAST_TRUST)) + 1) + FRAME_NOISE_EVENTS).astype(np.float32)
+_NO_SHARE = 1e-30
+
+
+@dataclass(frozen=True, slots=True)
+class _Reach:
+    """What of one frame matters for blending: its rows' exposures and the gap-free span around them, frame time."""
+
+    start_us: Times
+    end_us: Times
+    reach_us: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Anchor:
+    """What a captured frame fixes: its constant [C, H, W], and the events [H, W] before and until after its exposure.
+
+    It is `settled` when all events of the exposure were known.
+    """
+
+    frame: Frame
+    light: Tensor
+    constant: Tensor
+    opened: Tensor
+    closed: Tensor
+    settled: bool
+
+
+class DoubleIntegral:
+    """The content of one window, by physics alone. `build` makes it, `expose` asks it; `build` reuses the memory.
+
+    A window that extends the one before it (`leads_to`) costs what is new in it, and gives the images that it would
+    give if it were built from nothing.
+    """
+
+    def __init__(self, bin_us: int, device: torch.device | str = "cpu") -> None:
+        """Choose the resolution of integrals and the torch device.
+
+        Args:
+            bin_us: width of a trapezoid, > 0.
+            device: holds planes, events and images.
+        """
+        self._gain = Gain(bin_us, device)
+        self._blended: Tensor | None = None
+        self._anchors: list[_Anchor] = []
+        self._reaches: list[_Reach] = []
+
+    def build(self, window: ContentWindow, light: Sequence[Tensor]) -> None:
+        """Integrate a window's events and anchor them to its frames (g of Eq. 7, by physics).
+
+        Args:
+            window: one or two frames, and the events from before the first exposure to after the last.
+            light: float32 [C, H, W] for each frame, linear light in levels 0..255.
+
+        Raises:
+            ValueError: the window has no frame, or more than two.
+        """
+        if not 1 <= len(window.frames) <= 2:
+            raise ValueError(f"the double integral needs one or two frames, got {len(window.frames)}")
+        self._take(window, light)
+        offset_us = window.calibration.time_offset_us
+        self._reaches = [_reach(frame, window.gaps, offset_us) for frame in window.frames]
+
+    def leads_to(self, window: ContentWindow) -> bool:
+        """Tell whether a window extends the one taken last, so that `build` only goes on."""
+        return self._gain.leads_to(window)
+
+    def ahead(self, window: ContentWindow, light: Sequence[Tensor]) -> None:
+        """Do what can be done for a window before it is complete; what is asked meanwhile is not answered well.
+
+        Args:
+            window: the frames, and the events, that are there; no earlier event may come.
+            light: as for `build`.
+        """
+        known = [k for k, frame in enumerate(window.frames) if _is_settled(frame, window)]
+        settled = replace(window, frames=tuple(window.frames[k] for k in known))
+        self._take(settled, [light[k] for k in known])
+
+    def _take(self, window: ContentWindow, light: Sequence[Tensor]) -> None:
+        if not self._gain.build(window):
+            self._anchors = []
+        self._blended = None
+        self._anchors = [
+            self._anchored(frame, image, window) for frame, image in zip(window.frames, light, strict=True)
+        ]
+
+    def _anchored(self, frame: Frame, light: Tensor, window: ContentWindow) -> _Anchor:
+        known = (a for a in self._anchors if a.settled and a.frame is frame and a.light is light)
+        anchor = next(known, None)
+        if anchor is not None:
+            return anchor
+        shutter = frame.shutter
+        constant = (light.contiguous() + DARK_LEVEL).div_(self._gain.mean(shutter))
+        opened, closed = self._gain.at(shutter.t_a_us)[1], self._gain.at(shutter.t_b_us)[1]
+        return _Anchor(frame, light, constant, opened, closed, _is_settled(frame, window))
+
+    def expose(self, shutter: Shutter, out: Tensor | None = None) -> Tensor:
+        """Expose one shutter (Eq. 5).
+
+        Args:
+            shutter: rows or pixels, frame time, within the window.
+            out: float32 [C, H, W] to write to; None = a new one.
+
+        Returns:
+            `out`: linear light in levels, >= 0, not clipped at 255.
+        """
+        if out is None:
+            out = torch.empty_like(self._anchors[0].constant)
+        opens, closes = shutter.t_a_us, shutter.t_b_us
+        narrow = self._gain.is_narrow(shutter)
+        if narrow.all():
+            self._expose_instant((opens + closes) / 2, out)
+        else:
+            self._expose_wide(opens, closes, out)
+            if narrow.any():
+                instant = torch.empty_like(out)
+                self._expose_instant((opens + closes) / 2, instant)
+                out.copy_(torch.where(self._gain.field(narrow), instant, out))
+        return out.sub_(DARK_LEVEL).clamp_min_(0.0)
+
+    def estimates(self, shutter: Shutter) -> tuple[Tensor, Tensor]:
+        """Expose one shutter from each frame by itself, without blending.
+
+        Returns:
+            float32 [N, C, H, W], linear light in levels, >= 0; and float32 [N, 1, H, W], the logarithm of the trust in
+            each: the frame's share of time between the exposures (1 within its own), divided by the number of events
+            from its exposure to the shutter's middle; never less than `LEAST_TRUST`. Weights proportional to trust
+            are those that `expose` blends two frames with at an instant.
+        """
+        middle_us = (shutter.t_a_us + shutter.t_b_us) / 2
+        gain, count = self._gain.at(middle_us)
+        if not self._gain.is_narrow(shutter).all():
+            gain = self._gain.mean(shutter)
+        ramp = self._ramp(middle_us) if len(self._anchors) == 2 else np.zeros(1)
+        shape = self._anchors[0].constant.shape
+        light = gain.new_empty((len(self._anchors), *shape))
+        trust = gain.new_empty((len(self._anchors), 1, *shape[1:]))
+        for k, (anchor, share) in enumerate(zip(self._anchors, (1 - ramp, ramp), strict=False)):
+            _expose_at(light[k], anchor, gain)
+            self._weigh(trust[k, 0], anchor, count, share)
+        return light, trust
+
+    def _weigh(self, trust: Tensor, anchor: _Anchor, count: Tensor, share: Times) -> None:
+        """Write the logarithm of the trust in a frame that has a share of time, [1], [H] or [H, W]."""
+        if plane_loops.serve(trust, count):
+            events = count.numpy(), anchor.opened.numpy(), anchor.closed.numpy()
+            logarithm = np.log(np.maximum(per_pixel(share), _NO_SHARE)).astype(np.float32)
+            plane_loops.weigh(trust.numpy(), events, logarithm, _DOUBT, LEAST_TRUST)
+            return
+        between = torch.maximum(count, anchor.closed) - torch.minimum(count, anchor.opened)
+        torch.log(self._gain.field(share) / (between + FRAME_NOISE_EVENTS), out=trust).clamp_min_(LEAST_TRUST)
+
+    def _expose_instant(self, t_us: Times, out: Tensor) -> None:
+        gain, count = self._gain.at(t_us)
+        torch.mul(self._constant_at(t_us, count), gain, out=out)
+
+    def _expose_wide(self, opens: Times, closes: Times, out: Tensor) -> None:
+        width_us = self._gain.field(np.maximum(closes - opens, 1.0))
+        mean = self._gain.area(opens, closes).div_(width_us)
+        torch.mul(self._anchors[0].constant, mean, out=out)
+        if len(self._anchors) == 2:
+            first, second = (anchor.constant for anchor in self._anchors)
+            out.addcmul_(second - first, self._share(opens, closes, mean, width_us))
+
+    def _share(self, opens: Times, closes: Times, mean: Tensor, width_us: Tensor) -> Tensor:
+        """Mean of w G over a shutter; w never falls with time, so 0 or 1 at both ends it is that all along."""
+        ramp, ramp_after = self._ramp(opens), self._ramp(closes)
+        constant = ramp == ramp_after
+        if constant.all():
+            return mean * self._gain.field(ramp)
+        if self._blended is None:
+            self._blended = self._gain.prefix(self._add_blended)
+        share = self._gain.between(self._blended, opens, closes, self._add_blended).div_(width_us)
+        return torch.where(self._gain.field(constant), mean * self._gain.field(ramp), share)
+
+    def _constant_at(self, t_us: Times, count: Tensor) -> Tensor:
+        """Constant K at a time: the first frame's, the second's, or between, [C, H, W]."""
+        constants = [anchor.constant for anchor in self._anchors]
+        if len(constants) == 1:
+            return constants[0]
+        ramp = self._ramp(t_us)
+        if is_uniform(ramp) and ramp.flat[0] in (0.0, 1.0):
+            return constants[int(ramp.flat[0])]
+        return torch.lerp(constants[0], constants[1], self._trust(t_us, count))
+
+    def _add_blended(self, area: Tensor, state: tuple[Tensor, Tensor], t_us: Times, width_us: Times) -> None:
+        """Add the part of the gain that is the second frame's, times a width, to `area`."""
+        gain, count = state
+        if not plane_loops.serve(area, gain, count):
+            area.addcmul_(gain * self._trust(t_us, count), self._gain.field(width_us))
+            return
+        events = count.numpy(), self._anchors[0].opened.numpy(), self._anchors[1].closed.numpy()
+        ramp, width = (per_pixel(values).astype(np.float32) for values in (self._ramp(t_us), width_us))
+        plane_loops.add_blended(area.numpy(), gain.numpy(), events, ramp, width, FRAME_NOISE_EVENTS)
+
+    def _trust(self, t_us: Times, count: Tensor) -> Tensor:
+        """Share of the second frame at each pixel, [H, W] or broadcastable to it.
+
+        Each event between a frame and now adds its error to that frame's estimate, so a frame counts for less the
+        more of them there are: a pixel over which something passed long ago is the next frame's to tell.
+        """
+        opened, closed = self._anchors[0].opened, self._anchors[1].closed
+        ramp = self._gain.field(self._ramp(t_us))
+        for_second = ramp * (count - opened).clamp_min_(0.0).add_(FRAME_NOISE_EVENTS)
+        for_first = (1 - ramp) * (closed - count).clamp_min_(0.0).add_(FRAME_NOISE_EVENTS)
+        return for_second.div_(for_first.add_(for_second))
+
+    def _ramp(self, t_us: Times) -> Times:
+        """How far time is from the first exposure (0) to the second (1), at [1], [H] or [H, W].
+
+        Where a gap cuts one frame off, the other answers alone; where gaps cut both off, the nearer one does.
+        """
+        first, second = self._reaches
+        end, start = first.end_us, second.start_us
+        if t_us.ndim == 2:
+            end, start = end[:, None], start[:, None]
+        ramp = np.clip((t_us - end) / np.maximum(start - end, 1e-6), 0.0, 1.0)
+        step = np.where(t_us - end < start - t_us, 0.0, 1.0)
+        by_first = (t_us >= first.reach_us[0]) & (t_us <= first.reach_us[1])
+        by_second = (t_us >= second.reach_us[0]) & (t_us <= second.reach_us[1])
+        alone = np.where(by_first & ~by_second, 0.0, np.where(by_second & ~by_first, 1.0, step))
+        return np.where(by_first & by_second, ramp, alone)
+
+
+def _expose_at(light: Tensor, anchor: _Anchor, gain: Tensor) -> None:
+    """Expose one frame's constant: linear light [C, H, W], by a gain [H, W]."""
+    if plane_loops.serve(light, gain):
+        plane_loops.expose_at(light.numpy(), anchor.constant.numpy(), gain.numpy(), DARK_LEVEL)
+    else:
+        torch.mul(anchor.constant, gain, out=light).sub_(DARK_LEVEL).clamp_min_(0.0)
+
+
+def _is_settled(frame: Frame, window: ContentWindow) -> bool:
+    """Tell whether a window has all events of a frame's exposure, so that more of them change nothing."""
+    return frame.last_us + window.calibration.time_offset_us < window.t1_us
+
+
+def _reach(frame: Frame, gaps: Sequence[Gap], offset_us: float) -> _Reach:
+    """Find the span around a frame's exposure that no gap interrupts, in frame time."""
+    shutter = frame.shutter
+    first_us, last_us = shutter.first_us, shutter.last_us
+    before, after = -math.inf, math.inf
+    for gap in gaps:
+        t0_us, t1_us = gap.t0_us - offset_us, gap.t1_us - offset_us
+        if t1_us <= first_us:
+            before = max(before, t1_us)
+        elif t0_us >= last_us:
+            after = min(after, t0_us)
+        else:
+            # A hole inside the exposure: the frame is trusted within its own exposure only.
+            before, after = max(before, first_us), min(after, last_us)
+    return _Reach(shutter.t_a_us, shutter.t_b_us, (before, after))

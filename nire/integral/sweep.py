@@ -1,0 +1,279 @@
+"""One sweep over a window's events: gain and count of all pixels at some key times, and what events do between times.
+
+What a sweep leaves at a key depends on the events up to it alone. So a window that extends the one before it (same
+start, same belief about the sensor, the same events and then more) goes on where that one ended, and leaves what a
+sweep from its start would leave, bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nire.integral import loops as plane_loops
+from nire.types import ContentWindow, EventBatch
+
+Times = NDArray[np.float64]
+"""Of an image [1], of its rows [H] or of its pixels [H, W]."""
+
+# More light than this times that of the window's start, or less than its inverse, no 8-bit frame can show.
+_GAIN_LIMIT = 300.0
+# A pixel whose events could multiply its gain by exp() of this has gone mad, and would overflow float32.
+_MAD_LOG = 60.0
+_BINS_PER_STEP = 4
+_STEPS_PER_KEY = 2
+_MOST_KEYS = 64
+
+
+class Sweep:
+    """The events of one window at a time and its key planes; `take` reuses the memory.
+
+    The sweep runs in steps of a few bins and limits the gain at the end of each. The planes after each step are kept;
+    when there are too many of them, every second one, then every fourth one.
+
+    Attributes:
+        t0_us: first bin edge at or before the window's start, event time.
+        bin_us: width of a bin.
+        step_us: from one limit of the gain to the next.
+        key_us: from key plane to key plane, a number of steps that is a power of two.
+        keys: how many key planes there are; key 0 lies at `t0_us`, the last one before the window's end.
+        gain, count: float32 [64, H, W]; the first `keys` are key planes. Memory beyond them was never touched.
+    """
+
+    def __init__(self, bin_us: int, device: torch.device) -> None:
+        """Choose the width of a bin, us, and where planes and events are held."""
+        self.t0_us = 0
+        self.bin_us = bin_us
+        self.step_us = _BINS_PER_STEP * bin_us
+        self.key_us = _STEPS_PER_KEY * self.step_us
+        self.keys = 0
+        self.gain = self.count = torch.empty((0, 0, 0), device=device)
+        self._device = device
+        self._window: ContentWindow | None = None
+        self._steps = 0
+        self._taken = 0
+        self._events = EventBatch.empty(0)
+        self._times = torch.empty(0, dtype=torch.int64)
+        self._cells = torch.empty(0, dtype=torch.int64, device=device)
+        self._factors = self._weights = torch.empty(0, device=device)
+        self._now_gain = self._now_count = torch.empty((0, 0), device=device)
+        self._totals: NDArray[np.int64] = np.empty(0, np.int64)
+        self._ignored: NDArray[np.bool_] = np.empty(0, np.bool_)
+
+    def leads_to(self, window: ContentWindow) -> bool:
+        """Tell whether a window extends the one taken last."""
+        last = self._window
+        return (
+            last is not None
+            and (window.geometry, window.t0_us) == (last.geometry, last.t0_us)
+            and window.t1_us >= last.t1_us
+            and window.calibration.says_the_same_as(last.calibration)
+            and _begin_with(window.events, last.events, until_us=last.t1_us)
+        )
+
+    def take(self, window: ContentWindow) -> bool:
+        """Take a window's events and sweep through those that are new.
+
+        Args:
+            window: its events, span, geometry and calibration.
+
+        Returns:
+            True where all key planes that were there stand where they stood.
+        """
+        keeps = self.leads_to(window)
+        if not keeps:
+            self._begin(window)
+        if not self._add(window):
+            # A pixel has gone mad: its earlier events are ignored too.
+            self._begin(window)
+            self._add(window)
+            keeps = False
+        self._window = window
+        key_us = self.key_us
+        self._run(window.t1_us)
+        return keeps and self.key_us == key_us
+
+    def advance(self, gain: Tensor, count: Tensor, from_us: Times, until_us: Times) -> None:
+        """Let the events after one time, up to and at another, change the gain and the count of their pixels.
+
+        Args:
+            gain, count: [H, W], changed.
+            from_us, until_us: event time, [1], [H] or [H, W] both.
+        """
+        self._change(gain, count, self._between(from_us, until_us), from_us, until_us)
+
+    def integrate(self, area: Tensor, gain: Tensor, count: Tensor, from_us: Times, until_us: Times) -> None:
+        """Add the integral of the gain over a span to `area`, us, in trapezoids that end at bin edges.
+
+        Args:
+            area: [H, W], changed.
+            gain, count: [H, W], of the span's start; changed, to those of its end.
+            from_us, until_us: event time, [1], [H] or [H, W] both.
+        """
+        if plane_loops.serve(area, gain, count):
+            events = self._columns(self._between(from_us, until_us))
+            span_us = per_pixel(from_us), per_pixel(until_us)
+            grid_us = (self.t0_us, self.bin_us)
+            plane_loops.integrate(area.numpy(), gain.numpy(), count.numpy(), events, *span_us, grid_us)
+            return
+        for now_us, next_us in self.trapezoids(from_us, until_us):
+            half = field((next_us - now_us) / 2, self._device)
+            area.addcmul_(gain, half)
+            self.advance(gain, count, now_us, next_us)
+            area.addcmul_(gain, half)
+
+    def trapezoids(self, from_us: Times, until_us: Times) -> Iterator[tuple[Times, Times]]:
+        """Cut a span at the edges of bins; where it is at its end already, empty pieces follow."""
+        now_us = from_us
+        while (now_us < until_us).any():
+            edge_us = self.t0_us + ((now_us - self.t0_us) // self.bin_us + 1) * self.bin_us
+            next_us = np.maximum(now_us, np.minimum(edge_us, until_us))
+            yield now_us, next_us
+            now_us = next_us
+
+    def limit(self, gain: Tensor) -> None:
+        """Keep the gain to what frames can show, as at the end of each step."""
+        gain.clamp_(1 / _GAIN_LIMIT, _GAIN_LIMIT)
+
+    def _change(self, gain: Tensor, count: Tensor, events: slice, from_us: Times, until_us: Times) -> None:
+        """Let those of some events that lie within the span change gain and count."""
+        if plane_loops.serve(gain, count):
+            span_us = per_pixel(from_us), per_pixel(until_us)
+            plane_loops.advance(gain.numpy(), count.numpy(), self._columns(events), *span_us)
+            return
+        chosen: slice | Tensor = events
+        if until_us.size > 1:
+            t_us, rows, columns = (column[events] for column in (self._events.t_us, self._events.y, self._events.x))
+            place = rows if until_us.ndim == 1 else (rows, columns)
+            within = np.flatnonzero((t_us > from_us[place]) & (t_us <= until_us[place]))
+            chosen = torch.from_numpy(within + events.start).to(self._device)
+        self._scatter(gain, count, chosen)
+
+    def _step(self, gain: Tensor, count: Tensor, events: slice) -> None:
+        """Let some events change gain and count, and limit the gain, which was within its limits before."""
+        if plane_loops.serve(gain, count):
+            plane_loops.step(gain.numpy(), count.numpy(), self._columns(events), _GAIN_LIMIT)
+            return
+        self._scatter(gain, count, events)
+        self.limit(gain)
+
+    def _scatter(self, gain: Tensor, count: Tensor, events: slice | Tensor) -> None:
+        cells = self._cells[events]
+        gain.view(-1).scatter_reduce_(0, cells, self._factors[events], "prod")
+        count.view(-1).scatter_add_(0, cells, self._weights[events])
+
+    def _between(self, from_us: Times, until_us: Times) -> slice:
+        """Find the events after the earliest start, up to and at the latest end."""
+        # Whole microseconds: a float key would make numpy convert all events first.
+        ends = (math.floor(float(from_us.min())), math.floor(float(until_us.max())))
+        low, high = np.searchsorted(self._events.t_us, ends, side="right").tolist()
+        return slice(low, max(low, high))
+
+    def _columns(self, events: slice) -> plane_loops.Events:
+        cells, times = self._cells[events].numpy(), self._times[events].numpy()
+        return cells, times, self._factors[events].numpy(), self._weights[events].numpy()
+
+    def _begin(self, window: ContentWindow) -> None:
+        height, width = window.geometry.height, window.geometry.width
+        if self.gain.shape[1:] != (height, width):
+            self.gain = torch.empty((_MOST_KEYS, height, width), device=self._device)
+            self.count = torch.empty_like(self.gain)
+        self.t0_us = window.t0_us // self.bin_us * self.bin_us
+        self.key_us = _STEPS_PER_KEY * self.step_us
+        self.keys = self._steps = self._taken = 0
+        self._now_gain = torch.ones((height, width), device=self._device)
+        self._now_count = torch.zeros_like(self._now_gain)
+        hot = window.calibration.hot_pixels
+        self._totals = np.zeros(height * width, np.int64)
+        self._ignored = np.zeros(height * width, np.bool_) if hot is None else hot.reshape(-1).copy()
+        # What a burst of events took is given back.
+        self._times, self._cells = self._times.new_empty(0), self._cells.new_empty(0)
+        self._factors = self._weights = self._factors.new_empty(0)
+
+    def _add(self, window: ContentWindow) -> bool:
+        """Take the events that are new; False where they turn a pixel mad whose earlier events were taken."""
+        events, calibration = window.events, window.calibration
+        new = slice(self._taken, len(events))
+        cells = np.multiply(events.y[new], window.geometry.width, dtype=np.int64)
+        cells += events.x[new]
+        strongest = max(calibration.threshold_positive, calibration.threshold_negative)
+        factor_of = np.exp([-calibration.threshold_negative, calibration.threshold_positive]).astype(np.float32)
+        factors, weights = factor_of[events.p[new]], np.ones(len(cells), np.float32)
+        turned_mad = plane_loops.admit(self._totals, self._ignored, cells, factors, weights, _MAD_LOG / strongest)
+        if turned_mad and self._taken:
+            return False
+        self._events = events
+        self._times = _appended(self._times, self._taken, torch.tensor(events.t_us[new]))
+        self._cells = _appended(self._cells, self._taken, torch.from_numpy(cells))
+        self._factors = _appended(self._factors, self._taken, torch.from_numpy(factors))
+        self._weights = _appended(self._weights, self._taken, torch.from_numpy(weights))
+        self._taken = len(events)
+        return True
+
+    def _run(self, t1_us: int) -> None:
+        """Go on to the last step that begins before the window's end, and keep what is to be kept on the way."""
+        steps = -(-(t1_us - self.t0_us) // self.step_us)
+        while -(-steps * self.step_us // self.key_us) > _MOST_KEYS:
+            self._thin()
+        # An event at an edge counts from that edge on, as everywhere: G(t) includes the events up to and at t.
+        edges_us = self.t0_us + self.step_us * np.arange(self._steps - 1, steps)
+        edges = np.searchsorted(self._events.t_us, edges_us, side="right").tolist()
+        gain, count = self._now_gain, self._now_count
+        for k, events in zip(range(self._steps, steps), map(slice, edges, edges[1:]), strict=True):
+            self._step(gain, count, events)
+            if k * self.step_us % self.key_us == 0:
+                self.gain[self.keys].copy_(gain)
+                self.count[self.keys].copy_(count)
+                self.keys += 1
+        self._steps = max(steps, self._steps)
+
+    def _thin(self) -> None:
+        """Keep every second key plane."""
+        self.key_us *= 2
+        self.keys = -(-self.keys // 2)
+        for k in range(1, self.keys):
+            self.gain[k].copy_(self.gain[2 * k])
+            self.count[k].copy_(self.count[2 * k])
+
+
+def field(values: Times | NDArray[np.bool_], device: torch.device) -> Tensor:
+    """Lay values per image [1], row [H] or pixel [H, W] out against [C, H, W]; float32, or bool as it is."""
+    kept = values if values.dtype == np.bool_ else values.astype(np.float32)
+    tensor = torch.from_numpy(kept).to(device)
+    return tensor[:, None] if tensor.ndim == 1 else tensor
+
+
+def _begin_with(events: EventBatch, earlier: EventBatch, *, until_us: int) -> bool:
+    """Tell whether events are earlier ones, all of a span that ends at `until_us`, and then more."""
+    many = len(earlier)
+    if len(events) < many or (len(events) > many and events.t_us[many] < until_us):
+        return False
+    columns = ((getattr(batch, name)[:many] for batch in (events, earlier)) for name in ("t_us", "x", "y", "p"))
+    return all(_is_same(one, other) for one, other in columns)
+
+
+def _is_same(one: NDArray[np.generic], other: NDArray[np.generic]) -> bool:
+    # What begins at the same place of memory, held by both, is the same: arrays are never written again.
+    shared = one.ctypes.data == other.ctypes.data and one.strides == other.strides
+    return shared or np.array_equal(one, other)
+
+
+def per_pixel(values: Times) -> Times:
+    """Lay values per image [1], row [H] or pixel [H, W] out as [H or 1, W or 1]."""
+    return values if values.ndim == 2 else values[:, None]
+
+
+def _appended(buffer: Tensor, used: int, new: Tensor) -> Tensor:
+    """Write new values behind those that are used, in larger memory where there is no room."""
+    end = used + len(new)
+    if end > len(buffer):
+        larger = buffer.new_empty(end if used == 0 else 2 * end)
+        larger[:used] = buffer[:used]
+        buffer = larger
+    buffer[used:end] = new
+    return buffer

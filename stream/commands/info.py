@@ -1,0 +1,204 @@
+"""What a recording holds: streams, duration, rates, exposures, and what calibration makes of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from drivers.packets.cleaning import HygieneCounters, cleaned
+from drivers.source import SourceInfo
+from nire.calibrate import DEFAULT_THRESHOLD, Calibrator
+from nire.errors import RecordingDamaged
+from nire.types import Calibration, ContentWindow, EventBatch, Frame, Gap
+from stream.commands.counts import Census
+from stream.config import SourceConfig
+from stream.progress import progress_bar
+from stream.sinks import write_png
+from stream.sources import SourceOrder, open_source
+from stream.windows.assembler import WindowAssembler
+
+_PICTURE_US = 10_000
+_PICTURE_SHARE = 0.06  # events before and after the middle, of the pixels: a busy scene would hide the frame
+_PICTURE_WINDOW = 8  # of the first windows the last: the time offset is known by then
+
+
+class _Windows:
+    """Cuts the packets into pairs of frames, calibrates on them, keeps one of the first for the picture."""
+
+    def __init__(self, info: SourceInfo) -> None:
+        self.picture: NDArray[np.uint8] | None = None
+        self._calibrator = Calibrator()
+        self._assembler = WindowAssembler(info.geometry, policy="pair", margin_us=0, reach_us=0, step_us=2000)
+        self._seen = 0
+
+    @property
+    def calibration(self) -> Calibration:
+        return self._calibrator.current
+
+    def push(self, packet: EventBatch | Frame | Gap) -> None:
+        self._assembler.guard_us = self._calibrator.guard_us
+        self._assembler.push(packet)
+        self._look_at(self._assembler.complete())
+
+    def finish(self) -> None:
+        self._look_at(self._assembler.finish())
+
+    def _look_at(self, windows: Iterator[ContentWindow]) -> None:
+        for window in windows:
+            self._seen += 1
+            is_new_pair = len(window.frames) == 2 and window.frames[0].index != window.frames[1].index
+            if is_new_pair and self._calibrator.wants():
+                self._calibrator.observe(window.frames, window.events, window.gaps)
+            if window.frames and len(window.events) and (self.picture is None or self._seen < _PICTURE_WINDOW):
+                self.picture = _events_over(window.frames[0], window.events, self.calibration)
+            self._assembler.release()
+
+
+def describe(
+    recording: Path, picture: Path | None, console: Console, source_config: SourceConfig | None = None
+) -> None:
+    """Read a recording once, print a table and, if asked, write a picture of events over a frame.
+
+    Args:
+        recording: file or folder of any kind that a driver recognises.
+        picture: PNG to write; None = none.
+        console: to print to.
+        source_config: how to read it, for recordings that do not say all themselves; None = by the content alone.
+
+    Raises:
+        SourceError: it cannot be opened; a damaged one is described up to the damage, then reported.
+        ConfigError: the picture cannot be written.
+    """
+    wanted = source_config or SourceConfig()
+    damage: RecordingDamaged | None = None
+    with open_source(wanted, SourceOrder(recording, speed=math.inf)) as source, progress_bar("reading") as bar:
+        info = source.info
+        packets = cleaned(source, row_delay_us=wanted.row_delay_us, exposure_us=wanted.exposure_us)
+        census, windows = Census(), _Windows(info)
+        try:
+            for packet in packets:
+                census.add(packet)
+                if isinstance(packet, EventBatch | Frame | Gap):
+                    bar.at(census.last_us - census.first_us, info.duration_us)
+                    windows.push(packet)
+        except RecordingDamaged as error:
+            damage = error
+        windows.finish()
+    console.print(_table(recording, info, census, windows.calibration, packets.counters))
+    if picture is not None:
+        _write_picture(picture, windows.picture, console)
+    if damage is not None:
+        raise damage
+
+
+def _table(
+    recording: Path, info: SourceInfo, census: Census, calibration: Calibration, hygiene: HygieneCounters
+) -> Table:
+    seconds = max(0.0, census.last_us - census.first_us) / 1e6
+    table = Table(title=str(recording), show_header=False, title_justify="left")
+    table.add_row("sensor", f"{info.geometry.width} x {info.geometry.height}, {info.name}")
+    began = f", from {census.first_us:.0f} us" if math.isfinite(census.first_us) else ": nothing in it"
+    table.add_row("duration", f"{seconds:.3f} s{began}")
+    share = 100 * census.brighter / max(1, census.events)
+    rate = census.events / max(seconds, 1e-9) / 1e6
+    table.add_row("events", f"{census.events:,}, {rate:.2f} M/s, {share:.0f} % brighter")
+    table.add_row("frames", _frames_text(census))
+    if census.frames:
+        table.add_row("light", _light_text(census))
+    table.add_row("gaps", _gaps_text(census))
+    table.add_row("triggers", _triggers_text(census))
+    table.add_row("IMU samples", _imu_text(census))
+    if len(census.epochs) > 1:
+        table.add_row("clock", f"began again {len(census.epochs) - 1} times")
+    counters = {name: count for name, count in asdict(hygiene).items() if name != "events"}
+    put_right = [f"{name.replace('_', ' ')} {count:,}" for name, count in counters.items() if count]
+    if put_right:
+        table.add_row("put right", ", ".join(put_right))
+    if census.frames > 1 and census.events:
+        positive, negative = calibration.threshold_positive, calibration.threshold_negative
+        how = (
+            "estimated" if (positive, negative) != (DEFAULT_THRESHOLD, DEFAULT_THRESHOLD) else "default: too few events"
+        )
+        table.add_row("contrast thresholds", f"brighter {positive:.3f}, darker {negative:.3f} ({how})")
+        table.add_row("events minus frames", f"{calibration.time_offset_us:.0f} us ({how})")
+        hot = calibration.hot_pixels
+        table.add_row("hot pixels", str(0 if hot is None else int(hot.sum())))
+    return table
+
+
+def _frames_text(census: Census) -> str:
+    if census.frames == 0:
+        return "none: re-exposure by edi needs frames, the backend events_only guesses without"
+    exposures = sorted(census.exposures_us)
+    exposure = (
+        f"{exposures[0] / 1000:g}" if len(exposures) == 1 else f"{exposures[0] / 1000:g} .. {exposures[-1] / 1000:g}"
+    )
+    unknown = f" (unknown for {census.exposures_unknown})" if census.exposures_unknown else ""
+    if census.frames < 2:
+        return f"1, exposure {exposure} ms{unknown}"
+    span_us = census.last_mid_us - census.first_mid_us
+    rate = f", {1e6 * (census.frames + census.lost_frames - 1) / span_us:.2f} Hz" if span_us > 0 else ""
+    lost = f", {census.lost_frames} lost between them" if census.lost_frames else ""
+    return f"{census.frames}{rate}, exposure {exposure} ms{unknown}{lost}"
+
+
+def _light_text(census: Census) -> str:
+    colours = " and ".join("gray" if channels == 1 else "RGB" for channels in sorted(census.channels))
+    delays = sorted(census.row_delays_us)
+    ends = sorted({delays[0], delays[-1]})
+    shutter = "global shutter" if ends == [0] else f"row delay {' .. '.join(f'{delay:g}' for delay in ends)} us"
+    return f"{colours}, {' and '.join(sorted(census.transfers))}, {shutter}"
+
+
+def _gaps_text(census: Census) -> str:
+    if not census.gaps:
+        return "0"
+    reasons = "; ".join(f"{reason} ({count})" for reason, count in census.reasons.most_common(3))
+    return f"{census.gaps}, {census.gaps_us / 1000:.1f} ms together: {reasons}"
+
+
+def _triggers_text(census: Census) -> str:
+    total = sum(count.rising + count.falling for count in census.triggers.values())
+    channels = "; ".join(
+        f"channel {channel}: {count.rising:,} rising, {count.falling:,} falling"
+        + (f", {count.rate_hz:.2f} Hz" if count.rate_hz else "")
+        for channel, count in sorted(census.triggers.items())
+    )
+    return f"{total:,}" + (f" ({channels})" if channels else "")
+
+
+def _imu_text(census: Census) -> str:
+    span_us = census.last_imu_us - census.first_imu_us
+    return f"{census.imu:,}" + (f", {1e6 * (census.imu - 1) / span_us:.0f} Hz" if span_us > 0 else "")
+
+
+def _events_over(frame: Frame, events: EventBatch, calibration: Calibration) -> NDArray[np.uint8]:
+    """Paint the events around the middle of a frame's exposure over it: red brighter, blue darker."""
+    mid_us = frame.mid_us + calibration.time_offset_us
+    low, middle, high = np.searchsorted(events.t_us, (mid_us - _PICTURE_US / 2, mid_us, mid_us + _PICTURE_US / 2))
+    most = int(_PICTURE_SHARE * frame.pixels.shape[0] * frame.pixels.shape[1])
+    low, high = max(low, middle - most), min(high, middle + most)
+    gray = frame.pixels.mean(axis=2)
+    gray *= 200 / max(1.0, float(np.percentile(gray, 99)))
+    image = np.repeat(np.clip(gray, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
+    for polarity, colour in ((1, (255, 70, 60)), (0, (70, 130, 255))):
+        chosen = events.p[low:high] == polarity
+        image[events.y[low:high][chosen], events.x[low:high][chosen]] = colour
+    return image
+
+
+def _write_picture(picture: Path, image: NDArray[np.uint8] | None, console: Console) -> None:
+    if image is None:
+        console.print("no picture: it takes a frame with events around it")
+        return
+    large = cv2.resize(image, None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST)
+    write_png(picture, np.asarray(large, np.uint8))
+    console.print(f"events over a frame: {picture}")

@@ -1,0 +1,192 @@
+"""A recording in, files out: every window, every query, nothing dropped."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import platform
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, is_dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from drivers.packets.cleaning import HygieneCounters, cleaned
+from drivers.source import Source, SourceInfo
+from nire.errors import NireError, RecordingDamaged, SourceError
+from nire.types import EventBatch, ExposedFrame, Frame, Gap, Packet, SourcePacket
+from stream.backends import open_reconstructor
+from stream.clock import now_ns
+from stream.config import Config
+from stream.progress import Progress, progress_bar
+from stream.session.session import Session
+from stream.session.shutters import Answers, Wanted, read_shutters
+from stream.sinks import FrameFolder, Video
+from stream.sources import SourceOrder, open_source
+
+DONE, UNANSWERED, DAMAGED = 0, 3, 4
+_VERSIONED = ("nire-live", "torch", "numpy", "opencv-python-headless", "iceoryx2")
+
+log = logging.getLogger(__name__)
+
+
+def run(config: Config, recording: Path, out: Path, *, shutters: Path | None = None, video: bool = False) -> int:
+    """Re-expose a recording into `frames/*.png`, `frames.jsonl`, `run.json` and, if wanted, `video.mp4` under `out`.
+
+    Args:
+        config: as for a live run; `publish`, `control` and `ring` do not matter.
+        recording: file of any kind that a driver recognises.
+        out: folder, made if need be.
+        shutters: file of shutters to answer instead of the plan.
+        video: also write the exposed frames as a video.
+
+    Returns:
+        Exit code: 0 done, 3 some shutters unanswered, 4 recording damaged (all before the damage is there).
+
+    Raises:
+        NireError: anything that keeps the run from starting.
+    """
+    wanted = read_shutters(shutters) if shutters is not None else None
+    with open_source(config.source, SourceOrder(recording, speed=math.inf)) as source:
+        margin_us = config.window.margin_us if wanted is not None else None
+        reconstructor = open_reconstructor(config, source.info.geometry, has_frames=source.info.has_frames)
+        session = Session(config, source.info, reconstructor, freshest=False, clock=now_ns, reach_us=margin_us)
+        packets = cleaned(source, row_delay_us=config.source.row_delay_us, exposure_us=config.source.exposure_us)
+        damage = _Damage()
+        with FrameFolder(out) as folder, Video(out / "video.mp4") as film, progress_bar("re-exposing") as bar:
+            watched = damage.caught(_watched(packets, source.info, bar, needs_frames=reconstructor.needs_frames))
+            if wanted is None:
+                unanswered = _by_plan(session, watched, folder, film if video else None)
+            else:
+                unanswered = _by_shutters(session, watched, folder, wanted=wanted, info=source.info)
+        report = _report(config, session, source, packets.counters, damage.error)
+        (out / "run.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    print(f"{len(folder.files)} exposed frames in {out / 'frames'}, their shutters in {out / 'frames.jsonl'}")
+    _say_what_was_missing(session, damage.error)
+    if damage.error is not None:
+        return DAMAGED
+    return UNANSWERED if unanswered else DONE
+
+
+class _Damage:
+    """Lets a stream end where its recording is damaged, and remembers why."""
+
+    def __init__(self) -> None:
+        self.error: RecordingDamaged | None = None
+
+    def caught(self, packets: Iterator[Packet]) -> Iterator[Packet]:
+        try:
+            yield from packets
+        except RecordingDamaged as error:
+            self.error = error
+
+
+def _by_plan(session: Session, packets: Iterator[Packet], folder: FrameFolder, film: Video | None) -> list[Wanted]:
+    count = 0
+
+    def save(frames: Iterator[ExposedFrame]) -> None:
+        nonlocal count
+        for frame in frames:
+            folder.write(frame, index=count)
+            if film is not None:
+                film.write(frame.pixels)
+            count += 1
+
+    save(session.feed(packets))
+    save(session.finish())
+    return []
+
+
+def _by_shutters(
+    session: Session, packets: Iterator[Packet], folder: FrameFolder, *, wanted: list[Wanted], info: SourceInfo
+) -> list[Wanted]:
+    answers = Answers(wanted, info.geometry.height)
+    for window in session.windows(packets):
+        for item, shutter in answers.of(window):
+            folder.write(session.ask_of(window, shutter, item.tag), index=item.line - 1, later=True)
+    first_us, last_us = answers.covered_us
+    for item in answers.unanswered:
+        covers = f"covers [{first_us:.0f}, {last_us:.0f}]" if first_us <= last_us else "has nothing to answer from"
+        print(
+            f"line {item.line}: the shutter [{item.t_a_us:.0f}, {item.t_b_us:.0f}] us is not covered; "
+            f"the recording {covers}",
+            file=sys.stderr,
+        )
+    return answers.unanswered
+
+
+def _watched(
+    packets: Iterable[SourcePacket], info: SourceInfo, bar: Progress, *, needs_frames: bool
+) -> Iterator[Packet]:
+    """Show progress by the watermark, and say so when a recording turns out to hold no frames."""
+    first_us: int | None = None
+    frames = events = 0
+    for packet in packets:
+        if isinstance(packet, EventBatch):
+            events += len(packet)
+            first_us = packet.watermark_us if first_us is None else first_us
+            bar.at(packet.watermark_us - first_us, info.duration_us)
+        elif isinstance(packet, Frame):
+            frames += 1
+        elif not isinstance(packet, Gap):
+            continue
+        yield packet
+    if frames == 0 and needs_frames:
+        raise SourceError(
+            f"{info.name} holds {events} events but no frames; re-exposure starts from frames. Use a recording with "
+            "frames, or reconstructor.backend = 'events_only', which guesses from events alone"
+        )
+
+
+def _report(
+    config: Config, session: Session, source: Source, hygiene: HygieneCounters, damage: NireError | None
+) -> dict[str, Any]:
+    counters, calibration = session.counters, session.calibration
+    hot = calibration.hot_pixels
+    return {
+        "recording": source.info.name,
+        "config": config.model_dump(mode="json"),
+        "versions": {"python": platform.python_version()} | {name: _version_of(name) for name in _VERSIONED},
+        "counts": {
+            "events": counters.events,
+            "frames": counters.frames,
+            "windows": counters.windows,
+            "exposed": counters.exposed,
+        },
+        "losses": {
+            "lost_events": counters.lost_events,
+            "lost_frames": counters.lost_frames,
+            "late_windows": counters.late_windows,
+        }
+        | asdict(hygiene),
+        "source": _own_counters(source),
+        "calibration": {
+            "threshold_positive": calibration.threshold_positive,
+            "threshold_negative": calibration.threshold_negative,
+            "time_offset_us": calibration.time_offset_us,
+            "hot_pixels": 0 if hot is None else int(hot.sum()),
+        },
+        "damage": None if damage is None else str(damage),
+    }
+
+
+def _own_counters(source: Source) -> dict[str, Any]:
+    """What a source counts itself: the fields of its attribute `counters`, where it has one."""
+    counters = getattr(source, "counters", None)
+    return asdict(counters) if is_dataclass(counters) and not isinstance(counters, type) else {}
+
+
+def _version_of(name: str) -> str:
+    try:
+        return version(name)
+    except ImportError:
+        return "not installed"
+
+
+def _say_what_was_missing(session: Session, damage: NireError | None) -> None:
+    if damage is not None:
+        print(f"the recording is damaged; everything before the damage was used: {damage}", file=sys.stderr)
+    if session.counters.frames == 1:
+        log.warning("the recording holds one frame: single-frame windows were used")

@@ -1,0 +1,1 @@
+"""Methods compared on real recordings: frames left out, and images that have to agree."""

@@ -1,0 +1,194 @@
+"""What every process of a stream does at birth, while it lives, and at its end."""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import gc
+import importlib
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from dataclasses import dataclass
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection
+from typing import Any
+
+import setproctitle
+
+from nire.errors import NireError
+from stream.clock import now_ns
+from stream.processes import log
+from stream.processes.board import Board, State, private_kb
+from stream.rings import ring
+
+_PR_SET_PDEATHSIG = 1
+_PARENT_CHECK_S = 0.5
+_LAST_WORDS_S = 5.0
+_AFTERWARDS_S = 3.0
+_MEMORY_EVERY_NS = 1_000_000_000
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """What the supervisor hands to a child.
+
+    Attributes:
+        name: of the process, its row on the board.
+        stream_name: of the stream.
+        orders: two-way: orders in, wishes out.
+        lines: what the child prints goes here.
+        parent_pid: of the supervisor.
+        log_level: for `logging`.
+    """
+
+    name: str
+    stream_name: str
+    orders: Connection
+    lines: Connection
+    parent_pid: int
+    log_level: str = "INFO"
+
+
+class Child:
+    """A process's own view of its life.
+
+    Attributes:
+        board: all rows.
+        row: its own.
+        before: the row as a killed predecessor left it; all zero in the first life.
+        stopping: it was asked to end.
+    """
+
+    def __init__(self, post: Post) -> None:
+        """Begin the row's life."""
+        self.board = Board.open(post.stream_name)
+        self.row = self.board.row(post.name)
+        self.before = self.row.values()
+        self.row.begin()
+        self.stopping = False
+        self._orders = post.orders
+        self._measured_ns = 0
+
+    def beat(self, state: State | None = None) -> None:
+        """Give a sign of life; also measures private memory once a second."""
+        self.row.beat(state)
+        now = now_ns()
+        if now - self._measured_ns >= _MEMORY_EVERY_NS:
+            self._measured_ns = now
+            self.row["private_kb"] = private_kb()
+
+    def orders(self, timeout_s: float = 0.0) -> list[dict[str, Any]]:
+        """Take what the supervisor said; "stop", and the supervisor's death, set `stopping`."""
+        taken: list[dict[str, Any]] = []
+        try:
+            while self._orders.poll(0.0 if taken else timeout_s):
+                order = self._orders.recv()
+                if order["order"] == "stop":
+                    self.stopping = True
+                taken.append(order)
+        except (EOFError, OSError):
+            self.stopping = True
+        return taken
+
+    def tell(self, wish: dict[str, Any]) -> None:
+        """Send a wish to the supervisor, for example {"order": "stop"}."""
+        self._orders.send(wish)
+
+
+def live(post: Post, job: str, arguments: tuple[Any, ...]) -> None:
+    """Be a child: the target of every spawned process.
+
+    Args:
+        post: from the supervisor.
+        job: "module:function"; it is imported here, so that only the process that needs a module loads it. Called
+            with the `Child` and `arguments`, it returns the exit code.
+        arguments: picklable.
+    """
+    os.dup2(post.lines.fileno(), 1)
+    os.dup2(post.lines.fileno(), 2)
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    faulthandler.enable()
+    # OpenCV's threads spin while they wait: for a process of small images that is a core lost to the others.
+    os.environ.setdefault("OPENCV_FOR_THREADS_NUM", "1")
+    # So do torch's, inside every operation: where another process has a core, a build of 0.1 s took 2 s that way.
+    # Spinning a little and then sleeping costs a twentieth where cores are quiet; sleeping at once cost half.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    log.configure(post.log_level, plain=True)
+    setproctitle.setproctitle(f"nire-live {post.name} {post.stream_name}")
+    finished = threading.Event()
+    _die_with_parent(post.parent_pid, finished)
+    # Ctrl-C reaches the whole terminal group; the supervisor alone decides the order in which processes end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    signal.signal(signal.SIGTERM, _on_term)
+    code = _exit_code(post, job, arguments)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    finished.set()
+    if os.getppid() != post.parent_pid:
+        _sweep_as_orphan(post.stream_name)
+    sys.exit(code)
+
+
+def spawn(post: Post, job: str, arguments: tuple[Any, ...]) -> multiprocessing.process.BaseProcess:
+    """Start a child. Never by fork: that hangs once torch has run, and copies sockets and mappings."""
+    context = multiprocessing.get_context("spawn")
+    process = context.Process(target=live, args=(post, job, arguments), name=post.name)
+    resource_tracker.ensure_running()  # started by the first child otherwise, and then it would clear the mask
+    # The mask is inherited: Ctrl-C does not reach the child until it has said that it ignores it (`live`).
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return process
+
+
+def _exit_code(post: Post, job: str, arguments: tuple[Any, ...]) -> int:
+    module, _, function = job.partition(":")
+    try:
+        child = Child(post)
+        code: int = getattr(importlib.import_module(module), function)(child, *arguments)
+        child.beat(State.ENDED)
+        return code
+    except NireError as error:
+        _log.error("%s", error)
+        return error.exit_code
+    except SystemExit as end:  # SIGTERM
+        return end.code if isinstance(end.code, int) else 0
+    except Exception:  # noqa: BLE001 - the last door: told in full, and the supervisor decides what follows
+        traceback.print_exc()
+        return 1
+
+
+def _on_term(number: int, frame: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(0)
+
+
+def _sweep_as_orphan(stream_name: str) -> None:
+    """Do what the supervisor would have done: wait for the other orphans to end, and leave nothing behind."""
+    gc.collect()  # a ring held by a cycle would still count as in use
+    deadline = time.monotonic() + _LAST_WORDS_S + _AFTERWARDS_S
+    while not ring.sweep(stream_name) and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+
+def _die_with_parent(parent_pid: int, finished: threading.Event) -> None:
+    """End when the supervisor dies, however it dies: the kernel sends SIGTERM, and a thread sees to the rest."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    threading.Thread(target=_watch_parent, args=(parent_pid, finished), daemon=True, name="parent watch").start()
+
+
+def _watch_parent(parent_pid: int, finished: threading.Event) -> None:
+    while os.getppid() == parent_pid:
+        time.sleep(_PARENT_CHECK_S)
+    if not finished.wait(_LAST_WORDS_S):
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,311 @@
+"""The consumer process: rings in, exposed frames out. The only process with torch, and the owner of both sockets."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
+
+from drivers.source import SourceInfo
+from nire.errors import NireError
+from nire.shutter import Shutter
+from nire.types import (
+    Calibration,
+    EventBatch,
+    ExposedFrame,
+    Frame,
+    Packet,
+)
+from stream.clock import now_ns
+from stream.config import Config, PlanConfig
+from stream.processes.board import State
+from stream.processes.child import Child
+from stream.processes.joining import join, note_progress
+from stream.processes.status import Rates, StageLatencies, StatusKeeper
+from stream.rings.ring import RingReader
+from stream.session.session import Session
+from stream.sockets.control import ControlServer
+from stream.sockets.event_image import EventImager
+from stream.sockets.publisher import Publisher
+from stream.sockets.wire import EVENTS_TOPIC
+
+_READ_S = 0.005
+"""How long to wait for packets before the control socket is looked at again."""
+_STATUS_NS = 1_000_000_000
+_LAST_FRAMES_MS = 200
+_log = logging.getLogger(__name__)
+
+
+class LiveSession(Protocol):
+    """What the consumer needs of `stream.session.session.Session`."""
+
+    counters: Any
+    paused: bool
+
+    @property
+    def plan(self) -> PlanConfig:
+        """What is asked of each window."""
+        ...
+
+    @property
+    def calibration(self) -> Calibration:
+        """What is believed about the sensor."""
+        ...
+
+    @property
+    def covered_us(self) -> tuple[float, float] | None:
+        """Device time that can be asked."""
+        ...
+
+    def feed(self, packets: Iterable[Packet]) -> Iterable[ExposedFrame]:
+        """Take packets, give images."""
+        ...
+
+    def ahead(self) -> bool:
+        """Work ahead a little; False where nothing is to be done."""
+        ...
+
+    def finish(self) -> Iterable[ExposedFrame]:
+        """End."""
+        ...
+
+    def set_plan(self, changes: Mapping[str, Any]) -> PlanConfig:
+        """Change the plan."""
+        ...
+
+    def ask(self, shutter: Shutter, tag: str) -> ExposedFrame:
+        """Answer one shutter."""
+        ...
+
+
+SessionMaker = Callable[[Config, SourceInfo], LiveSession]
+
+
+def open_session(config: Config, info: SourceInfo) -> LiveSession:
+    """Make the session of a source, warmed up: its first window is as fast as the others."""
+    # Only now, because torch takes a second: whoever waits for the bound socket has subscribed by the first frame,
+    # and a short recording, played as fast as possible, is over before another second has passed.
+    from stream.backends import open_reconstructor, warm_up
+
+    reconstructor = open_reconstructor(config, info.geometry, has_frames=info.has_frames)
+    warm_up(reconstructor, info.geometry)
+    # What keeps time prefers the newest; what is read as fast as we are answers everything.
+    return Session(config, info, reconstructor, freshest=info.live, clock=now_ns)
+
+
+def main(child: Child, config: Config, make_session: SessionMaker = open_session) -> int:
+    """Be the consumer until the source has ended or the supervisor says stop.
+
+    Args:
+        child: this process.
+        config: of the stream.
+        make_session: another session, for tests.
+
+    Returns:
+        Exit code 0.
+
+    Raises:
+        ConfigError: a socket cannot be bound.
+        RingError: the rings cannot be joined.
+    """
+    with contextlib.ExitStack() as stack:
+        publisher = stack.enter_context(Publisher(config.publish, config.security))
+        control = stack.enter_context(ControlServer(config.control, config.security))
+        reader = stack.enter_context(join(child, config))
+        consumer = _Consumer(child, config, publisher, control, reader, make_session)
+        consumer.run()
+    return 0
+
+
+class _Consumer:
+    def __init__(
+        self,
+        child: Child,
+        config: Config,
+        publisher: Publisher,
+        control: ControlServer,
+        reader: RingReader,
+        make_session: SessionMaker,
+    ) -> None:
+        self._child = child
+        self._config = config
+        self._publisher = publisher
+        self._control = control
+        self._reader = reader
+        self._make_session = make_session
+        self._info = reader.info
+        self._session = make_session(config, reader.info)
+        self._imager = self._make_imager()
+        self._keeper = StatusKeeper(
+            config,
+            reader.info,
+            child.board,
+            child.row,
+            publisher.address,
+            control.address,
+            StageLatencies(),
+            Rates(),
+        )
+        self._newest_us = 0.0
+        self._status_due_ns = 0
+
+    def run(self) -> None:
+        """Serve control, read rings, publish; until the end."""
+        self._child.beat(State.READY)
+        while True:
+            self._child.orders()
+            self._control.poll(self._answer)
+            packets = self._read()
+            self._follow_source()
+            self._take(packets)
+            self._tell()
+            if self._reader.ended or (self._child.stopping and not packets):
+                break
+        self._publish(self._session.finish())
+        self._note(())
+        self._child.beat(State.ENDED)
+        self._status_due_ns = 0
+        self._tell()
+        # A socket drops what it has not sent when it closes: a moment for the last frames to leave.
+        self._control.poll(self._answer, timeout_ms=_LAST_FRAMES_MS)
+        row = self._child.row
+        _log.info(
+            "in: %d events, %d frames; lost: %d events, %d frames; out: %d frames from %d windows, %d late",
+            row["events_in"],
+            row["frames_in"],
+            row["lost_events"],
+            row["lost_frames"],
+            row["exposed"],
+            row["windows"],
+            row["late_windows"],
+        )
+
+    def _read(self) -> list[Packet]:
+        """Take what is there. Where nothing is, work ahead; where that is done too, wait."""
+        packets = self._reader.read(0.0)
+        if packets or self._child.stopping or self._session.ahead():
+            return packets
+        return self._reader.read(_READ_S)
+
+    def _take(self, packets: list[Packet]) -> None:
+        """Everything at once where the freshest counts; else piece by piece, so that control is never kept waiting."""
+        parts = [packets] if self._info.live else [[packet] for packet in packets]
+        for part in parts:
+            self._session.counters.lost_events = self._reader.lost_events
+            self._publish(self._session.feed(part))
+            self._show(part)
+            self._note(part)
+            if not self._info.live:
+                self._control.poll(self._answer)
+
+    def _publish(self, frames: Iterable[ExposedFrame]) -> None:
+        for frame in frames:
+            frame = self._publisher.send_frame(frame)
+            self._keeper.count(frame)
+            stamps = frame.stamps
+            if stamps.received_ns:
+                self._child.row.latency.add(stamps.published_ns - stamps.received_ns)
+            self._child.beat()
+
+    def _show(self, packets: list[Packet]) -> None:
+        """Captured frames and events, for those who look."""
+        wants_events = self._publisher.wants(EVENTS_TOPIC)
+        for packet in packets:
+            if isinstance(packet, Frame):
+                self._newest_us = packet.last_us
+                self._publisher.send_captured(packet)
+            elif isinstance(packet, EventBatch):
+                self._newest_us = float(packet.watermark_us)
+                if wants_events:
+                    self._imager.add(packet)
+        if not wants_events:
+            self._imager.clear()
+        elif (image := self._imager.take(now_ns())) is not None:
+            self._publisher.send_events(image)
+
+    def _note(self, packets: Iterable[Packet]) -> None:
+        row, counters = self._child.row, self._session.counters
+        note_progress(row, self._reader, packets)
+        row["windows"] = counters.windows
+        row["exposed"] = counters.exposed
+        row["late_windows"] = counters.late_windows
+        row["reduced_queries"] = counters.reduced_queries
+        row["out_of_memory"] = counters.out_of_memory
+        row["built_ahead"] = counters.built_ahead
+        row["lost_frames"] = max(self._reader.lost_frames, counters.lost_frames)
+        self._child.beat(State.RUNNING if packets else None)
+
+    def _tell(self) -> None:
+        now = now_ns()
+        if now >= self._status_due_ns:
+            self._status_due_ns = now + _STATUS_NS
+            self._keeper.rates.tick(self._child.row, now)
+            self._publisher.send_status(self._status())
+
+    def _follow_source(self) -> None:
+        """A new producer may bring another sensor: then everything is made anew."""
+        info = self._reader.info
+        if info == self._info:
+            return
+        if info.geometry != self._info.geometry or info.has_frames != self._info.has_frames:
+            _log.warning("the source is now %s, %s; starting over", info.name, info.geometry)
+            self._publish(self._session.finish())
+            self._session = self._make_session(self._config, info)
+            self._imager = self._make_imager()
+        self._info = self._keeper.info = info
+
+    def _make_imager(self) -> EventImager:
+        preview = self._config.preview
+        return EventImager(self._reader.geometry, span_us=preview.events_ms * 1e3, fps=preview.fps)
+
+    # Wishes
+
+    def _answer(self, request: dict[str, Any]) -> Mapping[str, Any]:
+        """Carry out a checked request (`stream.sockets.control`); what is returned goes back beside "ok": true."""
+        command = request["command"]
+        if command == "status":
+            return self._status()
+        if command == "set_plan":
+            return {"plan": self._session.set_plan(request["plan"]).model_dump(mode="json")}
+        if command == "expose":
+            return self._expose(request)
+        if command in ("pause", "resume"):
+            self._session.paused = command == "pause"
+            return {"paused": self._session.paused}
+        if command == "set_source":
+            self._child.tell({"order": "set_source", "settings": request["settings"]})
+            return {"sent_to": "producer"}
+        if command == "stop":
+            self._child.tell({"order": "stop"})
+            return {"stopping": True}
+        raise NireError(f"the command {command!r} is not carried out by this version")
+
+    def _expose(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        shutter = Shutter.rolling(
+            request["t_us"],
+            request["t_us"] + request["for_us"],
+            row_delay_us=request["row_delay_us"],
+            height=self._info.geometry.height,
+        )
+        frame = self._publisher.send_frame(self._session.ask(shutter, request["tag"]))
+        return {
+            "index": frame.index,
+            "tag": frame.tag,
+            "topic": f"frame/{frame.tag}",
+            "window": frame.window,
+            "t_a_us": request["t_us"],
+            "t_b_us": request["t_us"] + request["for_us"],
+            "row_delay_us": request["row_delay_us"],
+        }
+
+    def _status(self) -> dict[str, Any]:
+        session = self._session
+        return self._keeper.status(
+            plan=session.plan,
+            calibration=session.calibration,
+            covered_us=session.covered_us,
+            paused=session.paused,
+            newest_us=self._newest_us,
+            now_ns=now_ns(),
+        )

@@ -1,0 +1,56 @@
+"""What the processes that read the rings share: joining, progress on the board, going on after a predecessor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from nire.types import EventBatch, Frame, Gap, Packet
+from stream.config import Config
+from stream.processes.board import Row
+from stream.processes.child import Child
+from stream.rings.reordering import Mark
+from stream.rings.ring import RingReader
+
+# The supervisor ends a stream whose producer cannot open its source; this is for when that fails too.
+_JOIN_S = 300.0
+
+
+def join(child: Child, config: Config) -> RingReader:
+    """Join the rings, however long the producer takes to open its source, unless we are told to stop.
+
+    Raises:
+        SystemExit: told to stop.
+        RingError: the rings cannot be joined.
+    """
+
+    def meanwhile() -> None:
+        child.orders()
+        child.beat()
+        if child.stopping:
+            raise SystemExit(0)
+
+    resume = _mark(child.before)
+    return RingReader(config.stream_name, config.ring, wait_s=_JOIN_S, resume=resume, meanwhile=meanwhile)
+
+
+def note_progress(row: Row, reader: RingReader, packets: Iterable[Packet]) -> None:
+    """Count what was read and lost, and how far the reader has come."""
+    for packet in packets:
+        if isinstance(packet, EventBatch):
+            row["events_in"] += len(packet)
+        elif isinstance(packet, Frame):
+            row["frames_in"] += 1
+        elif isinstance(packet, Gap):
+            row["gaps"] += 1
+    row["lost_events"] = reader.lost_events
+    row["lost_frames"] = reader.lost_frames
+    row["lost_packets"] = reader.lost_packets
+    mark = reader.continuity.mark
+    for name, value in mark._asdict().items():
+        row[name] = value
+
+
+def _mark(before: Mapping[str, Any]) -> Mark | None:
+    """Where a killed predecessor was, from its row; None in a first life."""
+    return Mark(*(before[name] for name in Mark._fields)) if before["life"] > 0 else None

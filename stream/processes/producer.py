@@ -1,0 +1,237 @@
+"""The producer process: one camera or recording into the rings. It never imports torch."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from drivers.packets.cleaning import cleaned
+from drivers.source import Source, SourceInfo, change_while_open
+from nire.errors import ConfigError, DeviceLost, NireError, RecordingDamaged, SourceError
+from nire.types import EventBatch, Frame, Gap, Geometry, Packet
+from stream.clock import now_ns
+from stream.config import Config
+from stream.processes.board import Row, State
+from stream.processes.child import Child
+from stream.rings.recut import Recutter
+from stream.rings.ring import RingWriter, event_depth, frame_depth
+from stream.sources import SourceOrder, open_source
+
+_FOLLOWERS = ("consumer", "recorder")
+_FIRST_BACK_OFF_S = 0.5
+_LONGEST_BACK_OFF_S = 8.0
+_DRAIN_S = 10.0
+_log = logging.getLogger(__name__)
+
+
+class _Reopen(Exception):
+    """The source is to be opened again, by another configuration."""
+
+    def __init__(self, config: Config) -> None:
+        """Keep the configuration."""
+        super().__init__()
+        self.config = config
+
+
+def main(child: Child, config: Config, order: SourceOrder) -> int:
+    """Be the producer: open, wait for the word to go, write packets until the source ends or the supervisor says stop.
+
+    Returns:
+        Exit code 0.
+
+    Raises:
+        NireError: the source cannot be opened; `RecordingDamaged` after everything before the damage was written.
+    """
+    producer = _Producer(child, config, order)
+    producer.run()
+    return 0
+
+
+@dataclass(slots=True)
+class _Clock:
+    """Where the stream is: newest promise, and the epochs of the sources so far."""
+
+    watermark_us: int = 0
+    epoch: int = 0
+    base: int = 0
+
+
+class _Producer:
+    def __init__(self, child: Child, config: Config, order: SourceOrder) -> None:
+        self._child = child
+        self._config = config
+        self._order = order
+        self._clock = _Clock()
+        self._started = False
+
+    def run(self) -> None:
+        """Open the source, and again when it gets lost, until it ends by itself or we are stopped."""
+        source = open_source(self._config.source, self._order)
+        with contextlib.ExitStack() as stack:
+            source = stack.enter_context(source)
+            info = source.info
+            name, ring = self._config.stream_name, self._config.ring
+            with RingWriter(name, info.geometry, ring, info=info) as writer:
+                self._stream(source, stack, writer)
+
+    def _stream(self, source: Source, stack: contextlib.ExitStack, writer: RingWriter) -> None:
+        damage: RecordingDamaged | None = None
+        try:
+            self._await_go()
+            self._follow(source, stack, writer)
+        except RecordingDamaged as error:
+            damage = error
+        finally:
+            writer.finish()
+            self._child.beat()
+        # What was written is gone for readers once the writer has left: let them take it first.
+        self._await_followers(writer, behind=0, at_most_s=_DRAIN_S)
+        if damage is not None:
+            raise damage
+
+    def _follow(self, source: Source, stack: contextlib.ExitStack, writer: RingWriter) -> None:
+        info = source.info
+        before: Config | None = None
+        while not self._child.stopping:
+            try:
+                self._pump(source, info, writer)
+                return
+            except _Reopen as wish:
+                before, self._config = self._config, wish.config
+                self._mark_gap(writer, "the source was opened again with other settings")
+            except DeviceLost as error:
+                _log.warning("%s; opening it again", error)
+                self._child.row["reopened"] += 1
+                self._mark_gap(writer, f"device lost: {error}")
+            source = self._open_again(stack, info, before)
+            before = None
+
+    def _open_again(self, stack: contextlib.ExitStack, info: SourceInfo, before: Config | None) -> Source:
+        """Open the source, with patience; from `before` when its new settings do not work."""
+        wait_s = _FIRST_BACK_OFF_S
+        while True:
+            stack.close()
+            try:
+                source = stack.enter_context(open_source(self._config.source, self._order))
+                _check_same_sensor(source.info.geometry, info.geometry)
+                return source
+            except NireError as error:
+                if before is not None:
+                    _log.error("the source cannot be used with the new settings: %s; going back to the old ones", error)
+                    self._config, before = before, None
+                    continue
+                if self._child.stopping or not isinstance(error, SourceError):
+                    raise
+                _log.warning("%s; trying again in %.1f s", error, wait_s)
+                self._pause(wait_s)
+                wait_s = min(2 * wait_s, _LONGEST_BACK_OFF_S)
+
+    def _pump(self, source: Source, info: SourceInfo, writer: RingWriter) -> None:
+        """Carry packets from one opened source into the rings, until it ends."""
+        settings = self._config.source
+        recutter = Recutter(self._config.ring.packet_us)
+        for packet in cleaned(source, row_delay_us=settings.row_delay_us, exposure_us=settings.exposure_us):
+            self._serve_orders(source)
+            if self._child.stopping:
+                break
+            if not isinstance(packet, EventBatch | Frame | Gap):
+                continue
+            for piece in recutter.feed(packet):
+                self._send(piece, writer, throttled=not info.live)
+        for piece in recutter.flush():
+            self._send(piece, writer, throttled=not info.live)
+
+    def _send(self, packet: Packet, writer: RingWriter, *, throttled: bool) -> None:
+        if self._clock.base:
+            packet = dataclasses.replace(packet, epoch=packet.epoch + self._clock.base)
+        self._clock.epoch = packet.epoch
+        if isinstance(packet, EventBatch):
+            self._clock.watermark_us = packet.watermark_us
+        if throttled:
+            ring = self._config.ring
+            self._await_followers(writer, behind=min(event_depth(ring), frame_depth(ring)) // 2, at_most_s=math.inf)
+        writer.send(packet)
+        row = self._child.row
+        row["events_in"] = writer.events_sent
+        row["frames_in"] = writer.frames_sent
+        row["gaps"] += isinstance(packet, Gap)
+        row["serial"] = writer.serial
+        row["life"] = writer.life
+
+    def _mark_gap(self, writer: RingWriter, reason: str) -> None:
+        """The device clock begins again: what follows is another epoch."""
+        self._clock.base = self._clock.epoch + 1
+        t_us = self._clock.watermark_us
+        writer.send(Gap(t_us, t_us, reason, now_ns(), self._clock.epoch))
+        self._child.row["gaps"] += 1
+
+    def _serve_orders(self, source: Source) -> None:
+        self._child.beat(State.RUNNING)
+        for order in self._child.orders():
+            if order["order"] == "set_source":
+                self._set_source(source, order["settings"])
+
+    def _set_source(self, source: Source, settings: dict[str, Any]) -> None:
+        """Change settings in the running source, or, where it cannot, open it again with them."""
+        before = self._config.source
+        changed = before.model_copy(update={"settings": {**before.settings, **settings}})
+        wanted = self._config.model_copy(update={"source": changed})
+        try:
+            if not change_while_open(source, settings):
+                raise _Reopen(wanted)
+        except ConfigError as error:
+            _log.error("the settings of the source stay as they are: %s", error)
+            return
+        self._config = wanted
+        _log.info("the source goes on with %s", ", ".join(f"{key} = {value}" for key, value in settings.items()))
+
+    def _await_go(self) -> None:
+        self._child.beat(State.WAITING)
+        while not self._child.stopping and not self._started:
+            self._started = any(order["order"] == "go" for order in self._child.orders(timeout_s=0.05))
+            self._child.beat()
+
+    def _await_followers(self, writer: RingWriter, *, behind: int, at_most_s: float) -> None:
+        """Wait until the slowest reader is at most `behind` packets behind: only what need not keep time may."""
+        deadline_ns = now_ns() + at_most_s * 1e9
+        while self._lag(writer) > behind and now_ns() < deadline_ns:
+            if self._child.stopping and at_most_s == math.inf:
+                return
+            self._child.orders(timeout_s=0.001)
+            self._child.beat()
+
+    def _lag(self, writer: RingWriter) -> int:
+        return max((_behind(row, writer) for row in self._followers()), default=0)
+
+    def _followers(self) -> Iterator[Row]:
+        for name in _FOLLOWERS:
+            if name in self._child.board.names:
+                row = self._child.board.row(name)
+                if row.state in (State.READY, State.RUNNING) or (
+                    row.state == State.STARTING and not self._child.stopping
+                ):
+                    yield row
+
+    def _pause(self, seconds: float) -> None:
+        deadline_ns = now_ns() + seconds * 1e9
+        while now_ns() < deadline_ns and not self._child.stopping:
+            self._child.orders(timeout_s=0.05)
+            self._child.beat()
+
+
+def _behind(row: Row, writer: RingWriter) -> int:
+    taken = row["serial"] + 1 if row["life"] == writer.life else 0
+    return writer.serial - taken
+
+
+def _check_same_sensor(now: Geometry, before: Geometry) -> None:
+    if now != before:
+        raise ConfigError(
+            f"the source is now {now}, the rings were made for {before}. Stop the stream and start it again for "
+            "another sensor"
+        )

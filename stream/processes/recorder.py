@@ -1,0 +1,47 @@
+"""The recorder process: what the rings carry, into a file that can be replayed."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from pathlib import Path
+
+from drivers.writing import begin_writing
+from nire.types import Packet
+from stream.config import Config
+from stream.processes.board import State
+from stream.processes.child import Child
+from stream.processes.joining import join, note_progress
+
+_READ_S = 0.1
+_log = logging.getLogger(__name__)
+
+
+def main(child: Child, config: Config, path: Path) -> int:
+    """Be the recorder until the source has ended or the supervisor says stop.
+
+    Returns:
+        Exit code 0.
+
+    Raises:
+        RingError: the rings cannot be joined.
+        SourceError: the file cannot be written.
+    """
+    if child.before["lives"] > 0:
+        path = path.with_stem(f"{path.stem}-{child.before['lives'] + 1}")  # what was written before stays readable
+    packets: list[Packet] = []
+    with contextlib.ExitStack() as stack:
+        reader = stack.enter_context(join(child, config))
+        recording = stack.enter_context(begin_writing(path, reader.geometry, reader.info))
+        child.beat(State.READY)
+        while not (reader.ended or (child.stopping and not packets)):
+            child.orders()
+            packets = reader.read(0.0 if child.stopping else _READ_S)
+            for packet in packets:
+                recording.write(packet)
+            note_progress(child.row, reader, packets)
+            child.beat(State.RUNNING if packets else None)
+    for what, times in recording.lost.items():
+        _log.warning("%s has no place for %s: %d were left out", path, what, times)
+    _log.info("recorded %d events and %d frames into %s", child.row["events_in"], child.row["frames_in"], path)
+    return 0

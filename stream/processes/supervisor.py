@@ -1,0 +1,259 @@
+"""The supervisor: starts, watches, restarts and stops the processes of one stream."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any, TextIO
+
+from nire.errors import RecordingDamaged
+from stream.clock import now_ns
+from stream.config import Config
+from stream.processes.board import Board, State
+from stream.processes.supervised import RESTARTS, RESTARTS_WITHIN_S, Job, RunningProcess
+from stream.rings import ring
+from stream.sources import SourceOrder
+
+STEP_S = 5.0
+"""What a process has for each step of being stopped: an order, then SIGTERM, then SIGKILL."""
+DAMAGED = RecordingDamaged.exit_code
+_TICK_S = 0.1
+_STARTING_PATIENCE = 10
+_log = logging.getLogger(__name__)
+
+
+def process_table(config: Config, order: SourceOrder, *, preview: bool, record_to: Path | None) -> list[Job]:
+    """The processes of a stream, in the order in which they start; they stop in reverse."""
+    table = [
+        Job("consumer", "stream.processes.consumer:main", (config,), holds_go=True),
+        Job("recorder", "stream.processes.recorder:main", (config, record_to), holds_go=True),
+        Job("preview", "stream.processes.preview:main", (config,)),
+        Job("producer", "stream.processes.producer:main", (config, order)),
+    ]
+    absent = {"recorder"} if record_to is None else set()
+    absent |= set() if preview else {"preview"}
+    return [job for job in table if job.name not in absent]
+
+
+def run(
+    config: Config,
+    source: SourceOrder,
+    *,
+    preview: bool = False,
+    seconds: float | None = None,
+    record_to: Path | None = None,
+    table: list[Job] | None = None,
+    on_tick: Callable[[Board], None] | None = None,
+) -> int:
+    """Run a stream until its source ends, `seconds` have passed, or somebody says stop.
+
+    SIGINT and SIGTERM end everything in order. Call it from the main thread.
+
+    Args:
+        config: of the stream.
+        source: what to play.
+        preview: serve the page too.
+        seconds: from the first delivery; None = no limit.
+        record_to: also write a recording.
+        table: other processes, for tests.
+        on_tick: called about ten times a second with the board, for a summary on the terminal.
+
+    Returns:
+        Exit code: 0 done, else that of the process that could not go on.
+
+    Raises:
+        RingError: a stream of this name is running.
+    """
+    jobs = table or process_table(config, source, preview=preview, record_to=record_to)
+    with Board.create(config.stream_name, [job.name for job in jobs]) as board:
+        ring.sweep(config.stream_name)  # what a killed supervisor left
+        supervisor = Supervisor(config.stream_name, jobs, board, seconds=seconds, on_tick=on_tick)
+        try:
+            with _signals_to(supervisor.stop):
+                return supervisor.run()
+        finally:
+            board.remove()
+            if not ring.sweep(config.stream_name):
+                _log.warning("other processes still use the rings of %s", config.stream_name)
+
+
+class Supervisor:
+    """The loop. `stop` may be called from a signal handler."""
+
+    def __init__(
+        self,
+        stream_name: str,
+        jobs: list[Job],
+        board: Board,
+        *,
+        seconds: float | None = None,
+        on_tick: Callable[[Board], None] | None = None,
+        out: TextIO | None = None,
+    ) -> None:
+        """Prepare; nothing is started yet."""
+        self._stream_name = stream_name
+        self._jobs = jobs
+        self._board = board
+        self._seconds = seconds
+        self._on_tick = on_tick
+        self._out = out or sys.stderr
+        self._running: dict[str, RunningProcess] = {}
+        self._stopping = False
+        self._went_s: float | None = None
+        self._exit_code = 0
+
+    def stop(self) -> None:
+        """Ask for the end, in order."""
+        self._stopping = True
+
+    def run(self) -> int:
+        """Start, watch, and stop all.
+
+        Returns:
+            Exit code.
+        """
+        try:
+            for job in self._jobs:
+                self._running[job.name] = RunningProcess(job, self._stream_name, self._out)
+            while not self._stopping and not self._is_done():
+                self._serve(_TICK_S)
+                self._watch()
+                if self._on_tick is not None:
+                    self._on_tick(self._board)
+        finally:
+            self._stop_all()
+        return self._exit_code
+
+    # Watching
+
+    def _serve(self, timeout_s: float) -> None:
+        """Wait for lines, wishes and ends, and take them."""
+        owners: dict[Any, RunningProcess] = {ready: it for it in self._running.values() for ready in it.waitables()}
+        for ready in wait(list(owners), timeout_s):
+            it = owners[ready]
+            if ready is it.lines:
+                it.print_lines()
+            elif ready is it.orders:
+                self._carry_out(it.hear())
+
+    def _carry_out(self, wish: dict[str, Any] | None) -> None:
+        if wish is None:
+            return
+        if wish["order"] == "stop":
+            _log.info("stop was asked for over the control socket")
+            self.stop()
+        elif "producer" in self._running:
+            self._running["producer"].order(wish)
+
+    def _watch(self) -> None:
+        for it in self._running.values():
+            if it.gone:
+                continue
+            if it.bury():
+                self._after_end(it)
+            else:
+                self._check_stuck(it)
+        self._let_go()
+
+    def _after_end(self, it: RunningProcess) -> None:
+        """A process has ended by itself: was it done, did it refuse, or did it crash?"""
+        code = it.exit_code or 0
+        if code == 0:
+            _log.info("%s is done", it.job.name)
+            if it.job.name == "consumer":
+                self.stop()  # nobody publishes any more
+        elif code > 1:
+            self._exit_code = self._exit_code or code
+            if code != DAMAGED:  # the others finish what was delivered before the damage
+                self.stop()
+        else:
+            self._after_crash(it)
+
+    def _after_crash(self, it: RunningProcess) -> None:
+        _log.error("%s %s", it.job.name, it.cause)
+        producer = self._running.get("producer")
+        if it is not producer and producer is not None and producer.gone:
+            self._give_up(it, "its producer has ended, there is nothing to start it again for")
+        elif it.exit_code == 1 and it.is_first_life and self._board.row(it.job.name).state == State.STARTING:
+            self._give_up(it, "it never got ready, so it would fail again")
+        elif it.may_restart:
+            it.start()
+        else:
+            self._give_up(it, f"it ended {RESTARTS + 1} times within {RESTARTS_WITHIN_S:g} s")
+
+    def _give_up(self, it: RunningProcess, why: str) -> None:
+        self._exit_code = self._exit_code or 1
+        last = "\n".join(f"    {line}" for line in it.last_lines) or "    (it said nothing)"
+        print(f"error: {it.job.name} {it.cause}; {why}. Its last lines:\n{last}", file=self._out, flush=True)
+        self.stop()
+
+    def _check_stuck(self, it: RunningProcess) -> None:
+        row = self._board.row(it.job.name)
+        born = row["pid"] == it.process.pid
+        silent_s = (now_ns() - row["heartbeat_ns"]) * 1e-9 if born else it.age_s
+        patience = 1 if born and row.state != State.STARTING else _STARTING_PATIENCE
+        if silent_s > it.job.stuck_s * patience:
+            _log.error("%s has given no sign of life for %.0f s: it is killed", it.job.name, silent_s)
+            it.process.kill()
+
+    def _let_go(self) -> None:
+        """Tell a waiting producer to deliver, when those that must not miss anything are ready."""
+        producer = self._running.get("producer")
+        if producer is None or producer.gone or self._board.row("producer").state != State.WAITING:
+            return
+        holders = (self._board.row(job.name) for job in self._jobs if job.holds_go)
+        if all(row.state in (State.READY, State.RUNNING) for row in holders):
+            producer.order({"order": "go"})
+            self._went_s = self._went_s or time.monotonic()
+
+    def _is_done(self) -> bool:
+        if self._seconds is not None and self._went_s is not None and time.monotonic() - self._went_s >= self._seconds:
+            return True
+        return all(it.gone for name, it in self._running.items() if name != "preview")
+
+    # Stopping
+
+    def _stop_all(self) -> None:
+        for it in reversed(list(self._running.values())):
+            for step in (_ask_to_stop, _terminate, _kill):
+                if not it.gone:
+                    step(it)
+                    self._await_end(it)
+
+    def _await_end(self, it: RunningProcess) -> None:
+        _log.debug("waiting for %s to end", it.job.name)
+        deadline_s = time.monotonic() + STEP_S
+        while it.process.is_alive() and time.monotonic() < deadline_s:
+            self._serve(_TICK_S)  # of all: a full pipe must not keep a process from ending
+        if it.bury() and it.exit_code and not self._exit_code:
+            self._exit_code = max(1, it.exit_code)
+
+
+def _ask_to_stop(it: RunningProcess) -> None:
+    it.order({"order": "stop"})
+
+
+def _terminate(it: RunningProcess) -> None:
+    it.process.terminate()
+
+
+def _kill(it: RunningProcess) -> None:
+    _log.warning("%s does not end: it is killed", it.job.name)
+    it.process.kill()
+
+
+@contextlib.contextmanager
+def _signals_to(stop: Callable[[], None]) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM ask for an orderly end instead of raising; a second one changes nothing."""
+    before = {number: signal.signal(number, lambda *_: stop()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

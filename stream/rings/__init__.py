@@ -1,0 +1,1 @@
+"""Rings in shared memory: packets from one writer to any number of readers."""

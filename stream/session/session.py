@@ -1,0 +1,389 @@
+"""Packets in, exposed frames out: the one class that live, replay and offline share."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from drivers.source import SourceInfo
+from nire.calibrate import Calibrator
+from nire.errors import ShutterOutsideWindow
+from nire.shutter import Shutter
+from nire.types import (
+    Calibration,
+    Content,
+    ContentWindow,
+    EventBatch,
+    ExposedFrame,
+    Frame,
+    Packet,
+    Query,
+    Reconstructor,
+    Stamps,
+)
+from stream.config import Config, PlanConfig, updated
+from stream.session.ahead import Ahead
+from stream.session.batches import Batches
+from stream.session.budget import Budget
+from stream.session.plan import grid_us, policy_of, queries_of, reach_us, require_grid, require_together
+from stream.session.shutters import covers, rank
+from stream.windows.assembler import WindowAssembler
+
+# Complete windows that may wait: two, so that a slow one does not cost the next; where all are slow, the newest only,
+# because it would wait for the older one, and be old itself by then.
+_PATIENCE, _OVERLOADED_PATIENCE = 2, 1
+# Past windows that can still be asked.
+_MEMORY = 4
+
+_Numbered = tuple[int, Query]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Counters:
+    """Running totals of one session. `lost_events` is filled in by whoever reads the ring."""
+
+    events: int = 0
+    frames: int = 0
+    windows: int = 0
+    exposed: int = 0
+    lost_events: int = 0
+    lost_frames: int = 0
+    late_windows: int = 0
+    reduced_queries: int = 0
+    out_of_memory: int = 0
+    built_ahead: int = 0
+
+
+class Session:
+    """Keeps the moving window, builds contents, answers the plan.
+
+    With `freshest` it prefers the newest data to all data: fewer queries, then skipped windows, all counted.
+    Without, every window is answered in full: the images do not depend on timing.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        info: SourceInfo,
+        reconstructor: Reconstructor,
+        *,
+        freshest: bool,
+        clock: Callable[[], int],
+        reach_us: int | None = None,
+    ) -> None:
+        """Prepare for one source.
+
+        Args:
+            config: source, window and plan are used.
+            info: of the source.
+            reconstructor: the method; it belongs to this session alone.
+            freshest: drop rather than fall behind.
+            clock: host monotonic nanoseconds, for stamps and the time budget.
+            reach_us: answered after a window's last exposure; None = what the plan needs. Whoever gives it asks for
+                shutters of their own: the plan is not looked at.
+
+        Raises:
+            SourceError: the method needs frames and the source has none.
+            ConfigError: policy, plan, source and method do not go together.
+        """
+        # A method that does without frames is given none.
+        self._has_frames = info.has_frames and reconstructor.needs_frames
+        policy = policy_of(config.plan, config.window.policy, has_frames=self._has_frames)
+        require_together(policy, info, reconstructor)
+        if reach_us is None:
+            require_grid(config.plan, policy)
+        self.counters = Counters()
+        self.paused = False
+        self.newest_us = 0.0
+        self._config = config
+        self._info = info
+        self._reconstructor = reconstructor
+        self._freshest = freshest
+        self._clock = clock
+        self._fixed_reach_us = reach_us
+        self._plan = config.plan
+        self._calibrator = _calibrator(config, info, learns=policy != "span")
+        self._budget = Budget()
+        self._batches = Batches(reconstructor)
+        self._ahead = Ahead(reconstructor)
+        self._assembler = self._make_assembler()
+        self._recent: deque[ContentWindow] = deque(maxlen=_MEMORY)
+        self._built: tuple[ContentWindow, Content] | None = None
+        self._indices: dict[str, int] = {}
+        self._learned_from: Frame | None = None
+
+    @property
+    def plan(self) -> PlanConfig:
+        """What is asked of each window at present."""
+        return self._plan
+
+    @property
+    def calibration(self) -> Calibration:
+        """What is believed about the sensor at present."""
+        return self._calibrator.current
+
+    @property
+    def covered_us(self) -> tuple[float, float] | None:
+        """Device time that `ask` can answer at present; None before the first window."""
+        if not self._recent:
+            return None
+        return min(w.covered_us[0] for w in self._recent), max(w.covered_us[1] for w in self._recent)
+
+    def feed(self, packets: Iterable[Packet]) -> Iterator[ExposedFrame]:
+        """Take packets and answer the windows that they complete."""
+        for packet in packets:
+            self._take(packet)
+            if not self._freshest:
+                for window in self._assembler.complete():
+                    yield from self._answer(window)
+        if self._freshest:
+            yield from self._answer_newest()
+
+    def ahead(self) -> bool:
+        """Work a little on the window that is still arriving; call when nothing else waits.
+
+        Returns:
+            False where nothing is to be done before more packets come.
+        """
+        if self.paused or not self._ahead.is_offered:
+            return False
+        window = self._assembler.begun()
+        return window is not None and self._ahead.step(replace(window, calibration=self._calibrator.current))
+
+    def finish(self) -> Iterator[ExposedFrame]:
+        """End the stream: answer what is left."""
+        for window in self._assembler.finish():
+            yield from self._answer(window)
+
+    def windows(self, packets: Iterable[Packet]) -> Iterator[ContentWindow]:
+        """Calibrate and hand out windows, to the stream's end, without asking the plan: for `ask_of` callers."""
+        for packet in packets:
+            self._take(packet)
+            for window in self._assembler.complete():
+                yield self._calibrated(window)
+        for window in self._assembler.finish():
+            yield self._calibrated(window)
+
+    def set_plan(self, changes: Mapping[str, Any]) -> PlanConfig:
+        """Change the plan from the next window on.
+
+        Raises:
+            ConfigError: an unknown key, a value out of range, or what these windows cannot answer; the plan stays as
+                it was.
+        """
+        plan: PlanConfig = updated(self._plan, changes)
+        require_grid(plan, self._policy(plan))
+        before = self._policy(self._plan)
+        self._plan = plan
+        if self._policy(plan) != before:
+            self._assembler.change_policy(self._policy(plan))
+        self._assembler.reach_us = self._reach()
+        self._assembler.step_us, self._assembler.phase_us = grid_us(plan)
+        return plan
+
+    def ask(self, shutter: Shutter, tag: str) -> ExposedFrame:
+        """Answer one shutter from the recent windows.
+
+        Raises:
+            ShutterOutsideWindow: none of them covers it.
+        """
+        candidates = [w for w in self._recent if covers(w, shutter)]
+        if not candidates:
+            covered_us = self.covered_us or (0.0, 0.0)
+            raise ShutterOutsideWindow(
+                f"the shutter [{shutter.first_us:.0f}, {shutter.last_us:.0f}] us is not covered; at present "
+                f"[{covered_us[0]:.0f}, {covered_us[1]:.0f}] us can be asked for",
+                covered_us,
+            )
+        return self.ask_of(min(candidates, key=lambda window: rank(window, shutter)), shutter, tag)
+
+    def ask_of(self, window: ContentWindow, shutter: Shutter, tag: str) -> ExposedFrame:
+        """Answer one shutter from a given window."""
+        content, built_ns = self._build(window)
+        query = Query(window.film, shutter, tag)
+        return next(self._expose(window, content, self._numbered([query]), built_ns))
+
+    # Windows
+
+    def _take(self, packet: Packet) -> None:
+        self._assembler.push(packet)
+        if isinstance(packet, Frame):
+            self.counters.frames += 1
+            self.newest_us = max(self.newest_us, packet.last_us)
+        elif isinstance(packet, EventBatch):
+            self.counters.events += len(packet)
+            self.newest_us = max(self.newest_us, float(packet.watermark_us))
+        self.counters.lost_frames = self._assembler.lost_frames
+        self._assembler.guard_us = self._calibrator.guard_us
+
+    def _answer_newest(self) -> Iterator[ExposedFrame]:
+        waiting = list(self._assembler.complete())
+        keeps_up = not waiting or self._budget.keeps_up(period_ns=self._period_ns(waiting[-1]))
+        patience = _PATIENCE if keeps_up else _OVERLOADED_PATIENCE
+        late, waiting = waiting[:-patience], waiting[-patience:]
+        for window in late:
+            self.counters.late_windows += 1
+            if not self.paused:
+                self._numbered(queries_of(window, self._plan))
+        for window in waiting:
+            yield from self._answer(window)
+
+    def _answer(self, window: ContentWindow) -> Iterator[ExposedFrame]:
+        pair = self._pair_to_learn_from(window)
+        if pair is window and self._calibrator.learning:
+            self._learn(pair)
+            pair = None
+        start_ns = self._clock()
+        window = replace(window, calibration=self._calibrator.current)
+        self._recent.append(window)
+        self.counters.windows += 1
+        queries = [] if self.paused else self._affordable(window, self._numbered(queries_of(window, self._plan)))
+        if queries:
+            content, built_ns = self._build(window)
+            build_ns = built_ns - start_ns
+            yield from self._expose(window, content, queries, built_ns)
+            self._budget.spent(build_ns=build_ns, expose_ns=self._clock() - built_ns, queries=len(queries))
+        if pair is not None:
+            self._learn(pair)
+        self._assembler.release()
+
+    def _calibrated(self, window: ContentWindow) -> ContentWindow:
+        pair = self._pair_to_learn_from(window)
+        if pair is not None:
+            self._learn(pair)
+        self.counters.windows += 1
+        self._assembler.release()
+        return replace(window, calibration=self._calibrator.current)
+
+    def _pair_to_learn_from(self, window: ContentWindow) -> ContentWindow | None:
+        if len(window.frames) == 2:
+            return window if self._calibrator.wants() else None
+        previous = self._assembler.frame_before(window) if window.frames else None
+        # The windows of a live edge have one frame after the other, each of them many times.
+        if previous is None or window.frames[0] is self._learned_from:
+            return None
+        self._learned_from = window.frames[0]
+        if not self._calibrator.wants():
+            return None
+        return self._assembler.paired(previous, window)
+
+    def _learn(self, pair: ContentWindow) -> None:
+        self._calibrator.observe(pair.frames, pair.events, pair.gaps)
+        self._assembler.guard_us = self._calibrator.guard_us
+
+    # Images
+
+    def _build(self, window: ContentWindow) -> tuple[Content, int]:
+        if self._built is None or self._built[0] is not window:
+            self.counters.built_ahead += self._ahead.took(window)
+            self._built = None
+            self._built = (window, self._reconstructor.build(window))
+        return self._built[1], self._clock()
+
+    def _expose(
+        self, window: ContentWindow, content: Content, queries: Sequence[_Numbered], built_ns: int
+    ) -> Iterator[ExposedFrame]:
+        newest_us = [f.last_us for f in window.frames] + [float(t) for t in window.events.t_us[-1:]]
+        evidence_us = max(newest_us, default=float(window.t0_us))
+        waiting = list(queries)
+        while waiting:
+            images = self._batches.expose(content, [query for _, query in waiting])
+            batch, waiting = waiting[: len(images)], waiting[len(images) :]
+            self.counters.out_of_memory = self._batches.out_of_memory
+            exposed_ns = self._clock()
+            for (index, query), image in zip(batch, images, strict=True):
+                self.counters.exposed += 1
+                yield ExposedFrame(
+                    index=index,
+                    window=window.index,
+                    pixels=np.array(image),
+                    shutter=query.shutter,
+                    tag=query.tag,
+                    stamps=Stamps(query.shutter.mid_us, window.received_ns, built_ns, exposed_ns),
+                    transfer=window.transfer,
+                    evidence_us=evidence_us,
+                    lost_events=self.counters.lost_events,
+                    lost_frames=self.counters.lost_frames,
+                    late_windows=self.counters.late_windows,
+                    out_of_memory=self.counters.out_of_memory,
+                    backend=self._reconstructor.name,
+                    engine=self._reconstructor.engine,
+                )
+
+    def _affordable(self, window: ContentWindow, queries: list[_Numbered]) -> list[_Numbered]:
+        """Thin the queries to what the time budget allows; the left-out ones are holes in the index."""
+        if not self._freshest or len(queries) < 2:
+            return queries
+        keep = self._budget.keep(len(queries), budget_ns=self._budget_ns(window))
+        self.counters.reduced_queries += len(queries) - keep
+        # The middle of each share: the first instants of a window lie beside a captured frame and need us least.
+        return [queries[int((k + 0.5) * len(queries) / keep)] for k in range(keep)]
+
+    def _period_ns(self, window: ContentWindow) -> float:
+        """Tell how long it takes until the next window comes, ns; infinity where nothing tells."""
+        at_edge = self._assembler.policy == "live_edge"
+        return 1e3 * self._assembler.step_us if at_edge else _distance_ns(window)
+
+    def _budget_ns(self, window: ContentWindow) -> float:
+        if self._plan.time_budget_ms > 0:
+            return self._plan.time_budget_ms * 1e6
+        if self._assembler.policy == "live_edge":
+            return self._budget.at_edge_ns(span_ns=1e3 * (window.answers_us[1] - window.answers_us[0]))
+        return _distance_ns(window)
+
+    def _numbered(self, queries: Sequence[Query]) -> list[_Numbered]:
+        """Give each query the next index of its tag, whether it will be answered or not."""
+        numbered = []
+        for query in queries:
+            index = self._indices.get(query.tag, 0)
+            self._indices[query.tag] = index + 1
+            numbered.append((index, query))
+        return numbered
+
+    # Settings
+
+    def _make_assembler(self) -> WindowAssembler:
+        assembler = WindowAssembler(
+            self._info.geometry,
+            policy=self._policy(self._plan),
+            margin_us=self._config.window.margin_us,
+            reach_us=self._reach(),
+            step_us=grid_us(self._plan)[0],
+            span_us=self._config.window.span_us,
+        )
+        assembler.phase_us = grid_us(self._plan)[1]
+        assembler.guard_us = self._calibrator.guard_us
+        return assembler
+
+    def _policy(self, plan: PlanConfig) -> Any:
+        return policy_of(plan, self._config.window.policy, has_frames=self._has_frames)
+
+    def _reach(self) -> int:
+        if self._fixed_reach_us is not None:
+            return self._fixed_reach_us
+        return reach_us(self._plan, height=self._info.geometry.height, margin_us=self._config.window.margin_us)
+
+
+def _distance_ns(window: ContentWindow) -> float:
+    """Find how long it takes until the next window comes, ns; infinity where its frames do not tell."""
+    if len(window.frames) == 2:
+        return (window.frames[1].mid_us - window.frames[0].mid_us) * 1e3
+    if not window.frames:
+        return (window.answers_us[1] - window.answers_us[0]) * 1e3
+    return float("inf")
+
+
+def _calibrator(config: Config, info: SourceInfo, *, learns: bool) -> Calibrator:
+    threshold, offset = config.reconstructor.contrast_threshold, config.source.time_offset_us
+    time_offset_us = info.time_offset_us if offset == "auto" else offset
+    if time_offset_us is None and not learns:
+        # Without frames there is nothing that events could be late against, and no pair to wait for.
+        time_offset_us = 0.0
+    return Calibrator(thresholds=None if threshold == "auto" else threshold, time_offset_us=time_offset_us)

@@ -1,0 +1,274 @@
+"""The control socket: wishes come in as msgpack maps and are answered as msgpack maps (docs/wire-format.md)."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import msgpack
+import zmq
+
+from nire.errors import ConfigError, NireError, ShutterOutsideWindow, WireError
+from stream.config import ControlConfig, SecurityConfig
+from stream.sockets.binding import bind
+from stream.sockets.keys import ClientKeys, Gate
+from stream.sockets.wire import plain
+
+Handler = Callable[[dict[str, Any]], Mapping[str, Any]]
+"""Takes a checked request (all fields of its command present, plus "command"), returns the fields of the reply.
+
+"ok": true is added where it is missing. A `NireError` becomes {"ok": false, ...}."""
+
+_MAX_REQUEST_BYTES = 1 << 16
+# A flood of requests may delay the frames by this many answers, no more.
+_REQUESTS_PER_POLL = 16
+_TAG = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    kind: type[Any]
+    default: Any = None
+    low: float = -math.inf
+
+
+COMMANDS: Mapping[str, Mapping[str, _Field]] = {
+    "status": {},
+    "set_plan": {"plan": _Field(dict)},
+    "expose": {
+        "t_us": _Field(float),
+        "for_us": _Field(float, 0.0, low=0.0),
+        "row_delay_us": _Field(float, 0.0),
+        "tag": _Field(str, "expose"),
+    },
+    "pause": {},
+    "resume": {},
+    "set_source": {"settings": _Field(dict)},
+    "stop": {},
+}
+"""Every command and its fields; a field without a default is required."""
+
+
+class ControlServer:
+    """Answers requests between two windows; never waits longer than it is told to.
+
+    Attributes:
+        address: what the socket is bound to, with its real port.
+    """
+
+    def __init__(self, control: ControlConfig, security: SecurityConfig | None = None) -> None:
+        """Bind.
+
+        Raises:
+            ConfigError: the address cannot be bound, or the keys cannot be used.
+        """
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        # No REP: after a client that broke off within a message it would answer the next one to the wrong place.
+        self._socket = self._context.socket(zmq.ROUTER)
+        self._socket.linger = 0
+        self._socket.maxmsgsize = _MAX_REQUEST_BYTES
+        self._gate: Gate | None = None
+        try:
+            self._gate = Gate(self._context, security or SecurityConfig())
+            self._gate.apply(self._socket)
+            self.address = bind(self._socket, "control.bind", control.bind)
+        except BaseException:
+            self.close()
+            raise
+
+    def poll(self, handler: Handler, timeout_ms: int = 0) -> int:
+        """Answer the requests that wait, at most 16 of them.
+
+        Args:
+            handler: called for every request that is well formed.
+            timeout_ms: how long to wait for the first one; 0 = not at all.
+
+        Returns:
+            How many were answered.
+        """
+        answered = 0
+        for attempt in range(_REQUESTS_PER_POLL):
+            if not self._socket.poll(0 if attempt else timeout_ms):
+                break
+            try:
+                parts = self._socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                break  # what waited was no request at all: ZMQ has thrown it away, and would block for the next one
+            if b"" not in parts:
+                continue  # no request: an empty part ends what says where its answer belongs
+            body = parts.index(b"") + 1
+            reply = msgpack.packb(answer(parts[body:], handler), default=plain)
+            self._socket.send_multipart([*parts[:body], reply])
+            answered += 1
+        return answered
+
+    def close(self) -> None:
+        """Close the socket; safe to call twice."""
+        if self._socket.closed:
+            return
+        # The answer to "stop" is on its way while its sender is being stopped: a moment for it to leave.
+        self._socket.close(linger=200)
+        if self._gate is not None:
+            self._gate.close()
+        self._context.term()
+
+    def __enter__(self) -> Self:
+        """Nothing more to do."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close."""
+        self.close()
+
+
+class ControlClient:
+    """Asks a running stream; not for use by several threads at once."""
+
+    def __init__(self, address: str, keys: ClientKeys | None = None, *, timeout_ms: int = 2000) -> None:
+        """Connect; nothing is sent yet.
+
+        Args:
+            address: of the control socket, for example tcp://127.0.0.1:5557.
+            keys: where the stream has keys.
+            timeout_ms: how long to wait for an answer.
+
+        Raises:
+            ConfigError: it is no ZMQ address.
+        """
+        self.address = address
+        self._timeout_ms = timeout_ms
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._socket = self._context.socket(zmq.REQ)
+        self._socket.linger = 0
+        # After a timeout the next question may be sent at once, and the late answer to the old one is dropped.
+        self._socket.req_relaxed = True
+        self._socket.req_correlate = True
+        self._socket.ipv6 = "[" in address
+        if keys is not None:
+            keys.apply(self._socket)
+        try:
+            self._socket.connect(address)
+        except zmq.ZMQError as error:
+            self.close()
+            raise ConfigError(f"{address!r} is no ZMQ address, expected for example tcp://127.0.0.1:5557") from error
+
+    def ask(self, command: str, **fields: Any) -> dict[str, Any]:
+        """Send a request and wait for the answer.
+
+        Returns:
+            The reply as it came, {"ok": true, ...} or {"ok": false, "error", "hint", ...}.
+
+        Raises:
+            NireError: nobody answers in time.
+            WireError: the answer is no map with "ok".
+        """
+        self._socket.send(msgpack.packb({"command": command, **fields}, default=plain))
+        if not self._socket.poll(self._timeout_ms):
+            raise NireError(
+                f"nobody answers at {self.address} within {self._timeout_ms / 1000:g} s. Is the stream running, is "
+                "this its control address, and, where it has keys, is this client's key on its list?"
+            )
+        reply = _decode([self._socket.recv()])
+        if not isinstance(reply.get("ok"), bool):
+            raise WireError(f"the answer from {self.address} has no 'ok': is this the control socket of a stream?")
+        return reply
+
+    def close(self) -> None:
+        """Close; safe to call twice."""
+        if not self._socket.closed:
+            self._socket.close()
+            self._context.term()
+
+    def __enter__(self) -> Self:
+        """Nothing more to do."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close."""
+        self.close()
+
+
+def answer(parts: list[bytes], handler: Handler) -> dict[str, Any]:
+    """Turn the parts of a request into a reply; whatever is wrong becomes {"ok": false, "error", "hint"}."""
+    try:
+        request = _checked(_decode(parts))
+    except WireError as error:
+        return refusal("bad_request", str(error))
+    try:
+        return {"ok": True, **handler(request)}
+    except ShutterOutsideWindow as error:
+        return refusal("not_covered", str(error)) | {"covered_us": [float(t) for t in error.covered_us]}
+    except NireError as error:
+        return refusal("refused", str(error))
+    except Exception as error:  # noqa: BLE001 - a wish that cannot be carried out must not end the stream of frames
+        _log.exception("the control command %r failed", request["command"])
+        return refusal(
+            "internal",
+            f"{type(error).__name__}: {error}. The log of the stream has the details",
+        )
+
+
+def refusal(error: str, hint: str) -> dict[str, Any]:
+    """Make a reply that says no: `error` is a word for programs, `hint` a sentence for people."""
+    return {"ok": False, "error": error, "hint": hint}
+
+
+def _decode(parts: list[bytes]) -> dict[str, Any]:
+    if len(parts) != 1:
+        raise WireError(f"a control message has one part, got {len(parts)}")
+    try:
+        message = msgpack.unpackb(parts[0], raw=False)
+    except Exception as error:  # msgpack raises many unrelated types on damaged input
+        raise WireError(f"this is no msgpack map: {type(error).__name__} {error}") from error
+    if not isinstance(message, dict):
+        raise WireError(f"expected a msgpack map such as {{'command': 'status'}}, got {type(message).__name__}")
+    return message
+
+
+def _checked(request: dict[str, Any]) -> dict[str, Any]:
+    command = request.get("command")
+    if not isinstance(command, str) or command not in COMMANDS:
+        raise WireError(f"unknown command {str(command)[:64]!r}; known: {', '.join(COMMANDS)}")
+    fields = COMMANDS[command]
+    extra = sorted(str(key)[:64] for key in request.keys() - fields.keys() - {"command"})
+    if extra:
+        takes = ", ".join(fields) or "no fields"
+        raise WireError(f"{command} does not know {', '.join(extra)}; it takes {takes}")
+    checked: dict[str, Any] = {"command": command}
+    for name, field in fields.items():
+        checked[name] = _value(command, name, field, request.get(name, field.default))
+    return checked
+
+
+def _value(command: str, name: str, field: _Field, value: Any) -> Any:
+    if value is None:
+        raise WireError(f"{command} needs {name}")
+    if field.kind is float:
+        number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        if not number or value < field.low or abs(value) > 2**62:
+            at_least = f" >= {field.low:g}" if field.low > -math.inf else ""
+            raise WireError(f"{command}: {name} = {str(value)[:64]!r}, expected a finite number{at_least}")
+        return float(value)
+    if not isinstance(value, field.kind):
+        raise WireError(f"{command}: {name} is a {type(value).__name__}, expected a {field.kind.__name__}")
+    if field.kind is str and not _TAG.fullmatch(value):
+        raise WireError(f"{command}: {name} = {value[:64]!r}, expected 1 to 64 letters, digits, '_', '.', '-'")
+    if field.kind is dict and not all(isinstance(key, str) for key in value):
+        raise WireError(f"{command}: the keys of {name} must be text")
+    return value

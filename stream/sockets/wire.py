@@ -1,0 +1,260 @@
+"""The wire format: one ZMQ part = topic, header length, msgpack header, pixels (docs/wire-format.md)."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgpack
+import numpy as np
+from numpy.typing import NDArray
+
+from nire.errors import WireError
+from nire.types import ExposedFrame, Frame
+from stream.sockets.event_image import EventImage
+
+VERSION = 1
+STATUS_TOPIC = "status"
+CAPTURED_TOPIC = "captured"
+EVENTS_TOPIC = "events"
+_LENGTH = struct.Struct("<I")
+_MAX_TOPIC_BYTES = 256
+_MAX_HEADER_BYTES = 1 << 20
+_MAX_PIXEL_BYTES = 1 << 30
+_NUMBER = (int, float)
+_FRAME_KEYS: Mapping[str, type | tuple[type, ...]] = {
+    "index": int,
+    "shape": list,
+    "dtype": str,
+    "encoding": str,
+    "t_a_us": _NUMBER,
+    "t_b_us": _NUMBER,
+    "row_delay_us": _NUMBER,
+    "tag": str,
+    "stamps": dict,
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Message:
+    """A decoded message: `pixels` is None for messages without an image, bytes for encoded ones."""
+
+    topic: str
+    header: dict[str, Any]
+    pixels: NDArray[Any] | bytes | None
+
+
+def frame_topic(tag: str) -> str:
+    """Topic of the exposed frames with `tag`."""
+    return f"frame/{tag}"
+
+
+def plain(value: Any) -> Any:
+    """Turn numpy's scalars and arrays into what msgpack knows; its `default`.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if isinstance(value, (np.generic, np.ndarray)):
+        return value.tolist()
+    raise TypeError(f"a message cannot carry a {type(value).__name__}")
+
+
+def pack(topic: str, header: Mapping[str, Any], payload: bytes | memoryview = b"") -> bytes:
+    """Join a message into the one part that travels."""
+    head = msgpack.packb(header, use_bin_type=True, default=plain)
+    return b"".join((topic.encode(), b"\0", _LENGTH.pack(len(head)), head, payload))
+
+
+def frame_header(frame: ExposedFrame) -> dict[str, Any]:
+    """Header of an exposed frame: every key of docs/wire-format.md."""
+    shutter = frame.shutter
+    stamps = frame.stamps
+    return {
+        "v": VERSION,
+        "index": frame.index,
+        "window": frame.window,
+        "shape": list(frame.pixels.shape),
+        "dtype": frame.pixels.dtype.name,
+        "encoding": "raw",
+        "transfer": frame.transfer,
+        "t_a_us": float(shutter.t_a_us.flat[0]),
+        "t_b_us": float(shutter.t_b_us.flat[0]),
+        "row_delay_us": shutter.row_delay_us,
+        "tag": frame.tag,
+        "stamps": {
+            "device_us": stamps.device_us,
+            "received_ns": stamps.received_ns,
+            "built_ns": stamps.built_ns,
+            "exposed_ns": stamps.exposed_ns,
+            "published_ns": stamps.published_ns,
+        },
+        "evidence_us": frame.evidence_us,
+        "lost_events": frame.lost_events,
+        "lost_frames": frame.lost_frames,
+        "late_windows": frame.late_windows,
+        "out_of_memory": frame.out_of_memory,
+        "backend": frame.backend,
+        "engine": frame.engine,
+    }
+
+
+def pack_frame(frame: ExposedFrame) -> bytes:
+    """Pack an exposed frame under its topic, pixels raw in C order."""
+    return pack(
+        frame_topic(frame.tag),
+        frame_header(frame),
+        np.ascontiguousarray(frame.pixels).data,
+    )
+
+
+def pack_captured(frame: Frame, published_ns: int) -> bytes:
+    """Pack a captured frame under `captured`: the same header, with the frame's own shutter."""
+    header = _plain_header(
+        CAPTURED_TOPIC,
+        frame.pixels,
+        index=frame.index,
+        transfer=frame.transfer,
+        span_us=(float(frame.exposure_start_us), float(frame.exposure_end_us)),
+        row_delay_us=float(frame.row_delay_us),
+        device_us=frame.mid_us,
+        evidence_us=float(frame.last_us),
+        received_ns=frame.received_ns,
+        published_ns=published_ns,
+    )
+    return pack(CAPTURED_TOPIC, header, np.ascontiguousarray(frame.pixels).data)
+
+
+def pack_events(image: EventImage, published_ns: int) -> bytes:
+    """Pack an event image under `events`: the same header, dtype int8, and `events`, the count of events."""
+    header = _plain_header(
+        EVENTS_TOPIC,
+        image.pixels,
+        index=image.index,
+        transfer="linear",
+        span_us=(float(image.t_a_us), float(image.t_b_us)),
+        row_delay_us=0.0,
+        device_us=(image.t_a_us + image.t_b_us) / 2,
+        evidence_us=float(image.t_b_us),
+        received_ns=image.received_ns,
+        published_ns=published_ns,
+    )
+    return pack(
+        EVENTS_TOPIC,
+        header | {"events": image.events},
+        np.ascontiguousarray(image.pixels).data,
+    )
+
+
+def pack_status(status: Mapping[str, Any]) -> bytes:
+    """Pack a status map under `status`; it has no pixels."""
+    return pack(STATUS_TOPIC, {"v": VERSION, **status})
+
+
+def unpack(message: bytes | memoryview) -> Message:
+    """Split and check a message; raw pixels are a read-only view of it.
+
+    Raises:
+        WireError: the message is damaged, foreign, or of a newer version; it says where.
+    """
+    data = memoryview(message)
+    topic_end = bytes(data[: _MAX_TOPIC_BYTES + 1]).find(b"\0")
+    if topic_end < 0:
+        raise WireError(
+            f"no topic: no zero byte within the first {_MAX_TOPIC_BYTES} bytes; is this a nire-live stream?"
+        )
+    try:
+        topic = bytes(data[:topic_end]).decode()
+    except UnicodeDecodeError as error:
+        raise WireError(f"the topic is no UTF-8 text: {error}") from error
+    start = topic_end + 1 + _LENGTH.size
+    if len(data) < start:
+        raise WireError(f"the message ends after {len(data)} bytes, inside the header length")
+    (length,) = _LENGTH.unpack(data[topic_end + 1 : start])
+    if length > _MAX_HEADER_BYTES or start + length > len(data):
+        raise WireError(f"the header claims {length} bytes, {len(data) - start} are left")
+    try:
+        header = msgpack.unpackb(data[start : start + length], raw=False)
+    except Exception as error:  # msgpack raises many unrelated types on damaged input
+        raise WireError(f"the header is no msgpack map: {error}") from error
+    if not isinstance(header, dict):
+        raise WireError(f"the header is a {type(header).__name__}, expected a map")
+    if header.get("v") != VERSION:
+        raise WireError(f"the message has format version {header.get('v')!r}, this reader knows {VERSION}")
+    payload = data[start + length :]
+    if "shape" not in header:
+        return Message(topic, header, None)
+    return Message(topic, header, _pixels(header, payload))
+
+
+def _plain_header(
+    topic: str,
+    pixels: NDArray[Any],
+    *,
+    index: int,
+    transfer: str,
+    span_us: tuple[float, float],
+    row_delay_us: float,
+    device_us: float,
+    evidence_us: float,
+    received_ns: int,
+    published_ns: int,
+) -> dict[str, Any]:
+    """Header of an image that comes straight from the camera: built and exposed when it was received."""
+    return {
+        "v": VERSION,
+        "index": index,
+        "window": -1,
+        "shape": list(pixels.shape),
+        "dtype": pixels.dtype.name,
+        "encoding": "raw",
+        "transfer": transfer,
+        "t_a_us": span_us[0],
+        "t_b_us": span_us[1],
+        "row_delay_us": row_delay_us,
+        "tag": topic,
+        "stamps": {
+            "device_us": device_us,
+            "received_ns": received_ns,
+            "built_ns": received_ns,
+            "exposed_ns": received_ns,
+            "published_ns": published_ns,
+        },
+        "evidence_us": evidence_us,
+        "lost_events": 0,
+        "lost_frames": 0,
+        "late_windows": 0,
+        "out_of_memory": 0,
+        "backend": "",
+        "engine": "",
+    }
+
+
+def _pixels(header: dict[str, Any], payload: memoryview) -> NDArray[Any] | bytes:
+    missing = [key for key in _FRAME_KEYS if key not in header]
+    if missing:
+        raise WireError(f"the header lacks {', '.join(missing)}")
+    wrong = [key for key, kind in _FRAME_KEYS.items() if not isinstance(header[key], kind)]
+    if wrong:
+        raise WireError(f"the header's {wrong[0]} is {str(header[wrong[0]])[:64]!r}, of the wrong type")
+    if not all(math.isfinite(header[key]) for key in ("t_a_us", "t_b_us", "row_delay_us")):
+        raise WireError("the header's shutter is not finite")
+    shape, dtype_name, encoding = header["shape"], header["dtype"], header["encoding"]
+    if encoding == "jpeg":
+        return bytes(payload)
+    if encoding != "raw":
+        raise WireError(f"unknown encoding {encoding[:64]!r}, expected raw or jpeg")
+    if dtype_name not in ("uint8", "int8", "uint16", "float32"):
+        raise WireError(f"unknown dtype {dtype_name[:64]!r}")
+    if not (1 <= len(shape) <= 4 and all(isinstance(n, int) and 0 < n < 1 << 20 for n in shape)):
+        raise WireError(f"shape {str(shape)[:64]} is no list of sizes")
+    dtype = np.dtype(dtype_name)
+    size = dtype.itemsize
+    for n in shape:
+        size *= n
+    if size > _MAX_PIXEL_BYTES or size != len(payload):
+        raise WireError(f"shape {shape} of {dtype_name} needs {size} bytes of pixels, the message holds {len(payload)}")
+    return np.frombuffer(payload, dtype).reshape(shape)

@@ -1,0 +1,1 @@
+"""Packets in any interleaving become the same windows. Pure."""

@@ -1,0 +1,210 @@
+"""The compiled loops of a CPU give what torch gives, operation by operation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from nire.backends import neural
+from nire.engines import Job
+from nire.engines.eager import create
+from nire.integral import loops as plane_loops
+from nire.integral.double_integral import DoubleIntegral
+from nire.network.config import named
+from nire.network.film import Slots, two_slots
+from nire.network.pyramid import fold, unfold_planes
+from nire.network.reexposure import ReExposureNetwork
+from nire.planes import EventPlanes
+from nire.shutter import Shutter
+from nire.types import Calibration, ContentWindow, Geometry
+from nire.voxels import VoxelGrid
+from tests.nire.windows import GEOMETRY, random_events, random_frame, window_of
+
+HOT = np.random.default_rng(4).random((GEOMETRY.height, GEOMETRY.width)) < 0.2
+CALIBRATIONS = [
+    pytest.param(Calibration(0.2, 0.3), id="plain"),
+    pytest.param(Calibration(0.2, 0.3, 730.4, HOT), id="hot"),
+    pytest.param(Calibration(1.9, 1.7), id="mad"),
+]
+
+
+def turned_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plane_loops, "serve", lambda *_, **__: False)
+
+
+def window(calibration: Calibration, frames: int, row_delay_us: float = 0.0) -> ContentWindow:
+    starts = (100_000, 140_000)[:frames]
+    captured = tuple(
+        random_frame(k, k, start, start + 20_000, row_delay_us=row_delay_us) for k, start in enumerate(starts)
+    )
+    return window_of(captured, random_events(2, 6000, 80_000, 180_000), calibration=calibration)
+
+
+def light_of(window: ContentWindow) -> list[torch.Tensor]:
+    return [torch.from_numpy(frame.pixels).permute(2, 0, 1).float() for frame in window.frames]
+
+
+def shutters() -> list[Shutter]:
+    height, width = GEOMETRY.height, GEOMETRY.width
+    times = np.sort(np.random.default_rng(5).uniform(96_000, 130_000, (2, height, width)), axis=0)
+    return [
+        Shutter.instant(109_333.0, height),
+        Shutter.instant(128_001.5, height),
+        Shutter.flat(103_250.0, 127_010.0, height),
+        Shutter.rolling(98_000.0, 104_100.0, row_delay_us=700.0, height=height),
+        Shutter.rolling(98_000.0, 98_000.0, row_delay_us=700.0, height=height),
+        Shutter(times[0], times[1]),
+    ]
+
+
+@pytest.mark.parametrize("calibration", CALIBRATIONS)
+@pytest.mark.parametrize("row_delay_us", [0.0, 150.0])
+@pytest.mark.parametrize("frames", [1, 2])
+def test_double_integral_is_the_same_by_loops_and_by_torch(
+    frames: int, row_delay_us: float, calibration: Calibration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = window(calibration, frames, row_delay_us)
+    made = []
+    for turn in (None, turned_off):
+        if turn is not None:
+            turn(monkeypatch)
+        integral = DoubleIntegral(500)
+        integral.build(seen, light_of(seen))
+        made.append([(integral.expose(shutter), *integral.estimates(shutter)) for shutter in shutters()])
+    for by_loops, plain in zip(*made, strict=True):
+        # Gains reach 300, and sums of them are rounded: light is compared where a picture shows it, to 0.05 level.
+        for one, other in zip(by_loops[:2], plain[:2], strict=True):
+            torch.testing.assert_close(one.clamp(0, 400), other.clamp(0, 400), rtol=2e-4, atol=5e-2)
+        torch.testing.assert_close(by_loops[2], plain[2], rtol=1e-5, atol=1e-5)
+
+
+def test_slots_are_the_same_by_loops_and_by_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(2)
+    estimates = (
+        torch.rand(1, 3, 2, 2, 12, 20),
+        torch.rand(1, 3, 1, 2, 12, 20),
+        torch.rand(1, 3, 2, 2, 12, 24)[..., 2:-2],
+    )
+    by_loops = [two_slots(values, 2, torch.float32) for values in estimates]
+    turned_off(monkeypatch)
+    for one, values in zip(by_loops, estimates, strict=True):
+        assert_same_slots(one, two_slots(values, 2, torch.float32))
+
+
+def assert_same_slots(one: Slots, other: Slots) -> None:
+    assert all(torch.equal(a, b) for a, b in zip(one.light, other.light, strict=True))
+    assert (one.lead is None) == (other.lead is None)
+    if one.lead is not None and other.lead is not None:
+        assert torch.equal(one.lead, other.lead)
+    torch.testing.assert_close(one.planes, other.planes)
+
+
+def test_planes_are_unfolded_as_they_were_folded() -> None:
+    image = torch.rand(3, 1, 8, 12)
+    assert torch.equal(unfold_planes(fold(image, 2), 2), image)
+    assert torch.equal(unfold_planes(fold(image, 2).contiguous(memory_format=torch.channels_last), 2), image)
+
+
+def test_change_of_light_is_the_same_by_loops_and_by_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    calibration, events = Calibration(0.21, 0.33), random_events(3, 900, 0, 40_000)
+    grid = VoxelGrid(GEOMETRY, 16, 500)
+    grid.begin(grid.edges_of(0, 40_000))
+    grid.take(events, calibration)
+    padded = (GEOMETRY.height + 3, GEOMETRY.width + 4)
+    by_loops = grid.change(calibration, slice(4, 12), padded).clone()
+    turned_off(monkeypatch)
+    assert torch.equal(grid.change(calibration, slice(4, 12), padded), by_loops)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_network_is_given_the_same_light_by_loops_and_by_torch(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    geometry = Geometry(40, 36, channels)
+    torch.manual_seed(1)
+    network = ReExposureNetwork(named("nano"))
+    job = Job(*network.config.padded(36, 40), (1,), torch.device("cpu"), "fp32")
+    frame = random_frame(7, 0, 100_000, 120_000, geometry=geometry)
+    encoded = []
+    for turn in (None, turned_off):
+        if turn is not None:
+            turn(monkeypatch)
+        backend = neural.NeuralReconstructor(geometry, create(network, job), network.config, job=job, bin_us=500)
+        encoded.append(backend._decoded(frame).encoded)
+    torch.testing.assert_close(*encoded)
+    assert encoded[0].shape[-2:] == (job.height, job.width)
+    assert not encoded[0][..., 36:, :].any()
+
+
+@pytest.mark.parametrize("ignore", [None, HOT])
+def test_events_are_counted_the_same_by_loops_and_by_torch(
+    ignore: NDArray[np.bool_] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events, edges_us = random_events(3, 5000, 0, 40_000), np.array([2_000, 9_000, 9_000, 12_500, 30_000])
+    made = []
+    for turn in (None, turned_off):
+        if turn is not None:
+            turn(monkeypatch)
+        planes = EventPlanes(GEOMETRY, 500)
+        planes.reset_to(edges_us)
+        made.append((planes.add(events, ignore), planes.add(events, ignore), planes.counts.clone()))
+    assert made[0][:2] == made[1][:2]
+    assert made[0][0] == made[0][1] > 2000
+    assert torch.equal(made[0][2], made[1][2])
+    assert int(made[0][2].sum()) == 2 * made[0][0]
+
+
+def test_loops_leave_alone_what_they_cannot_serve() -> None:
+    plane = torch.zeros(2, 2)
+    assert plane_loops.serve(plane, plane)
+    assert not plane_loops.serve(plane, plane.bfloat16())
+    assert not plane_loops.serve(plane.requires_grad_())
+    assert not plane_loops.serve(torch.zeros(2, 2, device="meta"))
+    traced = torch.export.export(Unfolding(), (torch.zeros(1, 4, 2, 2),))
+    assert torch.equal(traced.module()(torch.arange(16.0).view(1, 4, 2, 2)), unfolded())
+
+
+class Unfolding(torch.nn.Module):
+    """What a graph may hold, and a loop may not be."""
+
+    def forward(self, planes: torch.Tensor) -> torch.Tensor:
+        return unfold_planes(planes, 2)
+
+
+def unfolded() -> torch.Tensor:
+    return unfold_planes(torch.arange(16.0).view(1, 4, 2, 2), 2)
+
+
+def test_gradients_pass_what_loops_do_otherwise() -> None:
+    planes = torch.rand(1, 4, 3, 3, requires_grad=True)
+    unfold_planes(planes, 2).sum().backward()
+    assert planes.grad is not None
+    assert torch.equal(planes.grad, torch.ones_like(planes))
+
+
+def test_events_that_turn_a_pixel_mad_are_all_ignored() -> None:
+    cells = np.array([3, 5, 3, 3, 5, 3], np.int64)
+    totals, ignored = np.zeros(8, np.int64), np.zeros(8, np.bool_)
+    factors, weights = np.full(6, 2, np.float32), np.ones(6, np.float32)
+    assert plane_loops.admit(totals, ignored, cells, factors, weights, 3.0)
+    assert totals.tolist() == [0, 0, 0, 4, 0, 2, 0, 0]
+    assert ignored.tolist() == [k == 3 for k in range(8)]
+    assert factors.tolist() == [1, 2, 1, 1, 2, 1]
+    assert weights.tolist() == [0, 1, 0, 0, 1, 0]
+    assert not plane_loops.admit(totals, ignored, cells[:1], factors[:1], weights[:1], 3.0)
+
+
+@pytest.mark.parametrize("place", [(GEOMETRY.width - 1, GEOMETRY.height), (0, 40_000)])
+def test_event_outside_the_sensor_is_refused_before_anything_is_written_there(place: tuple[int, int]) -> None:
+    seen = window(Calibration(0.2, 0.3), 2)
+    x, y = seen.events.x.copy(), seen.events.y.copy()
+    x[-1], y[-1] = place
+    events = replace(seen.events, x=x, y=y)
+    with pytest.raises(ValueError, match="outside the sensor"):
+        DoubleIntegral(500).build(replace(seen, events=events), light_of(seen))
+    planes = EventPlanes(GEOMETRY, 500)
+    planes.reset(seen.t0_us, seen.t1_us)
+    with pytest.raises(ValueError, match="outside the sensor"):
+        planes.add(events, HOT)

@@ -1,0 +1,338 @@
+"""Recordings to files: every window, every query; damage, disorder and missing frames told as the contract says."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from drivers.recordings.recording.source import RecordingWriter
+from drivers.source import SourceInfo
+from nire.errors import ConfigError, SourceError
+from nire.metrics import psnr
+from nire.types import EventBatch, Frame, Geometry, SourcePacket
+from stream.commands import offline
+from stream.config import load_config
+from tests.drivers.recordings import aedat4_writer
+from tests.golden import example
+from tests.stream import packets
+
+SETTINGS = ("reconstructor.device=cpu", "source.time_offset_us=0", "reconstructor.contrast_threshold=[0.2, 0.2]")
+
+
+def recorded(
+    path: Path, content: Sequence[SourcePacket], *, geometry: Geometry = packets.GEOMETRY, has_frames: bool = True
+) -> Path:
+    with RecordingWriter(path, geometry, source=SourceInfo("test", geometry, has_frames=has_frames)) as writer:
+        for packet in content:
+            writer.write(packet)
+    return path
+
+
+def run(recording: Path, out: Path, *settings: str, **options: Any) -> int:
+    return offline.run(load_config(None, [*SETTINGS, *settings]), recording, out, **options)
+
+
+def images(out: Path) -> dict[str, np.ndarray]:
+    return {path.name: cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in sorted((out / "frames").iterdir())}
+
+
+def records(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "frames.jsonl").read_text().splitlines()]
+
+
+def report(out: Path) -> dict[str, Any]:
+    text = (out / "run.json").read_text()
+    value: dict[str, Any] = json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+    return value
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Path:
+    return recorded(tmp_path / "six.nire", packets.usual())
+
+
+# Plans
+
+
+@pytest.mark.parametrize(
+    ("plan", "count"), [("deblur", 6), ("unroll", 6), ("upsample", 105), ("reshutter", 105)], ids=str
+)
+def test_every_plan_writes_all_its_frames_in_order(recording: Path, tmp_path: Path, plan: str, count: int) -> None:
+    out = tmp_path / "out"
+    assert run(recording, out, f"plan.name={plan}", "plan.rate_hz=500") == 0
+    found = records(out)
+    # Four periods and an exposure of 40 and 20 ms at 500 Hz, with both ends on the grid: 110, where all are answered.
+    assert len(found) >= count
+    assert [record["index"] for record in found] == list(range(len(found)))
+    assert [record["file"] for record in found] == [f"frames/{name}" for name in images(out)]
+    times = [record["t_a_us"] for record in found]
+    assert times == sorted(set(times))
+    assert {record["tag"] for record in found} == {plan}
+    assert report(out)["counts"]["exposed"] == len(found)
+    if plan in ("upsample", "reshutter"):
+        assert {time % 2000 for time in times} == {0}
+        assert set(np.diff(times)) == {2000}
+
+
+def test_deblur_is_one_instant_in_the_middle_of_each_captured_frame(recording: Path, tmp_path: Path) -> None:
+    assert run(recording, tmp_path / "out", "plan.name=deblur") == 0
+    middles = [frame.mid_us for frame in packets.frames()]
+    assert [(r["t_a_us"], r["t_b_us"]) for r in records(tmp_path / "out")] == [(t, t) for t in middles]
+
+
+def test_two_runs_give_the_same_files(recording: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        assert run(recording, tmp_path / name) == 0
+    first, second = images(tmp_path / "a"), images(tmp_path / "b")
+    assert first.keys() == second.keys()
+    assert all((first[name] == second[name]).all() for name in first)
+    assert records(tmp_path / "a") == records(tmp_path / "b")
+
+
+def test_images_of_an_earlier_run_are_removed(recording: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run(recording, out, "plan.rate_hz=500") == 0
+    (out / "frames" / "mine.txt").write_text("keep")
+    assert run(recording, out, "plan.name=deblur") == 0
+    assert len(records(out)) == 6
+    assert len(list((out / "frames").glob("*.png"))) == 6
+    assert (out / "frames" / "mine.txt").exists()
+
+
+def test_colour_frames_come_out_in_colour(tmp_path: Path) -> None:
+    geometry = Geometry(16, 12, 3)
+    pixels = np.zeros((12, 16, 3), np.uint8)
+    pixels[..., 0], pixels[..., 2] = 200, 30
+    content = [EventBatch.empty(0)]
+    for i in range(2):
+        content += [EventBatch.empty(i * 40_000 + 20_000), Frame(i, pixels, i * 40_000, i * 40_000 + 20_000)]
+    path = recorded(tmp_path / "colour.nire", content, geometry=geometry)
+    assert run(path, tmp_path / "out", "plan.name=deblur") == 0
+    for image in images(tmp_path / "out").values():
+        assert (image[..., ::-1] == pixels).all()
+
+
+def test_video_is_written_beside_the_frames(recording: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run(recording, out, "plan.rate_hz=100", video=True) == 0
+    video = cv2.VideoCapture(str(out / "video.mp4"))
+    count = 0
+    while video.read()[0]:
+        count += 1
+    video.release()
+    assert count == len(records(out))
+
+
+# Shutters
+
+
+def test_own_shutter_of_every_frame_gives_the_frame(recording: Path, tmp_path: Path) -> None:
+    asked = [
+        {"t_a_us": frame.exposure_start_us, "t_b_us": frame.exposure_end_us, "tag": "own"} for frame in packets.frames()
+    ]
+    shutters = tmp_path / "own.jsonl"
+    shutters.write_text("\n".join(map(json.dumps, asked)))
+    assert run(recording, tmp_path / "out", shutters=shutters) == 0
+    found = images(tmp_path / "out")
+    for frame, image in zip(packets.frames(), found.values(), strict=True):
+        assert psnr(image[..., None], frame.pixels) >= 50
+
+
+def test_shutters_are_answered_in_any_order_and_twice(tmp_path: Path) -> None:
+    recording = example.write_recording(tmp_path / "golden.nire")
+    shutters = tmp_path / "s.jsonl"
+    times = [60_000, 0, 30_000, 30_000, -5000, 65_000]
+    shutters.write_text("".join(json.dumps({"t_a_us": t, "t_b_us": t}) + "\n" for t in times))
+    assert run(recording, tmp_path / "out", shutters=shutters) == 0
+    found = records(tmp_path / "out")
+    assert [(record["index"], record["t_a_us"], record["tag"]) for record in found] == [
+        (index, t, "") for index, t in enumerate(times)
+    ]
+    pictures = images(tmp_path / "out")
+    assert (pictures["000002.png"] == pictures["000003.png"]).all()
+
+
+@pytest.mark.parametrize("t_us", [-5001, 65_001, -1e15, 1e18])
+def test_shutter_just_outside_gets_no_frame_and_the_rest_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], t_us: float
+) -> None:
+    recording = example.write_recording(tmp_path / "golden.nire")
+    shutters = tmp_path / "s.jsonl"
+    shutters.write_text(f'{{"t_a_us": {t_us}, "t_b_us": {t_us}}}\n{{"t_a_us": 1, "t_b_us": 2}}\n')
+    assert run(recording, tmp_path / "out", shutters=shutters) == 3
+    error = capsys.readouterr().err
+    assert "line 1" in error
+    assert "line 2" not in error
+    assert "[-5000, 65000]" in error
+    assert list(images(tmp_path / "out")) == ["000001.png"]
+
+
+def test_rows_of_a_rolling_shutter_that_leave_the_covered_span_are_not_answered(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recording = example.write_recording(tmp_path / "golden.nire")
+    shutters = tmp_path / "s.jsonl"
+    # 79 rows below the first: the last row is at 65,000 with the first delay, a microsecond later with the second.
+    shutters.write_text(
+        '{"t_a_us": 57100, "t_b_us": 57100, "row_delay_us": 100}\n'
+        '{"t_a_us": 57101, "t_b_us": 57101, "row_delay_us": 100}\n'
+    )
+    assert run(recording, tmp_path / "out", shutters=shutters) == 3
+    assert "line 2" in capsys.readouterr().err
+    assert list(images(tmp_path / "out")) == ["000000.png"]
+
+
+def test_bad_shutters_file_is_refused_before_anything_is_made(recording: Path, tmp_path: Path) -> None:
+    shutters = tmp_path / "s.jsonl"
+    shutters.write_text('{"t_a_us": 1, "t_b_us": 2}\n{"t_a_us": 2, "t_b_us": 1}\n')
+    with pytest.raises(ConfigError, match="line 2: t_b_us = 1 lies before"):
+        run(recording, tmp_path / "out", shutters=shutters)
+    assert not (tmp_path / "out").exists()
+
+
+# Damage
+
+
+def test_everything_before_the_damage_of_an_aedat4_file_is_delivered(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pixels = np.full((24, 32), 100, np.uint8)
+    content = []
+    for i in range(5):
+        content.append((0, aedat4_writer.event_packet(range(i * 40_000, i * 40_000 + 39_000, 1000))))
+        frame = aedat4_writer.frame_packet(pixels, i * 40_000, exposure=(i * 40_000, i * 40_000 + 20_000))
+        content.append((1, frame))
+    path = tmp_path / "whole.aedat4"
+    aedat4_writer.write(path, content)
+    assert run(path, tmp_path / "whole", "plan.name=deblur") == 0
+    data = path.read_bytes()
+    cut = tmp_path / "cut.aedat4"
+    cut.write_bytes(data[: len(data) - 60])
+    capsys.readouterr()
+    assert run(cut, tmp_path / "cut", "plan.name=deblur") == 4
+    error = capsys.readouterr().err
+    assert "damaged" in error
+    assert "at byte" in error
+    whole, before = images(tmp_path / "whole"), images(tmp_path / "cut")
+    assert 3 <= len(before) <= len(whole) == 5
+    assert all((whole[name] == before[name]).all() for name in list(before)[:-1])
+    assert "byte" in report(tmp_path / "cut")["damage"]
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
+def test_damaged_recording_gives_what_came_before_with_shutters_too(
+    recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], share: float
+) -> None:
+    cut = tmp_path / "cut.nire"
+    data = recording.read_bytes()
+    cut.write_bytes(data[: int(len(data) * share)])
+    shutters = tmp_path / "s.jsonl"
+    first = packets.frames()[0]
+    own = {"t_a_us": first.exposure_start_us, "t_b_us": first.exposure_end_us}
+    shutters.write_text(json.dumps(own) + '\n{"t_a_us": 9e9, "t_b_us": 9e9}\n')
+    assert run(cut, tmp_path / "out", shutters=shutters) == 4
+    assert "line 2" in capsys.readouterr().err
+    assert list(images(tmp_path / "out")) == ["000000.png"]
+
+
+# No frames, one frame
+
+
+def test_recording_without_frames_says_so_and_what_can_be_done(tmp_path: Path) -> None:
+    for announced in (True, False):
+        path = recorded(tmp_path / f"{announced}.nire", [packets.events()], has_frames=announced)
+        with pytest.raises(SourceError, match=r"no frames.*events_only") as refusal:
+            run(path, tmp_path / "out", "reconstructor.backend=edi")
+        assert refusal.value.exit_code == 2
+
+
+def test_single_frame_is_answered_alone_and_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    content = [packet for packet in packets.usual() if not (isinstance(packet, Frame) and packet.index > 0)]
+    path = recorded(tmp_path / "one.nire", content)
+    with caplog.at_level(logging.INFO):
+        assert run(path, tmp_path / "out", "plan.rate_hz=1000") == 0
+    assert len(records(tmp_path / "out")) >= 20
+    assert sum("single" in message for message in caplog.messages) == 1
+
+
+def test_recording_without_events_still_gives_frames(tmp_path: Path) -> None:
+    path = recorded(tmp_path / "frames.nire", packets.frames())
+    assert run(path, tmp_path / "out", "plan.name=deblur") == 0
+    for frame, image in zip(packets.frames(), images(tmp_path / "out").values(), strict=True):
+        assert np.abs(image.astype(int) - frame.pixels[..., 0]).max() <= 1
+
+
+# Disorder
+
+
+def _moved(batch: EventBatch, rows: slice, **columns: Any) -> EventBatch:
+    arrays = {name: getattr(batch, name).copy() for name in ("t_us", "x", "y", "p")}
+    for name, change in columns.items():
+        arrays[name][rows] = change(arrays[name][rows])
+    return EventBatch(**arrays, watermark_us=batch.watermark_us)
+
+
+def _with(change: Any) -> list[SourcePacket]:
+    """The usual packets, one batch of the middle changed."""
+    content: list[SourcePacket] = list(packets.usual())
+    at = next(i for i in range(len(content) // 2, len(content)) if isinstance(content[i], EventBatch))
+    content[at] = change(content[at])
+    return content
+
+
+def test_events_a_little_out_of_order_are_clamped_and_counted(tmp_path: Path) -> None:
+    content = _with(lambda batch: _moved(batch, slice(20, 25), t_us=lambda t: t - 400))
+    assert run(recorded(tmp_path / "a.nire", content), tmp_path / "out") == 0
+    losses = report(tmp_path / "out")["losses"]
+    assert losses["events_clamped"] >= 5
+    assert losses["clock_resets"] == 0
+
+
+def test_clock_that_goes_back_further_is_a_new_epoch_and_the_run_goes_on(tmp_path: Path) -> None:
+    first, second = packets.usual(), packets.usual()  # the same clock readings twice
+    assert run(recorded(tmp_path / "a.nire", [*first, *second]), tmp_path / "out", "plan.name=deblur") == 0
+    losses = report(tmp_path / "out")["losses"]
+    assert losses["clock_resets"] == 1
+    found = images(tmp_path / "out")
+    assert len(found) == 12
+    names = list(found)
+    for a, b in zip(names[:6], names[6:], strict=True):
+        assert (found[a] == found[b]).all()
+
+
+def test_few_events_off_the_sensor_are_dropped_and_counted(tmp_path: Path) -> None:
+    content = _with(lambda batch: _moved(batch, slice(0, 3), x=lambda x: x + 5000))
+    assert run(recorded(tmp_path / "a.nire", content), tmp_path / "out") == 0
+    assert report(tmp_path / "out")["losses"]["events_outside"] == 3
+
+
+def test_many_events_off_the_sensor_are_damage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = _with(lambda batch: _moved(batch, slice(0, 90), y=lambda y: y + 500))
+    assert run(recorded(tmp_path / "a.nire", content), tmp_path / "out") == 4
+    assert "outside the sensor" in capsys.readouterr().err
+    assert records(tmp_path / "out")
+
+
+# Configs that belong to something else
+
+
+def test_config_of_a_camera_plays_a_recording(recording: Path, tmp_path: Path) -> None:
+    camera = ("source.driver=synthetic", "source.settings.frame_rate_hz=30")
+    assert run(recording, tmp_path / "camera", *camera) == 0
+    assert run(recording, tmp_path / "auto") == 0
+    assert records(tmp_path / "camera") == records(tmp_path / "auto")
+
+
+def test_driver_that_reads_another_format_is_refused(recording: Path, tmp_path: Path) -> None:
+    for driver in ("aedat4", "npz"):
+        with pytest.raises(SourceError, match=f"(?i)is no {driver} recording") as refusal:
+            run(recording, tmp_path / "out", f"source.driver={driver}")
+        assert refusal.value.exit_code == 2
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,79 @@
+"""Small processes for the tests of the supervisor."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from nire.errors import AcceleratorLost, ConfigError
+from stream.processes.board import State
+from stream.processes.child import Child
+
+
+def steady(child: Child, ends: Path) -> int:
+    """Live until told to stop, then write the name down."""
+    child.beat(State.READY)
+    while not child.stopping:
+        child.orders(timeout_s=0.02)
+        child.beat()
+    with ends.open("a") as file:
+        file.write(f"{child.row.name}\n")
+    return 0
+
+
+def done(child: Child) -> int:
+    """End at once."""
+    child.beat(State.RUNNING)
+    return 0
+
+
+def killed(child: Child, until_life: int) -> int:
+    """Get ready, then die, until a life."""
+    child.beat(State.READY)
+    print("these are my last words")
+    if child.row["lives"] < until_life:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return 0
+
+
+def refuses(child: Child) -> int:
+    """Find the config wrong."""
+    raise ConfigError("nothing of this can be done; do something else")
+
+
+def loses_gpu(child: Child) -> int:
+    """In the first life: get ready, then find the GPU failing for good."""
+    child.beat(State.READY)
+    if child.row["lives"] == 1:
+        raise AcceleratorLost("this process has lost the GPU; see nvidia-smi")
+    return 0
+
+
+def waits_asleep(child: Child, told: Path) -> int:
+    """Write down how torch's threads will wait."""
+    told.write_text(os.environ.get("GOMP_SPINCOUNT", "not said"))
+    return 0
+
+
+def fails_at_once(child: Child) -> int:
+    """Have a bug."""
+    raise RuntimeError("a bug")
+
+
+def falls_silent(child: Child) -> int:
+    """In the first life: stay alive without a sign of it."""
+    child.beat(State.READY)
+    if child.row["lives"] == 1:
+        time.sleep(60)
+    return 0
+
+
+def deaf(child: Child) -> int:
+    """Hear neither orders nor SIGTERM."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    child.beat(State.READY)
+    while True:
+        time.sleep(0.02)
+        child.beat()

@@ -1,0 +1,122 @@
+"""The board of counters and its latency histogram."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from nire.errors import RingError
+from nire.types import Stamps
+from stream.processes.board import COUNTERS, Board, State, private_kb
+from stream.processes.latency import LatencyHistogram, RecentLatency
+from stream.processes.status import Rates, StageLatencies
+from stream.rings.place import RingSpace
+from stream.rings.ring import sweep
+
+
+@pytest.fixture
+def name() -> Iterator[str]:
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    yield name
+    sweep(name)
+    assert RingSpace.of(name).leftovers() == []
+
+
+def test_counters_written_by_one_are_read_by_another(name: str) -> None:
+    with Board.create(name, ["producer", "consumer"]) as mine, Board.open(name) as theirs:
+        row = mine.row("consumer")
+        row.begin()
+        for k, counter in enumerate(COUNTERS):
+            row[counter] = k
+        row["state"] = State.RUNNING
+        row.latency.add(3_000_000)
+        seen = theirs.row("consumer").values()
+        assert seen["state"] == "running"
+        assert seen["latency_ms_p50"] == pytest.approx(3.0, rel=0.06)
+        assert [seen[counter] for counter in COUNTERS[3:]] == list(range(3, len(COUNTERS)))
+        assert theirs.row("producer")["heartbeat_ns"] == 0
+
+
+def test_second_board_of_a_running_stream_is_refused(name: str) -> None:
+    with Board.create(name, ["a"]), pytest.raises(RingError, match=rf"{name}.*running already"):
+        Board.create(name, ["a"])
+
+
+def test_name_is_free_again_when_its_holder_has_left(name: str) -> None:
+    Board.create(name, ["a"]).close()
+    with Board.create(name, ["a", "b"]) as board:
+        assert board.names == ["a", "b"]
+        assert board.row("b").state == State.ABSENT
+
+
+def test_board_in_use_survives_a_sweep(name: str) -> None:
+    with Board.create(name, ["a"]):
+        sweep(name)
+        Board.open(name).close()
+
+
+def test_new_life_of_a_process_starts_from_zero_and_is_counted(name: str) -> None:
+    with Board.create(name, ["a"]) as board:
+        row = board.row("a")
+        row.begin()
+        row["events_in"] = 5
+        row.begin()
+        assert (row["lives"], row["events_in"]) == (2, 0)
+
+
+def test_row_that_does_not_exist_names_those_that_do(name: str) -> None:
+    with Board.create(name, ["a", "b"]) as board, pytest.raises(RingError, match="a, b"):
+        board.row("c")
+
+
+def test_board_of_no_stream_says_so(name: str) -> None:
+    with pytest.raises(RingError, match="no stream named"):
+        Board.open(name)
+
+
+def test_quantiles_are_within_five_percent() -> None:
+    durations_ns = np.random.default_rng(1).lognormal(16, 1, 5000).astype(int)
+    histogram = LatencyHistogram()
+    for duration_ns in durations_ns.tolist():
+        histogram.add(duration_ns)
+    for q in (0.5, 0.99):
+        assert histogram.quantile_ms(q) == pytest.approx(np.quantile(durations_ns, q) / 1e6, rel=0.06)
+
+
+def test_histogram_takes_any_duration() -> None:
+    histogram = LatencyHistogram()
+    assert histogram.quantile_ms(0.5) is None
+    for duration_ns in (-5, 0, 1, 10**15):
+        histogram.add(duration_ns)
+    assert histogram.counts.sum() == 4
+
+
+def test_recent_latency_forgets() -> None:
+    recent = RecentLatency(period_ns=1000)
+    recent.add(5_000_000, now_ns=10_000)
+    assert recent.quantile_ms(0.5, now_ns=11_500) is not None
+    assert recent.quantile_ms(0.5, now_ns=14_000) is None
+
+
+def test_frame_of_unknown_arrival_counts_no_total() -> None:
+    stages = StageLatencies()
+    stages.add(Stamps(0.0, 0, 1_000_000, 3_000_000, 4_000_000))
+    values = stages.values(4_000_000)
+    assert values["total"]["p50"] is None
+    assert values["expose"]["p50"] == pytest.approx(2.0, rel=0.06)
+
+
+def test_rates_are_per_second_between_two_ticks(name: str) -> None:
+    with Board.create(name, ["a"]) as board:
+        row, rates = board.row("a"), Rates()
+        rates.tick(row, 0)
+        row["exposed"] = 200
+        rates.tick(row, 500_000_000)
+        assert rates.values["exposed"] == pytest.approx(400)
+
+
+def test_private_memory_is_measured() -> None:
+    assert private_kb() > 1000

@@ -1,0 +1,204 @@
+"""Control: requests are checked, answered in time, and nothing that is sent can end the server."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgpack
+import pytest
+import zmq
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nire.errors import ConfigError, NireError, ShutterOutsideWindow
+from stream.config import ControlConfig
+from stream.sockets.control import COMMANDS, ControlClient, ControlServer, answer
+
+
+def handler(request: dict[str, Any]) -> Mapping[str, Any]:
+    match request:
+        case {"command": "expose", "t_us": t_us} if t_us > 1000:
+            raise ShutterOutsideWindow("the shutter at 2000 us is outside [0, 1000]", (0.0, 1000.0))
+        case {"command": "set_plan", "plan": {"rate_hz": 0}}:
+            raise ConfigError("rate_hz must be greater than 0")
+        case {"command": "stop"}:
+            raise KeyError("a mistake of ours")
+        case _:
+            return {"request": request}
+
+
+@pytest.fixture
+def address() -> Iterator[str]:
+    stop = threading.Event()
+    with ControlServer(ControlConfig(bind="tcp://127.0.0.1:*")) as server:
+
+        def serve() -> None:
+            while not stop.is_set():
+                server.poll(handler, timeout_ms=20)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield server.address
+        stop.set()
+        thread.join()
+
+
+def ask(**request: Any) -> dict[str, Any]:
+    return answer([msgpack.packb(request)], handler)
+
+
+def test_defaults_are_filled_in_before_the_handler_sees_a_request(address: str) -> None:
+    with ControlClient(address) as client:
+        reply = client.ask("expose", t_us=5)
+    wanted = {"command": "expose", "t_us": 5.0, "for_us": 0.0, "row_delay_us": 0.0, "tag": "expose"}
+    assert reply == {"ok": True, "request": wanted}
+
+
+def test_client_goes_on_after_an_error(address: str) -> None:
+    with ControlClient(address) as client:
+        assert client.ask("nonsense")["ok"] is False
+        assert client.ask("status")["ok"] is True
+
+
+def test_poll_does_not_wait_where_nothing_was_asked() -> None:
+    with ControlServer(ControlConfig(bind="tcp://127.0.0.1:*")) as server:
+        assert server.poll(handler) == 0
+
+
+@pytest.mark.parametrize("garbage", [b"", b"\xc1", b"{}", msgpack.packb([1]), msgpack.packb({1: 2}), b"\xff" * 999])
+def test_garbage_on_the_socket_is_answered_and_the_next_request_too(address: str, garbage: bytes) -> None:
+    with zmq.Context() as context, context.socket(zmq.REQ) as socket:
+        socket.linger = 0
+        socket.connect(address)
+        socket.send(garbage)
+        assert socket.poll(10_000)
+        reply = msgpack.unpackb(socket.recv())
+        assert reply["ok"] is False
+        assert reply["error"] == "bad_request"
+        assert reply["hint"]
+    with ControlClient(address) as client:
+        assert client.ask("status")["ok"]
+
+
+def test_request_of_several_parts_is_refused() -> None:
+    assert answer([b"a", b"b"], handler)["error"] == "bad_request"
+
+
+def test_unknown_command_lists_the_known_ones() -> None:
+    reply = ask(command="explode")
+    assert reply["error"] == "bad_request"
+    assert all(command in reply["hint"] for command in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("request_", "words"),
+    [
+        ({"command": "expose"}, "needs t_us"),
+        ({"command": "expose", "t_us": "now"}, "finite number"),
+        ({"command": "expose", "t_us": float("nan")}, "finite number"),
+        ({"command": "expose", "t_us": True}, "finite number"),
+        ({"command": "expose", "t_us": 0, "for_us": -1}, ">= 0"),
+        ({"command": "expose", "t_us": 0, "tag": "a b"}, "tag"),
+        ({"command": "expose", "t_us": 0, "at": 1}, "does not know at; it takes t_us"),
+        ({"command": "set_plan"}, "needs plan"),
+        ({"command": "set_plan", "plan": [1]}, "expected a dict"),
+        ({"command": "set_plan", "plan": {b"name": 4}}, "must be text"),
+        ({"command": "pause", "x": 1}, "takes no fields"),
+    ],
+)
+def test_impossible_field_is_refused_before_the_handler(request_: dict[str, Any], words: str) -> None:
+    reply = ask(**request_)
+    assert reply["ok"] is False
+    assert words in reply["hint"]
+
+
+def test_shutter_that_is_not_covered_is_answered_with_what_is() -> None:
+    reply = ask(command="expose", t_us=2000)
+    assert reply == {
+        "ok": False,
+        "error": "not_covered",
+        "hint": "the shutter at 2000 us is outside [0, 1000]",
+        "covered_us": [0.0, 1000.0],
+    }
+
+
+def test_wish_that_cannot_be_carried_out_is_refused_with_the_reason() -> None:
+    reply = ask(command="set_plan", plan={"rate_hz": 0})
+    assert (reply["ok"], reply["error"]) == (False, "refused")
+    assert "greater than 0" in reply["hint"]
+
+
+def test_mistake_in_the_handler_is_logged_and_does_not_end_the_server(caplog: pytest.LogCaptureFixture) -> None:
+    assert ask(command="stop")["error"] == "internal"
+    assert "a mistake of ours" in caplog.text
+
+
+@given(st.dictionaries(st.text(max_size=8), st.one_of(st.none(), st.integers(), st.floats(), st.text(max_size=9))))
+def test_any_map_gets_an_answer(request_: dict[str, Any]) -> None:
+    try:
+        packed = msgpack.packb(request_)
+    except OverflowError:
+        return
+    assert isinstance(answer([packed], handler)["ok"], bool)
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_get_an_answer(junk: bytes) -> None:
+    assert isinstance(answer([junk], handler)["ok"], bool)
+
+
+def test_nobody_there_is_said_with_the_address() -> None:
+    with (
+        ControlClient("tcp://127.0.0.1:9", timeout_ms=50) as client,
+        pytest.raises(NireError, match=r"nobody answers at tcp://127\.0\.0\.1:9"),
+    ):
+        client.ask("status")
+
+
+def test_late_answer_is_not_taken_for_the_answer_to_the_next_question() -> None:
+    with (
+        ControlServer(ControlConfig(bind="tcp://127.0.0.1:*")) as server,
+        ControlClient(server.address, timeout_ms=200) as client,
+    ):
+        with pytest.raises(NireError):
+            client.ask("pause")
+        replies: list[dict[str, Any]] = []
+        thread = threading.Thread(target=lambda: replies.append(client.ask("resume")))
+        thread.start()
+        while thread.is_alive():
+            server.poll(handler, timeout_ms=5)
+        thread.join()
+        assert replies[0]["request"] == {"command": "resume"}
+
+
+def test_control_address_in_use_is_named() -> None:
+    with (
+        ControlServer(ControlConfig(bind="tcp://127.0.0.1:*")) as server,
+        pytest.raises(ConfigError, match=r"control\.bind.*in use"),
+    ):
+        ControlServer(ControlConfig(bind=server.address))
+
+
+def test_request_that_is_too_large_does_not_end_the_server(address: str) -> None:
+    with ControlClient(address, timeout_ms=300) as client, pytest.raises(NireError):
+        client.ask("set_plan", plan={"name": "x" * 100_000})
+    with ControlClient(address) as client:
+        assert client.ask("status")["ok"]
+
+
+def test_message_that_is_no_request_does_not_keep_the_server_waiting_for_the_next() -> None:
+    with (
+        ControlServer(ControlConfig(bind="tcp://127.0.0.1:*")) as server,
+        zmq.Context() as context,
+        context.socket(zmq.DEALER) as rude,  # a REP socket throws away what has no empty part in front
+    ):
+        rude.linger = 0
+        rude.connect(server.address)
+        for _ in range(5):
+            rude.send_multipart([b"x"])
+            polled = threading.Thread(target=server.poll, args=(handler, 300), daemon=True)
+            polled.start()
+            polled.join(timeout=10)
+            assert not polled.is_alive()
