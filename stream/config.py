@@ -14,9 +14,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from nire.errors import ConfigError
 from stream.config_advice import explained
+from stream.windows.policies import policy_names
 
 PlanName = Literal["deblur", "unroll", "upsample", "reshutter"]
-PolicyName = Literal["auto", "pair", "single", "live_edge", "span"]
 
 
 class _Section(BaseModel):
@@ -75,9 +75,17 @@ class PlanesConfig(_Section):
 class WindowConfig(_Section):
     """How packets become windows."""
 
-    policy: PolicyName = Field("auto", description="auto: what the plan wants")
+    policy: str = Field("auto", description="the file under stream/windows/policies/; auto: what the plan wants")
     margin_us: int = Field(5000, ge=0, le=1_000_000, description="answered beyond the outermost exposures, us")
     span_us: int = Field(33_000, ge=1000, le=600_000, description="length of a window without frames (span), us")
+
+    @field_validator("policy")
+    @classmethod
+    def _policy_exists(cls, value: str) -> str:
+        known = ["auto", *policy_names()]
+        if value not in known:
+            raise ValueError(f"{value!r} is no window policy, expected one of {', '.join(known)}")
+        return value
 
 
 class PlanConfig(_Section):

@@ -27,6 +27,7 @@ from stream.backends import open_reconstructor
 from stream.config import Config, load_config
 from stream.session.session import Session
 from stream.sources import SourceOrder, open_source
+from stream.windows.policies import policy_names
 from tests.contract import test_sources as contract
 from tests.nire.integral.exact_integral import ExactPixel
 from tests.nire.windows import random_events, random_frame, window_of
@@ -123,8 +124,12 @@ CHECKED_IN_CODE = {
 }
 
 
+# Names that are the files of a folder.
+FOLDERS = {"window.policy": ["auto", *policy_names()]}
+
+
 def _range(key: str, field: Any) -> str:
-    words = [f"`{word}`" for word in _words(field.annotation)]
+    words = [f"`{word}`" for word in FOLDERS.get(key) or _words(field.annotation)]
     bounds = {
         name: getattr(item, name) for item in field.metadata for name in ("ge", "gt", "le") if hasattr(item, name)
     }

@@ -24,6 +24,7 @@ from stream.progress import progress_bar
 from stream.sinks import write_png
 from stream.sources import SourceOrder, open_source
 from stream.windows.assembler import WindowAssembler
+from stream.windows.cut import Cut
 
 _PICTURE_US = 10_000
 _PICTURE_SHARE = 0.06  # events before and after the middle, of the pixels: a busy scene would hide the frame
@@ -36,7 +37,7 @@ class _Windows:
     def __init__(self, info: SourceInfo) -> None:
         self.picture: NDArray[np.uint8] | None = None
         self._calibrator = Calibrator()
-        self._assembler = WindowAssembler(info.geometry, policy="pair", margin_us=0, reach_us=0, step_us=2000)
+        self._assembler = WindowAssembler(info.geometry, Cut("pair", margin_us=0))
         self._seen = 0
 
     @property
@@ -44,7 +45,7 @@ class _Windows:
         return self._calibrator.current
 
     def push(self, packet: EventBatch | Frame | Gap) -> None:
-        self._assembler.guard_us = self._calibrator.guard_us
+        self._assembler.guard(self._calibrator.guard_us)
         self._assembler.push(packet)
         self._look_at(self._assembler.complete())
 

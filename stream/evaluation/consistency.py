@@ -18,11 +18,10 @@ from rich.table import Table
 from nire.errors import ConfigError
 from nire.shutter import Shutter
 from nire.types import ContentWindow, EventBatch, Film, Gap, Query, Reconstructor
-from stream.config import PolicyName
 from stream.evaluation.recording import Recorded, cut, opened, parser, windows_of
 from stream.progress import progress_bar
 
-POLICIES: tuple[PolicyName, ...] = ("pair", "single")
+POLICIES: tuple[str, ...] = ("pair", "single")
 CAPTURED = "captured"
 """Name of the reference: from one captured frame to the next."""
 # Films exposed by one call.
@@ -157,7 +156,7 @@ def measure(
 
 
 def _instants(
-    recorded: Recorded, backends: Mapping[str, Reconstructor], policy: PolicyName, *, period_us: float
+    recorded: Recorded, backends: Mapping[str, Reconstructor], policy: str, *, period_us: float
 ) -> Iterator[_Instant]:
     """Expose every instant that a policy's windows answer, by all methods, in the order of time."""
     newest_us = max(frame.last_us for frame in recorded.frames)

@@ -19,7 +19,7 @@ from nire.network.weights import shipped
 from nire.types import ContentWindow, EventBatch, Frame, Gap, Packet, Reconstructor
 from stream.backends import open_reconstructor
 from stream.clock import now_ns
-from stream.config import Config, PolicyName, load_config, updated
+from stream.config import Config, load_config, updated
 from stream.session.session import Session
 from stream.sources import SourceOrder, open_source
 
@@ -90,7 +90,7 @@ def read(config: Config, recording: Path, *, discard: int) -> Recorded:
 
 
 def windows_of(
-    recorded: Recorded, packets: Sequence[Packet], policy: PolicyName, reconstructor: Reconstructor
+    recorded: Recorded, packets: Sequence[Packet], policy: str, reconstructor: Reconstructor
 ) -> Iterator[ContentWindow]:
     """Cut some of a recording's packets into windows, calibrated as in a run: the same code.
 

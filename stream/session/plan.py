@@ -9,12 +9,13 @@ from drivers.source import SourceInfo
 from nire.errors import ConfigError, SourceError
 from nire.shutter import Shutter
 from nire.types import ContentWindow, Frame, Query, Reconstructor
-from stream.config import PlanConfig, PolicyName
+from stream.config import PlanConfig, WindowConfig
+from stream.windows.cut import Cut
 
 _PER_FRAME = ("deblur", "unroll")
 
 
-def policy_of(plan: PlanConfig, policy: PolicyName, *, has_frames: bool) -> PolicyName:
+def policy_of(plan: PlanConfig, policy: str, *, has_frames: bool) -> str:
     """Resolve `auto`: what the plan wants; without frames, `span`."""
     if policy != "auto":
         return policy
@@ -23,7 +24,7 @@ def policy_of(plan: PlanConfig, policy: PolicyName, *, has_frames: bool) -> Poli
     return "single" if plan.name in _PER_FRAME else "pair"
 
 
-def require_grid(plan: PlanConfig, policy: PolicyName) -> None:
+def require_grid(plan: PlanConfig, policy: str) -> None:
     """Check that windows without frames are not asked for an image of each frame.
 
     Raises:
@@ -36,7 +37,7 @@ def require_grid(plan: PlanConfig, policy: PolicyName) -> None:
         )
 
 
-def require_together(policy: PolicyName, info: SourceInfo, reconstructor: Reconstructor) -> None:
+def require_together(policy: str, info: SourceInfo, reconstructor: Reconstructor) -> None:
     """Check that source, windows and method go together.
 
     Raises:
@@ -73,6 +74,31 @@ def reach_us(plan: PlanConfig, *, height: int, margin_us: int) -> int:
         return min(margin_us, math.ceil(max(0.0, plan.offset_us + half_us)))
     tilt_us = abs(plan.row_delay_us) * height / 2 if plan.name == "reshutter" else 0.0
     return min(margin_us, math.ceil(half_us + tilt_us))
+
+
+def cut_of(
+    plan: PlanConfig, window: WindowConfig, *, height: int, has_frames: bool, fixed_reach_us: int | None = None
+) -> Cut:
+    """Tell how windows are cut for a plan.
+
+    Args:
+        plan: what will be asked of them.
+        window: the configuration's section.
+        height: of the sensor, pixels.
+        has_frames: whether the source has frames and the method uses them.
+        fixed_reach_us: answered after a window's last exposure, where the plan does not decide it.
+    """
+    step_us, phase_us = grid_us(plan)
+    return Cut(
+        policy=policy_of(plan, window.policy, has_frames=has_frames),
+        margin_us=window.margin_us,
+        reach_us=reach_us(plan, height=height, margin_us=window.margin_us)
+        if fixed_reach_us is None
+        else fixed_reach_us,
+        step_us=step_us,
+        phase_us=phase_us,
+        span_us=window.span_us,
+    )
 
 
 def queries_of(window: ContentWindow, plan: PlanConfig) -> list[Query]:

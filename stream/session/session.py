@@ -30,9 +30,10 @@ from stream.config import Config, PlanConfig, updated
 from stream.session.ahead import Ahead
 from stream.session.batches import Batches
 from stream.session.budget import Budget
-from stream.session.plan import grid_us, policy_of, queries_of, reach_us, require_grid, require_together
+from stream.session.plan import cut_of, queries_of, require_grid, require_together
 from stream.session.shutters import covers, rank
 from stream.windows.assembler import WindowAssembler
+from stream.windows.cut import Cut
 
 # Complete windows that may wait: two, so that a slow one does not cost the next; where all are slow, the newest only,
 # because it would wait for the older one, and be old itself by then.
@@ -95,25 +96,26 @@ class Session:
         """
         # A method that does without frames is given none.
         self._has_frames = info.has_frames and reconstructor.needs_frames
-        policy = policy_of(config.plan, config.window.policy, has_frames=self._has_frames)
-        require_together(policy, info, reconstructor)
+        self._config = config
+        self._info = info
+        self._fixed_reach_us = reach_us
+        cut = self._cut(config.plan)
+        require_together(cut.policy, info, reconstructor)
         if reach_us is None:
-            require_grid(config.plan, policy)
+            require_grid(config.plan, cut.policy)
         self.counters = Counters()
         self.paused = False
         self.newest_us = 0.0
-        self._config = config
-        self._info = info
         self._reconstructor = reconstructor
         self._freshest = freshest
         self._clock = clock
-        self._fixed_reach_us = reach_us
         self._plan = config.plan
-        self._calibrator = _calibrator(config, info, learns=policy != "span")
+        self._calibrator = _calibrator(config, info, learns=cut.policy != "span")
         self._budget = Budget()
         self._batches = Batches(reconstructor)
         self._ahead = Ahead(reconstructor)
-        self._assembler = self._make_assembler()
+        self._assembler = WindowAssembler(info.geometry, cut)
+        self._assembler.guard(self._calibrator.guard_us)
         self._recent: deque[ContentWindow] = deque(maxlen=_MEMORY)
         self._built: tuple[ContentWindow, Content] | None = None
         self._indices: dict[str, int] = {}
@@ -179,13 +181,10 @@ class Session:
                 it was.
         """
         plan: PlanConfig = updated(self._plan, changes)
-        require_grid(plan, self._policy(plan))
-        before = self._policy(self._plan)
+        cut = self._cut(plan)
+        require_grid(plan, cut.policy)
         self._plan = plan
-        if self._policy(plan) != before:
-            self._assembler.change_policy(self._policy(plan))
-        self._assembler.reach_us = self._reach()
-        self._assembler.step_us, self._assembler.phase_us = grid_us(plan)
+        self._assembler.recut(cut)
         return plan
 
     def ask(self, shutter: Shutter, tag: str) -> ExposedFrame:
@@ -221,7 +220,7 @@ class Session:
             self.counters.events += len(packet)
             self.newest_us = max(self.newest_us, float(packet.watermark_us))
         self.counters.lost_frames = self._assembler.lost_frames
-        self._assembler.guard_us = self._calibrator.guard_us
+        self._assembler.guard(self._calibrator.guard_us)
 
     def _answer_newest(self) -> Iterator[ExposedFrame]:
         waiting = list(self._assembler.complete())
@@ -276,7 +275,7 @@ class Session:
 
     def _learn(self, pair: ContentWindow) -> None:
         self._calibrator.observe(pair.frames, pair.events, pair.gaps)
-        self._assembler.guard_us = self._calibrator.guard_us
+        self._assembler.guard(self._calibrator.guard_us)
 
     # Images
 
@@ -328,13 +327,13 @@ class Session:
 
     def _period_ns(self, window: ContentWindow) -> float:
         """Tell how long it takes until the next window comes, ns; infinity where nothing tells."""
-        at_edge = self._assembler.policy == "live_edge"
-        return 1e3 * self._assembler.step_us if at_edge else _distance_ns(window)
+        at_edge = self._assembler.cut.policy == "live_edge"
+        return 1e3 * self._assembler.cut.step_us if at_edge else _distance_ns(window)
 
     def _budget_ns(self, window: ContentWindow) -> float:
         if self._plan.time_budget_ms > 0:
             return self._plan.time_budget_ms * 1e6
-        if self._assembler.policy == "live_edge":
+        if self._assembler.cut.policy == "live_edge":
             return self._budget.at_edge_ns(span_ns=1e3 * (window.answers_us[1] - window.answers_us[0]))
         return _distance_ns(window)
 
@@ -349,26 +348,14 @@ class Session:
 
     # Settings
 
-    def _make_assembler(self) -> WindowAssembler:
-        assembler = WindowAssembler(
-            self._info.geometry,
-            policy=self._policy(self._plan),
-            margin_us=self._config.window.margin_us,
-            reach_us=self._reach(),
-            step_us=grid_us(self._plan)[0],
-            span_us=self._config.window.span_us,
+    def _cut(self, plan: PlanConfig) -> Cut:
+        return cut_of(
+            plan,
+            self._config.window,
+            height=self._info.geometry.height,
+            has_frames=self._has_frames,
+            fixed_reach_us=self._fixed_reach_us,
         )
-        assembler.phase_us = grid_us(self._plan)[1]
-        assembler.guard_us = self._calibrator.guard_us
-        return assembler
-
-    def _policy(self, plan: PlanConfig) -> Any:
-        return policy_of(plan, self._config.window.policy, has_frames=self._has_frames)
-
-    def _reach(self) -> int:
-        if self._fixed_reach_us is not None:
-            return self._fixed_reach_us
-        return reach_us(self._plan, height=self._info.geometry.height, margin_us=self._config.window.margin_us)
 
 
 def _distance_ns(window: ContentWindow) -> float:

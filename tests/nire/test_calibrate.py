@@ -13,6 +13,7 @@ from drivers.cameras.synthetic import open_source
 from nire.calibrate import SEARCH_US, Calibrator
 from nire.types import ContentWindow, EventBatch, Frame
 from stream.windows.assembler import WindowAssembler
+from stream.windows.cut import Cut
 
 SETTINGS = {"width": 128, "height": 96, "seconds": 0.5, "live": False, "seed": 3}
 
@@ -22,8 +23,8 @@ def windows(positive: float, negative: float) -> tuple[ContentWindow, ...]:
     """Pairs of an ideal camera with given thresholds, and events around them for the search."""
     sensor = {"threshold_positive": positive, "threshold_negative": negative}
     with open_source(**SETTINGS, noise="ideal", sensor=sensor) as camera:
-        assembler = WindowAssembler(camera.info.geometry, policy="pair", margin_us=0, reach_us=0, step_us=1)
-        assembler.guard_us = (SEARCH_US, SEARCH_US)
+        assembler = WindowAssembler(camera.info.geometry, Cut("pair", margin_us=0))
+        assembler.guard((SEARCH_US, SEARCH_US))
         found: list[ContentWindow] = []
         for packet in camera:
             assembler.push(packet)
@@ -145,7 +146,7 @@ def test_rolling_frames_calibrate_like_global_ones() -> None:
     settings = {**SETTINGS, "row_delay_us": 60, "noise": "ideal", "sensor": sensor}
     calibrator = Calibrator(time_offset_us=0.0)
     with open_source(**settings) as camera:
-        assembler = WindowAssembler(camera.info.geometry, policy="pair", margin_us=0, reach_us=0, step_us=1)
+        assembler = WindowAssembler(camera.info.geometry, Cut("pair", margin_us=0))
         for packet in camera:
             assembler.push(packet)
             for window in assembler.complete():

@@ -26,6 +26,7 @@ from nire.shutter import Shutter
 from nire.types import Calibration, ContentWindow, EventBatch, Frame, Gap, Geometry, Packet, Query
 from stream.session.ahead import Ahead
 from stream.windows.assembler import WindowAssembler
+from stream.windows.cut import Cut
 from tests.nire.windows import random_events, random_frame
 
 GEOMETRY = Geometry(40, 36)
@@ -213,7 +214,7 @@ def assert_stream_rolls(
 ) -> None:
     """Work ahead over a stream as the consumer does; compare each window's images with those of a fresh build."""
     backend, engine = backend_of(network, geometry=geometry)
-    assembler = WindowAssembler(geometry, policy="pair", margin_us=5000, reach_us=0, step_us=2000)
+    assembler = WindowAssembler(geometry, Cut("pair", margin_us=5000))
     ahead, late = Ahead(backend), []
     for packet in packets:
         assembler.push(packet)

@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 
 from nire.types import ContentWindow, EventBatch, Gap, Packet
-from stream.config import PolicyName
 from stream.windows.assembler import WindowAssembler
+from stream.windows.cut import Cut
 from tests.stream import packets
 from tests.stream.packets import EXPOSURE_US, PERIOD_US, START_US
 
 
-def assembler(policy: PolicyName, *, margin_us: int = 5000, reach_us: int = 0) -> WindowAssembler:
-    return WindowAssembler(packets.GEOMETRY, policy=policy, margin_us=margin_us, reach_us=reach_us, step_us=5000)
+def assembler(policy: str, *, margin_us: int = 5000, reach_us: int = 0) -> WindowAssembler:
+    return WindowAssembler(packets.GEOMETRY, Cut(policy, margin_us=margin_us, reach_us=reach_us, step_us=5000))
 
 
-def windows_of(stream: Iterable[Packet], policy: PolicyName) -> list[ContentWindow]:
+def windows_of(stream: Iterable[Packet], policy: str) -> list[ContentWindow]:
     machine = assembler(policy)
     found = []
     for packet in stream:
@@ -42,7 +42,7 @@ def signature(window: ContentWindow) -> tuple[object, ...]:
 
 @pytest.mark.parametrize("policy", ["pair", "single"])
 @pytest.mark.parametrize("seed", range(8))
-def test_any_interleaving_and_splitting_gives_the_same_windows(policy: PolicyName, seed: int) -> None:
+def test_any_interleaving_and_splitting_gives_the_same_windows(policy: str, seed: int) -> None:
     expected = [signature(window) for window in windows_of(packets.usual(), policy)]
     assert [signature(window) for window in windows_of(packets.interleaved(seed), policy)] == expected
 
@@ -83,7 +83,7 @@ def test_window_waits_for_the_watermark_not_for_events() -> None:
 
 def test_window_waits_for_what_the_plan_reaches_and_the_guard() -> None:
     machine = assembler("single", reach_us=3000)
-    machine.guard_us = (0, 500)
+    machine.guard((0, 500))
     frame = packets.frames(1)[0]
     machine.push(frame)
     machine.push(EventBatch.empty(frame.exposure_end_us + 3499))
@@ -146,7 +146,7 @@ def test_frame_of_the_next_epoch_waits_for_its_events() -> None:
 
 def test_events_before_a_window_are_kept_for_an_offset_that_reaches_back() -> None:
     machine = assembler("pair", margin_us=0)
-    machine.guard_us = (7000, 0)
+    machine.guard((7000, 0))
     everything = packets.events()
     for packet in packets.usual():
         machine.push(packet)

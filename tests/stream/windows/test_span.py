@@ -26,7 +26,8 @@ from stream.commands import offline
 from stream.config import load_config
 from stream.session.session import Session
 from stream.windows.assembler import WindowAssembler
-from stream.windows.span import LONGEST_SILENCE_US, Spans
+from stream.windows.cut import Cut
+from stream.windows.policies.span import LONGEST_SILENCE_US, Spans
 from tests.nire.windows import random_events
 from tests.stream import packets, signed_events
 from tests.stream.packets import GEOMETRY, START_US
@@ -56,7 +57,7 @@ def delivered(seed: int) -> list[EventBatch]:
 
 def windows_of(stream: list[Packet] | list[EventBatch], **changes: Any) -> list[Any]:
     settings: dict[str, Any] = {"margin_us": 5000, "reach_us": 0, "step_us": 5000, "span_us": SPAN_US}
-    machine = WindowAssembler(GEOMETRY, policy="span", **{**settings, **changes})
+    machine = WindowAssembler(GEOMETRY, Cut("span", **{**settings, **changes}))
     found = []
     for packet in stream:
         machine.push(packet)
@@ -138,19 +139,19 @@ def test_nothing_but_heartbeats_gives_no_window() -> None:
 
 
 def test_frames_are_not_hoarded_and_lost_ones_are_counted() -> None:
-    machine = WindowAssembler(GEOMETRY, policy="span", margin_us=5000, reach_us=0, step_us=5000)
+    machine = WindowAssembler(GEOMETRY, Cut("span"))
     images = packets.frames()
     del images[2]
     for packet in packets.in_order(images, packets.cut(packets.events(), range(START_US, START_US + 200_000, 5000))):
         machine.push(packet)
         assert all(window.frames == () for window in machine.complete())
         machine.release()
-        assert len(machine._frames) <= 1
+        assert machine.held_frames <= 1
     assert machine.lost_frames == 1
 
 
 def test_memory_does_not_grow() -> None:
-    machine = WindowAssembler(GEOMETRY, policy="span", margin_us=5000, reach_us=0, step_us=5000)
+    machine = WindowAssembler(GEOMETRY, Cut("span"))
     for k in range(2000):
         machine.push(random_events(k, 5, START_US + 5000 * k, START_US + 5000 * (k + 1)))
         list(machine.complete())

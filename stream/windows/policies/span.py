@@ -1,15 +1,70 @@
-"""Where windows without frames begin and end: on an absolute grid, from the first event, not through long silences."""
+"""Policy `span`: windows without frames on an absolute grid, from the first event, not through long silences."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from nire.types import EventBatch
+from nire.types import ContentWindow, EventBatch, Frame
+from stream.windows.held import Held
 
 LONGEST_SILENCE_US = 600_000
 """After so long without an event nothing is known any more, and nothing is answered until the next one."""
+
+
+def create(held: Held) -> Span:
+    """Begin before the first event."""
+    return Span(held)
+
+
+class Span:
+    """Cuts a window as soon as a span of time has passed; frames are let go."""
+
+    frames_begun = 0
+
+    def __init__(self, held: Held) -> None:
+        """Cut from what is held."""
+        self._held = held
+        self._spans = Spans(held.cut.span_us)
+
+    def take_over(self) -> None:
+        """Begin with the first event that is held."""
+
+    def following(self) -> ContentWindow | None:
+        """Cut the next span once all of its events are there."""
+        held = self._held
+        while held.frames:
+            held.retire()
+        span = self._spans.following((held.tape.held,), held.edge_us)
+        return None if span is None else self._window(*span, answers_us=span, after_us=held.cut.reach_us)
+
+    def remaining(self) -> Iterator[ContentWindow]:
+        """The rest gets a full-length window that ends at the last event."""
+        end_us = self._held.tape.watermark_us - self._held.guard_us[1]
+        begin_us = self._spans.unfinished_us(end_us)
+        if begin_us is not None:
+            yield self._window(end_us - self._spans.span_us, end_us, answers_us=(begin_us, end_us), after_us=0)
+
+    def expected_us(self, frames: tuple[Frame, ...]) -> int:
+        """Nothing is known of a window that has no frame."""
+        return self._held.tape.watermark_us
+
+    def needed_us(self) -> float:
+        """One span before the next one."""
+        return self._held.horizon_us if self._spans.needed_us is None else self._spans.needed_us
+
+    def _window(self, begin_us: int, end_us: int, *, answers_us: tuple[float, float], after_us: int) -> ContentWindow:
+        held = self._held
+        first_us, last_us = begin_us - held.cut.reach_us, end_us + after_us
+        return held.slice(
+            first_us - held.guard_us[0],
+            last_us + held.guard_us[1],
+            (),
+            index=held.count(),
+            answers_us=answers_us,
+            covered_us=(first_us, last_us),
+        )
 
 
 class Spans:
