@@ -87,15 +87,7 @@ def packets_of_light(
 
 def joined(batches: list[EventBatch], watermark_us: int) -> EventBatch:
     """Join batches in order into one with a new watermark; none give an empty one."""
-    if not batches:
-        return EventBatch.empty(watermark_us)
-    return EventBatch(
-        np.concatenate([batch.t_us for batch in batches]),
-        np.concatenate([batch.x for batch in batches]),
-        np.concatenate([batch.y for batch in batches]),
-        np.concatenate([batch.p for batch in batches]),
-        watermark_us,
-    )
+    return EventBatch.joined(batches, watermark_us) if batches else EventBatch.empty(watermark_us)
 
 
 def _luma(light: Image) -> Image:

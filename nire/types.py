@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -68,6 +68,39 @@ class EventBatch:
             watermark_us,
             received_ns,
             epoch,
+        )
+
+    def part(self, which: slice | NDArray[np.bool_], watermark_us: int | None = None) -> EventBatch:
+        """Take some of the events, in their order; a slice copies nothing.
+
+        Args:
+            which: a slice, or bool [N], True where an event is taken.
+            watermark_us: the promise of the part; None = that of the whole.
+        """
+        return replace(
+            self,
+            t_us=self.t_us[which],
+            x=self.x[which],
+            y=self.y[which],
+            p=self.p[which],
+            watermark_us=self.watermark_us if watermark_us is None else watermark_us,
+        )
+
+    @classmethod
+    def joined(cls, batches: Sequence[EventBatch], watermark_us: int | None = None) -> EventBatch:
+        """Join batches that follow one another; what is not a column comes from the last.
+
+        Args:
+            batches: at least one, of one epoch.
+            watermark_us: the promise of the whole; None = that of the last.
+        """
+        return replace(
+            batches[-1],
+            t_us=np.concatenate([batch.t_us for batch in batches]),
+            x=np.concatenate([batch.x for batch in batches]),
+            y=np.concatenate([batch.y for batch in batches]),
+            p=np.concatenate([batch.p for batch in batches]),
+            watermark_us=batches[-1].watermark_us if watermark_us is None else watermark_us,
         )
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -63,9 +61,7 @@ class VoxelGrid:
             events: of the window so far; each call gives those of the call before, and more.
             calibration: its hot pixels are left out.
         """
-        new = slice(self._taken, len(events))
-        fresh = replace(events, t_us=events.t_us[new], x=events.x[new], y=events.y[new], p=events.p[new])
-        self._planes.add(fresh, ignore=calibration.hot_pixels)
+        self._planes.add(events.part(slice(self._taken, None)), ignore=calibration.hot_pixels)
         self._taken = len(events)
 
     def change(self, calibration: Calibration, bins: slice, padded: tuple[int, int]) -> Tensor:

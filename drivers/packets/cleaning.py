@@ -121,7 +121,7 @@ class CleanedPackets:
         self.counters.events_outside += outside
         self._say("outside", "events outside the sensor are dropped (first: %d in one batch)", outside)
         self._check_outside(at_end=False)
-        return replace(batch, t_us=batch.t_us[good], x=batch.x[good], y=batch.y[good], p=batch.p[good])
+        return batch.part(good)
 
     def _check_outside(self, *, at_end: bool) -> None:
         total, outside = self.counters.events, self.counters.events_outside
@@ -150,7 +150,7 @@ class CleanedPackets:
             far = np.flatnonzero(t_us < latest - _CLAMP_US)
             if far.size:
                 cut = int(far[0])
-                return _slice(batch, 0, cut, int(latest[cut - 1])), _slice(batch, cut, len(batch), batch.watermark_us)
+                return batch.part(slice(cut), int(latest[cut - 1])), batch.part(slice(cut, None))
         return batch, None
 
     def _check_times(self, *times_us: int) -> None:
@@ -249,10 +249,3 @@ class CleanedPackets:
 
 def _goes_back(t_us: NDArray[np.int64]) -> bool:
     return bool((t_us[1:] < t_us[:-1]).any())
-
-
-def _slice(batch: EventBatch, start: int, stop: int, watermark_us: int) -> EventBatch:
-    part = slice(start, stop)
-    return replace(
-        batch, t_us=batch.t_us[part], x=batch.x[part], y=batch.y[part], p=batch.p[part], watermark_us=watermark_us
-    )

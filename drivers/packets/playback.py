@@ -173,16 +173,9 @@ def _pieces(packet: SourcePacket) -> Iterator[SourcePacket]:
     cuts = np.flatnonzero(np.diff(slot)) + 1
     start = 0
     for cut in cuts:
-        yield _part(packet, start, int(cut), int(packet.t_us[cut]))
+        yield packet.part(slice(start, int(cut)), int(packet.t_us[cut]))
         start = int(cut)
-    yield _part(packet, start, len(packet), packet.watermark_us)
-
-
-def _part(batch: EventBatch, start: int, stop: int, watermark_us: int) -> EventBatch:
-    piece = slice(start, stop)
-    return EventBatch(
-        batch.t_us[piece], batch.x[piece], batch.y[piece], batch.p[piece], watermark_us, batch.received_ns, batch.epoch
-    )
+    yield packet.part(slice(start, None))
 
 
 def _shifted(packet: SourcePacket, shift_us: int, shift_index: int) -> SourcePacket:

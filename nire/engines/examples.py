@@ -90,5 +90,4 @@ def _seen(scene: Scene, exposures_us: _Exposures, seed: int) -> tuple[list[Frame
         light = scene.radiance(node_us)
         batches.append(sensor.advance(light, node_us))
         frames += camera.advance(light, node_us)
-    t_us, x, y, p = (np.concatenate([getattr(batch, name) for batch in batches]) for name in ("t_us", "x", "y", "p"))
-    return frames, EventBatch(t_us, x, y, p, _SPAN_US)
+    return frames, EventBatch.joined(batches, _SPAN_US)

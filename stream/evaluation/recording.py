@@ -57,8 +57,7 @@ class Recorded:
         batches = [packet for packet in self.packets if isinstance(packet, EventBatch)]
         if len({batch.epoch for batch in batches}) > 1:
             raise SourceError(f"{self.info.name}: its clock started again within; cut it there")
-        t_us, x, y, p = (np.concatenate([getattr(b, name) for b in batches]) for name in ("t_us", "x", "y", "p"))
-        return EventBatch(t_us, x, y, p, batches[-1].watermark_us)
+        return EventBatch.joined(batches)
 
 
 def read(config: Config, recording: Path, *, discard: int) -> Recorded:

@@ -108,18 +108,4 @@ def _pieces(batch: EventBatch, most: int) -> Iterator[EventBatch]:
     for start in range(0, len(batch), most):
         stop = min(start + most, len(batch))
         watermark_us = batch.watermark_us if stop == len(batch) else int(batch.t_us[stop])
-        yield batch_part(batch, start, stop, watermark_us)
-
-
-def batch_part(batch: EventBatch, start: int, stop: int, watermark_us: int) -> EventBatch:
-    """The events `start` to `stop` of a batch, with a promise of their own."""
-    part = slice(start, stop)
-    return EventBatch(
-        batch.t_us[part],
-        batch.x[part],
-        batch.y[part],
-        batch.p[part],
-        watermark_us,
-        batch.received_ns,
-        batch.epoch,
-    )
+        yield batch.part(slice(start, stop), watermark_us)

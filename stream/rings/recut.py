@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from nire.types import EventBatch, Packet
-from stream.rings.numbering import batch_part
 
 
 class Recutter:
@@ -58,19 +58,11 @@ class Recutter:
         cells = batch.t_us // self._packet_us
         edges = [0, *(np.flatnonzero(np.diff(cells)) + 1).tolist(), len(batch)]
         for low, high in itertools.pairwise(edges):
-            yield batch_part(batch, low, high, batch.watermark_us if high == len(batch) else int(batch.t_us[high]))
+            yield batch.part(slice(low, high), batch.watermark_us if high == len(batch) else int(batch.t_us[high]))
 
     def _joined(self, watermark_us: int, last: EventBatch) -> EventBatch:
         parts, self._pending = self._pending, []
         self._promised_us = watermark_us
         if not parts:
             return EventBatch.empty(watermark_us, received_ns=last.received_ns, epoch=last.epoch)
-        return EventBatch(
-            np.concatenate([part.t_us for part in parts]),
-            np.concatenate([part.x for part in parts]),
-            np.concatenate([part.y for part in parts]),
-            np.concatenate([part.p for part in parts]),
-            watermark_us,
-            last.received_ns,
-            last.epoch,
-        )
+        return EventBatch.joined([*parts[:-1], replace(parts[-1], received_ns=last.received_ns)], watermark_us)

@@ -72,6 +72,4 @@ def _shortened(window: ContentWindow, known: int) -> ContentWindow:
     if len(events) <= known + _PIECE_EVENTS:
         return window
     t1_us = int(events.t_us[known + _PIECE_EVENTS]) + 1
-    part = slice(0, int(np.searchsorted(events.t_us, t1_us)))
-    shorter = replace(events, t_us=events.t_us[part], x=events.x[part], y=events.y[part], p=events.p[part])
-    return replace(window, t1_us=t1_us, events=shorter)
+    return replace(window, t1_us=t1_us, events=events.part(slice(int(np.searchsorted(events.t_us, t1_us)))))

@@ -6,7 +6,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -149,7 +149,7 @@ class Pairing:
         inside = (batch.x < width) & (batch.y < height)
         seen = self._registration.seen[np.minimum(batch.y, height - 1), np.minimum(batch.x, width - 1)]
         keep = seen | ~inside  # what lies off the sensor is counted elsewhere
-        return replace(batch, t_us=batch.t_us[keep], x=batch.x[keep], y=batch.y[keep], p=batch.p[keep])
+        return batch.part(keep)
 
     def _restart(self, batch: EventBatch) -> None:
         self._epoch = batch.epoch

@@ -43,10 +43,10 @@ def silent_spans(batches: Iterable[EventBatch], frames_until: FramesUntil) -> It
             if gap is None:
                 continue
             if at > start:
-                yield _part(batch, start, int(at), int(t_us[at - 1]))
+                yield batch.part(slice(start, int(at)), int(t_us[at - 1]))
             yield gap
             start = int(at)
-        yield _part(batch, start, len(batch), batch.watermark_us) if start else batch
+        yield batch.part(slice(start, len(batch)), batch.watermark_us) if start else batch
         latest_us = int(t_us[-1])
         recent = np.concatenate([recent, t_us])
         recent = recent[recent > latest_us - _RATE_OVER_US]
@@ -66,8 +66,3 @@ def _gap(known_us: np.ndarray, next_us: int, frames_until: FramesUntil) -> Gap |
                 max(t0_us, last_us + 1), min(t1_us, next_us), "the recording has no events between these exposures"
             )
     return None
-
-
-def _part(batch: EventBatch, start: int, stop: int, watermark_us: int) -> EventBatch:
-    part = slice(start, stop)
-    return EventBatch(batch.t_us[part], batch.x[part], batch.y[part], batch.p[part], watermark_us)
