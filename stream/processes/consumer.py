@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from drivers.source import SourceInfo
 from nire.errors import NireError
 from nire.shutter import Shutter
 from nire.types import (
-    Calibration,
     EventBatch,
     ExposedFrame,
     Frame,
     Packet,
 )
 from stream.clock import now_ns
-from stream.config import Config, PlanConfig
+from stream.config import Config
 from stream.processes.board import State
 from stream.processes.child import Child
 from stream.processes.joining import join, note_progress
@@ -37,52 +36,7 @@ _LAST_FRAMES_MS = 200
 _log = logging.getLogger(__name__)
 
 
-class LiveSession(Protocol):
-    """What the consumer needs of `stream.session.session.Session`."""
-
-    counters: Any
-    paused: bool
-
-    @property
-    def plan(self) -> PlanConfig:
-        """What is asked of each window."""
-        ...
-
-    @property
-    def calibration(self) -> Calibration:
-        """What is believed about the sensor."""
-        ...
-
-    @property
-    def covered_us(self) -> tuple[float, float] | None:
-        """Device time that can be asked."""
-        ...
-
-    def feed(self, packets: Iterable[Packet]) -> Iterable[ExposedFrame]:
-        """Take packets, give images."""
-        ...
-
-    def ahead(self) -> bool:
-        """Work ahead a little; False where nothing is to be done."""
-        ...
-
-    def finish(self) -> Iterable[ExposedFrame]:
-        """End."""
-        ...
-
-    def set_plan(self, changes: Mapping[str, Any]) -> PlanConfig:
-        """Change the plan."""
-        ...
-
-    def ask(self, shutter: Shutter, tag: str) -> ExposedFrame:
-        """Answer one shutter."""
-        ...
-
-
-SessionMaker = Callable[[Config, SourceInfo], LiveSession]
-
-
-def open_session(config: Config, info: SourceInfo) -> LiveSession:
+def open_session(config: Config, info: SourceInfo) -> Session:
     """Make the session of a source, warmed up: its first window is as fast as the others."""
     # Only now, because torch takes a second: whoever waits for the bound socket has subscribed by the first frame,
     # and a short recording, played as fast as possible, is over before another second has passed.
@@ -94,13 +48,12 @@ def open_session(config: Config, info: SourceInfo) -> LiveSession:
     return Session(config, info, reconstructor, freshest=info.live, clock=now_ns)
 
 
-def main(child: Child, config: Config, make_session: SessionMaker = open_session) -> int:
+def main(child: Child, config: Config) -> int:
     """Be the consumer until the source has ended or the supervisor says stop.
 
     Args:
         child: this process.
         config: of the stream.
-        make_session: another session, for tests.
 
     Returns:
         Exit code 0.
@@ -113,7 +66,7 @@ def main(child: Child, config: Config, make_session: SessionMaker = open_session
         publisher = stack.enter_context(Publisher(config.publish, config.security))
         control = stack.enter_context(ControlServer(config.control, config.security))
         reader = stack.enter_context(join(child, config))
-        consumer = _Consumer(child, config, publisher, control, reader, make_session)
+        consumer = _Consumer(child, config, publisher, control, reader)
         consumer.run()
     return 0
 
@@ -126,16 +79,14 @@ class _Consumer:
         publisher: Publisher,
         control: ControlServer,
         reader: RingReader,
-        make_session: SessionMaker,
     ) -> None:
         self._child = child
         self._config = config
         self._publisher = publisher
         self._control = control
         self._reader = reader
-        self._make_session = make_session
         self._info = reader.info
-        self._session = make_session(config, reader.info)
+        self._session = open_session(config, reader.info)
         self._imager = self._make_imager()
         self._keeper = StatusKeeper(
             config,
@@ -251,7 +202,7 @@ class _Consumer:
         if info.geometry != self._info.geometry or info.has_frames != self._info.has_frames:
             _log.warning("the source is now %s, %s; starting over", info.name, info.geometry)
             self._publish(self._session.finish())
-            self._session = self._make_session(self._config, info)
+            self._session = open_session(self._config, info)
             self._imager = self._make_imager()
         self._info = self._keeper.info = info
 

@@ -1,8 +1,14 @@
-"""How many queries a window can afford: a running estimate of what a build and a query cost."""
+"""What gives way under load: how many windows may wait, and how many queries one can afford."""
 
 from __future__ import annotations
 
+from nire.types import ContentWindow
+from stream.windows.cut import Cut
+
 _SMOOTHING = 0.2
+# Complete windows that may wait: two, so that a slow one does not cost the next; where all are slow, the newest only,
+# because it would wait for the older one, and be old itself by then.
+_PATIENCE, _OVERLOADED_PATIENCE = 2, 1
 # Fewer queries than this measure the overhead of a window, not the cost of a query.
 _FEWEST = 4
 # Of the time from one window to the next, what windows may take that catch up.
@@ -34,6 +40,30 @@ class Budget:
         """
         return self._window_ns <= _KEPT_UP * period_ns
 
+    def patience(self, newest: ContentWindow, cut: Cut) -> int:
+        """Number of complete windows that may wait, the newest one included."""
+        period_ns = 1e3 * cut.step_us if cut.policy == "live_edge" else _distance_ns(newest)
+        return _PATIENCE if self.keeps_up(period_ns=period_ns) else _OVERLOADED_PATIENCE
+
+    def chosen(self, wanted: int, window: ContentWindow, cut: Cut, *, time_budget_ms: float) -> list[int]:
+        """Choose which of a window's queries are answered, by their places; those left out are holes in the index.
+
+        Args:
+            wanted: how many there are, in the order of time.
+            window: that they are asked of.
+            cut: how it was cut.
+            time_budget_ms: that it may take; 0 = until the next one comes.
+        """
+        if time_budget_ms > 0:
+            budget_ns = time_budget_ms * 1e6
+        elif cut.policy == "live_edge":
+            budget_ns = self.at_edge_ns(span_ns=1e3 * (window.answers_us[1] - window.answers_us[0]))
+        else:
+            budget_ns = _distance_ns(window)
+        keep = self.keep(wanted, budget_ns=budget_ns)
+        # The middle of each share: the first instants of a window lie beside a captured frame and need us least.
+        return [int((k + 0.5) * wanted / keep) for k in range(keep)]
+
     def at_edge_ns(self, *, span_ns: float) -> float:
         """Tell how long a window of the live edge may take that answers so much time."""
         return max(_SHRINKING * span_ns, _BUILDS * self._build_ns)
@@ -47,3 +77,12 @@ class Budget:
 
 def _follow(old: float, new: float) -> float:
     return new if old == 0 else (1 - _SMOOTHING) * old + _SMOOTHING * new
+
+
+def _distance_ns(window: ContentWindow) -> float:
+    """Find how long it takes until the next window comes, ns; infinity where its frames do not tell."""
+    if len(window.frames) == 2:
+        return (window.frames[1].mid_us - window.frames[0].mid_us) * 1e3
+    if not window.frames:
+        return (window.answers_us[1] - window.answers_us[0]) * 1e3
+    return float("inf")

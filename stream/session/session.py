@@ -30,14 +30,12 @@ from stream.config import Config, PlanConfig, updated
 from stream.session.ahead import Ahead
 from stream.session.batches import Batches
 from stream.session.budget import Budget
+from stream.session.learning import Learning
 from stream.session.plan import cut_of, queries_of, require_grid, require_together
 from stream.session.shutters import covers, rank
 from stream.windows.assembler import WindowAssembler
 from stream.windows.cut import Cut
 
-# Complete windows that may wait: two, so that a slow one does not cost the next; where all are slow, the newest only,
-# because it would wait for the older one, and be old itself by then.
-_PATIENCE, _OVERLOADED_PATIENCE = 2, 1
 # Past windows that can still be asked.
 _MEMORY = 4
 
@@ -110,16 +108,14 @@ class Session:
         self._freshest = freshest
         self._clock = clock
         self._plan = config.plan
-        self._calibrator = _calibrator(config, info, learns=cut.policy != "span")
         self._budget = Budget()
         self._batches = Batches(reconstructor)
         self._ahead = Ahead(reconstructor)
         self._assembler = WindowAssembler(info.geometry, cut)
-        self._assembler.guard(self._calibrator.guard_us)
+        self._learning = Learning(_calibrator(config, info, learns=cut.policy != "span"), self._assembler)
         self._recent: deque[ContentWindow] = deque(maxlen=_MEMORY)
         self._built: tuple[ContentWindow, Content] | None = None
         self._indices: dict[str, int] = {}
-        self._learned_from: Frame | None = None
 
     @property
     def plan(self) -> PlanConfig:
@@ -129,7 +125,7 @@ class Session:
     @property
     def calibration(self) -> Calibration:
         """What is believed about the sensor at present."""
-        return self._calibrator.current
+        return self._learning.current
 
     @property
     def covered_us(self) -> tuple[float, float] | None:
@@ -157,7 +153,7 @@ class Session:
         if self.paused or not self._ahead.is_offered:
             return False
         window = self._assembler.begun()
-        return window is not None and self._ahead.step(replace(window, calibration=self._calibrator.current))
+        return window is not None and self._ahead.step(replace(window, calibration=self._learning.current))
 
     def finish(self) -> Iterator[ExposedFrame]:
         """End the stream: answer what is left."""
@@ -220,12 +216,10 @@ class Session:
             self.counters.events += len(packet)
             self.newest_us = max(self.newest_us, float(packet.watermark_us))
         self.counters.lost_frames = self._assembler.lost_frames
-        self._assembler.guard(self._calibrator.guard_us)
 
     def _answer_newest(self) -> Iterator[ExposedFrame]:
         waiting = list(self._assembler.complete())
-        keeps_up = not waiting or self._budget.keeps_up(period_ns=self._period_ns(waiting[-1]))
-        patience = _PATIENCE if keeps_up else _OVERLOADED_PATIENCE
+        patience = self._budget.patience(waiting[-1], self._assembler.cut) if waiting else 1
         late, waiting = waiting[:-patience], waiting[-patience:]
         for window in late:
             self.counters.late_windows += 1
@@ -235,12 +229,8 @@ class Session:
             yield from self._answer(window)
 
     def _answer(self, window: ContentWindow) -> Iterator[ExposedFrame]:
-        pair = self._pair_to_learn_from(window)
-        if pair is window and self._calibrator.learning:
-            self._learn(pair)
-            pair = None
+        window = self._learning.calibrated(window)
         start_ns = self._clock()
-        window = replace(window, calibration=self._calibrator.current)
         self._recent.append(window)
         self.counters.windows += 1
         queries = [] if self.paused else self._affordable(window, self._numbered(queries_of(window, self._plan)))
@@ -249,33 +239,14 @@ class Session:
             build_ns = built_ns - start_ns
             yield from self._expose(window, content, queries, built_ns)
             self._budget.spent(build_ns=build_ns, expose_ns=self._clock() - built_ns, queries=len(queries))
-        if pair is not None:
-            self._learn(pair)
+        self._learning.learn()
         self._assembler.release()
 
     def _calibrated(self, window: ContentWindow) -> ContentWindow:
-        pair = self._pair_to_learn_from(window)
-        if pair is not None:
-            self._learn(pair)
+        window = self._learning.calibrated(window, at_once=True)
         self.counters.windows += 1
         self._assembler.release()
-        return replace(window, calibration=self._calibrator.current)
-
-    def _pair_to_learn_from(self, window: ContentWindow) -> ContentWindow | None:
-        if len(window.frames) == 2:
-            return window if self._calibrator.wants() else None
-        previous = self._assembler.frame_before(window) if window.frames else None
-        # The windows of a live edge have one frame after the other, each of them many times.
-        if previous is None or window.frames[0] is self._learned_from:
-            return None
-        self._learned_from = window.frames[0]
-        if not self._calibrator.wants():
-            return None
-        return self._assembler.paired(previous, window)
-
-    def _learn(self, pair: ContentWindow) -> None:
-        self._calibrator.observe(pair.frames, pair.events, pair.gaps)
-        self._assembler.guard(self._calibrator.guard_us)
+        return window
 
     # Images
 
@@ -320,22 +291,9 @@ class Session:
         """Thin the queries to what the time budget allows; the left-out ones are holes in the index."""
         if not self._freshest or len(queries) < 2:
             return queries
-        keep = self._budget.keep(len(queries), budget_ns=self._budget_ns(window))
-        self.counters.reduced_queries += len(queries) - keep
-        # The middle of each share: the first instants of a window lie beside a captured frame and need us least.
-        return [queries[int((k + 0.5) * len(queries) / keep)] for k in range(keep)]
-
-    def _period_ns(self, window: ContentWindow) -> float:
-        """Tell how long it takes until the next window comes, ns; infinity where nothing tells."""
-        at_edge = self._assembler.cut.policy == "live_edge"
-        return 1e3 * self._assembler.cut.step_us if at_edge else _distance_ns(window)
-
-    def _budget_ns(self, window: ContentWindow) -> float:
-        if self._plan.time_budget_ms > 0:
-            return self._plan.time_budget_ms * 1e6
-        if self._assembler.cut.policy == "live_edge":
-            return self._budget.at_edge_ns(span_ns=1e3 * (window.answers_us[1] - window.answers_us[0]))
-        return _distance_ns(window)
+        kept = self._budget.chosen(len(queries), window, self._assembler.cut, time_budget_ms=self._plan.time_budget_ms)
+        self.counters.reduced_queries += len(queries) - len(kept)
+        return [queries[k] for k in kept]
 
     def _numbered(self, queries: Sequence[Query]) -> list[_Numbered]:
         """Give each query the next index of its tag, whether it will be answered or not."""
@@ -356,15 +314,6 @@ class Session:
             has_frames=self._has_frames,
             fixed_reach_us=self._fixed_reach_us,
         )
-
-
-def _distance_ns(window: ContentWindow) -> float:
-    """Find how long it takes until the next window comes, ns; infinity where its frames do not tell."""
-    if len(window.frames) == 2:
-        return (window.frames[1].mid_us - window.frames[0].mid_us) * 1e3
-    if not window.frames:
-        return (window.answers_us[1] - window.answers_us[0]) * 1e3
-    return float("inf")
 
 
 def _calibrator(config: Config, info: SourceInfo, *, learns: bool) -> Calibrator:

@@ -228,7 +228,7 @@ def test_live_edge_that_rolls_gives_the_images_of_contents_built_from_nothing(ex
 def test_live_edge_teaches_the_calibration_once_a_frame() -> None:
     pairs: list[list[int]] = []
     machine = session("window.policy=live_edge", "plan.rate_hz=500", freshest=True)
-    machine._calibrator.observe = lambda frames, *_: pairs.append([frame.index for frame in frames])
+    machine._learning._calibrator.observe = lambda frames, *_: pairs.append([frame.index for frame in frames])
     for packet in packets.usual():
         list(machine.feed([packet]))
     assert pairs == [[0, 1], [1, 2], [2, 3], [3, 4], [4, 5]]

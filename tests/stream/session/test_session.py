@@ -320,7 +320,7 @@ def test_windows_are_answered_through_the_margin_beyond_the_outermost_exposures(
 def test_plans_of_single_frames_learn_from_each_frame_and_the_one_before_it(freshest: bool) -> None:
     pairs: list[list[int]] = []
     machine = session("plan.name=deblur", freshest=freshest, info=replace(INFO, time_offset_us=None))
-    machine._calibrator.observe = lambda frames, *_: pairs.append([frame.index for frame in frames])
+    machine._learning._calibrator.observe = lambda frames, *_: pairs.append([frame.index for frame in frames])
     if freshest:
         list(machine.feed(packets.usual()))  # several windows wait at once
     else:
