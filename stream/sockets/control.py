@@ -7,16 +7,15 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import msgpack
 import zmq
 
 from nire.errors import ConfigError, NireError, ShutterOutsideWindow, WireError
 from stream.config import ControlConfig, SecurityConfig
-from stream.sockets.binding import bind
-from stream.sockets.keys import ClientKeys, Gate
+from stream.sockets.endpoint import Endpoint
+from stream.sockets.keys import ClientKeys
 from stream.sockets.wire import plain
 
 Handler = Callable[[dict[str, Any]], Mapping[str, Any]]
@@ -55,7 +54,7 @@ COMMANDS: Mapping[str, Mapping[str, _Field]] = {
 """Every command and its fields; a field without a default is required."""
 
 
-class ControlServer:
+class ControlServer(Endpoint):
     """Answers requests between two windows; never waits longer than it is told to.
 
     Attributes:
@@ -68,19 +67,12 @@ class ControlServer:
         Raises:
             ConfigError: the address cannot be bound, or the keys cannot be used.
         """
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        # The answer to "stop" is on its way while its sender is being stopped: a moment for it to leave.
+        super().__init__(linger_ms=200)
         # No REP: after a client that broke off within a message it would answer the next one to the wrong place.
-        self._socket = self._context.socket(zmq.ROUTER)
-        self._socket.linger = 0
+        self._socket = self.socket(zmq.ROUTER)
         self._socket.maxmsgsize = _MAX_REQUEST_BYTES
-        self._gate: Gate | None = None
-        try:
-            self._gate = Gate(self._context, security or SecurityConfig())
-            self._gate.apply(self._socket)
-            self.address = bind(self._socket, "control.bind", control.bind)
-        except BaseException:
-            self.close()
-            raise
+        self.address = self.bind(self._socket, "control.bind", control.bind, security)
 
     def poll(self, handler: Handler, timeout_ms: int = 0) -> int:
         """Answer the requests that wait, at most 16 of them.
@@ -108,31 +100,8 @@ class ControlServer:
             answered += 1
         return answered
 
-    def close(self) -> None:
-        """Close the socket; safe to call twice."""
-        if self._socket.closed:
-            return
-        # The answer to "stop" is on its way while its sender is being stopped: a moment for it to leave.
-        self._socket.close(linger=200)
-        if self._gate is not None:
-            self._gate.close()
-        self._context.term()
 
-    def __enter__(self) -> Self:
-        """Nothing more to do."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close."""
-        self.close()
-
-
-class ControlClient:
+class ControlClient(Endpoint):
     """Asks a running stream; not for use by several threads at once."""
 
     def __init__(self, address: str, keys: ClientKeys | None = None, *, timeout_ms: int = 2000) -> None:
@@ -146,21 +115,16 @@ class ControlClient:
         Raises:
             ConfigError: it is no ZMQ address.
         """
+        super().__init__()
         self.address = address
         self._timeout_ms = timeout_ms
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._socket = self._context.socket(zmq.REQ)
-        self._socket.linger = 0
+        self._socket = self.socket(zmq.REQ)
         # After a timeout the next question may be sent at once, and the late answer to the old one is dropped.
         self._socket.req_relaxed = True
         self._socket.req_correlate = True
-        self._socket.ipv6 = "[" in address
-        if keys is not None:
-            keys.apply(self._socket)
         try:
-            self._socket.connect(address)
+            self.connect(self._socket, address, keys)
         except zmq.ZMQError as error:
-            self.close()
             raise ConfigError(f"{address!r} is no ZMQ address, expected for example tcp://127.0.0.1:5557") from error
 
     def ask(self, command: str, **fields: Any) -> dict[str, Any]:
@@ -183,25 +147,6 @@ class ControlClient:
         if not isinstance(reply.get("ok"), bool):
             raise WireError(f"the answer from {self.address} has no 'ok': is this the control socket of a stream?")
         return reply
-
-    def close(self) -> None:
-        """Close; safe to call twice."""
-        if not self._socket.closed:
-            self._socket.close()
-            self._context.term()
-
-    def __enter__(self) -> Self:
-        """Nothing more to do."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close."""
-        self.close()
 
 
 def answer(parts: list[bytes], handler: Handler) -> dict[str, Any]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import zmq
 
@@ -13,9 +12,8 @@ from nire.types import ExposedFrame, Frame
 from stream.clock import now_ns
 from stream.config import PublishConfig, SecurityConfig
 from stream.sockets import wire
-from stream.sockets.binding import bind
+from stream.sockets.endpoint import Endpoint
 from stream.sockets.event_image import EventImage
-from stream.sockets.keys import Gate
 
 # A subscription is a topic; whatever is longer is no subscriber of ours.
 _MAX_SUBSCRIPTION_BYTES = 1024
@@ -25,7 +23,7 @@ _LINGER_MS = 300
 _COPY_BELOW_BYTES = 1 << 18
 
 
-class Publisher:
+class Publisher(Endpoint):
     """Sends messages to whoever subscribes and encodes nothing that nobody subscribes to.
 
     Never blocks: a subscriber that is slower than the stream loses the messages beyond
@@ -42,21 +40,14 @@ class Publisher:
         Raises:
             ConfigError: the address cannot be bound, or the keys cannot be used.
         """
+        super().__init__(linger_ms=_LINGER_MS)
         self.sent = 0
         self._subscriptions: set[bytes] = set()
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._socket = self._context.socket(zmq.XPUB)
+        self._socket = self.socket(zmq.XPUB)
         self._socket.sndhwm = publish.high_water_mark
         self._socket.copy_threshold = _COPY_BELOW_BYTES
         self._socket.maxmsgsize = _MAX_SUBSCRIPTION_BYTES
-        self._gate: Gate | None = None
-        try:
-            self._gate = Gate(self._context, security or SecurityConfig())
-            self._gate.apply(self._socket)
-            self.address = bind(self._socket, "publish.bind", publish.bind)
-        except BaseException:
-            self.close()
-            raise
+        self.address = self.bind(self._socket, "publish.bind", publish.bind, security)
 
     def wants(self, topic_prefix: str) -> bool:
         """Tell whether somebody subscribes to a topic that begins with `topic_prefix`, or is it."""
@@ -90,28 +81,6 @@ class Publisher:
         """Publish a map of plain values (numpy scalars included) under `status`."""
         if self.wants(wire.STATUS_TOPIC):
             self._send(wire.pack_status(status))
-
-    def close(self) -> None:
-        """Close the socket; what is on its way gets 0.3 s to leave, the rest is dropped. Safe to call twice."""
-        if self._socket.closed:
-            return
-        self._socket.close(linger=_LINGER_MS)
-        if self._gate is not None:
-            self._gate.close()
-        self._context.term()
-
-    def __enter__(self) -> Self:
-        """Nothing more to do."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close."""
-        self.close()
 
     def _send(self, message: bytes) -> None:
         # XPUB drops for a slow subscriber and never waits; large buffers are handed over, not copied.

@@ -13,19 +13,18 @@ The two ways, and the traps that this file exists to avoid:
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from types import TracebackType
-from typing import Self
 
 import zmq
 
 from nire.errors import ConfigError
 from stream.sockets import wire
+from stream.sockets.endpoint import Endpoint
 from stream.sockets.keys import ClientKeys
 
 _RECONNECT_MS = 50
 
 
-class Subscriber:
+class Subscriber(Endpoint):
     """Receives and decodes messages of some topics; not for use by several threads at once."""
 
     def __init__(
@@ -54,15 +53,13 @@ class Subscriber:
             raise ConfigError(f"topics = {topics!r}, expected a list such as ['frame/upsample', 'status']")
         if newest_only and "" in topics:
             raise ConfigError("newest_only needs named topics: over all topics one message would push out the others")
+        super().__init__()
         self.address = address
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._poller = zmq.Poller()
-        self._sockets: list[zmq.Socket[bytes]] = []
         try:
             for group in [[topic] for topic in topics] if newest_only else [list(topics)]:
                 self._connect(group, newest_only, keys, high_water_mark)
         except zmq.ZMQError as error:
-            self.close()
             raise ConfigError(f"{address!r} is no ZMQ address, expected for example tcp://127.0.0.1:5556") from error
 
     def recv(self, timeout_ms: int | None = None) -> wire.Message | None:
@@ -93,27 +90,6 @@ class Subscriber:
             if message is not None:
                 yield message
 
-    def close(self) -> None:
-        """Disconnect; safe to call twice."""
-        if self._context.closed:
-            return
-        for socket in self._sockets:
-            socket.close()
-        self._context.term()
-
-    def __enter__(self) -> Self:
-        """Nothing more to do."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close."""
-        self.close()
-
     def _connect(
         self,
         topics: list[str],
@@ -121,10 +97,7 @@ class Subscriber:
         keys: ClientKeys | None,
         high_water_mark: int,
     ) -> None:
-        socket = self._context.socket(zmq.SUB)
-        self._sockets.append(socket)
-        socket.linger = 0
-        socket.ipv6 = "[" in self.address
+        socket = self.socket(zmq.SUB)
         # A short recording is over in less than a second: who waits for it must not pause long between two tries.
         socket.reconnect_ivl = _RECONNECT_MS
         socket.reconnect_ivl_max = 0
@@ -134,9 +107,7 @@ class Subscriber:
             socket.rcvhwm = high_water_mark
         for topic in topics:
             socket.subscribe(subscription(topic))
-        if keys is not None:
-            keys.apply(socket)
-        socket.connect(self.address)
+        self.connect(socket, self.address, keys)
         self._poller.register(socket, zmq.POLLIN)
 
 

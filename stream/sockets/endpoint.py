@@ -1,0 +1,97 @@
+"""One ZMQ context and its sockets, opened one by one and closed together: what publisher, server and clients share."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+import zmq
+
+from stream.config import SecurityConfig
+from stream.sockets.binding import bind
+from stream.sockets.keys import ClientKeys, Gate
+
+
+class Endpoint:
+    """Owns sockets; what a stream binds and what its clients connect are made of one."""
+
+    def __init__(self, *, linger_ms: int = 0) -> None:
+        """Open nothing yet.
+
+        Args:
+            linger_ms: how long messages that are on their way may take to leave when the endpoint closes.
+        """
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._sockets: list[zmq.Socket[bytes]] = []
+        self._gate: Gate | None = None
+        self._linger_ms = linger_ms
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return bool(self._context.closed)
+
+    def socket(self, kind: int) -> zmq.Socket[bytes]:
+        """Make a socket that is closed with the endpoint."""
+        socket = self._context.socket(kind)
+        socket.linger = 0
+        self._sockets.append(socket)
+        return socket
+
+    def bind(self, socket: zmq.Socket[bytes], key: str, address: str, security: SecurityConfig | None) -> str:
+        """Bind a socket behind the keys of the configuration; close all where it fails.
+
+        Args:
+            socket: of this endpoint.
+            key: the config key that the address comes from, for the message ("publish.bind").
+            address: as in the config; a port of 0 or * takes any free one.
+            security: whose keys pass; None = no keys.
+
+        Returns:
+            The address that was taken, with its real port.
+
+        Raises:
+            ConfigError: the address cannot be bound, or the keys cannot be used.
+        """
+        try:
+            self._gate = Gate(self._context, security or SecurityConfig())
+            self._gate.apply(socket)
+            return bind(socket, key, address)
+        except BaseException:
+            self.close()
+            raise
+
+    def connect(self, socket: zmq.Socket[bytes], address: str, keys: ClientKeys | None) -> None:
+        """Connect a socket, with keys where the stream has them; close all where it fails.
+
+        Raises:
+            ZMQError: it is no ZMQ address.
+        """
+        socket.ipv6 = "[" in address
+        try:
+            if keys is not None:
+                keys.apply(socket)
+            socket.connect(address)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close all sockets; safe to call twice."""
+        if self._context.closed:
+            return
+        for socket in self._sockets:
+            socket.close(linger=self._linger_ms)
+        if self._gate is not None:
+            self._gate.close()
+        self._context.term()
+
+    def __enter__(self) -> Self:
+        """Nothing more to do."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()
