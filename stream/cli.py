@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 
 from nire.errors import ConfigError, NireError, ShutterOutsideWindow
+from stream.commands.arguments import without_config
 from stream.config import Config, load_config, parse_assignment
 from stream.processes import log as logs
 from stream.sources import SourceOrder
@@ -39,6 +40,23 @@ app.add_typer(ctl_app, name="ctl")
 
 ConfigFile = Annotated[Path, typer.Argument(help="A TOML file; configs/ has one for each camera.", show_default=False)]
 Recording = Annotated[Path, typer.Argument(help="A recording; its kind is told from its content.", show_default=False)]
+ConfigRecording = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="[CONFIG] RECORDING",
+        help="A TOML file, where the defaults are not enough; a recording, its kind is told from its content.",
+        show_default=False,
+    ),
+]
+ConfigRecordingOut = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="[CONFIG] RECORDING OUT",
+        help="A TOML file, where the defaults are not enough; a recording, its kind is told from its content; "
+        "a folder for frames/, frames.jsonl and run.json.",
+        show_default=False,
+    ),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Option(
@@ -140,8 +158,7 @@ def live(
 
 @app.command()
 def replay(
-    config: ConfigFile,
-    recording: Recording,
+    words: ConfigRecording,
     speed: Annotated[str, typer.Option(help="Factor on real time, or max: as fast as the pipeline goes.")] = "1",
     loop: Annotated[
         int | None, typer.Option(metavar="[N]", min=0, help="Play N times, without N for ever.", show_default=False)
@@ -152,6 +169,7 @@ def replay(
     log_level: LogLevel = "INFO",
 ) -> None:
     """Play a recording as if it were a camera: same processes, rings and sockets."""
+    config, (recording,) = without_config("replay", words, ["RECORDING"])
     loaded = _load(config, overrides, log_level)
     order = SourceOrder(recording, speed=_speed(speed), loops=1 if loop is None else loop)
     _exit(_supervise(loaded, order, preview=preview, seconds=seconds))
@@ -159,9 +177,7 @@ def replay(
 
 @app.command()
 def offline(
-    config: ConfigFile,
-    recording: Recording,
-    out: Annotated[Path, typer.Argument(help="Folder for frames/, frames.jsonl and run.json.", show_default=False)],
+    words: ConfigRecordingOut,
     shutters: Annotated[
         Path | None,
         typer.Option(help="Answer these shutters (one JSON object a line) instead of the plan.", show_default=False),
@@ -171,6 +187,7 @@ def offline(
     log_level: LogLevel = "INFO",
 ) -> None:
     """Re-expose a recording into image files; nothing is dropped."""
+    config, (recording, out) = without_config("offline", words, ["RECORDING", "OUT"])
     from stream.commands.offline import run
 
     _exit(run(_load(config, overrides, log_level), recording, out, shutters=shutters, video=video))
@@ -374,7 +391,7 @@ def _supervise(
     return run(config, order, preview=preview, seconds=seconds, record_to=record_to)
 
 
-def _load(config: Path, overrides: list[str] | None, log_level: str) -> Config:
+def _load(config: Path | None, overrides: list[str] | None, log_level: str) -> Config:
     _configure_log(log_level)
     return load_config(config, overrides or ())
 

@@ -6,17 +6,18 @@ import hashlib
 import ipaddress
 import json
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from nire.errors import ConfigError
-from stream.config_advice import explained
+from stream.config_advice import explained, nearest
 from stream.windows.policies import policy_names
 
 PlanName = Literal["deblur", "unroll", "upsample", "reshutter"]
+AUTO = "auto"
 
 
 class _Section(BaseModel):
@@ -234,6 +235,46 @@ def updated(section: _Section, changes: Mapping[str, Any]) -> Any:
         ConfigError: an unknown or an out-of-range key.
     """
     return _validate(type(section), section.model_dump() | dict(changes), type(section).__name__)
+
+
+def changed(config: Config, changes: Mapping[str, Mapping[str, Any]]) -> Config:
+    """Copy a config with some keys changed, checked like a file's; what was not set before stays not set.
+
+    Args:
+        config: as loaded.
+        changes: by section, then by key.
+
+    Raises:
+        ConfigError: an unknown or an out-of-range key.
+    """
+    values = config.model_dump(exclude_unset=True)
+    for section, keys in changes.items():
+        values[section] = values.get(section, {}) | dict(keys)
+    result: Config = _validate(Config, values, "settings")
+    return result
+
+
+def with_settings(config: Config, settings: Mapping[str, Any], sections: Sequence[str]) -> Config:
+    """Change keys that are given without their section, as the library takes them.
+
+    Args:
+        config: as loaded.
+        settings: keys of the sections but `name`; a backend "auto" leaves the choice to the config.
+        sections: whose keys may be given; no two of them have a key in common.
+
+    Raises:
+        ConfigError: an unknown or an out-of-range key; the nearest is named.
+    """
+    places = {key: section for section in sections for key in type(getattr(config, section)).model_fields}
+    changes: dict[str, dict[str, Any]] = {}
+    for key, value in settings.items():
+        if key not in places or key == "name":
+            raise ConfigError(
+                f"there is no setting {key!r}; {nearest(key, [name for name in places if name != 'name'])}"
+            )
+        if (key, value) != ("backend", AUTO):
+            changes.setdefault(places[key], {})[key] = value
+    return changed(config, changes)
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:

@@ -26,6 +26,12 @@ def explained(model: type[BaseModel], error: ValidationError, where: str) -> lis
     return list(dict.fromkeys(_explain(model, item, where) for item in error.errors()))
 
 
+def nearest(key: str, keys: Sequence[str]) -> str:
+    """Say which key may have been meant, or which there are."""
+    near = difflib.get_close_matches(key, keys, n=1, cutoff=0.5)
+    return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(keys)}"
+
+
 def _explain(model: type[BaseModel], item: Mapping[str, Any], where: str) -> str:
     path = [str(part) for part in item["loc"]]
     if item["type"] == "extra_forbidden":

@@ -13,14 +13,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from drivers.packets.cleaning import HygieneCounters, cleaned
+from drivers.packets.cleaning import HygieneCounters
 from drivers.source import Source, SourceInfo
-from nire.errors import NireError, RecordingDamaged, SourceError
-from nire.types import EventBatch, ExposedFrame, Frame, Gap, Packet, SourcePacket
+from nire.errors import NireError
+from nire.types import EventBatch, ExposedFrame, Packet
 from stream.backends import open_reconstructor
 from stream.clock import now_ns
 from stream.config import Config
 from stream.progress import Progress, progress_bar
+from stream.reading import Reading
 from stream.session.session import Session
 from stream.session.shutters import Answers, Wanted, read_shutters
 from stream.sinks import FrameFolder, Video
@@ -53,34 +54,20 @@ def run(config: Config, recording: Path, out: Path, *, shutters: Path | None = N
         margin_us = config.window.margin_us if wanted is not None else None
         reconstructor = open_reconstructor(config, source.info.geometry, has_frames=source.info.has_frames)
         session = Session(config, source.info, reconstructor, freshest=False, clock=now_ns, reach_us=margin_us)
-        packets = cleaned(source, row_delay_us=config.source.row_delay_us, exposure_us=config.source.exposure_us)
-        damage = _Damage()
+        reading = Reading(source, config.source, needs_frames=reconstructor.needs_frames)
         with FrameFolder(out) as folder, Video(out / "video.mp4") as film, progress_bar("re-exposing") as bar:
-            watched = damage.caught(_watched(packets, source.info, bar, needs_frames=reconstructor.needs_frames))
+            watched = _watched(reading, source.info, bar)
             if wanted is None:
                 unanswered = _by_plan(session, watched, folder, film if video else None)
             else:
                 unanswered = _by_shutters(session, watched, folder, wanted=wanted, info=source.info)
-        report = _report(config, session, source, packets.counters, damage.error)
+        report = _report(config, session, source, reading.counters, reading.damage)
         (out / "run.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     print(f"{len(folder.files)} exposed frames in {out / 'frames'}, their shutters in {out / 'frames.jsonl'}")
-    _say_what_was_missing(session, damage.error)
-    if damage.error is not None:
+    _say_what_was_missing(session, reading.damage)
+    if reading.damage is not None:
         return DAMAGED
     return UNANSWERED if unanswered else DONE
-
-
-class _Damage:
-    """Lets a stream end where its recording is damaged, and remembers why."""
-
-    def __init__(self) -> None:
-        self.error: RecordingDamaged | None = None
-
-    def caught(self, packets: Iterator[Packet]) -> Iterator[Packet]:
-        try:
-            yield from packets
-        except RecordingDamaged as error:
-            self.error = error
 
 
 def _by_plan(session: Session, packets: Iterator[Packet], folder: FrameFolder, film: Video | None) -> list[Wanted]:
@@ -117,27 +104,14 @@ def _by_shutters(
     return answers.unanswered
 
 
-def _watched(
-    packets: Iterable[SourcePacket], info: SourceInfo, bar: Progress, *, needs_frames: bool
-) -> Iterator[Packet]:
-    """Show progress by the watermark, and say so when a recording turns out to hold no frames."""
+def _watched(packets: Iterable[Packet], info: SourceInfo, bar: Progress) -> Iterator[Packet]:
+    """Show progress by the watermark."""
     first_us: int | None = None
-    frames = events = 0
     for packet in packets:
         if isinstance(packet, EventBatch):
-            events += len(packet)
             first_us = packet.watermark_us if first_us is None else first_us
             bar.at(packet.watermark_us - first_us, info.duration_us)
-        elif isinstance(packet, Frame):
-            frames += 1
-        elif not isinstance(packet, Gap):
-            continue
         yield packet
-    if frames == 0 and needs_frames:
-        raise SourceError(
-            f"{info.name} holds {events} events but no frames; re-exposure starts from frames. Use a recording with "
-            "frames, or reconstructor.backend = 'events_only', which guesses from events alone"
-        )
 
 
 def _report(

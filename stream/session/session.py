@@ -201,9 +201,13 @@ class Session:
 
     def ask_of(self, window: ContentWindow, shutter: Shutter, tag: str) -> ExposedFrame:
         """Answer one shutter from a given window."""
+        return next(self.ask_all_of(window, [shutter], tag))
+
+    def ask_all_of(self, window: ContentWindow, shutters: Iterable[Shutter], tag: str) -> Iterator[ExposedFrame]:
+        """Answer shutters from a given window, in their order, together as far as memory allows."""
         content, built_ns = self._build(window)
-        query = Query(window.film, shutter, tag)
-        return next(self._expose(window, content, self._numbered([query]), built_ns))
+        queries = [Query(window.film, shutter, tag) for shutter in shutters]
+        yield from self._expose(window, content, self._numbered(queries), built_ns)
 
     # Windows
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import msgpack
@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nire.errors import WireError
-from nire.types import ExposedFrame, Frame
+from nire.shutter import Shutter
+from nire.types import ExposedFrame, Frame, Stamps
 from stream.sockets.event_image import EventImage
 
 VERSION = 1
@@ -36,6 +37,21 @@ _FRAME_KEYS: Mapping[str, type | tuple[type, ...]] = {
     "tag": str,
     "stamps": dict,
 }
+# Fields of an exposed frame that its header carries under the same name.
+_CARRIED = (
+    "index",
+    "window",
+    "tag",
+    "transfer",
+    "evidence_us",
+    "lost_events",
+    "lost_frames",
+    "late_windows",
+    "out_of_memory",
+    "backend",
+    "engine",
+)
+_STAMPS = {field.name for field in fields(Stamps)}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -188,6 +204,30 @@ def unpack(message: bytes | memoryview) -> Message:
     if "shape" not in header:
         return Message(topic, header, None)
     return Message(topic, header, _pixels(header, payload))
+
+
+def frame_of(message: Message) -> ExposedFrame:
+    """Make the exposed frame again that a message carries; its pixels are a read-only view.
+
+    A shutter that differs from pixel to pixel comes back as that of the first row and the mean row delay.
+
+    Raises:
+        WireError: the message carries no raw uint8 image, or a shutter that closes before it opens.
+    """
+    header, pixels = message.header, message.pixels
+    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.ndim != 3:
+        raise WireError(f"the message on {message.topic!r} carries no raw uint8 image [H, W, C]")
+    try:
+        shutter = Shutter.rolling(
+            header["t_a_us"], header["t_b_us"], row_delay_us=header["row_delay_us"], height=pixels.shape[0]
+        )
+    except ValueError as error:
+        raise WireError(f"the message on {message.topic!r}: {error}") from error
+    own = {key: header[key] for key in _CARRIED if key in header}
+    stamps = Stamps(
+        **{"device_us": shutter.mid_us} | {key: header["stamps"][key] for key in _STAMPS & header["stamps"].keys()}
+    )
+    return ExposedFrame(pixels=pixels, shutter=shutter, stamps=stamps, **{"window": -1} | own)
 
 
 def _plain_header(

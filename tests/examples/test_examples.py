@@ -94,22 +94,29 @@ def test_cpp_subscriber_says_what_is_wrong_with_an_address(program: Path) -> Non
 
 def test_robot_gets_the_instant_that_it_asked_for(stream: FakeStream, tmp_path: Path) -> None:
     out = tmp_path / "instant.png"
-    done = example(
-        "robot_ask_for_instant.py",
-        *("--publish", stream.address, "--control", stream.control.address, "--out", out, "--for-us", "500"),
-    )
+    done = example("robot_ask_for_instant.py", "500", out, stream.address, stream.control.address)
     assert done.returncode == 0, done.stderr
     asked = stream.wait_for("expose")
     assert f"exposed at {asked['t_us']:.0f} us" in done.stdout
-    assert asked["for_us"] == 500
+    assert asked["for_us"] == 0
     assert cv2.imread(str(out), cv2.IMREAD_GRAYSCALE).shape == (HEIGHT, WIDTH)
 
 
 def test_robot_is_told_what_is_covered(stream: FakeStream, tmp_path: Path) -> None:
-    addresses = ("--publish", stream.address, "--control", stream.control.address)
-    done = example("robot_ask_for_instant.py", *addresses, "--ago-ms", "1e9", "--out", tmp_path / "x.png")
+    out = tmp_path / "x.png"
+    done = example("robot_ask_for_instant.py", "1e12", out, stream.address, stream.control.address)
     assert done.returncode == 3
-    assert "not_covered" in done.stderr
+    assert "before the beginning" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("name", ["offline_deblur.py", "robot_ask_for_instant.py"])
+def test_example_on_the_library_is_ten_lines_of_work(name: str) -> None:
+    body = ast.parse((EXAMPLES / name).read_text()).body[1:]
+    assert body[-1].end_lineno is not None
+    lines = (EXAMPLES / name).read_text().splitlines()[body[0].lineno - 1 : body[-1].end_lineno]
+    assert len([line for line in lines if line and not line.startswith("import")]) <= 10
 
 
 def test_offline_deblur_writes_one_sharp_frame_for_each_captured_one(tmp_path: Path) -> None:
@@ -128,9 +135,10 @@ def test_offline_deblur_writes_one_sharp_frame_for_each_captured_one(tmp_path: P
         y=empty.astype(np.uint16),
         p=empty.astype(np.uint8),
     )
-    done = example("offline_deblur.py", tmp_path / "still.npz", tmp_path / "out", "2")
+    done = example("offline_deblur.py", tmp_path / "still.npz", tmp_path / "out")
     assert done.returncode == 0, done.stderr
-    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["000000.png", "000001.png"]
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == [f"{i:06d}.png" for i in range(3)]
+    assert "3 sharp frames" in done.stdout
     # Where nothing moves, the sharp frame is the captured one.
     assert (cv2.imread(str(tmp_path / "out" / "000000.png"), cv2.IMREAD_GRAYSCALE) == pixels[0]).all()
 

@@ -20,8 +20,8 @@ COMMANDS = {
     "devices": [],
     "check": ["--set"],
     "live": ["--preview", "--seconds", "--set", "--log-level", "INFO"],
-    "replay": ["--speed", "--loop", "--preview", "--set", "default: 1"],
-    "offline": ["--shutters", "--video", "--set", "frames.jsonl"],
+    "replay": ["[CONFIG] RECORDING", "--speed", "--loop", "--preview", "--set", "default: 1"],
+    "offline": ["[CONFIG] RECORDING OUT", "--shutters", "--video", "--set", "frames.jsonl"],
     "record": ["--seconds", "NAME.nire"],
     "convert": ["NAME.nire", ".aedat4", "--set"],
     "info": ["--picture"],
@@ -246,6 +246,37 @@ def test_output_that_cannot_be_written_is_refused(
         refused(call(capsys, "offline", CONFIG, recording, place), "cannot write", str(place))
         refused(call(capsys, "demo", "--headless", "--seconds", "1", "--out", place), "cannot write", str(place))
     refused(call(capsys, "info", recording, "--picture", tmp_path / "none" / "x.png"), "cannot write")
+
+
+# Without a config
+
+
+def test_recording_is_reexposed_without_a_config(
+    capsys: pytest.CaptureFixture[str], recording: Path, tmp_path: Path
+) -> None:
+    for name, arguments in (("bare", [recording]), ("given", [CONFIG, recording])):
+        done = call(capsys, "offline", *arguments, tmp_path / name, "--set", "plan.rate_hz=500")
+        assert done.code == 0, done.err
+    bare, given = (sorted((tmp_path / name / "frames").iterdir()) for name in ("bare", "given"))
+    assert [file.read_bytes() for file in bare] == [file.read_bytes() for file in given]
+    assert (tmp_path / "bare" / "frames.jsonl").read_text() == (tmp_path / "given" / "frames.jsonl").read_text()
+
+
+def test_arguments_in_the_wrong_order_or_number_get_one_sentence(
+    capsys: pytest.CaptureFixture[str], recording: Path, out: Path
+) -> None:
+    right = f"the config comes first: nire-live offline {CONFIG} {recording} {out}"
+    refused(call(capsys, "offline", recording, CONFIG, out), right)
+    refused(call(capsys, "offline", recording, out, CONFIG), right)
+    refused(call(capsys, "offline", recording, CONFIG), f"the config comes first: nire-live offline {CONFIG}")
+    refused(call(capsys, "replay", recording, CONFIG), f"first: nire-live replay {CONFIG} {recording}")
+    refused(call(capsys, "offline", CONFIG, recording), "the output folder is missing after", "[CONFIG] RECORDING OUT")
+    refused(call(capsys, "offline", recording), "the output folder is missing after")
+    refused(call(capsys, "offline", CONFIG), "the recording is missing after")
+    refused(call(capsys, "offline", CONFIG, recording, out, out), "is one argument too many")
+    refused(call(capsys, "offline"), "[CONFIG] RECORDING OUT")
+    refused(call(capsys, "replay"), "[CONFIG] RECORDING")
+    assert not out.exists()
 
 
 def test_client_commands_say_what_is_wrong(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

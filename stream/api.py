@@ -1,0 +1,138 @@
+"""The library, imported as `nire_live`: recordings and cameras opened, windows exposed, running streams asked."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from drivers import detect
+from drivers.source import Source
+from nire.errors import ConfigError
+from nire.types import ExposedFrame
+from stream.config import AUTO, Config, changed, load_config, with_settings
+from stream.recording import Recording, session_of
+from stream.sockets.connection import Connection
+from stream.sockets.keys import ClientKeys
+from stream.sources import SourceOrder, open_source
+
+_SECTIONS = ("plan", "window", "reconstructor", "planes")
+
+
+def open(path_or_driver: str | Path, *, config: str | Path | None = None, **settings: Any) -> Recording:
+    """Open a recording or a camera; it is closed by `close`, or at the end of a `with` block.
+
+    Args:
+        path_or_driver: a recording, its kind is told from its content; or the name of a camera's driver.
+        config: a TOML file to read it by; None = the defaults.
+        settings: the driver's own.
+
+    Raises:
+        SourceError: no such file, none that a driver knows, or a camera that is not there.
+        ConfigError: no such driver, or a setting that it does not have.
+    """
+    return Recording(*_asked(path_or_driver, config, settings))
+
+
+def reexpose(
+    path_or_driver: str | Path,
+    plan: str = "upsample",
+    *,
+    config: str | Path | None = None,
+    source: Mapping[str, Any] | None = None,
+    **settings: Any,
+) -> Iterator[ExposedFrame]:
+    """Answer a plan over a whole recording, every window and every query: the images of `nire-live offline`.
+
+    Args:
+        path_or_driver: as for `open`.
+        plan: "deblur", "unroll", "upsample" or "reshutter".
+        config: a TOML file to start from; None = the defaults.
+        source: the driver's own settings.
+        settings: keys of [plan] (rate_hz, exposure_us, row_delay_us, offset_us), [reconstructor] (backend, device,
+            ...), [window] and [planes], without their section.
+
+    Yields:
+        Exposed frames, their pixels uint8 [H, W, C].
+
+    Raises:
+        ConfigError: an unknown setting, or one out of range.
+        SourceError: as for `open`, or a recording without the frames that the method needs.
+        RecordingDamaged: at the end, after everything that comes before the damage.
+    """
+    wanted, order = _asked(path_or_driver, config, source or {})
+    wanted = with_settings(changed(wanted, {"plan": {"name": plan}}), settings, _SECTIONS)
+    return _reexposed(wanted, open_source(wanted.source, order))
+
+
+def connect(
+    address: str = "tcp://127.0.0.1:5556",
+    control: str = "tcp://127.0.0.1:5557",
+    *,
+    keys: ClientKeys | None = None,
+    timeout_s: float = 10.0,
+) -> Connection:
+    """Connect to a running stream (`nire-live live` or `replay`); it may come later.
+
+    Args:
+        address: that it publishes at.
+        control: that it is asked at.
+        keys: where the stream has keys.
+        timeout_s: how long any answer may take.
+
+    Raises:
+        ConfigError: no ZMQ addresses.
+    """
+    return Connection(address, control, keys=keys, timeout_s=timeout_s)
+
+
+def _asked(
+    path_or_driver: str | Path, file: str | Path | None, settings: Mapping[str, Any]
+) -> tuple[Config, SourceOrder]:
+    config = load_config(file)
+    configured = config.source
+    driver = _driver(path_or_driver)
+    if driver is not None:
+        known = configured.settings if driver == configured.driver else {}
+        changes: dict[str, Any] = {"driver": driver, "settings": {**known, **settings}}
+        return changed(config, {"source": changes}), SourceOrder()
+    changes = {"settings": {**configured.settings, **settings}}
+    if configured.driver != AUTO and not detect.plays_recordings(configured.driver):
+        # The config of a camera reads what was recorded with it; the camera's own settings are none of a file's.
+        changes = {"driver": AUTO, "settings": dict(settings)}
+    return changed(config, {"source": changes}), SourceOrder(Path(path_or_driver), speed=math.inf)
+
+
+def _driver(path_or_driver: str | Path) -> str | None:
+    """Tell the driver that is named; None where it is a file.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    if isinstance(path_or_driver, Path):
+        return None
+    if path_or_driver in detect.camera_names():
+        return path_or_driver
+    if Path(path_or_driver).exists() or "/" in path_or_driver:
+        return None
+    if "." not in path_or_driver:
+        try:
+            detect.driver_module(path_or_driver)
+        except ConfigError as error:
+            raise ConfigError(f"there is no file {path_or_driver}, and {error}") from None
+        return path_or_driver
+    try:
+        return path_or_driver if importlib.util.find_spec(path_or_driver) else None
+    except (ImportError, ValueError):
+        return None
+
+
+def _reexposed(config: Config, source: Source) -> Iterator[ExposedFrame]:
+    with source:
+        session, reading = session_of(config, source)
+        yield from session.feed(reading)
+        yield from session.finish()
+    if reading.damage is not None:
+        raise reading.damage

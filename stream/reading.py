@@ -1,0 +1,63 @@
+"""What a session is fed from a source: cleaned, without extras, to the end or to the first damage, which is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from drivers.packets.cleaning import HygieneCounters, cleaned
+from drivers.source import Source
+from nire.errors import RecordingDamaged, SourceError
+from nire.types import EventBatch, Frame, Gap, Packet
+from stream.config import SourceConfig
+
+
+class Reading:
+    """Packets of one source, once.
+
+    Attributes:
+        damage: why the recording ended early; None as long as it did not. It is kept, not raised: what came before it
+            is to be answered first.
+    """
+
+    def __init__(self, source: Source, settings: SourceConfig, *, needs_frames: bool) -> None:
+        """Prepare.
+
+        Args:
+            source: entered.
+            settings: row delay and exposure of frames that do not say.
+            needs_frames: whether a source without a single frame is an error.
+        """
+        self.damage: RecordingDamaged | None = None
+        self._name = source.info.name
+        self._needs_frames = needs_frames
+        self._packets = cleaned(source, row_delay_us=settings.row_delay_us, exposure_us=settings.exposure_us)
+
+    @property
+    def counters(self) -> HygieneCounters:
+        """What was put right so far."""
+        return self._packets.counters
+
+    def __iter__(self) -> Iterator[Packet]:
+        """Yield events, frames and gaps.
+
+        Raises:
+            SourceError: a recording turns out to hold no frames, and they are needed; or whatever the source raises.
+        """
+        frames = events = 0
+        try:
+            for packet in self._packets:
+                if isinstance(packet, EventBatch):
+                    events += len(packet)
+                elif isinstance(packet, Frame):
+                    frames += 1
+                elif not isinstance(packet, Gap):
+                    continue
+                yield packet
+        except RecordingDamaged as error:
+            self.damage = error
+            return
+        if frames == 0 and self._needs_frames:
+            raise SourceError(
+                f"{self._name} holds {events} events but no frames; re-exposure starts from frames. Use a recording "
+                "with frames, or reconstructor.backend = 'events_only', which guesses from events alone"
+            )

@@ -1,0 +1,237 @@
+"""A recording or a camera, opened for programs: its frames, its events, and windows that are exposed at will."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drivers.source import Source
+from nire.errors import RecordingDamaged, SourceError
+from nire.shutter import Shutter
+from nire.types import ContentWindow, EventBatch, Frame
+from stream.clock import now_ns
+from stream.config import Config, PolicyName, changed, with_settings
+from stream.reading import Reading
+from stream.session.session import Session
+from stream.sources import SourceOrder, open_source
+
+# What brings torch is imported where it is used: `import nire_live` does not wait for it.
+
+EVENT = np.dtype([("t", np.int64), ("x", np.uint16), ("y", np.uint16), ("p", np.uint8)])
+"""One event: `t` device time, us; `x`, `y` column and row; `p` 1 brighter, 0 darker."""
+
+ShutterLike = Shutter | float | tuple[float, float] | tuple[float, float, float]
+"""A shutter, an instant t_us, or (t_a_us, t_b_us) and if wanted the row delay, us."""
+
+_SECTIONS = ("window", "reconstructor", "planes")
+
+
+class Window:
+    """A stretch of a recording that can be exposed at will, also after the next one was taken.
+
+    Attributes:
+        frames: captured, 0, 1 or 2.
+        covered_us: (first, last) moment that any row of a shutter may touch, device time.
+    """
+
+    def __init__(self, session: Session, window: ContentWindow) -> None:
+        """Wrap a window of a session."""
+        self.frames: list[Frame] = list(window.frames)
+        self.covered_us: tuple[float, float] = window.covered_us
+        self._session = session
+        self._window = window
+
+    @cached_property
+    def events(self) -> NDArray[np.void]:
+        """The events of the window: `EVENT` [N], time as the device stamped it."""
+        return _structured([self._window.events])
+
+    def expose(self, t_a_us: float, t_b_us: float | None = None, row_delay_us: float = 0.0) -> NDArray[np.uint8]:
+        """Expose one image.
+
+        Args:
+            t_a_us: start of the first row's exposure, device time; the instant where there is no end.
+            t_b_us: its end; None = an instant.
+            row_delay_us: row y is exposed that many microseconds later than row y - 1; 0 = a global shutter.
+
+        Returns:
+            uint8 [H, W], or [H, W, 3] in colour (RGB).
+
+        Raises:
+            ShutterOutsideWindow: it reaches beyond `covered_us`.
+            ValueError: it ends before it starts.
+        """
+        return self.expose_many([(t_a_us, t_a_us if t_b_us is None else t_b_us, row_delay_us)])[0]
+
+    def expose_many(self, shutters: Iterable[ShutterLike]) -> NDArray[np.uint8]:
+        """Expose images together, which is faster than one by one.
+
+        Args:
+            shutters: N of them.
+
+        Returns:
+            uint8 [N, H, W], or [N, H, W, 3] in colour (RGB).
+
+        Raises:
+            ShutterOutsideWindow: one of them reaches beyond `covered_us`.
+            ValueError: one of them ends before it starts.
+        """
+        film = self._window.film
+        laid_out = [_shutter(wanted, film.height) for wanted in shutters]
+        for shutter in laid_out:
+            self._window.require(shutter)
+        frames = self._session.ask_all_of(self._window, laid_out, "expose") if laid_out else ()
+        images = np.empty((len(laid_out), film.height, film.width, film.channels), np.uint8)
+        for image, frame in zip(images, frames, strict=True):
+            image[:] = frame.pixels
+        return images[..., 0] if film.channels == 1 else images
+
+
+class Recording:
+    """A recording or a camera, open. Each of `frames`, `events` and `windows` reads it anew, from its beginning.
+
+    Attributes:
+        info: what is known of it before its first packet.
+        damage: why `frames` or `events` end early; None where nothing was found damaged.
+    """
+
+    def __init__(self, config: Config, order: SourceOrder) -> None:
+        """Open; use `stream.api.open`.
+
+        Raises:
+            SourceError: it cannot be opened.
+        """
+        self._config, self._order = config, order
+        self._opened = ExitStack()
+        self._is_open = True
+        self._unread: Source | None = self._opened.enter_context(open_source(config.source, order))
+        self.info = self._unread.info
+        self.damage: RecordingDamaged | None = None
+
+    @cached_property
+    def frames(self) -> list[Frame]:
+        """The captured frames in their order, pixels uint8 [H, W, C].
+
+        Raises:
+            SourceError: a live camera, which has no end.
+        """
+        return [packet for packet in self._everything() if isinstance(packet, Frame)]
+
+    @cached_property
+    def events(self) -> NDArray[np.void]:
+        """The events as re-exposure takes them: on the sensor, `EVENT` [N], sorted as long as the clock goes on.
+
+        Raises:
+            SourceError: a live camera, which has no end.
+        """
+        return _structured([packet for packet in self._everything() if isinstance(packet, EventBatch)])
+
+    def windows(self, policy: PolicyName = "pair", backend: str = "auto", **overrides: Any) -> Iterator[Window]:
+        """Cut it into windows that can be exposed, calibrated on the way.
+
+        Args:
+            policy: "pair" (two frames and what lies between), "single", "live_edge" or "span". Where there are no
+                frames to use, "pair" means "span".
+            backend: the method; "auto" leaves it to the config: the double integral, unless it says otherwise.
+            overrides: keys of [reconstructor] (device, threads, ...), [window] and [planes], without their section.
+
+        Raises:
+            ConfigError: an unknown override, or what does not go together.
+            SourceError: no frames where the method needs them; or whatever the source raises.
+            RecordingDamaged: at the end, after every window before the damage.
+        """
+        config = with_settings(self._config, {"policy": policy, "backend": backend, **overrides}, _SECTIONS)
+        return self._windows(config)
+
+    def close(self) -> None:
+        """Close; safe to call twice. What was read stays."""
+        self._is_open = False
+        self._opened.close()
+
+    def __enter__(self) -> Self:
+        """Nothing more to do."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()
+
+    def _windows(self, config: Config) -> Iterator[Window]:
+        with self._source() as source:
+            session, reading = session_of(config, source, reach_us=config.window.margin_us)
+            for window in session.windows(reading):
+                yield Window(session, window)
+        if reading.damage is not None:
+            raise reading.damage
+
+    def _everything(self) -> Iterator[object]:
+        if self.info.live and self.info.duration_us is None:
+            raise SourceError(
+                f"{self.info.name} is live and has no end: iterate over windows(), or record it first "
+                "(nire-live record)"
+            )
+        with self._source() as source:
+            reading = Reading(source, self._config.source, needs_frames=False)
+            yield from reading
+        self.damage = reading.damage or self.damage
+
+    @contextmanager
+    def _source(self) -> Iterator[Source]:
+        """Hand out a source that nothing was read from yet, and close it afterwards."""
+        if not self._is_open:
+            raise SourceError(f"{self.info.name} is closed; open it again")
+        source, self._unread = self._unread, None
+        if source is None:
+            source = self._opened.enter_context(open_source(self._config.source, self._order))
+        try:
+            yield source
+        finally:
+            source.__exit__(None, None, None)
+
+
+def session_of(config: Config, source: Source, *, reach_us: int | None = None) -> tuple[Session, Reading]:
+    """Make a session, and what it is to be fed, over a source that is entered.
+
+    Args:
+        config: as wanted.
+        source: nothing was read from it yet.
+        reach_us: as for `Session`: given where shutters of one's own are asked instead of the plan.
+
+    Raises:
+        ConfigError, SourceError: source, windows and method do not go together.
+    """
+    from stream.backends import open_reconstructor
+
+    info = source.info
+    reconstructor = open_reconstructor(config, info.geometry, has_frames=info.has_frames)
+    uses_frames = info.has_frames and reconstructor.needs_frames
+    if reach_us is not None and config.window.policy == "pair" and not uses_frames:
+        config = changed(config, {"window": {"policy": "auto"}})
+    session = Session(config, info, reconstructor, freshest=False, clock=now_ns, reach_us=reach_us)
+    return session, Reading(source, config.source, needs_frames=reconstructor.needs_frames)
+
+
+def _shutter(wanted: ShutterLike, height: int) -> Shutter:
+    if isinstance(wanted, Shutter):
+        return wanted
+    times = wanted if isinstance(wanted, tuple) else (wanted, wanted)
+    row_delay_us = float(times[2]) if len(times) == 3 else 0.0
+    return Shutter.rolling(float(times[0]), float(times[1]), row_delay_us=row_delay_us, height=height)
+
+
+def _structured(batches: Sequence[EventBatch]) -> NDArray[np.void]:
+    events = np.empty(sum(map(len, batches)), EVENT)
+    start = 0
+    for batch in batches:
+        part = events[start : start + len(batch)]
+        part["t"], part["x"], part["y"], part["p"] = batch.t_us, batch.x, batch.y, batch.p
+        start += len(batch)
+    return events

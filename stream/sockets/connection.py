@@ -1,0 +1,202 @@
+"""A running stream from outside: its frames and its control socket in one, for programs and robots."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Container, Iterator
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any, Self, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nire.errors import ConfigError, NireError, ShutterOutsideWindow
+from nire.types import ExposedFrame
+from stream.config import PlanName
+from stream.sockets import wire
+from stream.sockets.control import ControlClient
+from stream.sockets.keys import ClientKeys
+from stream.sockets.subscriber import Subscriber
+
+_TAG = "expose"
+_PLANNED = [wire.frame_topic(plan) for plan in get_args(PlanName)]
+_KEPT = 1024  # messages while the reader is busy: a second at 1,000 frames a second
+# A frame is published before its answer is sent. One that has not come this long after was published before our
+# subscription had arrived: asking again, each time with twice the patience, costs less than to wait for a status first,
+# because what is asked for is covered for a few windows only.
+_FOLLOWS_S = 0.05
+_WARMING_UP_S = 0.05
+
+
+class Connection:
+    """Receives frames and asks for others; not for use by several threads at once."""
+
+    def __init__(self, address: str, control: str, *, keys: ClientKeys | None = None, timeout_s: float = 10.0) -> None:
+        """Connect; the stream may come later, or go and come back.
+
+        Args:
+            address: that it publishes at.
+            control: that it is asked at.
+            keys: where it has keys.
+            timeout_s: how long an answer or a frame may take.
+
+        Raises:
+            ConfigError: no ZMQ addresses.
+        """
+        self._address, self._keys, self._timeout_s = address, keys, timeout_s
+        with ExitStack() as opened:
+            self._client = opened.enter_context(ControlClient(control, keys, timeout_ms=round(timeout_s * 1000)))
+            # Both connect now, so that they hear the stream by the time of the first question.
+            self._newest = opened.enter_context(Subscriber(address, _PLANNED, newest_only=True, keys=keys))
+            topics = [wire.frame_topic(_TAG)]
+            self._answers = opened.enter_context(Subscriber(address, topics, keys=keys, high_water_mark=_KEPT))
+            self._opened = opened.pop_all()
+
+    def newest(self) -> ExposedFrame:
+        """Wait for a frame of the plan that was not handed out yet, and give the newest.
+
+        Returns:
+            The frame, its pixels uint8 [H, W, C], read-only.
+
+        Raises:
+            NireError: none comes in time.
+        """
+        newest = wire.frame_of(self._wait_for_message(self._newest))
+        while (message := self._newest.recv(0)) is not None:
+            frame = wire.frame_of(message)
+            if frame.stamps.published_ns > newest.stamps.published_ns:
+                newest = frame
+        return newest
+
+    def __iter__(self) -> Iterator[ExposedFrame]:
+        """Yield every frame of the plan from now on, for ever; a hole in `index` is a frame that was lost."""
+        every = Subscriber(self._address, _PLANNED, keys=self._keys, high_water_mark=_KEPT)
+        self._opened.enter_context(every)
+        try:
+            for message in every:
+                yield wire.frame_of(message)
+        finally:
+            every.close()
+
+    @property
+    def newest_us(self) -> float:
+        """Device time of the newest moment that can be exposed now, us; waits for a stream that begins.
+
+        Raises:
+            NireError: nobody answers, or there is nothing to answer from in time.
+        """
+        end_s = time.monotonic() + self._timeout_s
+        while (covered_us := self.status()["covered_us"]) is None:
+            if time.monotonic() > end_s:
+                raise NireError("the stream has no window to answer from: do frames arrive?")
+            time.sleep(_WARMING_UP_S)
+        return float(covered_us[1])
+
+    def expose(self, t_a_us: float, t_b_us: float | None = None, row_delay_us: float = 0.0) -> NDArray[np.uint8]:
+        """Ask for one image and wait for it.
+
+        Args:
+            t_a_us: start of the first row's exposure, device time; the instant where there is no end.
+            t_b_us: its end; None = an instant.
+            row_delay_us: row y is exposed that many microseconds later than row y - 1; 0 = a global shutter.
+
+        Returns:
+            uint8 [H, W], or [H, W, 3] in colour (RGB); read-only.
+
+        Raises:
+            ShutterOutsideWindow: the stream does not cover it (any more, or yet).
+            NireError: nobody answers, or the image does not come in time.
+        """
+        end_us = t_a_us if t_b_us is None else t_b_us
+        asked = {"t_us": float(t_a_us), "for_us": float(end_us) - float(t_a_us), "row_delay_us": float(row_delay_us)}
+        while self._answers.recv(0) is not None:
+            pass  # answers to other clients, which would fill the queue
+        indices: set[int] = set()
+        end_s, wait_s = time.monotonic() + self._timeout_s, _FOLLOWS_S
+        while time.monotonic() < end_s:
+            indices.add(self.ask("expose", **asked, tag=_TAG)["index"])
+            pixels = self._answer(indices, float(t_a_us), wait_s)
+            if pixels is not None:
+                return pixels[..., 0] if pixels.shape[2] == 1 else pixels
+            wait_s *= 2
+        raise NireError(
+            f"the stream answers, but no image came from {self._address} within {self._timeout_s:g} s: is that its "
+            "publishing address?"
+        )
+
+    def set_plan(self, **changes: Any) -> dict[str, Any]:
+        """Change the plan from the next window on, for everybody who listens.
+
+        Args:
+            changes: keys of [plan]: name, rate_hz, exposure_us, row_delay_us, offset_us, time_budget_ms.
+
+        Returns:
+            The plan as it is now.
+
+        Raises:
+            ConfigError: an unknown key, or a value out of range; the plan stays as it was.
+            NireError: nobody answers.
+        """
+        plan: dict[str, Any] = self.ask("set_plan", plan=changes)["plan"]
+        return plan
+
+    def status(self) -> dict[str, Any]:
+        """Ask for rates, latencies, losses, calibration and plan (docs/wire-format.md).
+
+        Raises:
+            NireError: nobody answers.
+        """
+        return self.ask("status")
+
+    def ask(self, command: str, **fields: Any) -> dict[str, Any]:
+        """Ask anything that the control socket knows (docs/wire-format.md).
+
+        Returns:
+            The answer's fields.
+
+        Raises:
+            ShutterOutsideWindow: the stream does not cover what was asked for.
+            ConfigError: it refuses, and says why.
+            NireError: nobody answers, or carrying it out failed.
+        """
+        reply = self._client.ask(command, **fields)
+        if reply.pop("ok"):
+            return reply
+        hint = str(reply.get("hint", reply.get("error")))
+        if reply.get("error") == "not_covered":
+            first_us, last_us = reply["covered_us"]
+            raise ShutterOutsideWindow(hint, (first_us, last_us))
+        if reply.get("error") in ("refused", "bad_request"):
+            raise ConfigError(hint)
+        raise NireError(hint)
+
+    def close(self) -> None:
+        """Disconnect; safe to call twice."""
+        self._opened.close()
+
+    def __enter__(self) -> Self:
+        """Nothing more to do."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Disconnect."""
+        self.close()
+
+    def _answer(self, indices: Container[int], t_us: float, wait_s: float) -> NDArray[np.uint8] | None:
+        end_s = time.monotonic() + wait_s
+        while (left_s := end_s - time.monotonic()) > 0:
+            message = self._answers.recv(math.ceil(left_s * 1000))
+            # Other clients ask too, and a consumer that was restarted counts from zero again.
+            if message and message.header["index"] in indices and message.header["t_a_us"] == t_us:
+                return wire.frame_of(message).pixels
+        return None
+
+    def _wait_for_message(self, subscriber: Subscriber) -> wire.Message:
+        message = subscriber.recv(round(self._timeout_s * 1000))
+        if message is None:
+            raise NireError(f"nothing came within {self._timeout_s:g} s: is a stream running at {self._address}?")
+        return message
