@@ -36,7 +36,7 @@ def require_grid(plan: PlanConfig, policy: PolicyName) -> None:
         )
 
 
-def require_together(policy: PolicyName, info: SourceInfo, reconstructor: Reconstructor) -> None:
+def require_together(policy: PolicyName, info: SourceInfo, reconstructor: Reconstructor | type[Reconstructor]) -> None:
     """Check that source, windows and method go together.
 
     Raises:
