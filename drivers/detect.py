@@ -72,6 +72,23 @@ def needs_path(name: str, **settings: Any) -> bool:
     return path is not None and path.default is inspect.Parameter.empty and "path" not in settings
 
 
+def missing_sdk(name: str, **settings: Any) -> str:
+    """Say what to install for a driver, as its `missing_sdk` does; "" where nothing is missing.
+
+    Args:
+        name: of the driver.
+        settings: the driver's own; its `missing_sdk` gets those that it has as parameters.
+
+    Raises:
+        ConfigError: no such driver.
+    """
+    module = _module(name)
+    if not hasattr(module, "missing_sdk"):
+        return ""
+    takes = inspect.signature(module.missing_sdk).parameters
+    return str(module.missing_sdk(**{key: value for key, value in settings.items() if key in takes}))
+
+
 def open_driver(name: str, **settings: Any) -> Source:
     """Open a driver by name.
 

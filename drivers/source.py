@@ -42,7 +42,8 @@ class Source(Protocol):
     events sorted in time, every frame after the end of its exposure, watermarks that never go back.
     Loss is a `Gap`, never silence. Errors are `nire.errors.SourceError`s.
 
-    A source may also have `change(settings: Mapping[str, Any]) -> bool`: see `change_while_open`.
+    A source may also have `has_frames: bool | None`, which tells before it is entered whether it will deliver frames,
+    None where only the device knows; and `change(settings: Mapping[str, Any]) -> bool`: see `change_while_open`.
     """
 
     @property

@@ -6,12 +6,19 @@ import importlib
 import inspect
 import logging
 import pkgutil
+import typing
+from types import ModuleType
 from typing import Any, cast
 
 import numpy as np
 
 import nire.backends
-from nire.errors import ConfigError
+from nire.backends import prepare_torch
+from nire.engines import Job
+from nire.engines.choice import check_engine
+from nire.errors import ConfigError, WeightsError
+from nire.network import weights
+from nire.network.config import named
 from nire.shutter import Shutter
 from nire.types import ContentWindow, EventBatch, Frame, Geometry, Query, Reconstructor
 from stream.config import Config
@@ -38,16 +45,7 @@ def open_reconstructor(config: Config, geometry: Geometry, *, has_frames: bool =
             "are a guess that starts from gray",
             backend,
         )
-    name = backend if "." in backend else f"nire.backends.{backend}"
-    try:
-        module = importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not name.startswith(error.name):
-            raise
-        raise ConfigError(
-            f"reconstructor.backend = {wanted.backend!r}: no such backend; there are {', '.join(backends())}, "
-            "or the dotted name of your own module"
-        ) from error
+    module = _module(backend)
     offered: dict[str, Any] = {
         "bin_us": config.planes.bin_us,
         "threads": wanted.threads,
@@ -59,6 +57,61 @@ def open_reconstructor(config: Config, geometry: Geometry, *, has_frames: bool =
     takes = inspect.signature(module.create).parameters
     settings = {key: value for key, value in offered.items() if key in takes}
     return cast(Reconstructor, module.create(geometry, wanted.device, **settings))
+
+
+def reconstructor_type(backend: str) -> type[Reconstructor] | None:
+    """Tell what class a backend makes, by what its `create` is annotated with; None where that does not tell.
+
+    Raises:
+        ConfigError: there is no such backend.
+    """
+    try:
+        made = typing.get_type_hints(_module(backend).create).get("return")
+    except NameError:  # a name that is there for type checkers only
+        return None
+    return cast(type[Reconstructor], made) if hasattr(made, "needs_frames") and hasattr(made, "name") else None
+
+
+def check_device(config: Config, backend: str) -> None:
+    """Check that torch has the configured device, for a backend that computes with torch: it takes `threads`.
+
+    Raises:
+        ConfigError: there is no such backend or device.
+    """
+    if "threads" in inspect.signature(_module(backend).create).parameters:
+        prepare_torch(config.reconstructor.device, threads=0)
+
+
+def check_weights(config: Config, backend: str) -> None:
+    """Check the weights that a backend would load (its `weights_file`), by the header of their file.
+
+    Raises:
+        ConfigError: there is no such backend.
+        WeightsError: missing, damaged, or of another network.
+    """
+    module = _module(backend)
+    if hasattr(module, "weights_file"):
+        weights.outline(module.weights_file(config.reconstructor.size, config.reconstructor.weights))
+
+
+def engine_of(config: Config, backend: str) -> str:
+    """Tell which engine would run a backend's network, without making it; "" for a backend without one.
+
+    Raises:
+        ConfigError: there is no such backend, device or engine, or the engine has not the precision.
+        EngineError: the engine cannot run here.
+    """
+    module, wanted = _module(backend), config.reconstructor
+    if not hasattr(module, "weights_file"):
+        return ""
+    try:
+        network = weights.outline(module.weights_file(wanted.size, wanted.weights))
+    except WeightsError:
+        # What is wrong with the engine can be said without weights, too.
+        network = weights.unfilled(named(wanted.size))
+    side = network.config.pad_to
+    job = Job(side, side, (), prepare_torch(wanted.device, threads=0), wanted.precision)
+    return check_engine(wanted.engine, network, job)
 
 
 def warm_up(reconstructor: Reconstructor, geometry: Geometry) -> None:
@@ -80,3 +133,19 @@ def warm_up(reconstructor: Reconstructor, geometry: Geometry) -> None:
 def backends() -> list[str]:
     """Names of the backends of this package."""
     return sorted(module.name for module in pkgutil.iter_modules(nire.backends.__path__))
+
+
+def _module(backend: str) -> ModuleType:
+    name = backend if "." in backend else f"nire.backends.{backend}"
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not name.startswith(error.name):
+            raise
+        module = None
+    if module is None or not hasattr(module, "create"):
+        raise ConfigError(
+            f"reconstructor.backend = {backend!r}: no such backend; there are {', '.join(backends())}, or the dotted "
+            "name of your own module"
+        )
+    return module

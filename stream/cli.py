@@ -16,7 +16,7 @@ from rich.console import Console
 
 from nire.errors import ConfigError, NireError, ShutterOutsideWindow
 from stream.commands.arguments import without_config
-from stream.config import Config, load_config, parse_assignment
+from stream.config import Config, load_config, parse_assignment, read_config
 from stream.processes import log as logs
 from stream.sources import SourceOrder
 
@@ -129,13 +129,10 @@ def devices() -> None:
 
 @app.command()
 def check(config: ConfigFile, overrides: Overrides = None) -> None:
-    """Check a config and print memory, headroom and expected latency; start nothing."""
-    from stream.commands.check import describe
-    from stream.sources import check_settings
+    """Find all that a run would refuse, else print memory, headroom and expected latency; start nothing."""
+    from stream.commands.check import run
 
-    loaded = load_config(config, overrides or ())
-    check_settings(loaded.source)
-    describe(loaded, Console())
+    run(read_config(config, overrides or ()), Console())
 
 
 @app.command()

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from nire.errors import ConfigError
+from nire.network.config import SIZES
 from stream.config_advice import explained, nearest
 from stream.windows.policies import policy_names
 
@@ -119,6 +120,13 @@ class ReconstructorConfig(_Section):
         "auto", description="auto: estimated; or [positive, negative] in log intensity"
     )
 
+    @field_validator("size")
+    @classmethod
+    def _known_size(cls, value: str) -> str:
+        if value not in SIZES:
+            raise ValueError(f"the sizes are {', '.join(SIZES)}")
+        return value
+
     @field_validator("contrast_threshold")
     @classmethod
     def _threshold_range(cls, value: str | tuple[float, float]) -> str | tuple[float, float]:
@@ -207,6 +215,21 @@ def load_config(path: Path | str | None, overrides: Iterable[str] = ()) -> Confi
         overrides: as given to `--set`; values are TOML, bare words are strings.
 
     Raises:
+        ConfigError: as `read_config` and `check_security`.
+    """
+    config = read_config(path, overrides)
+    check_security(config)
+    return config
+
+
+def read_config(path: Path | str | None, overrides: Iterable[str] = ()) -> Config:
+    """Read a config as `load_config` does, without asking who could reach its sockets.
+
+    Args:
+        path: the file; None = defaults only.
+        overrides: as given to `--set`.
+
+    Raises:
         ConfigError: no such file, no TOML, an unknown or an out-of-range key.
     """
     values: dict[str, Any] = {}
@@ -223,9 +246,7 @@ def load_config(path: Path | str | None, overrides: Iterable[str] = ()) -> Confi
     for override in overrides:
         _apply(values, override)
         where = f"{path} with --set" if path is not None else where
-    config = _validate(Config, values, where)
-    check_security(config)
-    return config
+    return _validate(Config, values, where)
 
 
 def updated(section: _Section, changes: Mapping[str, Any]) -> Any:
@@ -296,19 +317,21 @@ def check_security(config: Config) -> None:
     """Refuse a bind beyond loopback without keys.
 
     Raises:
-        ConfigError: it names the address and the two keys that are missing.
+        ConfigError: it names the addresses, a line each, and the two keys that are missing.
     """
     security = config.security
     if bool(security.server_key) != bool(security.authorized_keys):
         raise ConfigError("security.server_key and security.authorized_keys go together: set both, or none")
     if security.server_key:
         return
-    for key, address in (("publish.bind", config.publish.bind), ("control.bind", config.control.bind)):
-        if not is_loopback(address):
-            raise ConfigError(
-                f"{key} = {address!r} can be reached from other machines and no keys are set. Bind to 127.0.0.1, or "
-                "run 'nire-live keys new server' and set security.server_key and security.authorized_keys"
-            )
+    faults = [
+        f"{key} = {address!r} can be reached from other machines and no keys are set. Bind to 127.0.0.1, or run "
+        "'nire-live keys new server' and set security.server_key and security.authorized_keys"
+        for key, address in (("publish.bind", config.publish.bind), ("control.bind", config.control.bind))
+        if not is_loopback(address)
+    ]
+    if faults:
+        raise ConfigError("\n".join(faults))
 
 
 def is_loopback(address: str) -> bool:

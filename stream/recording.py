@@ -16,7 +16,7 @@ from nire.errors import RecordingDamaged, SourceError
 from nire.shutter import Shutter
 from nire.types import ContentWindow, EventBatch, Frame
 from stream.clock import now_ns
-from stream.config import Config, PolicyName, changed, with_settings
+from stream.config import Config, changed, with_settings
 from stream.reading import Reading
 from stream.session.session import Session
 from stream.sources import SourceOrder, open_source
@@ -132,7 +132,7 @@ class Recording:
         """
         return _structured([packet for packet in self._everything() if isinstance(packet, EventBatch)])
 
-    def windows(self, policy: PolicyName = "pair", backend: str = "auto", **overrides: Any) -> Iterator[Window]:
+    def windows(self, policy: str = "pair", backend: str = "auto", **overrides: Any) -> Iterator[Window]:
         """Cut it into windows that can be exposed, calibrated on the way.
 
         Args:

@@ -10,7 +10,7 @@ from pathlib import Path
 from drivers import detect
 from drivers.packets.playback import looped, paced
 from drivers.source import Source
-from nire.errors import ConfigError
+from nire.errors import ConfigError, SdkMissing
 from stream.config import SourceConfig
 
 _log = logging.getLogger(__name__)
@@ -46,15 +46,37 @@ def open_source(source: SourceConfig, order: SourceOrder) -> Source:
     return played if math.isinf(order.speed) else paced(played, order.speed)
 
 
-def check_settings(source: SourceConfig) -> None:
+def check_settings(source: SourceConfig) -> Source | None:
     """Check the settings of the configured driver, without opening anything.
 
+    Returns:
+        The source, not opened; None where a recording is still to be named: its driver's settings are checked then.
+
     Raises:
-        ConfigError: no such driver, or settings that it does not take. Where a recording is still to be named, its
-            driver's settings are checked when it is.
+        ConfigError: no such driver, or settings that it does not take.
     """
-    if source.driver != "auto" and not detect.needs_path(source.driver, **source.settings):
-        detect.open_driver(source.driver, **source.settings)
+    if source.driver == "auto" or detect.needs_path(source.driver, **source.settings):
+        return None
+    return detect.open_driver(source.driver, **source.settings)
+
+
+def check_sdk(source: SourceConfig) -> None:
+    """Check that what the configured driver talks through is installed.
+
+    Raises:
+        ConfigError: no such driver.
+        SdkMissing: it is not; says what to install.
+    """
+    if source.driver == "auto":
+        return
+    if missing := detect.missing_sdk(source.driver, **source.settings):
+        raise SdkMissing(f"source.driver = {source.driver!r} needs what is not installed: {missing}")
+
+
+def frames_of(source: Source | None) -> tuple[bool, ...]:
+    """Tell whether a source that was not opened will deliver frames: both where only opening it tells."""
+    told = getattr(source, "has_frames", None)
+    return (told,) if isinstance(told, bool) else (True, False)
 
 
 def _open_once(source: SourceConfig, order: SourceOrder) -> Source:

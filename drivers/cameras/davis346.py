@@ -113,6 +113,11 @@ class Davis:
         self._info: SourceInfo | None = None
 
     @property
+    def has_frames(self) -> bool:
+        """Whether it delivers frames."""
+        return self.settings.frames
+
+    @property
     def info(self) -> SourceInfo:
         """What is known of the camera; complete once entered."""
         if self._info is None:
@@ -235,7 +240,7 @@ class Davis:
         bayer = dv_packets.bayer_of(camera.getPixelArrangementEvents()) if channels == 3 else ""
         geometry = Geometry(width, height, channels, bayer)
         # One clock for all, but events lag the light by milliseconds in the dark: that offset is for the estimate.
-        return SourceInfo(camera.getCameraName(), geometry, has_frames=self.settings.frames, live=True)
+        return SourceInfo(camera.getCameraName(), geometry, has_frames=self.has_frames, live=True)
 
     def _apply(self, wanted: DavisSettings, before: DavisSettings) -> None:
         """Set what may change while the camera runs; what is off and was off is not touched: not every model has it."""

@@ -81,6 +81,11 @@ class DvNetwork:
         self._info: SourceInfo | None = None
 
     @property
+    def has_frames(self) -> bool:
+        """Whether it delivers frames."""
+        return bool(self.settings.frames)
+
+    @property
     def info(self) -> SourceInfo:
         """What the event stream says of the camera; complete once entered."""
         if self._info is None:
@@ -112,7 +117,7 @@ class DvNetwork:
         channels = 3 if self.settings.color == "rgb" and self.settings.frames else 1
         name = f"{self._readers['events'].getCameraName()} over the network"
         geometry = Geometry(int(size[0]), int(size[1]), channels)
-        self._info = SourceInfo(name, geometry, has_frames=bool(self.settings.frames), live=True)
+        self._info = SourceInfo(name, geometry, has_frames=self.has_frames, live=True)
         return self
 
     def __exit__(

@@ -91,7 +91,13 @@ def connected() -> list[str]:
 
 
 class Metavision:
-    """The source: the SDK decodes raw buffers, its callbacks collect what was in each."""
+    """The source: the SDK decodes raw buffers, its callbacks collect what was in each.
+
+    Attributes:
+        has_frames: never.
+    """
+
+    has_frames = False
 
     def __init__(self, path: Path | None, settings: MetavisionSettings) -> None:
         """Remember the settings."""
@@ -246,7 +252,7 @@ class Metavision:
         identity = device.get_i_hw_identification() if self.path is None else None
         name = f"Prophesee {identity.get_serial()}" if identity is not None else str((self.path or Path()).name)
         geometry = Geometry(int(size.get_width()), int(size.get_height()))
-        self._info = SourceInfo(name, geometry, has_frames=False, live=self.path is None)
+        self._info = SourceInfo(name, geometry, has_frames=self.has_frames, live=self.path is None)
 
     def _apply(self, hal: ModuleType, wanted: MetavisionSettings) -> None:
         """Set triggers, event rate controller, region and biases; a facility is only asked for where it is needed."""

@@ -96,6 +96,12 @@ class Neuromorphic:
         self._info: SourceInfo | None = None
 
     @property
+    def has_frames(self) -> bool | None:
+        """Whether it delivers frames: only the DAVIS does; None while any camera may be found."""
+        kind = self._kind or self.settings.device
+        return None if kind == "auto" else kind == "davis346"
+
+    @property
     def info(self) -> SourceInfo:
         """What is known of the camera; complete once entered."""
         if self._info is None:
@@ -124,7 +130,7 @@ class Neuromorphic:
         self._info = SourceInfo(
             f"{found.name.value} {self._device.serial()}",
             Geometry(int(size.width), int(size.height)),
-            has_frames=self._kind == "davis346",
+            has_frames=bool(self.has_frames),
             live=True,
         )
         return self

@@ -143,13 +143,18 @@ class SyntheticCamera:
         self._closed = False
 
     @property
+    def has_frames(self) -> bool:
+        """Whether it delivers frames."""
+        return self.settings.frame_rate_hz > 0
+
+    @property
     def info(self) -> SourceInfo:
         """What is known of it; events and frames share one clock and have no lag."""
         chosen = self.settings
         return SourceInfo(
             name=f"synthetic camera, scene {chosen.scene}, seed {chosen.seed}",
             geometry=Geometry(chosen.width, chosen.height),
-            has_frames=chosen.frame_rate_hz > 0,
+            has_frames=self.has_frames,
             live=chosen.live,
             duration_us=None if chosen.seconds is None else round(chosen.seconds * 1e6),
             time_offset_us=0.0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,16 +67,21 @@ def create(
 
     The shipped weights are those of the size that learned from windows without frames alone, where there are any.
     """
-    own = weight_files.shipped(f"{size}_events_only")
     network = neural.create(
         geometry,
         device,
         bin_us=bin_us,
         threads=threads,
         size=size,
-        weights=weights or str(own or ""),
+        weights=str(weights_file(size, weights)),
         engine=engine,
         precision=precision,
         frames=(0,),
     )
     return EventsOnlyReconstructor(network)
+
+
+def weights_file(size: str = "nano", weights: str = "") -> Path:
+    """Find the weights that `create` loads; arguments and errors are those of `neural.weights_file`."""
+    own = weight_files.shipped(f"{size}_events_only")
+    return neural.weights_file(size, weights or str(own or ""))

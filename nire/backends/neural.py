@@ -212,19 +212,32 @@ def create(
         WeightsError: no weights, or not whole ones.
     """
     chosen = prepare_torch(device, threads)
-    path = Path(weights) if weights else weight_files.shipped(size)
-    if path is None:
-        raise WeightsError(
-            f"no trained weights of size {size!r} come with this version. Train some (python -m nire.training, see "
-            "docs/training.md) and set reconstructor.weights, or use reconstructor.backend = 'edi'"
-        )
-    network = weight_files.load(path)
+    network = weight_files.load(weights_file(size, weights))
     height, width = network.config.padded(geometry.height, geometry.width)
     job = Job(height, width, frames, chosen, precision)
     opened = open_engine(engine, network, job)
     if getattr(opened, "has_threads", False):
         torch.set_num_threads(max(1, torch.get_num_threads() // _TORCH_SHARE))
     return NeuralReconstructor(geometry, opened, network.config, job=job, bin_us=bin_us)
+
+
+def weights_file(size: str = "nano", weights: str = "") -> Path:
+    """Find the weights that `create` loads.
+
+    Args:
+        size: of the shipped weights.
+        weights: a file instead of the shipped one.
+
+    Raises:
+        WeightsError: none of this size are shipped.
+    """
+    path = Path(weights) if weights else weight_files.shipped(size)
+    if path is None:
+        raise WeightsError(
+            f"no trained weights of size {size!r} come with this version. Train some (python -m nire.training, see "
+            "docs/training.md) and set reconstructor.weights, or use reconstructor.backend = 'edi'"
+        )
+    return path
 
 
 def _as_pixels(light: Tensor, transfer: Transfer) -> NDArray[np.uint8]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 import pkgutil
@@ -39,10 +40,7 @@ def open_engine(name: str, network: ReExposureNetwork, job: Job) -> Engine:
     if name != "auto":
         engine: Engine = _module(name).create(network, job)
         return engine
-    *preferred, last = ORDER[job.device.type]
-    if sum(weight.numel() for weight in network.parameters()) > _QUICKLY_MADE:
-        _log.info("engine: %s; a network of this size would take minutes to prepare for others", last)
-        preferred = []
+    *preferred, last = _order(network, job)
     for candidate in preferred:
         try:
             engine = _module(candidate).create(network, job)
@@ -56,10 +54,51 @@ def open_engine(name: str, network: ReExposureNetwork, job: Job) -> Engine:
     return engine
 
 
+def check_engine(name: str, network: ReExposureNetwork, job: Job) -> str:
+    """Tell which engine `open_engine` takes, as far as that is known before one is made.
+
+    Each engine says in `check(network, job)` what it refuses; a module without it is taken as good.
+
+    Args:
+        name: as for `open_engine`.
+        network: its weights are not looked at; they may be on torch's meta device.
+        job: what for.
+
+    Returns:
+        The name of the engine.
+
+    Raises:
+        ConfigError, EngineError: as `open_engine`.
+    """
+    if name != "auto":
+        return _checked(name, network, job)
+    *preferred, last = _order(network, job)
+    for candidate in preferred:
+        with contextlib.suppress(ConfigError, EngineError):
+            return _checked(candidate, network, job)
+    return _checked(last, network, job)
+
+
 def engines() -> list[str]:
     """Names of the engines of this package; whether they run here, `create` says."""
     rooms = sorted(module.name for module in pkgutil.iter_modules(nire.engines.__path__))
     return [room for room in rooms if hasattr(importlib.import_module(f"nire.engines.{room}"), "create")]
+
+
+def _order(network: ReExposureNetwork, job: Job) -> tuple[str, ...]:
+    """List what "auto" tries for a network; the last one takes what the others refuse."""
+    *_, last = ORDER[job.device.type]
+    if sum(weight.numel() for weight in network.parameters()) <= _QUICKLY_MADE:
+        return ORDER[job.device.type]
+    _log.info("engine: %s; a network of this size would take minutes to prepare for others", last)
+    return (last,)
+
+
+def _checked(name: str, network: ReExposureNetwork, job: Job) -> str:
+    module = _module(name)
+    if hasattr(module, "check"):
+        module.check(network, job)
+    return name
 
 
 def _module(name: str) -> ModuleType:

@@ -38,14 +38,21 @@ def create(network: ReExposureNetwork, job: Job) -> ProgramEngine:
         ConfigError: the precision is not there.
         EngineMissing: there is no C++ compiler.
     """
+    check(network, job)
     dtype = DTYPES[job.precision_of("compiled", tuple(DTYPES))]
+    maker = Maker(prepared(network, job, dtype), job)
+    return ProgramEngine("compiled", network, job, maker=maker, sizes=_SIZES[job.device.type])
+
+
+def check(network: ReExposureNetwork, job: Job) -> None:
+    """Refuse what cannot run here, before anything is made; arguments and errors are those of `create`."""
+    del network
+    job.precision_of("compiled", tuple(DTYPES))
     if job.device.type == "cpu" and not any(shutil.which(compiler) for compiler in ("g++", "clang++")):
         raise EngineMissing(
             "the engine 'compiled' needs a C++ compiler on a CPU, and neither g++ nor clang++ is on the PATH: "
             "sudo apt-get install g++, or use reconstructor.engine = 'eager'"
         )
-    maker = Maker(prepared(network, job, dtype), job)
-    return ProgramEngine("compiled", network, job, maker=maker, sizes=_SIZES[job.device.type])
 
 
 class Maker:

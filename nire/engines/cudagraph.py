@@ -37,13 +37,20 @@ def create(network: ReExposureNetwork, job: Job) -> ProgramEngine:
         ConfigError: the precision is not there.
         EngineMissing: the device is no GPU.
     """
+    check(network, job)
     dtype = DTYPES[job.precision_of("cudagraph", tuple(DTYPES))]
+    return ProgramEngine("cudagraph", network, job, maker=_Maker(prepared(network, job, dtype), job))
+
+
+def check(network: ReExposureNetwork, job: Job) -> None:
+    """Refuse what cannot run here, before anything is made; arguments and errors are those of `create`."""
+    del network
+    job.precision_of("cudagraph", tuple(DTYPES))
     if job.device.type != "cuda":
         raise EngineMissing(
             f"the engine 'cudagraph' needs an NVIDIA GPU and a CUDA build of torch; the device is {job.device}, torch "
             f"{torch.__version__} finds {torch.cuda.device_count()} GPUs. Use reconstructor.engine = 'auto'"
         )
-    return ProgramEngine("cudagraph", network, job, maker=_Maker(prepared(network, job, dtype), job))
 
 
 class _Maker:

@@ -66,6 +66,12 @@ def prepared(network: ReExposureNetwork, job: Job, dtype: torch.dtype) -> ReExpo
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
+def check(network: ReExposureNetwork, job: Job) -> None:
+    """Refuse what cannot run here, before anything is made; arguments and errors are those of `create`."""
+    del network
+    job.precision_of(EagerEngine.name, tuple(DTYPES))
+
+
 def create(network: ReExposureNetwork, job: Job) -> EagerEngine:
     """Make the engine.
 

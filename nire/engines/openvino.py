@@ -61,6 +61,14 @@ def create(network: ReExposureNetwork, job: Job) -> PartProgramEngine:
         EngineMismatch: the cache holds something else under this key.
         EngineMissing: the job is for a GPU, or the package is not installed.
     """
+    check(network, job)
+    precision = job.precision_of("openvino", (*_HINTS, "int8"))
+    maker = _Maker(network.float().eval().requires_grad_(False), job, precision)
+    return PartProgramEngine("openvino", network, job, maker=maker, sizes=_SIZES, has_threads=True)
+
+
+def check(network: ReExposureNetwork, job: Job) -> None:
+    """Refuse what cannot run here, before anything is made; arguments and errors are those of `create`."""
     precision = job.precision_of("openvino", (*_HINTS, "int8"))
     if job.device.type != "cpu":
         raise EngineMissing(f"the engine 'openvino' runs on CPUs, the device is {job.device}; set device = 'cpu'")
@@ -69,8 +77,9 @@ def create(network: ReExposureNetwork, job: Job) -> PartProgramEngine:
             f"the engine 'openvino' runs networks with events, and this one ({network.config.size}) has use_events = "
             "False. Use reconstructor.engine = 'eager'"
         )
-    maker = _Maker(network.float().eval().requires_grad_(False), job, precision)
-    return PartProgramEngine("openvino", network, job, maker=maker, sizes=_SIZES, has_threads=True)
+    _package("openvino")
+    if precision == "int8":
+        _package("nncf")
 
 
 _Part = ImageGraph | SegmentGraph | ConstructGraph

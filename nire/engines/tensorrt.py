@@ -39,16 +39,24 @@ def create(network: ReExposureNetwork, job: Job) -> ProgramEngine:
         EngineMismatch: the cache holds something else under this key.
         EngineMissing: the device is no GPU, or torch-tensorrt is not installed.
     """
+    check(network, job)
     precision = job.precision_of("tensorrt", tuple(DTYPES))
+    package = _package()
+    network = network.to(job.device, torch.float32).eval().requires_grad_(False)
+    machine = f"{torch.cuda.get_device_name(job.device)} {torch.cuda.get_device_capability(job.device)}"
+    return ProgramEngine("tensorrt", network, job, maker=Maker(network, job, precision, package=package, gpu=machine))
+
+
+def check(network: ReExposureNetwork, job: Job) -> None:
+    """Refuse what cannot run here, before anything is made; arguments and errors are those of `create`."""
+    del network
+    job.precision_of("tensorrt", tuple(DTYPES))
     if job.device.type != "cuda":
         raise EngineMissing(
             f"the engine 'tensorrt' needs an NVIDIA GPU and a CUDA build of torch; the device is {job.device}, torch "
             f"{torch.__version__} finds {torch.cuda.device_count()} GPUs. Use reconstructor.engine = 'auto'"
         )
-    package = _package()
-    network = network.to(job.device, torch.float32).eval().requires_grad_(False)
-    machine = f"{torch.cuda.get_device_name(job.device)} {torch.cuda.get_device_capability(job.device)}"
-    return ProgramEngine("tensorrt", network, job, maker=Maker(network, job, precision, package=package, gpu=machine))
+    _package()
 
 
 class Maker:

@@ -49,23 +49,40 @@ def load(path: Path, expected: NetworkConfig | None = None) -> ReExposureNetwork
     Raises:
         WeightsError: missing, truncated, foreign, or of another config; says what fits.
     """
-    meta, tensors = _read(path)
-    config = _config(path, meta)
+    network = outline(path, expected)
+    network.load_state_dict(_read(path), strict=True, assign=True)
+    return network.eval()
+
+
+def outline(path: Path, expected: NetworkConfig | None = None) -> ReExposureNetwork:
+    """Read what a file holds without its weights: a network on torch's meta device, which takes no memory.
+
+    Args:
+        path, expected: as for `load`.
+
+    Raises:
+        WeightsError: as `load`.
+    """
+    config = _config(path, metadata(path))
     if expected is not None:
         _compare(path, config, expected)
         config = expected
-    with torch.device("meta"):
-        network = ReExposureNetwork(config)
+    network = unfilled(config)
     wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in tensors.items()}
+    found = _shapes(path)
     if wanted != found:
         odd = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
         raise WeightsError(
             f"{path} does not hold the tensors of a {config.size!r} network: {len(odd)} differ, first {odd[0]}: found "
             f"{found.get(odd[0])}, expected {wanted.get(odd[0])}. Another version wrote it; train or get it anew"
         )
-    network.load_state_dict(tensors, strict=True, assign=True)
-    return network.eval()
+    return network
+
+
+def unfilled(config: NetworkConfig) -> ReExposureNetwork:
+    """Make a network without weights, on torch's meta device."""
+    with torch.device("meta"):
+        return ReExposureNetwork(config)
 
 
 def metadata(path: Path) -> dict[str, str]:
@@ -93,11 +110,18 @@ def shipped(size: str) -> Path | None:
     return path if path.is_file() else None
 
 
-def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    meta = metadata(path)
+def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
     try:
         with safe_open(path, framework="pt") as file:
-            return meta, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except (SafetensorError, OSError) as problem:
+        raise WeightsError(_unreadable(path, problem)) from problem
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except (SafetensorError, OSError) as problem:
         raise WeightsError(_unreadable(path, problem)) from problem
 

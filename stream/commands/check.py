@@ -1,25 +1,77 @@
-"""What a config costs and allows, before anything is started: memory, stalls survived, expected latency."""
+"""What a run would refuse, all of it, and what a good config costs and allows, before anything is started."""
 
 from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from stream.config import Config
-from stream.rings.ring import event_depth, events_per_packet, frame_depth
+from drivers import detect
+from drivers.source import Source, SourceInfo
+from nire.errors import ConfigError, NireError
+from nire.types import Geometry
+from stream import backends
+from stream.config import Config, check_security
+from stream.processes.board import require_free
+from stream.rings import place
+from stream.rings.ring import event_depth, event_memory_bytes, frame_depth
+from stream.session.plan import policy_of, require_grid, require_together
+from stream.sockets.control import ControlServer
+from stream.sockets.publisher import Publisher
+from stream.sources import check_sdk, check_settings, frames_of
 
-_EVENT_BYTES = 13
+_Check = Callable[[], object]
+"""Raises what it finds."""
 
 
-def describe(config: Config, console: Console) -> None:
-    """Print the effective values and what follows from them."""
+def run(config: Config, console: Console) -> None:
+    """Look for all that a run would refuse; where there is nothing, print what the config costs and allows.
+
+    Args:
+        config: as `read_config` returns it.
+        console: to print on.
+
+    Raises:
+        ConfigError: there is something; its message has a line for each finding.
+    """
+    faults: list[str] = []
+    source = _source(config, faults)
+    has_frames = _reconstruction(config, source, faults)
+    faults += _faults(
+        lambda: require_free(config.stream_name),
+        place.require_writable,
+        lambda: place.require_memory(event_memory_bytes(config.ring)),
+    )
+    # A socket that strangers could reach is not opened, not even for a moment.
+    faults += _faults(lambda: check_security(config)) or _socket_faults(config)
+    if faults:
+        raise ConfigError("\n".join(dict.fromkeys(faults)))
+    describe(config, console, has_frames=has_frames)
+
+
+def describe(config: Config, console: Console, *, has_frames: bool = True) -> None:
+    """Print the effective values and what follows from them.
+
+    Args:
+        config: a good one.
+        console: to print on.
+        has_frames: False for a source that is known to have none.
+    """
     ring, plan = config.ring, config.plan
     depth = event_depth(ring)
     peak_per_packet = ring.peak_rate_meps * ring.packet_us
-    megabytes = depth * events_per_packet(ring) * _EVENT_BYTES / 1e6
+    megabytes = event_memory_bytes(ring) / 1e6
+    backend = config.reconstructor.backend_for(has_frames=has_frames)
     table = Table(title="config is good", show_header=False, title_justify="left")
     table.add_row("stream", f"{config.stream_name} (driver {config.source.driver})")
-    table.add_row("backend", f"{config.reconstructor.backend} on {config.reconstructor.device}")
+    table.add_row("backend", f"{backend} on {config.reconstructor.device}")
+    if engine := backends.engine_of(config, backend):
+        chosen = " (the one that auto takes here)" if config.reconstructor.engine == "auto" else ""
+        table.add_row("engine", f"{engine}{chosen}")
     table.add_row("plan", f"{plan.name}, {_plan_text(config)}")
     table.add_row("publishes on", config.publish.bind)
     table.add_row("control on", config.control.bind)
@@ -32,6 +84,89 @@ def describe(config: Config, console: Console) -> None:
     table.add_row("frame ring", f"{frame_depth(ring)} frames")
     table.add_row("expected latency", _latency_text(config))
     console.print(table)
+
+
+def _source(config: Config, faults: list[str]) -> Source | None:
+    """Make the source, not opened, and add what is wrong with it; None where it cannot be made yet."""
+    sources: list[Source | None] = [None]
+    wanted = config.source
+
+    def check_recording() -> None:
+        path = wanted.settings.get("path")
+        if isinstance(path, str) and path:
+            detect.read_head(Path(path))
+
+    checks: list[_Check] = [lambda: sources.append(check_settings(wanted)), lambda: check_sdk(wanted)]
+    if "." not in wanted.driver:  # what `path` is to somebody else's driver is not known
+        checks.append(check_recording)
+    faults += _faults(*checks)
+    return sources[-1]
+
+
+def _reconstruction(config: Config, source: Source | None, faults: list[str]) -> bool:
+    """Add what is wrong with backend, policy and plan; where frames may come or not, only what is wrong with both.
+
+    Returns:
+        Whether the source has frames, as far as it is known.
+    """
+    found = {has_frames: list(_reconstruction_faults(config, has_frames)) for has_frames in frames_of(source)}
+    good = next((has_frames for has_frames, wrong in found.items() if not wrong), None)
+    if good is not None:
+        return good
+    has_frames, wrong = next(iter(found.items()))
+    faults += wrong
+    return has_frames
+
+
+def _reconstruction_faults(config: Config, has_frames: bool) -> Iterator[str]:
+    backend = config.reconstructor.backend_for(has_frames=has_frames)
+    yield from _faults(
+        lambda: backends.check_device(config, backend),
+        lambda: backends.check_weights(config, backend),
+        lambda: backends.engine_of(config, backend),
+    )
+    yield from _policy_faults(config, backend, has_frames=has_frames)
+
+
+def _policy_faults(config: Config, backend: str, *, has_frames: bool) -> list[str]:
+    """List what a session says of policy, plan, source and method; no more than they tell before they are made."""
+    try:
+        method = backends.reconstructor_type(backend)
+    except ConfigError as error:
+        return [str(error)]
+    given_frames = has_frames and (method is None or method.needs_frames)
+    policy = policy_of(config.plan, config.window.policy, has_frames=given_frames)
+    info = SourceInfo(config.source.driver, Geometry(1, 1), has_frames=has_frames)
+    checks: list[_Check] = [lambda: require_grid(config.plan, policy)]
+    if method is not None:
+        checks.insert(0, lambda: require_together(policy, info, method))
+    return _faults(*checks)
+
+
+def _socket_faults(config: Config) -> list[str]:
+    """Bind both sockets together, as the consumer does, and let them go again."""
+    with contextlib.ExitStack() as stack:
+        return _faults(
+            partial(_hold, stack, config.publish.bind, partial(Publisher, config.publish, config.security)),
+            partial(_hold, stack, config.control.bind, partial(ControlServer, config.control, config.security)),
+        )
+
+
+def _hold(stack: contextlib.ExitStack, address: str, opened: Callable[[], Publisher | ControlServer]) -> None:
+    """Bind a socket until the stack is closed; a file that exists is left alone, ZMQ would take it from its owner."""
+    if not (address.startswith("ipc://") and Path(address.removeprefix("ipc://")).exists()):
+        stack.enter_context(opened())
+
+
+def _faults(*checks: _Check) -> list[str]:
+    """Run all checks, and list what they raise, a line each."""
+    found: list[str] = []
+    for check in checks:
+        try:
+            check()
+        except NireError as error:
+            found += str(error).splitlines()
+    return found
 
 
 def _plan_text(config: Config) -> str:

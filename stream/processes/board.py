@@ -143,11 +143,7 @@ class Board:
         space = RingSpace.of(stream_name)
         path = space.shared_file("board")
         with space.locked():
-            if is_held(path):
-                raise RingError(
-                    f"a stream named {stream_name!r} is running already. Stop it, or give this one a source.name and "
-                    "ports of its own"
-                )
+            require_free(stream_name)
             # A new file, put in place when it is whole: orphans of a killed supervisor may still look at the old one.
             new = space.shared_file("board.new")
             file = os.open(new, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -205,6 +201,19 @@ class Board:
     ) -> None:
         """Let go."""
         self.close()
+
+
+def require_free(stream_name: str) -> None:
+    """Check that no stream of this name is running.
+
+    Raises:
+        RingError: a supervisor holds the name.
+    """
+    if is_held(RingSpace.of(stream_name).shared_file("board")):
+        raise RingError(
+            f"a stream named {stream_name!r} is running already. Stop it, or give this one a source.name and ports of "
+            "its own"
+        )
 
 
 def private_kb() -> int:

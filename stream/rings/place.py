@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from nire.errors import RingError
+
 SHARED_MEMORY = Path("/dev/shm")
 # Not the temporary folder of the environment: processes of one stream may be started from different ones. Short,
 # because a UNIX socket's path is limited to 107 bytes.
@@ -101,6 +103,42 @@ class RingSpace:
             return os.fstat(handle).st_ino == os.stat(self.root).st_ino
         except FileNotFoundError:
             return False
+
+
+def require_writable() -> None:
+    """Check that this user may make a place.
+
+    Raises:
+        RingError: one of its two folders is not there, or cannot be written.
+    """
+    closed = [str(folder) for folder in (_ROOT, SHARED_MEMORY) if not os.access(folder, os.W_OK | os.X_OK)]
+    if closed:
+        raise RingError(
+            f"the rings need {_ROOT} and {SHARED_MEMORY}, and this user cannot write to {' and '.join(closed)}: mount "
+            "it, or change its permissions (chmod 1777)"
+        )
+
+
+def require_memory(needed: int) -> None:
+    """Check that shared memory has room.
+
+    Nothing else says so: a ring takes memory as it is written, and a process that finds none left is killed (SIGBUS).
+
+    Args:
+        needed: bytes.
+
+    Raises:
+        RingError: less is free.
+    """
+    if not SHARED_MEMORY.is_dir():
+        return
+    status = os.statvfs(SHARED_MEMORY)
+    free = status.f_bavail * status.f_frsize
+    if free < needed:
+        raise RingError(
+            f"{SHARED_MEMORY} has {free / 1e6:.0f} MB free, and the event ring takes up to {needed / 1e6:.0f} MB: "
+            "lower ring.seconds or ring.peak_rate_meps, or make it larger (in a container: --shm-size)"
+        )
 
 
 def is_held(path: Path) -> bool:

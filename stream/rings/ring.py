@@ -56,6 +56,11 @@ def events_per_packet(ring: RingConfig) -> int:
     return max(1024, math.ceil(ring.peak_rate_meps * ring.packet_us))
 
 
+def event_memory_bytes(ring: RingConfig) -> int:
+    """Shared memory that a full event ring takes: its readers share packets, and memory is taken as it is written."""
+    return event_depth(ring) * packets.event_packet_bytes(events_per_packet(ring))
+
+
 def sweep(name: str) -> bool:
     """Remove what dead processes left of a stream, and everything when none is alive.
 

@@ -37,7 +37,7 @@ def require_grid(plan: PlanConfig, policy: str) -> None:
         )
 
 
-def require_together(policy: str, info: SourceInfo, reconstructor: Reconstructor) -> None:
+def require_together(policy: str, info: SourceInfo, reconstructor: Reconstructor | type[Reconstructor]) -> None:
     """Check that source, windows and method go together.
 
     Raises:

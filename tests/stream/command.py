@@ -15,6 +15,8 @@ from stream.cli import main
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "configs" / "replay_aedat4.toml"
+FREE_PORTS = ("--set", "publish.bind=tcp://127.0.0.1:*", "--set", "control.bind=tcp://127.0.0.1:*")
+"""Options for commands that bind sockets: other streams may run on this machine."""
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")  # colours, which some machines force
 
 

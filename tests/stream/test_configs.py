@@ -7,20 +7,25 @@ from pathlib import Path
 
 import pytest
 
+from drivers import detect
 from drivers.detect import driver_names
 from nire.errors import ConfigError
 from stream.cli import main
 from stream.config import load_config
 from stream.sources import check_settings
+from tests.stream.command import FREE_PORTS
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 STREAMS = sorted(path for path in CONFIGS.glob("*.toml") if not path.name.startswith("train"))
 
 
 @pytest.mark.parametrize("path", STREAMS, ids=lambda path: path.stem)
-def test_config_passes_the_check_and_nothing_is_opened(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_config_passes_the_check_and_nothing_is_opened(
+    path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(detect, "missing_sdk", lambda *_, **__: "")
     with pytest.raises(SystemExit) as ended:
-        main(["check", str(path)])
+        main(["check", str(path), *FREE_PORTS])
     shown = capsys.readouterr()
     assert ended.value.code == 0, shown.err
     assert "config is good" in shown.out

@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 
 from drivers import detect
 from drivers.cameras.hybrid.edges import EdgeCounters
-from drivers.cameras.hybrid.frame_cameras import FrameCamera, open_frame_camera
+from drivers.cameras.hybrid.frame_cameras import FrameCamera, missing_package_of, open_frame_camera
 from drivers.cameras.hybrid.frame_feed import FrameFeed
 from drivers.cameras.hybrid.pairing import Pairing, Wiring
 from drivers.cameras.hybrid.registration import Registration, load_registration
@@ -96,12 +96,28 @@ def open_source(
     return HybridSource(_event_source(events), camera, wanted)
 
 
+def missing_sdk(events: Mapping[str, Any] | None = None, frames: Mapping[str, Any] | None = None) -> str:
+    """Say what the two cameras lack; "" where nothing is missing, or none is named yet.
+
+    Raises:
+        ConfigError: no such driver.
+    """
+    event_driver, frame_driver = (
+        str(side.get("driver", "auto")) if isinstance(side, Mapping) else "auto" for side in (events, frames)
+    )
+    lacks = [detect.missing_sdk(event_driver)] if event_driver not in ("auto", "hybrid") else []
+    return "; ".join(filter(None, [*lacks, missing_package_of(frame_driver)]))
+
+
 class HybridSource:
     """The source; live when its event source is.
 
     Attributes:
         counters: what became of edges and frames so far.
+        has_frames: always.
     """
+
+    has_frames = True
 
     def __init__(self, events: Source, camera: FrameCamera, settings: Wiring) -> None:
         """Remember both; nothing is opened before `with`."""

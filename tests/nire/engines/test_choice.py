@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from nire.engines import Job, choice
-from nire.engines.choice import engines, open_engine
+from nire.engines.choice import check_engine, engines, open_engine
 from nire.engines.eager import EagerEngine
-from nire.errors import ConfigError, EngineMismatch, EngineMissing
+from nire.errors import ConfigError, EngineError, EngineMismatch, EngineMissing
+from nire.network import weights
 from tests.nire.network import tiny
 
 CPU = torch.device("cpu")
@@ -108,6 +109,48 @@ def test_compiled_says_that_it_needs_a_compiler(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(EngineMissing, match=r"g\+\+"):
         open_engine("compiled", tiny.network(), job(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "precision"),
+    [
+        ("fastest", "cpu", "fp32"),
+        ("auto", "cpu", "int8"),
+        ("eager", "cpu", "int8"),
+        ("compiled", "cpu", "int8"),
+        ("openvino", "cpu", "fp16"),
+        ("openvino", "cpu", "fp32"),
+        ("openvino", "cuda", "fp32"),
+        ("cudagraph", "cpu", "fp32"),
+        ("tensorrt", "cpu", "fp32"),
+        ("tensorrt", "cuda", "fp32"),
+    ],
+)
+def test_check_refuses_in_the_words_of_opening(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, device: str, precision: str
+) -> None:
+    for package in ("openvino", "torch_tensorrt"):
+        monkeypatch.setitem(sys.modules, package, None)
+    wanted = job(tmp_path, device=torch.device(device), precision=precision)
+    with pytest.raises((ConfigError, EngineError)) as opened:
+        open_engine(name, tiny.network(), wanted)
+    with pytest.raises(type(opened.value)) as checked:
+        check_engine(name, weights.unfilled(tiny.TINY), wanted)
+    assert str(checked.value) == str(opened.value)
+
+
+def test_check_names_what_opening_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    for name in ("auto", "eager"):
+        assert check_engine(name, weights.unfilled(tiny.TINY), job(tmp_path)) == "eager"
+        assert open_engine(name, tiny.network(), job(tmp_path)).name == "eager"
+
+
+def test_check_passes_over_engines_that_take_minutes_to_make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nire.engines.openvino.check", lambda *_: None)
+    assert check_engine("auto", weights.unfilled(tiny.TINY), job(tmp_path)) == "openvino"
+    monkeypatch.setattr(choice, "_QUICKLY_MADE", 1)
+    assert check_engine("auto", weights.unfilled(tiny.TINY), job(tmp_path)) == "eager"
 
 
 def test_auto_does_not_convert_a_network_that_would_take_minutes(

@@ -87,6 +87,14 @@ def camera_names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
+def missing_package_of(driver: str) -> str:
+    """Say what to install for a frame camera, as its `missing_sdk` does; "" where nothing is missing or known."""
+    if driver not in camera_names():
+        return ""
+    module = importlib.import_module(f"{__name__}.{driver}")
+    return str(module.missing_sdk()) if hasattr(module, "missing_sdk") else ""
+
+
 def open_frame_camera(driver: str, **settings: Any) -> FrameCamera:
     """Make a frame camera by name; entering it opens it.
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivers.cameras.hybrid.frame_cameras import CameraInfo, CapturedFrame
-from drivers.source import require_sdk
+from drivers.source import missing_package, require_sdk
 from nire.colour import BayerPattern, demosaiced
 from nire.errors import ConfigError, DeviceLost, DeviceNotFound, SourceError
 
@@ -40,6 +40,11 @@ def open_camera(
         timeout_s: a camera that sends nothing for so long is lost.
     """
     return GenicamCamera(producer, serial, dict(features or {}), timeout_s)
+
+
+def missing_sdk() -> str:
+    """Say how to install harvesters; "" where it is."""
+    return missing_package("harvesters", package="harvesters", extra="genicam")
 
 
 class GenicamCamera:
