@@ -8,6 +8,7 @@ import logging
 import pkgutil
 import typing
 from types import ModuleType
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -92,6 +93,9 @@ def check_weights(config: Config, backend: str) -> None:
     module = _module(backend)
     if hasattr(module, "weights_file"):
         weights.outline(module.weights_file(config.reconstructor.size, config.reconstructor.weights))
+    elif config.reconstructor.weights:
+        # The method would not look at them; who names a file that is not there has made a mistake all the same.
+        weights.outline(Path(config.reconstructor.weights))
 
 
 def engine_of(config: Config, backend: str) -> str:
