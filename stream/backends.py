@@ -7,8 +7,8 @@ import inspect
 import logging
 import pkgutil
 import typing
-from types import ModuleType
 from pathlib import Path
+from types import ModuleType
 from typing import Any, cast
 
 import numpy as np

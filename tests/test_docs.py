@@ -24,6 +24,7 @@ from nire.metrics import psnr
 from nire.shutter import Shutter
 from nire.types import Calibration, EventBatch, ExposedFrame, Film, Frame, Gap, Query
 from stream.backends import open_reconstructor
+from stream.commands import command_names
 from stream.config import Config, load_config
 from stream.session.session import Session
 from stream.sources import SourceOrder, open_source
@@ -341,8 +342,7 @@ def _rows(text: str) -> dict[int, list[float]]:
 
 
 def test_commands_in_the_documents_are_commands_that_exist() -> None:
-    cli = (ROOT / "stream" / "cli.py").read_text(encoding="utf-8")
-    known = set(re.findall(r"^def (\w+)\(", cli, re.MULTILINE)) | {"ctl", "keys"}
+    known = command_names()
     for document in DOCUMENTS:
         for command in re.findall(r"nire-live ([a-z]+)\b", document.read_text(encoding="utf-8")):
             assert command in known, f"{document.name}: nire-live {command}"

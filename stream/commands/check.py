@@ -15,7 +15,8 @@ from drivers.source import Source, SourceInfo
 from nire.errors import ConfigError, NireError
 from nire.types import Geometry
 from stream import backends
-from stream.config import Config, check_security
+from stream.config import Config, check_security, read_config
+from stream.options import ConfigFile, Overrides
 from stream.processes.board import require_free
 from stream.rings import place
 from stream.rings.ring import event_depth, event_memory_bytes, frame_depth
@@ -26,6 +27,11 @@ from stream.sources import check_sdk, check_settings, frames_of
 
 _Check = Callable[[], object]
 """Raises what it finds."""
+
+
+def command(config: ConfigFile, overrides: Overrides = None) -> None:
+    """Find all that a run would refuse, else print memory, headroom and expected latency; start nothing."""
+    run(read_config(config, overrides or ()), Console())
 
 
 def run(config: Config, console: Console) -> None:

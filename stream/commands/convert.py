@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.console import Console
 
 from drivers.packets.cleaning import cleaned
@@ -12,9 +14,21 @@ from drivers.packets.playback import packet_span_us
 from drivers.writing import writer_for
 from nire.errors import ConfigError, RecordingDamaged
 from nire.types import EventBatch, Frame, ImuBatch, SourcePacket
-from stream.config import Config
+from stream.config import Config, load_config
+from stream.options import LogLevel, Overrides, Recording, configure_log, leave
 from stream.progress import progress_bar
 from stream.sources import SourceOrder, open_source
+
+
+def command(
+    recording: Recording,
+    out: Annotated[Path, typer.Argument(help="File to write: NAME.nire, .aedat4 or .mcap.", show_default=False)],
+    overrides: Overrides = None,
+    log_level: LogLevel = "WARNING",
+) -> None:
+    """Write a recording of any kind as another kind; a video becomes frames and simulated events."""
+    configure_log(log_level)
+    leave(convert(load_config(None, overrides or ()), recording, out, Console()))
 
 
 def convert(config: Config, recording: Path, out: Path, console: Console) -> int:

@@ -10,9 +10,10 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import typer
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
@@ -23,6 +24,7 @@ from nire.metrics import psnr, ssim
 from nire.shutter import Shutter
 from stream.clock import now_ns
 from stream.config import Config, load_config
+from stream.options import LogLevel, Overrides, Seconds, configure_log, leave
 from stream.progress import progress_bar
 from stream.sinks import Video, write_png
 from stream.sockets import wire
@@ -43,6 +45,21 @@ _REPORT_NS = 2_000_000_000
 _CAPTURES_KEPT = 8
 
 Image = NDArray[np.uint8]
+
+
+def command(
+    headless: Annotated[bool, typer.Option(help="Open no page; for machines without a display.")] = False,
+    seconds: Seconds = None,
+    out: Annotated[Path, typer.Option(help="Folder for images, video and summary.json.")] = Path("out/demo"),
+    overrides: Overrides = None,
+    log_level: LogLevel = "WARNING",
+) -> None:
+    """A synthetic camera through the whole pipeline, measured against its exact ground truth.
+
+    Runs until Ctrl-C on a terminal, else 20 s.
+    """
+    configure_log(log_level)
+    leave(run(out, seconds=seconds, headless=headless, overrides=overrides or ()))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,6 +13,11 @@ from drivers.detect import driver_module, driver_names
 from drivers.sdk import usb
 
 
+def command() -> None:
+    """List connected devices, and the drivers with what each needs."""
+    show(Console())
+
+
 def show(console: Console) -> None:
     """Print the cameras on the USB and those that the installed SDKs see, then the drivers and what each lacks."""
     modules = {name: _module(name) for name in driver_names()}

@@ -6,9 +6,11 @@ import math
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated
 
 import cv2
 import numpy as np
+import typer
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
@@ -18,8 +20,9 @@ from drivers.source import SourceInfo
 from nire.calibrate import DEFAULT_THRESHOLD, Calibrator
 from nire.errors import RecordingDamaged
 from nire.types import Calibration, ContentWindow, EventBatch, Frame, Gap
-from stream.commands.counts import Census
-from stream.config import SourceConfig
+from stream.config import SourceConfig, load_config
+from stream.counts import Census
+from stream.options import Overrides, Recording
 from stream.progress import progress_bar
 from stream.sinks import write_png
 from stream.sources import SourceOrder, open_source
@@ -29,6 +32,20 @@ from stream.windows.cut import Cut
 _PICTURE_US = 10_000
 _PICTURE_SHARE = 0.06  # events before and after the middle, of the pixels: a busy scene would hide the frame
 _PICTURE_WINDOW = 8  # of the first windows the last: the time offset is known by then
+
+
+def command(
+    recording: Recording,
+    picture: Annotated[
+        Path | None, typer.Option(help="Also write a PNG: events over a frame.", show_default=False)
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Read it by the [source] of this config.", show_default=False)
+    ] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Tell what a recording holds: streams, duration, rates, exposure, estimated thresholds and time offset."""
+    describe(recording, picture, Console(), load_config(config, overrides or ()).source)
 
 
 class _Windows:

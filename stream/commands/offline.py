@@ -11,15 +11,19 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, is_dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from drivers.packets.cleaning import HygieneCounters
 from drivers.source import Source, SourceInfo
 from nire.errors import NireError
 from nire.types import EventBatch, ExposedFrame, Packet
+from stream.arguments import without_config
 from stream.backends import open_reconstructor
 from stream.clock import now_ns
 from stream.config import Config
+from stream.options import ConfigRecordingOut, LogLevel, Overrides, leave, load
 from stream.progress import Progress, progress_bar
 from stream.reading import Reading
 from stream.session.session import Session
@@ -31,6 +35,21 @@ DONE, UNANSWERED, DAMAGED = 0, 3, 4
 _VERSIONED = ("nire-live", "torch", "numpy", "opencv-python-headless", "iceoryx2")
 
 log = logging.getLogger(__name__)
+
+
+def command(
+    words: ConfigRecordingOut,
+    shutters: Annotated[
+        Path | None,
+        typer.Option(help="Answer these shutters (one JSON object a line) instead of the plan.", show_default=False),
+    ] = None,
+    video: Annotated[bool, typer.Option("--video", help="Also write video.mp4.")] = False,
+    overrides: Overrides = None,
+    log_level: LogLevel = "INFO",
+) -> None:
+    """Re-expose a recording into image files; nothing is dropped."""
+    config, (recording, out) = without_config("offline", words, ["RECORDING", "OUT"])
+    leave(run(load(config, overrides, log_level), recording, out, shutters=shutters, video=video))
 
 
 def run(config: Config, recording: Path, out: Path, *, shutters: Path | None = None, video: bool = False) -> int:
