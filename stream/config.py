@@ -119,6 +119,7 @@ class ReconstructorConfig(_Section):
     contrast_threshold: Literal["auto"] | tuple[float, float] = Field(
         "auto", description="auto: estimated; or [positive, negative] in log intensity"
     )
+    settings: dict[str, Any] = Field(default_factory=dict, description="the backend's own settings")
 
     @field_validator("size")
     @classmethod
