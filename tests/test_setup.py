@@ -17,6 +17,8 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from tests.waiting import PATIENCE_S
+
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PACKAGES = ("nire", "drivers", "stream", "benchmarks")
@@ -73,7 +75,7 @@ def test_pre_commit_runs_the_tools_of_make() -> None:
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 def test_make_without_a_target_lists_what_it_can_do() -> None:
-    result = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, timeout=20, check=True)
+    result = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=True)
     for target in ("demo", "test", "lint", "format", "bench", "clean"):
         assert re.search(rf"make {target}\s+\S", result.stdout)
 
@@ -113,7 +115,7 @@ def _setup(folder: Path, python: Path) -> subprocess.CompletedProcess[str]:
         env={"PATH": "/usr/bin:/bin", "PYTHON": str(python)},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert not (folder / ".venv").exists()

@@ -211,6 +211,7 @@ def test_unplugged_camera_is_lost(install: Any) -> None:
         list(source)
 
 
+@pytest.mark.usefixtures("clock")
 def test_stall_is_told_and_becomes_a_loss(install: Any) -> None:
     packet = stub.packet_of("evk4", polarity_events=stub.events_of((1000, 1, 1, True)))
     install(("evk4", [(2000, packet), 30.0]))

@@ -26,6 +26,7 @@ from nire.types import EventBatch, Frame, Geometry, SourcePacket, Trigger
 from tests.drivers.cameras.hybrid import stub_harvesters
 from tests.drivers.cameras.hybrid.stub_harvesters import Bench, noise
 from tests.nire.colour_scene import mosaic_of
+from tests.waiting import until
 
 RED = np.full((12, 16, 3), (220, 40, 10), np.uint8)
 
@@ -309,9 +310,7 @@ def test_live_camera_that_nobody_takes_from_leaves_holes_not_memory() -> None:
                 yield CapturedFrame(n, np.zeros((12, 16, 1), np.uint8), float(n))
 
     with FrameFeed(Fast(bench)) as feed:
-        deadline_s = time.monotonic() + 20
-        while not feed.ended and time.monotonic() < deadline_s:
-            time.sleep(0.001)
+        until(lambda: feed.ended)
         kept = feed.take(0)
     assert 0 < len(kept) < 100
     assert kept[-1].index == 499
