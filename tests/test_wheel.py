@@ -14,12 +14,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.stream.command import FREE_PORTS
+
 # One of them builds and installs, and the demonstration compiles its loops anew: a minute on two cores.
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 ROOT = Path(__file__).resolve().parents[1]
 LEFT_OUT = (".git", ".venv", "out", "build", "dist", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis")
-MAPPED = {"stream/_benchmarks": "benchmarks"}
+MAPPED = {"stream/_benchmarks": "benchmarks", "stream/_configs": "configs"}
 """Folders of the checkout that a wheel holds elsewhere."""
 
 
@@ -120,7 +122,8 @@ def test_packages_come_from_the_wheel(installed: Installed) -> None:
     done = installed.run("python", "-c", code)
     assert done.returncode == 0, done.stderr
     assert [Path(line).is_relative_to(installed.site) for line in done.stdout.split()] == [True] * len(names)
-    assert installed.run("python", "-c", "import benchmarks").returncode == 1
+    for name in ("benchmarks", "configs"):
+        assert installed.run("python", "-c", f"import {name}").returncode == 1
 
 
 def test_demo_runs_from_the_wheel(installed: Installed) -> None:
@@ -138,6 +141,18 @@ def test_bench_runs_from_the_wheel_also_what_starts_processes(installed: Install
     done = installed.run("nire-live", "bench", "wire", "--json", "wire.json")
     assert done.returncode == 0, done.stderr
     assert "frames_per_s" in (installed.folder / "wire.json").read_text(encoding="utf-8")
+
+
+def test_configs_come_along_and_are_good(installed: Installed) -> None:
+    done = installed.run("nire-live", "config")
+    assert done.returncode == 0, done.stderr
+    names = [line.split()[0] for line in done.stdout.splitlines()]
+    assert names == sorted(path.stem for path in (ROOT / "configs").glob("*.toml"))
+    done = installed.run("nire-live", "config", "synthetic")
+    assert done.stdout == (ROOT / "configs" / "synthetic.toml").read_text(encoding="utf-8")
+    (installed.folder / "my.toml").write_text(done.stdout, encoding="utf-8")
+    done = installed.run("nire-live", "check", "my.toml", *FREE_PORTS)
+    assert done.returncode == 0, done.stderr
 
 
 def test_missing_sdk_is_installed_by_the_name_of_the_package(installed: Installed) -> None:
