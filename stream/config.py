@@ -241,7 +241,9 @@ def read_config(path: Path | str | None, overrides: Iterable[str] = ()) -> Confi
             with open(path, "rb") as file:
                 values = tomllib.load(file)
         except OSError as error:
-            raise ConfigError(f"cannot read the config {path}: {error.strerror}. See configs/ for examples.") from error
+            raise ConfigError(
+                f"cannot read the config {path}: {error.strerror}. `nire-live config` lists examples."
+            ) from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path} is no TOML file: {error}") from error
     for override in overrides:

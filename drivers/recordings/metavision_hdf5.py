@@ -14,6 +14,7 @@ import numpy as np
 from drivers.recording_file import RecordingFile
 from drivers.source import SourceInfo, require_sdk
 from nire.errors import ConfigError, RecordingDamaged, SourceError
+from nire.install import pip_install
 from nire.types import EventBatch, Geometry, SourcePacket, Trigger
 
 _MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -38,7 +39,7 @@ def missing_sdk() -> str:
     try:
         importlib.import_module("h5py")
     except ImportError:
-        return "h5py: pip install 'nire-live[hdf5]'"
+        return f"h5py: {pip_install('hdf5')}"
     return ""
 
 

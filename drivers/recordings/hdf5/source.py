@@ -18,6 +18,7 @@ from drivers.recording_file import RecordingFile
 from drivers.recordings.hdf5.layout import EventColumns, Images, find_events, find_images, find_size
 from drivers.source import SourceInfo, require_sdk
 from nire.errors import ConfigError, RecordingDamaged, SourceError
+from nire.install import pip_install
 from nire.types import EventBatch, Frame, Geometry, SourcePacket, Transfer
 
 TimeUnit = Literal["auto", "s", "ms", "us", "ns"]
@@ -45,7 +46,7 @@ def missing_sdk() -> str:
     try:
         importlib.import_module("h5py")
     except ImportError:
-        return "h5py: pip install 'nire-live[hdf5]'"
+        return f"h5py: {pip_install('hdf5')}"
     return ""
 
 
@@ -183,7 +184,7 @@ class Hdf5Source(RecordingFile):
             if any(words in str(error) for words in ("not registered", "can't open directory")):
                 raise SourceError(
                     f"{self.path} is compressed by a filter that is not installed ({error}). "
-                    "To fix it: pip install 'nire-live[hdf5]'"
+                    f"To fix it: {pip_install('hdf5')}"
                 ) from error
             raise RecordingDamaged(
                 f"{self.path} cannot be read from event {start} on: {error}; all before was delivered", start
