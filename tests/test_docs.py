@@ -36,7 +36,7 @@ from tests.stream import packets
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted((ROOT / "docs").glob("*.md"))
-CODE = re.compile(r"^```(\w*)(?: file=(\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+CODE = re.compile(r'^```(\w*)(?: title="(\S+)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"`((?:nire|drivers|stream|tests|benchmarks|examples|configs|docs)/[\w/.-]+\.\w+)`")
 
 
