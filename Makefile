@@ -1,7 +1,7 @@
 # The commands of the house. `make demo` and `make test` install what they need into .venv first.
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types contracts tests format bench dist clean distclean
+.PHONY: help install demo test lint types contracts tests docs format bench dist clean distclean
 
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -45,6 +45,9 @@ contracts: $(STAMP) ## who may import whom
 
 tests: $(STAMP) ## only the tests
 	$(BIN)/python -m pytest $(ARGS)
+
+docs: $(STAMP) ## the documentation as a site: out/site/index.html
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 format: $(STAMP) ## write the house format and the fixes that ruff is sure of
 	$(BIN)/ruff format .

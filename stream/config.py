@@ -28,14 +28,14 @@ class _Section(BaseModel):
 class SourceConfig(_Section):
     """Where packets come from."""
 
-    driver: str = Field("auto", description="the file under drivers/ or a dotted name; auto: told from the recording")
+    driver: str = Field("auto", description="a driver, or a dotted module name; auto: told from the recording")
     name: str = Field(
         "auto",
         pattern=r"^[A-Za-z0-9_.-]{1,64}$",
         description="name of the rings, letters, digits, _ . and - only; auto: driver and publishing port",
     )
     row_delay_us: float = Field(
-        0.0, ge=-1e4, le=1e4, description="alpha of a rolling shutter, where the source does not say, us per row"
+        0.0, ge=-1e4, le=1e4, description="row delay of a rolling shutter where the source does not say, us per row"
     )
     exposure_us: Literal["recorded"] | float = Field(
         "recorded", description="recorded, or a number: exposure where the recording does not carry it, us"
@@ -77,7 +77,7 @@ class PlanesConfig(_Section):
 class WindowConfig(_Section):
     """How packets become windows."""
 
-    policy: str = Field("auto", description="the file under stream/windows/policies/; auto: what the plan wants")
+    policy: str = Field("auto", description="how windows are cut; auto: what the plan wants")
     margin_us: int = Field(5000, ge=0, le=1_000_000, description="answered beyond the outermost exposures, us")
     span_us: int = Field(33_000, ge=1000, le=600_000, description="length of a window without frames (span), us")
 
@@ -108,13 +108,15 @@ class ReconstructorConfig(_Section):
 
     backend: str = Field(
         "edi",
-        description="the file under nire/backends/ or a dotted name; left out: events_only where there are no frames",
+        description="a backend, or a dotted module name; left out: events_only where there are no frames",
     )
     size: str = Field("nano", description="neural: nano, small or base")
     weights: str = Field("", description="neural: a safetensors file instead of the shipped one")
-    engine: str = Field("auto", description="neural: the file under nire/engines/ or a dotted name")
+    engine: str = Field("auto", description="neural: what runs the network, or a dotted module name")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu or cuda:N")
-    precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = Field("auto", description="of the network")
+    precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = Field(
+        "auto", description="neural: number format of the network"
+    )
     threads: int = Field(0, ge=0, le=256, description="CPU threads for arithmetic; 0 = what the method thinks best")
     contrast_threshold: Literal["auto"] | tuple[float, float] = Field(
         "auto", description="auto: estimated; or [positive, negative] in log intensity"

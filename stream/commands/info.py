@@ -40,7 +40,7 @@ def command(
         Path | None, typer.Option(help="Also write a PNG: events over a frame.", show_default=False)
     ] = None,
     config: Annotated[
-        Path | None, typer.Option(help="Read it by the [source] of this config.", show_default=False)
+        Path | None, typer.Option(help="Read it by the section source of this config.", show_default=False)
     ] = None,
     overrides: Overrides = None,
 ) -> None:
