@@ -17,7 +17,9 @@ import pytest
 from pydantic import BaseModel
 
 from benchmarks import integral_error
+from drivers.cameras.synthetic import open_source as open_camera
 from drivers.packets.cleaning import cleaned
+from drivers.recordings.recording.source import RecordingWriter
 from nire.errors import ConfigError, DeviceLost, DeviceNotFound, NireError, ShutterOutsideWindow
 from nire.integral.double_integral import DARK_LEVEL
 from nire.metrics import psnr
@@ -307,6 +309,32 @@ def test_example_of_a_backend_keeps_the_promises_of_the_page() -> None:
     late = Query(film, Shutter.instant(900_000.0, film.height), "late")
     with pytest.raises(ShutterOutsideWindow):
         backend.expose(backend.build(bounded), [late])
+
+
+def test_examples_of_the_python_page_run_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "my.nire"
+    with (
+        open_camera(width=64, height=48, seed=3, seconds=0.3, live=False) as camera,
+        RecordingWriter(path, camera.info.geometry, source=camera.info) as writer,
+    ):
+        for packet in camera:
+            writer.write(packet)
+    path.rename("my.aedat4")  # the kind is told from the content
+    names: dict[str, Any] = {}
+    blocks = [block for kind, _, block in CODE.findall(_text("python.md")) if kind == "python"]
+    assert len(blocks) > 4
+    for block in blocks:
+        exec(compile(block, "docs/python.md", "exec"), names)
+    assert len(list((tmp_path / "out" / "sharp").iterdir())) == len(names["frames"])
+    assert names["instant"].shape == (48, 64)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=_identify)
+def test_python_in_the_documents_compiles(document: Path) -> None:
+    for kind, _, block in CODE.findall(document.read_text(encoding="utf-8")):
+        if kind == "python":
+            compile(block, document.name, "exec")
 
 
 # Figures
