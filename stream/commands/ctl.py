@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from nire.errors import ConfigError, ShutterOutsideWindow
 from stream.commands import HELP
@@ -14,65 +17,99 @@ from stream.config import parse_assignment
 from stream.options import DEFAULT_CONTROL, Address, Assignments, OwnKey, ServerKey, keys_of, leave
 from stream.sockets.control import ControlClient
 
-app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, context_settings=HELP)
+
+@dataclass(slots=True)
+class _Stream:
+    """Who is asked: the stream's control address, and the two keys where it wants them."""
+
+    address: str
+    own_key: Path | None
+    server_key: Path | None
+
+
+class _Commands(TyperGroup):
+    """Commands that take the group's options too: these may stand before the command's name or after it."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        for command in self.commands.values():
+            command.params += [_noting(option) for option in self.params]
+
+
+def _noting(option: Any) -> Any:
+    """Copy an option for a command: what is given there replaces what the group was given."""
+
+    def note(context: Any, given: Any, value: Any) -> None:
+        if context.get_parameter_source(given.name).name == "COMMANDLINE":
+            setattr(context.obj, given.name, value)
+
+    noting = copy.copy(option)
+    noting.expose_value = False
+    noting.callback = note
+    return noting
+
+
+app = typer.Typer(cls=_Commands, help=__doc__, no_args_is_help=True, add_completion=False, context_settings=HELP)
+
+
+@app.callback()
+def _stream(
+    context: typer.Context, address: Address = DEFAULT_CONTROL, own_key: OwnKey = None, server_key: ServerKey = None
+) -> None:
+    context.obj = _Stream(address, own_key, server_key)
 
 
 @app.command("status")
-def ctl_status(address: Address = DEFAULT_CONTROL, own_key: OwnKey = None, server_key: ServerKey = None) -> None:
+def ctl_status(context: typer.Context) -> None:
     """Print rates, latencies, losses, calibration and plan as JSON."""
-    _ask(address, own_key, server_key, "status")
+    _ask(context, "status")
 
 
 @app.command("set-plan")
-def ctl_set_plan(
-    changes: Assignments, address: Address = DEFAULT_CONTROL, own_key: OwnKey = None, server_key: ServerKey = None
-) -> None:
+def ctl_set_plan(context: typer.Context, changes: Assignments) -> None:
     """Change the plan from the next window on, e.g. set-plan rate_hz=800 exposure_us=2000."""
     plan = {key.removeprefix("plan."): value for key, value in map(parse_assignment, changes)}
-    _ask(address, own_key, server_key, "set_plan", plan=plan)
+    _ask(context, "set_plan", plan=plan)
 
 
 @app.command("expose")
 def ctl_expose(
+    context: typer.Context,
     t: Annotated[float, typer.Option("--t", help="Start of the exposure, device time, us.", show_default=False)],
     for_us: Annotated[float, typer.Option("--for", min=0, help="Its length, us; 0 = an instant.")] = 0.0,
     row_delay: Annotated[float, typer.Option(help="Delay from row to row, us.")] = 0.0,
-    address: Address = DEFAULT_CONTROL,
-    own_key: OwnKey = None,
-    server_key: ServerKey = None,
 ) -> None:
     """Ask for one exposure; it is published on the topic that the answer names."""
-    _ask(address, own_key, server_key, "expose", t_us=t, for_us=for_us, row_delay_us=row_delay)
+    _ask(context, "expose", t_us=t, for_us=for_us, row_delay_us=row_delay)
 
 
 @app.command("pause")
-def ctl_pause(address: Address = DEFAULT_CONTROL, own_key: OwnKey = None, server_key: ServerKey = None) -> None:
+def ctl_pause(context: typer.Context) -> None:
     """Stop answering the plan; windows go on."""
-    _ask(address, own_key, server_key, "pause")
+    _ask(context, "pause")
 
 
 @app.command("resume")
-def ctl_resume(address: Address = DEFAULT_CONTROL, own_key: OwnKey = None, server_key: ServerKey = None) -> None:
+def ctl_resume(context: typer.Context) -> None:
     """Answer the plan again."""
-    _ask(address, own_key, server_key, "resume")
+    _ask(context, "resume")
 
 
 @app.command("set-source")
-def ctl_set_source(
-    changes: Assignments, address: Address = DEFAULT_CONTROL, own_key: OwnKey = None, server_key: ServerKey = None
-) -> None:
+def ctl_set_source(context: typer.Context, changes: Assignments) -> None:
     """Change the driver's settings, e.g. set-source exposure_us=4000."""
-    _ask(address, own_key, server_key, "set_source", settings=dict(map(parse_assignment, changes)))
+    _ask(context, "set_source", settings=dict(map(parse_assignment, changes)))
 
 
 @app.command("stop")
-def ctl_stop(address: Address = DEFAULT_CONTROL, own_key: OwnKey = None, server_key: ServerKey = None) -> None:
+def ctl_stop(context: typer.Context) -> None:
     """End the stream in order."""
-    _ask(address, own_key, server_key, "stop")
+    _ask(context, "stop")
 
 
-def _ask(address: str, own_key: Path | None, server_key: Path | None, command: str, **fields: Any) -> None:
-    client = ControlClient(address, keys_of(own_key, server_key))
+def _ask(context: typer.Context, command: str, **fields: Any) -> None:
+    stream: _Stream = context.obj
+    client = ControlClient(stream.address, keys_of(stream.own_key, stream.server_key))
     try:
         reply = client.ask(command, **fields)
     finally:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from stream.options import keys_of
+from stream.options import OwnKey, ServerKey, keys_of
 from stream.preview.server import main as serve
 
 
 def command(
     address: Annotated[str, typer.Argument(help="The stream's publishing address.")] = "tcp://127.0.0.1:5556",
     bind: Annotated[str, typer.Option(help="host:port of the page.")] = "127.0.0.1:8765",
-    own_key: Annotated[Path | None, typer.Option(help="Secret key of this client.", show_default=False)] = None,
-    server_key: Annotated[Path | None, typer.Option(help="Public key of the stream.", show_default=False)] = None,
+    own_key: OwnKey = None,
+    server_key: ServerKey = None,
     open_browser: Annotated[bool, typer.Option(help="Open the page where there is a display.")] = True,
 ) -> None:
     """Serve the preview page of any running stream."""

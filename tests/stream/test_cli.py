@@ -28,6 +28,7 @@ COMMANDS = {
     "info": ["--picture"],
     "preview": ["--bind", "127.0.0.1:8765", "tcp://127.0.0.1:5556"],
     "ctl": ["status", "set-plan", "expose", "pause", "resume", "set-source", "stop"],
+    "ctl status": ["--address", "--own-key", "--server-key"],
     "ctl expose": ["--t", "--for", "--row-delay", "tcp://127.0.0.1:5557"],
     "ctl set-plan": ["rate_hz=800"],
     "keys new": ["--folder", "default: keys"],
@@ -288,12 +289,18 @@ def test_client_commands_say_what_is_wrong(capsys: pytest.CaptureFixture[str], t
         unused.bind(("127.0.0.1", 0))
         address = f"tcp://127.0.0.1:{unused.getsockname()[1]}"
         refused(call(capsys, "ctl", "status", "--address", address), "nobody answers", address)
+        refused(call(capsys, "ctl", "--address", address, "status"), "nobody answers", address)
     refused(call(capsys, "ctl", "status", "--address", "nonsense"), "no ZMQ address")
     refused(call(capsys, "ctl", "set-plan", "nonsense"), "KEY=VALUE")
     refused(call(capsys, "ctl", "set-plan"), "KEY=VALUE")
     refused(call(capsys, "ctl", "expose"), "--t")
     refused(call(capsys, "ctl", "expose", "--t", "soon"), "--t", "number")
     refused(call(capsys, "ctl", "status", "--own-key", tmp_path / "a"), "--server-key")
+    refused(call(capsys, "ctl", "--own-key", tmp_path / "a", "status"), "--server-key")
+    key, other = tmp_path / "a", tmp_path / "b"
+    refused(call(capsys, "ctl", "--own-key", key, "status", "--server-key", other), str(key))
+    nearer = call(capsys, "ctl", "--address", "nonsense", "status", "--address", "tcp://127.0.0.1:9")
+    refused(nearer, "nobody answers", "tcp://127.0.0.1:9")
     refused(call(capsys, "preview", "nonsense", "--no-open-browser"), "no ZMQ address")
     refused(call(capsys, "preview", "--bind", "here", "--no-open-browser"), "HOST:PORT")
     refused(call(capsys, "bench", "nonsense"), "end_to_end")
