@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from drivers.packets.epochs import Epochs
 from drivers.source import Source
 from nire.errors import RecordingDamaged, SourceError
 from nire.types import EventBatch, Frame, Gap, SourcePacket
@@ -44,7 +45,11 @@ class HygieneCounters:
 
 
 def cleaned(
-    source: Source, *, row_delay_us: float = 0.0, exposure_us: float | Literal["recorded"] = "recorded"
+    source: Source,
+    *,
+    row_delay_us: float = 0.0,
+    exposure_us: float | Literal["recorded"] = "recorded",
+    epochs: Epochs | None = None,
 ) -> CleanedPackets:
     """Pass a source's packets on in good order.
 
@@ -54,8 +59,9 @@ def cleaned(
         source: entered.
         row_delay_us: alpha for frames that do not say.
         exposure_us: exposure for frames that do not carry it, centred on their one time stamp.
+        epochs: numbers the lives of the clock, where the stream goes on from another source; None = from 0.
     """
-    return CleanedPackets(source, row_delay_us=row_delay_us, exposure_us=exposure_us)
+    return CleanedPackets(source, row_delay_us=row_delay_us, exposure_us=exposure_us, epochs=epochs or Epochs())
 
 
 class CleanedPackets:
@@ -65,7 +71,9 @@ class CleanedPackets:
         counters: what was put right so far.
     """
 
-    def __init__(self, source: Source, *, row_delay_us: float, exposure_us: float | Literal["recorded"]) -> None:
+    def __init__(
+        self, source: Source, *, row_delay_us: float, exposure_us: float | Literal["recorded"], epochs: Epochs
+    ) -> None:
         """See `cleaned`."""
         self.counters = HygieneCounters()
         self._source = source
@@ -74,8 +82,8 @@ class CleanedPackets:
         self._exposure_us = exposure_us
         self._floor_us: int | None = None  # no event of this epoch may be earlier
         self._frame_us: int | None = None  # start of the newest frame of this epoch
-        self._resets = 0
-        self._waiting: list[Frame] = []
+        self._epochs = epochs
+        self._waiting: list[Frame] = []  # their epochs are the stream's
         self._said: set[str] = set()
 
     def __iter__(self) -> Iterator[SourcePacket]:
@@ -91,7 +99,7 @@ class CleanedPackets:
             elif isinstance(packet, Frame):
                 yield from self._frame(packet)
             elif isinstance(packet, Gap):
-                yield replace(packet, epoch=packet.epoch + self._resets)
+                yield self._epochs.numbered(packet)
             else:
                 yield packet
         yield from self._waiting
@@ -100,17 +108,16 @@ class CleanedPackets:
 
     def _events(self, batch: EventBatch) -> Iterator[SourcePacket]:
         self.counters.events += len(batch)
-        batch = replace(self._on_sensor(batch), epoch=batch.epoch + self._resets)
+        batch = self._on_sensor(batch)
         rest: EventBatch | None = batch
         is_sorted = not _goes_back(batch.t_us)  # then its parts are too
         while rest is not None:
             batch, rest = self._until_reset(rest, is_sorted)
             if len(batch) or rest is None:
-                yield self._in_order(batch, is_sorted)
+                yield self._epochs.numbered(self._in_order(batch, is_sorted))
                 yield from self._due()
             if rest is not None:
-                yield from self._reset(int(rest.t_us[0]) if len(rest) else rest.watermark_us, rest.received_ns)
-                rest = replace(rest, epoch=rest.epoch + 1)
+                yield from self._reset(int(rest.t_us[0]) if len(rest) else rest.watermark_us, rest)
 
     def _on_sensor(self, batch: EventBatch) -> EventBatch:
         width, height = self._geometry.width, self._geometry.height
@@ -176,35 +183,35 @@ class CleanedPackets:
         self._floor_us = watermark_us
         return batch if watermark_us == batch.watermark_us else replace(batch, watermark_us=watermark_us)
 
-    def _reset(self, t_us: int, received_ns: int) -> Iterator[SourcePacket]:
-        """Begin a new epoch at a time of the new clock."""
+    def _reset(self, t_us: int, first: EventBatch | Frame) -> Iterator[SourcePacket]:
+        """Begin a new epoch at a time of the new clock, with the first packet that has it."""
         yield from self._waiting
         self._waiting = []
         back_us = (self._floor_us or 0) - t_us
         self.counters.clock_resets += 1
-        self._resets += 1
+        self._epochs.clock_began_again()
         self._floor_us = t_us
         self._frame_us = None
         _log.warning("%s: the device clock went back by %d us: a new epoch begins", self._source.info.name, back_us)
-        yield Gap(t_us, t_us, f"the device clock went back by {back_us} us", received_ns, self._resets)
+        reason = f"the device clock went back by {back_us} us"
+        yield self._epochs.numbered(Gap(t_us, t_us, reason, first.received_ns, first.epoch))
 
     def _frame(self, frame: Frame) -> Iterator[SourcePacket]:
         frame = self._completed(frame)
         if self._frame_us is not None and frame.exposure_start_us < self._frame_us - _CLAMP_US:
             # Ahead of the events in telling that the clock began again; they follow without a second reset.
-            yield from self._reset(frame.exposure_start_us, frame.received_ns)
-            frame = replace(frame, epoch=frame.epoch + 1)
+            yield from self._reset(frame.exposure_start_us, frame)
         elif self._stale(frame):
             self.counters.frames_stale += 1
             self._say("stale", "frame %d belongs to the clock before its reset and is dropped", frame.index)
             return
         self._frame_us = frame.exposure_start_us
-        self._waiting.append(frame)
+        self._waiting.append(self._epochs.numbered(frame))
         yield from self._due()
 
     def _stale(self, frame: Frame) -> bool:
         """A frame far ahead of the events, right after a reset: its clock is the old one."""
-        fresh = self._resets > 0 and self._frame_us is None and self._floor_us is not None
+        fresh = self.counters.clock_resets > 0 and self._frame_us is None and self._floor_us is not None
         return fresh and frame.last_us > (self._floor_us or 0) + 1_000_000
 
     def _completed(self, frame: Frame) -> Frame:
@@ -214,7 +221,6 @@ class CleanedPackets:
                 f"{self._source.info.name}: frame {frame.index} is {found[1]} x {found[0]} pixels, the sensor of the "
                 f"events {wanted[1]} x {wanted[0]}: frames and events must share one pixel grid"
             )
-        frame = replace(frame, epoch=frame.epoch + self._resets)
         if self._row_delay_us and not frame.row_delay_us:
             frame = replace(frame, row_delay_us=self._row_delay_us)
         if frame.exposure_known:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from nire.types import EventBatch, Frame, Gap, ImuBatch, SourcePacket
 
-# As drivers.hygiene: a step back of at most this is jitter, held at the latest time there.
+# As drivers.packets.cleaning: a step back of at most this is jitter, held at the latest time there.
 _JITTER_US = 1000
 # A stamp that is further ahead of all events is believed only when a second one agrees, and events that are further
 # behind the promise mean that the clock began again.
@@ -78,7 +78,9 @@ class LiveMerge:
             if not t_us.size:
                 return
         last_us = int(t_us[-1])
-        if last_us < int(t_us.max()) - _JITTER_US:  # the clock began again in the middle: drivers.hygiene cuts there
+        if (
+            last_us < int(t_us.max()) - _JITTER_US
+        ):  # the clock began again in the middle: drivers.packets.cleaning cuts there
             yield from self._begin_again()
         self._newest_us = last_us
         self._promised_us = last_us if self._promised_us is None else max(last_us, self._promised_us)

@@ -16,7 +16,7 @@ def arranged(packets: Iterable[SourcePacket]) -> Iterator[SourcePacket]:
 
     Frames wait until the events have passed their exposure, triggers and inertial samples until the events have
     reached them, at most 64 of each: then, and at the end, an empty batch lets the first ones go. Times of events are
-    left as they are: what is wrong with them is the business of `drivers.hygiene`.
+    left as they are: what is wrong with them is the business of `drivers.packets.cleaning`.
 
     Args:
         packets: in the order of the file; event batches in order of time.

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from drivers.packets.cleaning import cleaned
+from drivers.packets.epochs import Epochs
 from drivers.source import Source, SourceInfo, change_while_open
 from nire.errors import ConfigError, DeviceLost, NireError, RecordingDamaged, SourceError
 from nire.types import EventBatch, Frame, Gap, Geometry, Packet
@@ -52,21 +51,13 @@ def main(child: Child, config: Config, order: SourceOrder) -> int:
     return 0
 
 
-@dataclass(slots=True)
-class _Clock:
-    """Where the stream is: newest promise, and the epochs of the sources so far."""
-
-    watermark_us: int = 0
-    epoch: int = 0
-    base: int = 0
-
-
 class _Producer:
     def __init__(self, child: Child, config: Config, order: SourceOrder) -> None:
         self._child = child
         self._config = config
         self._order = order
-        self._clock = _Clock()
+        self._epochs = Epochs()
+        self._watermark_us = 0
         self._started = False
 
     def run(self) -> None:
@@ -135,7 +126,10 @@ class _Producer:
         """Carry packets from one opened source into the rings, until it ends."""
         settings = self._config.source
         recutter = Recutter(self._config.ring.packet_us)
-        for packet in cleaned(source, row_delay_us=settings.row_delay_us, exposure_us=settings.exposure_us):
+        packets = cleaned(
+            source, row_delay_us=settings.row_delay_us, exposure_us=settings.exposure_us, epochs=self._epochs
+        )
+        for packet in packets:
             self._serve_orders(source)
             if self._child.stopping:
                 break
@@ -147,11 +141,8 @@ class _Producer:
             self._send(piece, writer, throttled=not info.live)
 
     def _send(self, packet: Packet, writer: RingWriter, *, throttled: bool) -> None:
-        if self._clock.base:
-            packet = dataclasses.replace(packet, epoch=packet.epoch + self._clock.base)
-        self._clock.epoch = packet.epoch
         if isinstance(packet, EventBatch):
-            self._clock.watermark_us = packet.watermark_us
+            self._watermark_us = packet.watermark_us
         if throttled:
             ring = self._config.ring
             self._await_followers(writer, behind=min(event_depth(ring), frame_depth(ring)) // 2, at_most_s=math.inf)
@@ -165,9 +156,9 @@ class _Producer:
 
     def _mark_gap(self, writer: RingWriter, reason: str) -> None:
         """The device clock begins again: what follows is another epoch."""
-        self._clock.base = self._clock.epoch + 1
-        t_us = self._clock.watermark_us
-        writer.send(Gap(t_us, t_us, reason, now_ns(), self._clock.epoch))
+        t_us = self._watermark_us
+        writer.send(Gap(t_us, t_us, reason, now_ns(), self._epochs.newest))
+        self._epochs.source_began_again()
         self._child.row["gaps"] += 1
 
     def _serve_orders(self, source: Source) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from drivers.packets.epochs import Epochs
 from nire.types import Gap, Packet
 from stream.rings.packets import Header, Kind
 
@@ -59,8 +59,7 @@ class Continuity:
         self._waiting: list[Parcel] = []
         self._next: dict[bool, tuple[int, int]] = {}
         self._watermark_us = 0
-        self._epoch_base = 0
-        self._epoch = 0
+        self._epochs = Epochs()
         if resume is not None and resume.life > 0:
             self.position = (resume.life, resume.serial)
             self._next = {
@@ -109,13 +108,12 @@ class Continuity:
             return
         if header.life > self.position[0]:
             self._begin_life(header, result)
-        self._epoch = max(self._epoch, self._epoch_base + header.epoch)
         self._check_hole(header, result)
         self.position = (header.life, header.serial)
         if header.kind == Kind.END:
             self.ended = True
         if packet is not None:
-            result.append(dataclasses.replace(packet, epoch=self._epoch_base + header.epoch))
+            result.append(self._epochs.numbered(packet))
         if header.kind != Kind.FRAME:
             self._watermark_us = header.watermark_us
 
@@ -126,7 +124,7 @@ class Continuity:
             return
         self.restarts += 1
         self._next = {False: (0, 0), True: (0, 0)}
-        self._epoch_base = self._epoch + 1
+        self._epochs.source_began_again()
         # A clock that went on (a camera with absolute time) makes the gap a true span; one that began again, a point.
         t0_us = min(self._watermark_us, header.start_us)
         result.append(self._gap(t0_us, header, "the producer was restarted"))
@@ -153,7 +151,7 @@ class Continuity:
             self.lost_events += items
 
     def _gap(self, t0_us: int, header: Header, reason: str) -> Gap:
-        return Gap(t0_us, header.start_us, reason, header.received_ns, self._epoch_base + header.epoch)
+        return self._epochs.numbered(Gap(t0_us, header.start_us, reason, header.received_ns, header.epoch))
 
 
 def _place(header: Header) -> tuple[int, int]:

@@ -1,6 +1,6 @@
 """The rings: packets from one producer to any number of readers, in shared memory, by iceoryx2 (known only here).
 
-A stream has a place of its own (`stream.ringspace`) with two rings, `events` (event batches, gaps, end of stream) and
+A stream has a place of its own (`stream.rings.place`) with two rings, `events` (event batches, gaps, end of stream) and
 `frames`, an event service that wakes readers for both, and a file that says what is known of the source. The oldest
 packet gives way when a reader is slower than the ring is deep.
 

@@ -22,7 +22,7 @@ from drivers.source import SourceInfo
 from nire.errors import ConfigError, SourceError
 from nire.types import EventBatch, Frame, SourcePacket, Transfer, Trigger
 
-_RESET_US = 1000  # a clock that goes back further began again (as `drivers.hygiene` has it)
+_RESET_US = 1000  # a clock that goes back further began again (as `drivers.packets.cleaning` has it)
 _log = logging.getLogger(__name__)
 
 
