@@ -17,6 +17,7 @@ import psutil
 
 from nire.types import EventBatch, Gap
 from stream.config import Config, load_config
+from stream.losses import Losses
 from stream.processes import supervisor
 from stream.processes.board import Board, State
 from stream.processes.child import Child
@@ -133,11 +134,13 @@ def take(child: Child, config: Config, events: int, watched: dict[str, int], tol
         before: dict[str, float] = {}
         first_s = last_s = 0.0
         late_us: list[float] = []
+        losses = Losses()
         while not (reader.ended or child.stopping or carried.digest.events >= events):
             child.orders()
             packets = reader.read(_READ_S)
             now_s = time.monotonic()
             for packet in packets:
+                losses.add(packet)
                 if isinstance(packet, Gap):
                     carried.gaps.append(packet.reason)
                 if not isinstance(packet, EventBatch) or not len(packet):
@@ -149,11 +152,11 @@ def take(child: Child, config: Config, events: int, watched: dict[str, int], tol
                 carried.digest.add(packet)
                 late_us.append(now_s * 1e6 - float(packet.t_us[-1]))
                 last_s = now_s
-            note_progress(child.row, reader, packets)
+            note_progress(child.row, reader, packets, losses)
             child.beat(State.RUNNING if packets else None)
             if before and now_s > last_s + _QUIET_S:
                 break
-        carried.lost = reader.lost_events
+        carried.lost = losses.events
         if before:
             carried.seconds = last_s - first_s
             spent = _cpu_s(processes)

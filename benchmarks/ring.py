@@ -51,7 +51,7 @@ def run() -> list[Result]:
                     pass
             seconds = time.perf_counter() - start
             ours.send("done")
-            received, lost, windows = session.counters.events, reader.lost_events, session.counters.exposed
+            received, lost, windows = session.counters.events, session.losses.events, session.counters.exposed
     finally:
         writer.join(10)
     per_second = received / max(seconds, _SECONDS)

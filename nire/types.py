@@ -117,6 +117,7 @@ class Frame:
         received_ns: host monotonic time at which the frame reached us; 0 where meaningless.
         epoch: life of the device clock.
         exposure_known: False where the source knows only one time stamp (then start = end = that stamp).
+        lost_before: frames that a ring lost between the one before and this one.
     """
 
     index: int
@@ -128,6 +129,7 @@ class Frame:
     received_ns: int = 0
     epoch: int = 0
     exposure_known: bool = True
+    lost_before: int = 0
 
     @property
     def shutter(self) -> Shutter:
@@ -162,6 +164,7 @@ class Gap:
     Attributes:
         reason: a few words for people and logs.
         received_ns, epoch: as in `EventBatch`.
+        lost_events: how many a ring lost there; 0 where nothing was lost on our way, or nobody can tell how much.
     """
 
     t0_us: int
@@ -169,6 +172,7 @@ class Gap:
     reason: str
     received_ns: int = 0
     epoch: int = 0
+    lost_events: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from nire.types import EventBatch, Frame, Gap, ImuBatch, SourcePacket, Transfer, Trigger
+from stream.losses import Losses
 
 _MOST = 1000  # different exposures, channels and reasons that are told apart
 
@@ -43,7 +44,8 @@ class Census:
     Attributes:
         events, brighter: how many, and how many of them with p = 1.
         first_us, last_us: device time that events and frames span.
-        frames, lost_frames: how many, and how many indices are missing between them.
+        frames: how many.
+        losses: what is missing between them.
         first_mid_us, last_mid_us: middle of the first and of the last frame.
         exposures_us: their different lengths.
         exposures_unknown: frames with one time stamp only.
@@ -59,7 +61,7 @@ class Census:
     first_us: float = math.inf
     last_us: float = -math.inf
     frames: int = 0
-    lost_frames: int = 0
+    losses: Losses = field(default_factory=Losses)
     first_mid_us: float = 0.0
     last_mid_us: float = 0.0
     exposures_us: set[int] = field(default_factory=set)
@@ -75,10 +77,11 @@ class Census:
     imu: int = 0
     first_imu_us: int = 0
     last_imu_us: int = 0
-    _last_index: int | None = None
 
     def add(self, packet: SourcePacket) -> None:
         """Count a packet."""
+        if isinstance(packet, EventBatch | Frame | Gap):
+            self.losses.add(packet)
         if isinstance(packet, EventBatch):
             self._add_events(packet)
         elif isinstance(packet, Frame):
@@ -104,9 +107,6 @@ class Census:
         self.first_mid_us = frame.mid_us if self.frames == 0 else self.first_mid_us
         self.last_mid_us = frame.mid_us
         self.frames += 1
-        if self._last_index is not None:
-            self.lost_frames += max(0, frame.index - self._last_index - 1)
-        self._last_index = frame.index
         self.first_us, self.last_us = min(self.first_us, frame.first_us), max(self.last_us, frame.last_us)
         self.exposures_unknown += not frame.exposure_known
         self.channels.add(frame.pixels.shape[2])

@@ -163,8 +163,8 @@ def _frames_text(census: Census) -> str:
     if census.frames < 2:
         return f"1, exposure {exposure} ms{unknown}"
     span_us = census.last_mid_us - census.first_mid_us
-    rate = f", {1e6 * (census.frames + census.lost_frames - 1) / span_us:.2f} Hz" if span_us > 0 else ""
-    lost = f", {census.lost_frames} lost between them" if census.lost_frames else ""
+    rate = f", {1e6 * (census.frames + census.losses.frames - 1) / span_us:.2f} Hz" if span_us > 0 else ""
+    lost = f", {census.losses.frames} lost between them" if census.losses.frames else ""
     return f"{census.frames}{rate}, exposure {exposure} ms{unknown}{lost}"
 
 

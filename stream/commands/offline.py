@@ -170,8 +170,8 @@ def _report(
             "exposed": counters.exposed,
         },
         "losses": {
-            "lost_events": counters.lost_events,
-            "lost_frames": counters.lost_frames,
+            "lost_events": session.losses.events,
+            "lost_frames": session.losses.frames,
             "late_windows": counters.late_windows,
         }
         | asdict(hygiene),

@@ -18,6 +18,7 @@ from nire.types import (
 )
 from stream.clock import now_ns
 from stream.config import Config
+from stream.losses import Losses
 from stream.processes.board import State
 from stream.processes.child import Child
 from stream.processes.joining import join, note_progress
@@ -36,8 +37,14 @@ _LAST_FRAMES_MS = 200
 _log = logging.getLogger(__name__)
 
 
-def open_session(config: Config, info: SourceInfo) -> Session:
-    """Make the session of a source, warmed up: its first window is as fast as the others."""
+def open_session(config: Config, info: SourceInfo, losses: Losses) -> Session:
+    """Make the session of a source, warmed up: its first window is as fast as the others.
+
+    Args:
+        config: of the stream.
+        info: of the source.
+        losses: of the stream so far.
+    """
     # Only now, because torch takes a second: whoever waits for the bound socket has subscribed by the first frame,
     # and a short recording, played as fast as possible, is over before another second has passed.
     from stream.backends import open_reconstructor, warm_up
@@ -45,7 +52,7 @@ def open_session(config: Config, info: SourceInfo) -> Session:
     reconstructor = open_reconstructor(config, info.geometry, has_frames=info.has_frames)
     warm_up(reconstructor, info.geometry)
     # What keeps time prefers the newest; what is read as fast as we are answers everything.
-    return Session(config, info, reconstructor, freshest=info.live, clock=now_ns)
+    return Session(config, info, reconstructor, freshest=info.live, clock=now_ns, losses=losses)
 
 
 def main(child: Child, config: Config) -> int:
@@ -86,7 +93,8 @@ class _Consumer:
         self._control = control
         self._reader = reader
         self._info = reader.info
-        self._session = open_session(config, reader.info)
+        self._losses = Losses()
+        self._session = open_session(config, reader.info, self._losses)
         self._imager = self._make_imager()
         self._keeper = StatusKeeper(
             config,
@@ -143,7 +151,6 @@ class _Consumer:
         """Everything at once where the freshest counts; else piece by piece, so that control is never kept waiting."""
         parts = [packets] if self._info.live else [[packet] for packet in packets]
         for part in parts:
-            self._session.counters.lost_events = self._reader.lost_events
             self._publish(self._session.feed(part))
             self._show(part)
             self._note(part)
@@ -177,14 +184,13 @@ class _Consumer:
 
     def _note(self, packets: Iterable[Packet]) -> None:
         row, counters = self._child.row, self._session.counters
-        note_progress(row, self._reader, packets)
+        note_progress(row, self._reader, packets, self._losses)
         row["windows"] = counters.windows
         row["exposed"] = counters.exposed
         row["late_windows"] = counters.late_windows
         row["reduced_queries"] = counters.reduced_queries
         row["out_of_memory"] = counters.out_of_memory
         row["built_ahead"] = counters.built_ahead
-        row["lost_frames"] = max(self._reader.lost_frames, counters.lost_frames)
         self._child.beat(State.RUNNING if packets else None)
 
     def _tell(self) -> None:
@@ -202,7 +208,7 @@ class _Consumer:
         if info.geometry != self._info.geometry or info.has_frames != self._info.has_frames:
             _log.warning("the source is now %s, %s; starting over", info.name, info.geometry)
             self._publish(self._session.finish())
-            self._session = open_session(self._config, info)
+            self._session = open_session(self._config, info, self._losses)
             self._imager = self._make_imager()
         self._info = self._keeper.info = info
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from nire.types import EventBatch, Frame, Gap, Packet
 from stream.config import Config
+from stream.losses import Losses
 from stream.processes.board import Row
 from stream.processes.child import Child
 from stream.rings.reordering import Mark
@@ -34,8 +35,15 @@ def join(child: Child, config: Config) -> RingReader:
     return RingReader(config.stream_name, config.ring, wait_s=_JOIN_S, resume=resume, meanwhile=meanwhile)
 
 
-def note_progress(row: Row, reader: RingReader, packets: Iterable[Packet]) -> None:
-    """Count what was read and lost, and how far the reader has come."""
+def note_progress(row: Row, reader: RingReader, packets: Iterable[Packet], losses: Losses) -> None:
+    """Count what was read, and note what was lost and how far the reader has come.
+
+    Args:
+        row: of this process.
+        reader: of the packets.
+        packets: read since the last call.
+        losses: that they were added to.
+    """
     for packet in packets:
         if isinstance(packet, EventBatch):
             row["events_in"] += len(packet)
@@ -43,8 +51,8 @@ def note_progress(row: Row, reader: RingReader, packets: Iterable[Packet]) -> No
             row["frames_in"] += 1
         elif isinstance(packet, Gap):
             row["gaps"] += 1
-    row["lost_events"] = reader.lost_events
-    row["lost_frames"] = reader.lost_frames
+    row["lost_events"] = losses.events
+    row["lost_frames"] = losses.frames
     row["lost_packets"] = reader.lost_packets
     mark = reader.continuity.mark
     for name, value in mark._asdict().items():

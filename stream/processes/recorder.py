@@ -9,6 +9,7 @@ from pathlib import Path
 from drivers.writing import begin_writing
 from nire.types import Packet
 from stream.config import Config
+from stream.losses import Losses
 from stream.processes.board import State
 from stream.processes.child import Child
 from stream.processes.joining import join, note_progress
@@ -30,6 +31,7 @@ def main(child: Child, config: Config, path: Path) -> int:
     if child.before["lives"] > 0:
         path = path.with_stem(f"{path.stem}-{child.before['lives'] + 1}")  # what was written before stays readable
     packets: list[Packet] = []
+    losses = Losses()
     with contextlib.ExitStack() as stack:
         reader = stack.enter_context(join(child, config))
         recording = stack.enter_context(begin_writing(path, reader.geometry, reader.info))
@@ -38,8 +40,9 @@ def main(child: Child, config: Config, path: Path) -> int:
             child.orders()
             packets = reader.read(0.0 if child.stopping else _READ_S)
             for packet in packets:
+                losses.add(packet)
                 recording.write(packet)
-            note_progress(child.row, reader, packets)
+            note_progress(child.row, reader, packets, losses)
             child.beat(State.RUNNING if packets else None)
     for what, times in recording.lost.items():
         _log.warning("%s has no place for %s: %d were left out", path, what, times)

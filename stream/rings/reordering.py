@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import NamedTuple
 
 from drivers.packets.epochs import Epochs
-from nire.types import Gap, Packet
+from nire.types import Frame, Gap, Packet
 from stream.rings.packets import Header, Kind
 
 Parcel = tuple[Header, Packet | None]
@@ -31,14 +32,14 @@ class Mark(NamedTuple):
 
 
 class Continuity:
-    """Follows the two rings of one stream, and counts what is missing.
+    """Follows the two rings of one stream, and says in the packets what is missing before them.
 
-    Epochs given out never repeat: the first producer life keeps its own, each later life starts above all before.
+    `Gap.lost_events` and `Frame.lost_before` are exact, because packets carry running totals. What a killed producer
+    had not handed over is counted nowhere: it shows as a `Gap` and in `restarts`. Epochs given out never repeat: the
+    first producer life keeps its own, each later life starts above all before.
 
     Attributes:
         lost_packets: packets of either ring that were overwritten before they were read.
-        lost_events, lost_frames: what those packets held; exact, because packets carry running totals. What a
-            killed producer had not handed over is counted nowhere: it shows as a `Gap` and in `restarts`.
         restarts: how often the producer came back.
         ended: the producer said that its source has ended.
         position: (life, serial) of the newest packet given out; (0, -1) before the first.
@@ -51,14 +52,13 @@ class Continuity:
             resume: where a killed predecessor was; what was sent since then and is gone counts as lost.
         """
         self.lost_packets = 0
-        self.lost_events = 0
-        self.lost_frames = 0
         self.restarts = 0
         self.ended = False
         self.position = (0, -1)
         self._waiting: list[Parcel] = []
         self._next: dict[bool, tuple[int, int]] = {}
         self._watermark_us = 0
+        self._lost_frames = 0  # since the newest frame
         self._epochs = Epochs()
         if resume is not None and resume.life > 0:
             self.position = (resume.life, resume.serial)
@@ -104,7 +104,7 @@ class Continuity:
 
     def _follow(self, header: Header, packet: Packet | None, result: list[Packet]) -> None:
         if header.life < self.position[0]:
-            self._count_loss(header.kind == Kind.FRAME, 1, header.items)
+            self._too_late(header, result)
             return
         if header.life > self.position[0]:
             self._begin_life(header, result)
@@ -113,7 +113,7 @@ class Continuity:
         if header.kind == Kind.END:
             self.ended = True
         if packet is not None:
-            result.append(self._epochs.numbered(packet))
+            result.append(self._epochs.numbered(self._told(packet)))
         if header.kind != Kind.FRAME:
             self._watermark_us = header.watermark_us
 
@@ -137,21 +137,33 @@ class Continuity:
         missing = header.sequence - sequence
         if missing <= 0:
             return
-        self._count_loss(is_frame, missing, header.total - total)
-        if not is_frame:
-            t0_us = min(self._watermark_us, header.start_us)
-            reason = f"the reader was overtaken: {missing} packets with {header.total - total} events are lost"
-            result.append(self._gap(t0_us, header, reason))
-
-    def _count_loss(self, is_frame: bool, packets: int, items: int) -> None:
-        self.lost_packets += packets
+        self.lost_packets += missing
+        lost = header.total - total
         if is_frame:
-            self.lost_frames += items
+            self._lost_frames += lost
         else:
-            self.lost_events += items
+            t0_us = min(self._watermark_us, header.start_us)
+            reason = f"the reader was overtaken: {missing} packets with {lost} events are lost"
+            result.append(self._gap(t0_us, header, reason, lost))
 
-    def _gap(self, t0_us: int, header: Header, reason: str) -> Gap:
-        return self._epochs.numbered(Gap(t0_us, header.start_us, reason, header.received_ns, header.epoch))
+    def _too_late(self, header: Header, result: list[Packet]) -> None:
+        """A packet of a producer after those of its successor: lost, and told in what comes."""
+        self.lost_packets += 1
+        if header.kind == Kind.FRAME:
+            self._lost_frames += header.items
+        elif header.items:
+            at_us, reason = self._watermark_us, "events of a producer that has ended came too late"
+            result.append(Gap(at_us, at_us, reason, header.received_ns, self._epochs.newest, header.items))
+
+    def _told(self, packet: Packet) -> Packet:
+        if not isinstance(packet, Frame) or not self._lost_frames:
+            return packet
+        lost, self._lost_frames = self._lost_frames, 0
+        return replace(packet, lost_before=lost)
+
+    def _gap(self, t0_us: int, header: Header, reason: str, lost_events: int = 0) -> Gap:
+        gap = Gap(t0_us, header.start_us, reason, header.received_ns, header.epoch, lost_events)
+        return self._epochs.numbered(gap)
 
 
 def _place(header: Header) -> tuple[int, int]:

@@ -287,7 +287,7 @@ class RingReader(_Member):
 
     Attributes:
         info: what is known of the source; follows a new producer.
-        continuity: losses, restarts, end of stream.
+        continuity: lost packets, restarts, end of stream.
     """
 
     def __init__(
@@ -334,16 +334,6 @@ class RingReader(_Member):
     def geometry(self) -> Geometry:
         """Of the sensor."""
         return self.info.geometry
-
-    @property
-    def lost_events(self) -> int:
-        """Events that were overwritten before they were read."""
-        return self.continuity.lost_events
-
-    @property
-    def lost_frames(self) -> int:
-        """Frames that were overwritten before they were read."""
-        return self.continuity.lost_frames
 
     @property
     def lost_packets(self) -> int:

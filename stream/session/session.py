@@ -27,6 +27,7 @@ from nire.types import (
     Stamps,
 )
 from stream.config import Config, PlanConfig, updated
+from stream.losses import Losses
 from stream.session.ahead import Ahead
 from stream.session.batches import Batches
 from stream.session.budget import Budget
@@ -46,14 +47,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Counters:
-    """Running totals of one session. `lost_events` is filled in by whoever reads the ring."""
+    """Running totals of one session."""
 
     events: int = 0
     frames: int = 0
     windows: int = 0
     exposed: int = 0
-    lost_events: int = 0
-    lost_frames: int = 0
     late_windows: int = 0
     reduced_queries: int = 0
     out_of_memory: int = 0
@@ -76,6 +75,7 @@ class Session:
         freshest: bool,
         clock: Callable[[], int],
         reach_us: int | None = None,
+        losses: Losses | None = None,
     ) -> None:
         """Prepare for one source.
 
@@ -87,6 +87,7 @@ class Session:
             clock: host monotonic nanoseconds, for stamps and the time budget.
             reach_us: answered after a window's last exposure; None = what the plan needs. Whoever gives it asks for
                 shutters of their own: the plan is not looked at.
+            losses: counted on; None = from 0.
 
         Raises:
             SourceError: the method needs frames and the source has none.
@@ -102,6 +103,7 @@ class Session:
         if reach_us is None:
             require_grid(config.plan, cut.policy)
         self.counters = Counters()
+        self.losses = losses or Losses()
         self.paused = False
         self.newest_us = 0.0
         self._reconstructor = reconstructor
@@ -212,6 +214,7 @@ class Session:
     # Windows
 
     def _take(self, packet: Packet) -> None:
+        self.losses.add(packet)
         self._assembler.push(packet)
         if isinstance(packet, Frame):
             self.counters.frames += 1
@@ -219,7 +222,6 @@ class Session:
         elif isinstance(packet, EventBatch):
             self.counters.events += len(packet)
             self.newest_us = max(self.newest_us, float(packet.watermark_us))
-        self.counters.lost_frames = self._assembler.lost_frames
 
     def _answer_newest(self) -> Iterator[ExposedFrame]:
         waiting = list(self._assembler.complete())
@@ -283,8 +285,8 @@ class Session:
                     stamps=Stamps(query.shutter.mid_us, window.received_ns, built_ns, exposed_ns),
                     transfer=window.transfer,
                     evidence_us=evidence_us,
-                    lost_events=self.counters.lost_events,
-                    lost_frames=self.counters.lost_frames,
+                    lost_events=self.losses.events,
+                    lost_frames=self.losses.frames,
                     late_windows=self.counters.late_windows,
                     out_of_memory=self.counters.out_of_memory,
                     backend=self._reconstructor.name,

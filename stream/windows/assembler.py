@@ -18,9 +18,6 @@ class WindowAssembler:
     A window is complete when its frames are there and the event watermark has passed its end. Nothing that arrived
     later or earlier changes it, so offline, replay and live see the same windows (but for `live_edge`, which takes
     the newest frame there is).
-
-    Attributes:
-        lost_frames: holes in the frames' indices, and frames of a clock that is over.
     """
 
     def __init__(self, geometry: Geometry, cut: Cut) -> None:
@@ -30,7 +27,6 @@ class WindowAssembler:
             geometry: of the sensor.
             cut: how windows are cut.
         """
-        self.lost_frames = 0
         self._epoch = 0
         self._finished: deque[ContentWindow] = deque()
         self._early: list[Frame] = []
@@ -67,8 +63,7 @@ class WindowAssembler:
                 return
             self._next_epoch(packet.epoch)
         if packet.epoch < self._epoch:
-            self.lost_frames += isinstance(packet, Frame)
-            return
+            return  # of a clock that is over
         if isinstance(packet, Frame):
             self._push_frame(packet)
         elif isinstance(packet, Gap):
@@ -147,11 +142,8 @@ class WindowAssembler:
 
     def _push_frame(self, frame: Frame) -> None:
         newest = self._held.frames[-1] if self._held.frames else self._held.previous
-        if newest is not None:
-            if frame.index <= newest.index:
-                return
-            self.lost_frames += frame.index - newest.index - 1
-        self._held.frames.append(frame)
+        if newest is None or frame.index > newest.index:
+            self._held.frames.append(frame)
 
     def _following(self) -> Iterator[ContentWindow]:
         while (window := self._policy.following()) is not None:

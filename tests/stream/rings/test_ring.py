@@ -47,6 +47,10 @@ def frame(index: int, start_us: int = 0) -> Frame:
     return Frame(index, pixels, start_us, start_us + 500, 1.5, "srgb", 9, 0, exposure_known=False)
 
 
+def lost_events(got: list[Packet]) -> int:
+    return sum(packet.lost_events for packet in got if isinstance(packet, Gap))
+
+
 def same(a: Packet, b: Packet) -> bool:
     if isinstance(a, EventBatch) and isinstance(b, EventBatch):
         columns = all(np.array_equal(getattr(a, n), getattr(b, n)) for n in ("t_us", "x", "y", "p"))
@@ -100,7 +104,7 @@ def test_reader_that_is_overtaken_continues_at_the_oldest_kept_packet(name: str)
         lost = list(range(1, total - len(got) + 1))
         assert isinstance(got[0], Gap)
         assert (got[0].t0_us, got[0].t1_us) == (2000, 2000 * (lost[-1] + 1))
-        assert reader.lost_events == sum(lost)
+        assert lost_events(got) == sum(lost)
         assert reader.lost_packets == len(lost)
         assert isinstance(got[-1], EventBatch)
         assert got[-1].t_us[0] == 2000 * (total - 1)
@@ -174,7 +178,34 @@ def test_successor_of_a_killed_reader_counts_what_was_missed(name: str) -> None:
             gap, after = second.read(1.0)
     assert (gap.t0_us, gap.t1_us) == (2000, 4000)
     assert len(after) == 12
-    assert (second.lost_events, second.lost_packets) == (11, 1)
+    assert (gap.lost_events, second.lost_packets) == (11, 1)
+
+
+def test_frames_that_a_killed_reader_missed_are_told_by_the_next_one(name: str) -> None:
+    with RingWriter(name, GEOMETRY, SMALL) as writer:
+        with RingReader(name, SMALL) as first:
+            writer.send(frame(0))
+            first.read(1.0)
+        writer.send(frame(1))
+        writer.send(frame(2))
+        with RingReader(name, SMALL, resume=first.continuity.mark) as second:
+            writer.send(frame(3))
+            writer.send(frame(4))
+            got = second.read(1.0)
+    assert [(packet.index, packet.lost_before) for packet in got if isinstance(packet, Frame)] == [(3, 2), (4, 0)]
+
+
+def test_packets_of_a_producer_after_its_successor_are_lost_and_told() -> None:
+    reader = Continuity()
+    old, new = Ledger(100, 1000), Ledger(200, 1000)
+    late = [*old.enter(batch(0, 7), 1), *old.enter(frame(0), 1)]
+    reader.accept(new.enter(batch(0, 1), 1), [], [])
+    (gap,) = reader.accept(late[:1], late[1:], [])
+    assert isinstance(gap, Gap)
+    assert (gap.t0_us, gap.t1_us, gap.lost_events) == (2000, 2000, 7)
+    (after,) = reader.accept([], new.enter(frame(5), 1), [])
+    assert isinstance(after, Frame)
+    assert after.lost_before == 1
 
 
 def test_damaged_packet_is_an_error_that_names_both_versions() -> None:
@@ -235,7 +266,7 @@ def test_what_is_missing_is_counted_exactly(sent: list, data: st.DataObject) -> 
     kept = [p for p, k in zip(sent, keep, strict=True) if k] + [_end_after(last, sent)]
     got = reader.accept([p for p in kept if p[0].kind != Kind.FRAME], [p for p in kept if p[0].kind == Kind.FRAME], [])
     lost = [p for p, k in zip(sent, keep, strict=True) if not k and p[0].kind != Kind.FRAME]
-    assert reader.lost_events == sum(len(p[1]) for p in lost)
+    assert lost_events(got) == sum(len(p[1]) for p in lost)
     assert reader.ended
     spans = [(g.t0_us, g.t1_us) for g in got if isinstance(g, Gap)]
     for _, missing in lost:

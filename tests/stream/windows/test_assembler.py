@@ -108,15 +108,6 @@ def test_frames_too_far_apart_are_not_paired() -> None:
     assert [[f.index for f in window.frames] for window in found] == [[0], [1]]
 
 
-def test_hole_in_the_frame_indices_is_a_lost_frame() -> None:
-    images = packets.frames()
-    del images[2]
-    machine = assembler("pair")
-    for packet in packets.in_order(images, [packets.events()]):
-        machine.push(packet)
-    assert machine.lost_frames == 1
-
-
 def test_gap_belongs_to_the_windows_that_it_touches() -> None:
     gap = Gap(START_US + 25_000, START_US + 30_000, "lost")
     found = windows_of([gap, *packets.usual()], "pair")
