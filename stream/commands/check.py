@@ -17,9 +17,9 @@ from nire.types import Geometry
 from stream import backends
 from stream.config import Config, check_security, read_config
 from stream.options import ConfigFile, Overrides
+from stream.preview.binding import require_bindable
 from stream.processes.board import require_free
-from stream.rings import place
-from stream.rings.ring import event_depth, event_memory_bytes, frame_depth
+from stream.rings.ring import event_depth, event_file_bytes, event_memory_bytes, frame_depth, require_room
 from stream.session.plan import policy_of, require_grid, require_together
 from stream.sockets.control import ControlServer
 from stream.sockets.publisher import Publisher
@@ -49,8 +49,8 @@ def run(config: Config, console: Console) -> None:
     has_frames = _reconstruction(config, source, faults)
     faults += _faults(
         lambda: require_free(config.stream_name),
-        place.require_writable,
-        lambda: place.require_memory(event_memory_bytes(config.ring)),
+        lambda: require_room(config.ring),
+        lambda: require_bindable(config.preview.bind),
     )
     # A socket that strangers could reach is not opened, not even for a moment.
     faults += _faults(lambda: check_security(config)) or _socket_faults(config)
@@ -70,7 +70,7 @@ def describe(config: Config, console: Console, *, has_frames: bool = True) -> No
     ring, plan = config.ring, config.plan
     depth = event_depth(ring)
     peak_per_packet = ring.peak_rate_meps * ring.packet_us
-    megabytes = event_memory_bytes(ring) / 1e6
+    taken_mb, file_mb = event_memory_bytes(ring) / 1e6, event_file_bytes(ring) / 1e6
     backend = config.reconstructor.backend_for(has_frames=has_frames)
     table = Table(title="config is good", show_header=False, title_justify="left")
     table.add_row("stream", f"{config.stream_name} (driver {config.source.driver})")
@@ -84,7 +84,8 @@ def describe(config: Config, console: Console, *, has_frames: bool = True) -> No
     table.add_row("keys", "CURVE" if config.security.server_key else "none (loopback only)")
     table.add_row(
         "event ring",
-        f"{depth} packets of {ring.packet_us} us, at most {megabytes:.0f} MB in shared memory; survives a stall of "
+        f"{depth} packets of {ring.packet_us} us, at most {taken_mb:.0f} MB in shared memory (of a sparse file of "
+        f"{file_mb:.0f} MB); survives a stall of "
         f"{ring.seconds:g} s at {ring.peak_rate_meps:g} M events/s ({peak_per_packet:.0f} events a packet)",
     )
     table.add_row("frame ring", f"{frame_depth(ring)} frames")

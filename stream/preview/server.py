@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from nire.errors import ConfigError
 from stream.config import PreviewConfig, is_loopback
+from stream.preview.binding import bound, host_and_port
 from stream.preview.browser import Browser
 from stream.preview.feed import Feed
 from stream.sockets.keys import ClientKeys
@@ -119,10 +119,7 @@ class PreviewServer:
         Raises:
             ConfigError: `bind` is no host:port.
         """
-        host, colon, port = bind.rpartition(":")
-        if not colon or not port.isdigit() or int(port) > 65535:
-            raise ConfigError(f"preview.bind = {bind!r} is no HOST:PORT, for example 127.0.0.1:8765")
-        self._host, self._port = host.strip("[]"), int(port)
+        self._host, _ = host_and_port(bind)
         self._bind = bind
         self._loopback = is_loopback(bind)
         self._token = token or ("" if self._loopback else secrets.token_urlsafe(24))
@@ -150,13 +147,8 @@ class PreviewServer:
         app.router.add_static("/page/", PAGE)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
         await self._runner.setup()
-        try:
-            await web.TCPSite(self._runner, self._host, self._port).start()
-        except OSError as error:
-            raise ConfigError(
-                f"cannot bind preview.bind = {self._bind!r}: {error.strerror}. Stop what uses it, or choose another "
-                "port: preview.bind in the config, --bind for 'nire-live preview'"
-            ) from error
+        for each in bound(self._bind):
+            await web.SockSite(self._runner, each).start()
         self._pump = asyncio.create_task(self._run())
         port = self._runner.addresses[0][1]
         host = socket.gethostname() if self._host in ("0.0.0.0", "::") else self._host

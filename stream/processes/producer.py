@@ -18,7 +18,7 @@ from stream.config import Config
 from stream.processes.board import Row, State
 from stream.processes.child import Child
 from stream.rings.recut import Recutter
-from stream.rings.ring import RingWriter, event_depth, frame_depth
+from stream.rings.ring import RingWriter, event_depth, frame_depth, require_room
 from stream.sources import SourceOrder, open_source
 
 _FOLLOWERS = ("consumer", "recorder")
@@ -67,6 +67,8 @@ class _Producer:
             source = stack.enter_context(source)
             info = source.info
             name, ring = self._config.stream_name, self._config.ring
+            if self._child.before["lives"] == 0:  # later the readers may still hold what the life before has filled
+                require_room(ring, info.geometry)
             with RingWriter(name, info.geometry, ring, info=info) as writer:
                 self._stream(source, stack, writer)
 

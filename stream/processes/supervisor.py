@@ -17,7 +17,7 @@ from stream.clock import now_ns
 from stream.config import Config
 from stream.processes.board import Board, State
 from stream.processes.supervised import RESTARTS, RESTARTS_WITHIN_S, Job, RunningProcess
-from stream.rings import ring
+from stream.rings import place, ring
 from stream.sources import SourceOrder
 
 STEP_S = 5.0
@@ -68,13 +68,15 @@ def run(
         Exit code: 0 done, else that of the process that could not go on.
 
     Raises:
-        RingError: a stream of this name is running.
+        RingError: a stream of this name is running, or the rings have no room.
     """
+    place.require_writable()
     jobs = table or process_table(config, source, preview=preview, record_to=record_to)
     with Board.create(config.stream_name, [job.name for job in jobs]) as board:
-        ring.sweep(config.stream_name)  # what a killed supervisor left
-        supervisor = Supervisor(config.stream_name, jobs, board, seconds=seconds, on_tick=on_tick)
         try:
+            ring.sweep(config.stream_name)  # what a killed supervisor left
+            ring.require_room(config.ring)
+            supervisor = Supervisor(config.stream_name, jobs, board, seconds=seconds, on_tick=on_tick)
             with _signals_to(supervisor.stop):
                 return supervisor.run()
         finally:

@@ -119,13 +119,14 @@ def require_writable() -> None:
         )
 
 
-def require_memory(needed: int) -> None:
+def require_memory(needed: int, what: str) -> None:
     """Check that shared memory has room.
 
     Nothing else says so: a ring takes memory as it is written, and a process that finds none left is killed (SIGBUS).
 
     Args:
         needed: bytes.
+        what: takes them, for the message.
 
     Raises:
         RingError: less is free.
@@ -136,7 +137,7 @@ def require_memory(needed: int) -> None:
     free = status.f_bavail * status.f_frsize
     if free < needed:
         raise RingError(
-            f"{SHARED_MEMORY} has {free / 1e6:.0f} MB free, and the event ring takes up to {needed / 1e6:.0f} MB: "
+            f"{SHARED_MEMORY} has {free / 1e6:.0f} MB free, and {what} up to {needed / 1e6:.0f} MB: "
             "lower ring.seconds or ring.peak_rate_meps, or make it larger (in a container: --shm-size)"
         )
 

@@ -26,7 +26,7 @@ from nire.errors import RingError
 from nire.types import Frame, Geometry, Packet
 from stream.clock import now_ns
 from stream.config import RingConfig
-from stream.rings import packets
+from stream.rings import packets, place
 from stream.rings.numbering import Ledger
 from stream.rings.packets import Header, Kind
 from stream.rings.place import RingSpace
@@ -37,6 +37,8 @@ MAX_READERS = 6
 MAX_FRAME_HZ = 120
 """Frames a second that the frame ring's depth is made for; faster cameras get fewer seconds."""
 _RINGS = ("events", "frames")
+_BORROWED = 2
+"""Packets that a port may hold outside of its queue, by iceoryx2."""
 _HELLO_POLL_S = 0.02
 _log = logging.getLogger(__name__)
 
@@ -59,6 +61,29 @@ def events_per_packet(ring: RingConfig) -> int:
 def event_memory_bytes(ring: RingConfig) -> int:
     """Shared memory that a full event ring takes: its readers share packets, and memory is taken as it is written."""
     return event_depth(ring) * packets.event_packet_bytes(events_per_packet(ring))
+
+
+def event_file_bytes(ring: RingConfig) -> int:
+    """Size of the event ring's file: room for readers that share no packet. It is never full."""
+    return _places(event_depth(ring)) * packets.event_packet_bytes(events_per_packet(ring))
+
+
+def require_room(ring: RingConfig, geometry: Geometry | None = None) -> None:
+    """Check that the rings have their place, before they are made.
+
+    Args:
+        ring: depth and packet size.
+        geometry: of the sensor; None where it is not known yet: then of the event ring only.
+
+    Raises:
+        RingError: a folder cannot be written, or shared memory has less room than full rings take.
+    """
+    place.require_writable()
+    if geometry is None:
+        place.require_memory(event_memory_bytes(ring), "the event ring takes")
+    else:
+        frames = frame_depth(ring) * packets.frame_packet_bytes(geometry)
+        place.require_memory(event_memory_bytes(ring) + frames, "the rings take")
 
 
 def sweep(name: str) -> bool:
@@ -134,13 +159,13 @@ class _Member:
     def _service(self, which: str, depth: int) -> Any:
         builder = self._node.service_builder(iox2.ServiceName.new(which)).publish_subscribe(iox2.Slice[ctypes.c_uint8])
         return (
-            builder.payload_alignment(iox2.Alignment.new(64))
-            .max_publishers(1)
+            # No alignment beyond that of the chunks, 8: iceoryx2 would give each single byte so much room.
+            builder.max_publishers(1)
             .max_subscribers(MAX_READERS)
             .max_nodes(MAX_READERS + 2)
             .enable_safe_overflow(True)
             .subscriber_max_buffer_size(depth)
-            .subscriber_max_borrowed_samples(2)
+            .subscriber_max_borrowed_samples(_BORROWED)
             .history_size(0)
             .open_or_create()
         )
@@ -414,6 +439,10 @@ class RingReader(_Member):
     def _drop_ports(self) -> None:
         self._ports = {}
         self._listener = None
+
+
+def _places(depth: int) -> int:
+    return MAX_READERS * (depth + _BORROWED) + _BORROWED
 
 
 def _config(space: RingSpace) -> Any:

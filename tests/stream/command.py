@@ -16,7 +16,14 @@ from tests.waiting import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "configs" / "replay_aedat4.toml"
-FREE_PORTS = ("--set", "publish.bind=tcp://127.0.0.1:*", "--set", "control.bind=tcp://127.0.0.1:*")
+FREE_PORTS = (
+    "--set",
+    "publish.bind=tcp://127.0.0.1:*",
+    "--set",
+    "control.bind=tcp://127.0.0.1:*",
+    "--set",
+    "preview.bind=127.0.0.1:0",
+)
 """Options for commands that bind sockets: other streams may run on this machine."""
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")  # colours, which some machines force
 

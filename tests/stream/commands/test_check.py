@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,14 +14,26 @@ import numpy as np
 import pytest
 import zmq
 
+from nire.errors import RingError
 from nire.install import pip_install
 from nire.network import weights
 from nire.types import EventBatch, Geometry
 from stream.config import RingConfig
 from stream.processes.board import Board
+from stream.processes.supervised import RunningProcess
 from stream.rings import place
 from stream.rings.place import RingSpace
-from stream.rings.ring import RingReader, RingWriter, event_depth, event_memory_bytes, events_per_packet, sweep
+from stream.rings.ring import (
+    RingReader,
+    RingWriter,
+    event_depth,
+    event_file_bytes,
+    event_memory_bytes,
+    events_per_packet,
+    require_room,
+    sweep,
+)
+from tests.golden import example
 from tests.stream.command import FREE_PORTS, ROOT, Done, call
 
 NAME = f"check-{os.getpid()}"
@@ -219,6 +232,28 @@ def test_ports_that_are_taken_are_both_named(check: Check) -> None:
         assert f"cannot bind {key}.bind = 'tcp://127.0.0.1:{port}': the address is in use" in line
 
 
+@pytest.mark.parametrize(
+    ("bind", "fault"),
+    [
+        ("here", "preview.bind = 'here' is no HOST:PORT, for example 127.0.0.1:8765"),
+        ("127.0.0.1:99999", "preview.bind = '127.0.0.1:99999' is no HOST:PORT"),
+        ("192.0.2.1:0", "cannot bind preview.bind = '192.0.2.1:0': Cannot assign requested address"),  # nobody's
+    ],
+)
+def test_preview_address_that_cannot_be_bound_is_refused(check: Check, bind: str, fault: str) -> None:
+    (line,) = _faults(check(f"preview.bind={bind}"))
+    assert fault in line
+
+
+def test_preview_port_that_is_taken_is_refused_and_given_back_where_it_is_free(check: Check) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        bind = f"127.0.0.1:{taken.getsockname()[1]}"
+        (line,) = _faults(check(f"preview.bind={bind}"))
+    assert f"cannot bind preview.bind = '{bind}': Address already in use" in line
+    assert check(f"preview.bind={bind}").code == 0
+    assert check(f"preview.bind={bind}").code == 0
+
+
 def test_one_address_for_both_sockets_is_refused(check: Check) -> None:
     address = f"ipc://@{NAME}"  # a name, not a file: two sockets cannot have it
     (line,) = _faults(check(f"publish.bind={address}", f"control.bind={address}"))
@@ -259,6 +294,41 @@ def test_folder_that_cannot_be_written_is_refused(
     monkeypatch.setattr(place, folder, tmp_path / "none")
     (line,) = _faults(check())
     assert f"this user cannot write to {tmp_path / 'none'}" in line
+
+
+@pytest.mark.parametrize("command", ["live", "replay", "record"])
+def test_run_refuses_what_check_refuses_of_the_machine_before_anything_is_made(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: str
+) -> None:
+    config, recording = ROOT / "configs" / "synthetic.toml", example.write_recording(tmp_path / "golden.nire")
+    words = {"live": [config], "replay": [config, recording], "record": [config, tmp_path / "out.nire"]}[command]
+    words += [*FREE_PORTS, "--set", f"source.name={NAME}", "--set", "ring.seconds=0.5"]
+    monkeypatch.setattr(RunningProcess, "start", lambda _: pytest.fail("nothing is to be started"))
+    with monkeypatch.context() as full:
+        full.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=64 << 8, f_frsize=4096))
+        (line,) = _faults(call(capsys, command, *words))
+        assert "/dev/shm has 67 MB free, and the event ring takes up to 78 MB" in line
+    for folder in ("_ROOT", "SHARED_MEMORY"):
+        with monkeypatch.context() as closed:
+            closed.setattr(place, folder, tmp_path / "none")
+            (line,) = _faults(call(capsys, command, *words))
+            assert f"this user cannot write to {tmp_path / 'none'}" in line
+    assert RingSpace.of(NAME).leftovers() == []
+
+
+def test_room_for_frames_is_asked_for_where_their_size_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=100 << 8, f_frsize=4096))
+    require_room(RingConfig(), Geometry(346, 260))
+    with pytest.raises(RingError, match="the rings take up to 133 MB"):
+        require_room(RingConfig(), Geometry(1280, 720))
+
+
+@pytest.mark.parametrize("ring", [RingConfig(), RingConfig(seconds=2, packet_us=1000, peak_rate_meps=30)])
+def test_files_of_the_rings_are_as_large_as_their_packets(ring: RingConfig) -> None:
+    with RingWriter(NAME, Geometry(64, 48), ring):
+        sizes = sorted(path.stat().st_size for path in place.SHARED_MEMORY.glob(f"{RingSpace.of(NAME).prefix}*"))
+    assert sizes[-1] == pytest.approx(event_file_bytes(ring), rel=0.01)
+    assert sizes[-2] < 10e6
 
 
 def test_full_event_ring_takes_the_memory_that_is_asked_for() -> None:

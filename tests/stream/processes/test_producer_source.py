@@ -23,6 +23,7 @@ class _Child:
 
     def __init__(self) -> None:
         self.row: dict[str, int] = {"reopened": 0, "gaps": 0}
+        self.before = {"lives": 0}
         self.board = SimpleNamespace(names=[])
         self.stopping = False
         self.waiting: list[dict[str, Any]] = [{"order": "go"}]
