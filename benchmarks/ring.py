@@ -14,7 +14,8 @@ from nire.backends import edi
 from nire.types import EventBatch, Frame, Geometry
 from stream.backends import warm_up
 from stream.clock import now_ns
-from stream.config import Config, RingConfig, load_config
+from stream.config import Config, load_config
+from stream.config_sections import RingConfig
 from stream.rings.ring import RingReader, RingWriter
 from stream.session.session import Session
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from nire.shutter import Shutter
 from nire.types import ExposedFrame, Stamps
-from stream.config import PublishConfig, SecurityConfig
+from stream.config_sections import PublishConfig, SecurityConfig
 from stream.sockets.publisher import Publisher
 from stream.sockets.subscriber import Subscriber
 

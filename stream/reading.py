@@ -8,7 +8,7 @@ from drivers.packets.cleaning import HygieneCounters, cleaned
 from drivers.source import Source
 from nire.errors import RecordingDamaged, SourceError
 from nire.types import EventBatch, Frame, Gap, Packet
-from stream.config import SourceConfig
+from stream.config_sections import SourceConfig
 
 
 class Reading:

@@ -11,7 +11,7 @@ from drivers import detect
 from drivers.packets.playback import looped, paced
 from drivers.source import Source
 from nire.errors import ConfigError, SdkMissing
-from stream.config import SourceConfig
+from stream.config_sections import SourceConfig
 
 _log = logging.getLogger(__name__)
 

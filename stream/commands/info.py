@@ -20,7 +20,8 @@ from drivers.source import SourceInfo
 from nire.calibrate import DEFAULT_THRESHOLD, Calibrator
 from nire.errors import RecordingDamaged
 from nire.types import Calibration, ContentWindow, EventBatch, Frame, Gap
-from stream.config import SourceConfig, load_config
+from stream.config import load_config
+from stream.config_sections import SourceConfig
 from stream.counts import Census
 from stream.images import write_png
 from stream.options import Overrides, Recording

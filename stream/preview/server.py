@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from stream.config import PreviewConfig, is_loopback
+from stream.config import is_loopback
+from stream.config_sections import PreviewConfig
 from stream.preview.binding import bound, host_and_port
 from stream.preview.browser import Browser
 from stream.preview.feed import Feed

@@ -10,7 +10,8 @@ import numpy as np
 
 from drivers.source import SourceInfo
 from nire.types import Calibration, ExposedFrame, Stamps
-from stream.config import Config, PlanConfig
+from stream.config import Config
+from stream.config_sections import PlanConfig
 from stream.processes.board import Board, Row, State
 from stream.processes.latency import RecentLatency
 

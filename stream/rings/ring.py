@@ -25,7 +25,7 @@ from drivers.source import SourceInfo
 from nire.errors import RingError
 from nire.types import Frame, Geometry, Packet
 from stream.clock import now_ns
-from stream.config import RingConfig
+from stream.config_sections import RingConfig
 from stream.rings import packets, place
 from stream.rings.numbering import Ledger
 from stream.rings.packets import Header, Kind

@@ -9,7 +9,7 @@ from drivers.source import SourceInfo
 from nire.errors import ConfigError, SourceError
 from nire.shutter import Shutter
 from nire.types import ContentWindow, Frame, Query, Reconstructor
-from stream.config import PlanConfig, WindowConfig
+from stream.config_sections import PlanConfig, WindowConfig
 from stream.windows.cut import Cut
 
 _PER_FRAME = ("deblur", "unroll")

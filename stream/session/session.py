@@ -26,7 +26,8 @@ from nire.types import (
     Reconstructor,
     Stamps,
 )
-from stream.config import Config, PlanConfig, updated
+from stream.config import Config, updated
+from stream.config_sections import PlanConfig
 from stream.losses import Losses
 from stream.session.ahead import Ahead
 from stream.session.batches import Batches

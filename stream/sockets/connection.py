@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from nire.errors import ConfigError, NireError, ShutterOutsideWindow
 from nire.types import ExposedFrame
-from stream.config import PlanName
+from stream.config_sections import PlanName
 from stream.sockets import wire
 from stream.sockets.control import ControlClient
 from stream.sockets.keys import ClientKeys

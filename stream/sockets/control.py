@@ -13,7 +13,7 @@ import msgpack
 import zmq
 
 from nire.errors import ConfigError, NireError, ShutterOutsideWindow, WireError
-from stream.config import ControlConfig, SecurityConfig
+from stream.config_sections import ControlConfig, SecurityConfig
 from stream.sockets.endpoint import Endpoint
 from stream.sockets.keys import ClientKeys
 from stream.sockets.wire import plain

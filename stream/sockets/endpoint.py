@@ -7,7 +7,7 @@ from typing import Self
 
 import zmq
 
-from stream.config import SecurityConfig
+from stream.config_sections import SecurityConfig
 from stream.sockets.binding import bind
 from stream.sockets.keys import ClientKeys, Gate
 

@@ -15,7 +15,7 @@ import zmq.auth
 from zmq.utils import z85
 
 from nire.errors import ConfigError
-from stream.config import SecurityConfig
+from stream.config_sections import SecurityConfig
 
 _ZAP_ADDRESS = "inproc://zeromq.zap.01"
 _STOP_ADDRESS = "inproc://nire-live.zap.stop"

@@ -10,7 +10,7 @@ import zmq
 
 from nire.types import ExposedFrame, Frame
 from stream.clock import now_ns
-from stream.config import PublishConfig, SecurityConfig
+from stream.config_sections import PublishConfig, SecurityConfig
 from stream.sockets import wire
 from stream.sockets.endpoint import Endpoint
 from stream.sockets.event_image import EventImage

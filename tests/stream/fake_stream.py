@@ -14,7 +14,8 @@ from nire.errors import ShutterOutsideWindow
 from nire.shutter import Shutter
 from nire.types import EventBatch, ExposedFrame, Frame, Geometry, Stamps
 from stream.clock import now_ns
-from stream.config import ControlConfig, PlanConfig, PublishConfig, SecurityConfig, updated
+from stream.config import updated
+from stream.config_sections import ControlConfig, PlanConfig, PublishConfig, SecurityConfig
 from stream.sockets.control import ControlServer
 from stream.sockets.event_image import EventImager
 from stream.sockets.publisher import Publisher

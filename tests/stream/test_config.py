@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nire.errors import ConfigError
-from stream.config import Config, PlanConfig, is_loopback, load_config, parse_assignment, updated
+from stream.config import Config, is_loopback, load_config, parse_assignment, updated
+from stream.config_sections import PlanConfig
 
 DEFAULTS = {
     "source.driver": "auto",

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from nire.types import Gap
-from stream.config import RingConfig
+from stream.config_sections import RingConfig
 from stream.rings.ring import RingReader
 from tests.system.live_stream import LiveStream
 from tests.waiting import PATIENCE_S

@@ -14,7 +14,7 @@ from drivers.detect import plays_recordings
 from drivers.packets.cleaning import cleaned
 from nire.errors import ConfigError, DeviceLost, DeviceNotFound, RecordingDamaged, SdkMissing, SourceError
 from nire.types import EventBatch, Gap, SourcePacket, Trigger
-from stream.config import SourceConfig
+from stream.config_sections import SourceConfig
 from stream.sources import SourceOrder, open_source
 from tests.drivers.cameras import stub_metavision as stub
 from tests.drivers.packets.made import UntilLost, column_digests

@@ -18,7 +18,7 @@ from nire.errors import RingError
 from nire.install import pip_install
 from nire.network import weights
 from nire.types import EventBatch, Geometry
-from stream.config import RingConfig
+from stream.config_sections import RingConfig
 from stream.processes.board import Board
 from stream.processes.supervised import RunningProcess
 from stream.rings import place

@@ -15,7 +15,7 @@ from drivers.recordings.recording.source import RecordingWriter
 from nire.errors import ConfigError, RecordingDamaged, SourceError
 from nire.types import EventBatch, Frame, Gap, Geometry, ImuBatch, Trigger
 from stream.commands.info import describe
-from stream.config import SourceConfig
+from stream.config_sections import SourceConfig
 from tests.golden import example
 from tests.stream import packets
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from nire.errors import RingError
-from stream.config import Config, SourceConfig
+from stream.config import Config
+from stream.config_sections import SourceConfig
 from stream.processes import supervised, supervisor
 from stream.processes.board import Board, State
 from stream.processes.supervisor import Job, process_table

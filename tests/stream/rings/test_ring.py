@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from drivers.source import SourceInfo
 from nire.errors import RingError
 from nire.types import EventBatch, Frame, Gap, Geometry, Packet
-from stream.config import RingConfig
+from stream.config_sections import RingConfig
 from stream.rings import packets
 from stream.rings.numbering import Ledger
 from stream.rings.packets import Kind

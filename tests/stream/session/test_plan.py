@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nire.types import ContentWindow
-from stream.config import PlanConfig
+from stream.config_sections import PlanConfig
 from stream.session.plan import policy_of, queries_of, reach_us
 from tests.nire.windows import random_events, random_frame, window_of
 from tests.stream import packets

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nire.errors import ConfigError, NireError, ShutterOutsideWindow
-from stream.config import ControlConfig
+from stream.config_sections import ControlConfig
 from stream.sockets.control import COMMANDS, ControlClient, ControlServer, answer
 from tests.waiting import PATIENCE_MS, PATIENCE_S
 

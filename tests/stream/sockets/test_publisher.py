@@ -10,7 +10,8 @@ import pytest
 from nire.errors import ConfigError
 from nire.shutter import Shutter
 from nire.types import EventBatch, ExposedFrame, Frame, Geometry, Stamps
-from stream.config import PublishConfig, load_config
+from stream.config import load_config
+from stream.config_sections import PublishConfig
 from stream.sockets import publisher as publishing
 from stream.sockets.event_image import EventImager
 from stream.sockets.publisher import Publisher

@@ -13,7 +13,8 @@ import zmq
 
 from nire.errors import ConfigError, NireError
 from nire.types import Frame
-from stream.config import Config, ControlConfig, PublishConfig, SecurityConfig, check_security
+from stream.config import Config, check_security
+from stream.config_sections import ControlConfig, PublishConfig, SecurityConfig
 from stream.sockets import keys
 from stream.sockets.control import ControlClient, ControlServer
 from stream.sockets.keys import ClientKeys

@@ -11,7 +11,7 @@ import zmq
 from nire.errors import ConfigError, WireError
 from nire.shutter import Shutter
 from nire.types import ExposedFrame, Frame, Stamps
-from stream.config import PublishConfig
+from stream.config_sections import PublishConfig
 from stream.sockets.publisher import Publisher
 from stream.sockets.subscriber import Subscriber
 from tests.waiting import PATIENCE_MS, until
