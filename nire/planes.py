@@ -48,11 +48,6 @@ class EventPlanes:
         self.counts = self._shaped(0)
 
     @property
-    def first_bin(self) -> int:
-        """Index of the first bin on the absolute grid."""
-        return self.t0_us // self.bin_us
-
-    @property
     def t0_us(self) -> int:
         """Start of the first bin."""
         return int(self.edges_us[0])

@@ -160,10 +160,6 @@ class SyntheticCamera:
             time_offset_us=0.0,
         )
 
-    def ground_truth(self, shutter: Shutter) -> Image:
-        """Exact image of a shutter: float32 [H, W], linear light; `scene_of` gives the same elsewhere."""
-        return self._truth.expose(shutter)
-
     def __enter__(self) -> Self:
         """Open."""
         self._closed = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -239,12 +239,6 @@ def _shared_out(change: Tensor, bins: int) -> Tensor:
     step = torch.arange(steps, device=change.device, dtype=torch.float32)
     overlap = torch.minimum(edges[1:, None], step + 1) - torch.maximum(edges[:-1, None], step)
     return torch.einsum("kt,bt...->bk...", overlap.clamp_(min=0), change)
-
-
-def check_finite(sample: Sample) -> bool:
-    """Tell whether every number of a sample is finite."""
-    values = (getattr(sample, field.name) for field in fields(sample))
-    return all(bool(torch.isfinite(value).all()) for value in values if isinstance(value, Tensor))
 
 
 def _draw_task(data: DataSettings, rng: np.random.Generator) -> str:

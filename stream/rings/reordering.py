@@ -35,12 +35,11 @@ class Continuity:
     """Follows the two rings of one stream, and says in the packets what is missing before them.
 
     `Gap.lost_events` and `Frame.lost_before` are exact, because packets carry running totals. What a killed producer
-    had not handed over is counted nowhere: it shows as a `Gap` and in `restarts`. Epochs given out never repeat: the
-    first producer life keeps its own, each later life starts above all before.
+    had not handed over is counted nowhere: it shows as a `Gap`. Epochs given out never repeat: the first producer life
+    keeps its own, each later life starts above all before.
 
     Attributes:
         lost_packets: packets of either ring that were overwritten before they were read.
-        restarts: how often the producer came back.
         ended: the producer said that its source has ended.
         position: (life, serial) of the newest packet given out; (0, -1) before the first.
     """
@@ -52,7 +51,6 @@ class Continuity:
             resume: where a killed predecessor was; what was sent since then and is gone counts as lost.
         """
         self.lost_packets = 0
-        self.restarts = 0
         self.ended = False
         self.position = (0, -1)
         self._waiting: list[Parcel] = []
@@ -122,7 +120,6 @@ class Continuity:
         if self.position[0] == 0:
             self._next = {}
             return
-        self.restarts += 1
         self._next = {False: (0, 0), True: (0, 0)}
         self._epochs.source_began_again()
         # A clock that went on (a camera with absolute time) makes the gap a true span; one that began again, a point.

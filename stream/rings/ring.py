@@ -312,7 +312,7 @@ class RingReader(_Member):
 
     Attributes:
         info: what is known of the source; follows a new producer.
-        continuity: lost packets, restarts, end of stream.
+        continuity: lost packets, end of stream.
     """
 
     def __init__(
