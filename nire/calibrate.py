@@ -106,13 +106,20 @@ class Calibrator:
     def _learn_offset(
         self, first: Frame, second: Frame, events: EventBatch, change: Field, usable: NDArray[np.bool_]
     ) -> None:
-        sign = np.where(events.p > 0, 1.0, -1.0)
         target = change[usable] - change[usable].mean()
+        target_power = (target**2).sum()
+        # What does not change with the shift is worked out once, and for usable pixels only.
+        place = np.cumsum(usable.reshape(-1)) - 1
+        cells = _cells(events, change.shape[1])
+        counted = np.flatnonzero(usable.reshape(-1)[cells])
+        places, sign = place[cells[counted]], np.where(events.p[counted] > 0, 1.0, -1.0)
+        t_us, delay_us = events.t_us[counted].astype(np.float64), events.y[counted] * first.row_delay_us
         for k, shift_us in enumerate(self._shifts_us):
-            share = _share(events, first, second, shift_us)
-            signed = _sum_per_pixel(events, share * sign, change.shape)[usable]
+            share = _share(t_us, delay_us + shift_us, first, second)
+            share *= sign
+            signed = np.bincount(places, share, minlength=len(target))
             signed -= signed.mean()
-            norm = np.sqrt((signed**2).sum() * (target**2).sum())
+            norm = np.sqrt((signed**2).sum() * target_power)
             if norm > 0:
                 self._agreement[k] += float((signed * target).sum() / norm)
         best_us = _peak(self._shifts_us, self._agreement, least_gain=_LEAST_GAIN * (self._pairs_used + 1))
@@ -123,7 +130,8 @@ class Calibrator:
     def _learn_thresholds(
         self, first: Frame, second: Frame, events: EventBatch, change: Field, usable: NDArray[np.bool_]
     ) -> None:
-        share = _share(events, first, second, self.current.time_offset_us)
+        delay_us = events.y * first.row_delay_us + self.current.time_offset_us
+        share = _share(events.t_us, delay_us, first, second)
         up = _sum_per_pixel(events, share * (events.p > 0), change.shape)[usable]
         down = _sum_per_pixel(events, share * (events.p == 0), change.shape)[usable]
         normal, right = _robust_normal_equations(up, -down, change[usable])
@@ -147,10 +155,18 @@ class Calibrator:
         self.current = replace(self.current, hot_pixels=hot if hot.any() else None)
 
 
-def _share(events: EventBatch, first: Frame, second: Frame, shift_us: float) -> Field:
-    """Weight of each event in dP or dN: the trapezoid of the module's first lines."""
-    t_us = events.t_us - (shift_us + events.y * first.row_delay_us)
-    return _past(t_us, second) - _past(t_us, first)
+def _share(t_us: Field | NDArray[np.int64], delay_us: NDArray[np.floating], first: Frame, second: Frame) -> Field:
+    """Weight of each event in dP or dN: the trapezoid of the module's first lines.
+
+    Args:
+        t_us: of the events.
+        delay_us: of the events, behind the first row of the frames.
+        first, second: of the pair.
+    """
+    at_us = (t_us - delay_us).astype(np.float64, copy=False)
+    share = _past(at_us, second)
+    share -= _past(at_us, first)
+    return share
 
 
 def _past(t_us: Field, frame: Frame) -> Field:
@@ -158,12 +174,18 @@ def _past(t_us: Field, frame: Frame) -> Field:
     start, end = frame.exposure_start_us, frame.exposure_end_us
     if end == start:
         return (t_us < start).astype(np.float64)
-    return np.clip((end - t_us) / (end - start), 0.0, 1.0)
+    past = end - t_us
+    past /= end - start
+    return np.clip(past, 0.0, 1.0, out=past)
+
+
+def _cells(events: EventBatch, width: int) -> NDArray[np.int64]:
+    """Pixels of the events, y W + x."""
+    return events.y.astype(np.int64) * width + events.x
 
 
 def _sum_per_pixel(events: EventBatch, weight: Field, shape: tuple[int, ...]) -> Field:
-    cell = events.y.astype(np.int64) * shape[1] + events.x
-    total: Field = np.bincount(cell, weight, minlength=shape[0] * shape[1]).astype(np.float64)
+    total: Field = np.bincount(_cells(events, shape[1]), weight, minlength=shape[0] * shape[1]).astype(np.float64)
     return total.reshape(shape[0], shape[1])
 
 

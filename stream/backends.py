@@ -15,11 +15,7 @@ import numpy as np
 
 import nire.backends
 from nire.backends import prepare_torch
-from nire.engines import Job
-from nire.engines.choice import check_engine
 from nire.errors import ConfigError, WeightsError
-from nire.network import weights
-from nire.network.config import named
 from nire.shutter import Shutter
 from nire.types import ContentWindow, EventBatch, Frame, Geometry, Query, Reconstructor
 from stream.config import Config
@@ -119,6 +115,8 @@ def check_weights(config: Config, backend: str) -> None:
         ConfigError: there is no such backend.
         WeightsError: missing, damaged, or of another network.
     """
+    from nire.network import weights  # takes a tenth of a second, and a backend without a network needs none of it
+
     module = _module(backend)
     if hasattr(module, "weights_file"):
         weights.outline(module.weights_file(config.reconstructor.size, config.reconstructor.weights))
@@ -137,6 +135,11 @@ def engine_of(config: Config, backend: str) -> str:
     module, wanted = _module(backend), config.reconstructor
     if not hasattr(module, "weights_file"):
         return ""
+    from nire.engines import Job
+    from nire.engines.choice import check_engine
+    from nire.network import weights
+    from nire.network.config import named
+
     try:
         network = weights.outline(module.weights_file(wanted.size, wanted.weights))
     except WeightsError:

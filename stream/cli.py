@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import gc
 import importlib
 import importlib.util
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -34,7 +36,7 @@ class _Commands(TyperGroup):
             return None
         if self._is_listed:
             return TyperCommand(cmd_name, help=_help_of(cmd_name))
-        module = importlib.import_module(f"{commands.__name__}.{cmd_name}")
+        module = _imported(cmd_name)
         if hasattr(module, "app"):
             group = typer.main.get_command(module.app)
             group.name = cmd_name
@@ -49,6 +51,15 @@ class _Commands(TyperGroup):
             super().format_help(ctx, formatter)
         finally:
             self._is_listed = False
+
+
+def _imported(name: str) -> ModuleType:
+    """Import a command, and collect no garbage meanwhile: what is imported stays, and looking at it takes time."""
+    gc.disable()
+    try:
+        return importlib.import_module(f"{commands.__name__}.{name}")
+    finally:
+        gc.enable()
 
 
 def _help_of(name: str) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from array import array
+from html import escape
 from pathlib import Path
-from xml.sax.saxutils import escape
 
 import lz4.frame
 import numpy as np
@@ -149,7 +149,6 @@ def _streams(geometry: Geometry, source: SourceInfo) -> str:
         if kind == "FRME" and not source.has_frames:
             continue
         size = _SIZE.format(width=geometry.width, height=geometry.height) if number < 2 else ""
-        nodes.append(
-            _STREAM.format(number=number, kind=kind, name=name, size=size, source=escape(source.name or "nire-live"))
-        )
+        name_of_source = escape(source.name or "nire-live", quote=False)
+        nodes.append(_STREAM.format(number=number, kind=kind, name=name, size=size, source=name_of_source))
     return f'<dv version="2.0">\n<node name="outInfo" path="/outInfo/">\n{"".join(nodes)}</node>\n</dv>\n'

@@ -7,8 +7,8 @@ import io
 import itertools
 import math
 import os
-import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
-from torch import Tensor
 
 from nire.errors import ConfigError, TrainingStopped, WeightsError
 from nire.network import weights as weight_files
@@ -25,7 +24,11 @@ from nire.training.loop import CHECKPOINT, Materials, learning_rate, train
 from nire.training.pictures import Bank
 from nire.training.settings import OptimiserSettings, Settings
 from tests.nire.network.tiny import network as tiny_network
-from tests.nire.training.rooms import ALONE, StandIn, materials, small_settings
+from tests.nire.training import interrupted
+from tests.nire.training.rooms import ALONE, materials, small_settings
+from tests.waiting import PATIENCE_S
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def run(
@@ -40,20 +43,6 @@ def run(
 
 def state(out: Path) -> checkpoints.Checkpoint:
     return checkpoints.load(out / CHECKPOINT)
-
-
-class Interrupted(StandIn):
-    """Sends its process a signal in its n-th training step."""
-
-    def __init__(self, at: int, number: int) -> None:
-        super().__init__()
-        self.left, self.number = at, number
-
-    def forward(self, *inputs: Tensor) -> Tensor:
-        self.left -= 1
-        if self.left == 0:
-            os.kill(os.getpid(), self.number)
-        return super().forward(*inputs)
 
 
 def test_loss_of_a_tiny_model_falls(bank: Bank, tmp_path: Path) -> None:
@@ -71,27 +60,25 @@ def test_same_seed_gives_the_same_run(bank: Bank, tmp_path: Path) -> None:
     assert torch.equal(state(tmp_path / "a").history, state(tmp_path / "b").history)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_run_that_was_stopped_and_resumed_equals_one_that_was_not(
-    bank: Bank, tmp_path: Path, number: signal.Signals
-) -> None:
+@pytest.mark.system
+def test_run_that_was_stopped_and_resumed_equals_one_that_was_not(bank: Bank, tmp_path: Path) -> None:
     settings = small_settings(optimiser={"iterations": 12})
     run(settings, materials(bank), tmp_path / "whole")
-    torch.manual_seed(3)
-    stopped = dataclasses.replace(materials(bank), network=Interrupted(5, number))
-    stopped.network.load_state_dict(materials(bank).network.state_dict())
-    before = signal.getsignal(number)
-    assert run(settings, stopped, tmp_path / "halves")[0] == 5
-    assert signal.getsignal(number) == before
-    # Another start, to show that all of it comes from the checkpoint.
-    assert run(settings, materials(bank, seed=77), tmp_path / "halves", resume=True)[0] == 12
-    whole, halves = state(tmp_path / "whole"), state(tmp_path / "halves")
-    torch.testing.assert_close(halves.history, whole.history, rtol=1e-5, atol=1e-7)
-    for group in ("network", "average", "optimiser"):
-        expected = getattr(whole, group)
-        assert expected.keys() == getattr(halves, group).keys()
-        for name, value in expected.items():
-            torch.testing.assert_close(getattr(halves, group)[name], value, rtol=1e-4, atol=1e-6)
+    command = [sys.executable, "-X", "faulthandler", "-m", interrupted.__name__, str(tmp_path), "12"]
+    stopped = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    assert stopped.returncode == 0, f"ended by {stopped.returncode}: {stopped.stderr}"
+    whole = state(tmp_path / "whole")
+    for number in interrupted.NUMBERS:
+        assert state(tmp_path / number.name).iteration == interrupted.AT
+        # Another start, to show that all of it comes from the checkpoint.
+        assert run(settings, materials(bank, seed=77), tmp_path / number.name, resume=True)[0] == 12
+        halves = state(tmp_path / number.name)
+        torch.testing.assert_close(halves.history, whole.history, rtol=1e-5, atol=1e-7)
+        for group in ("network", "average", "optimiser"):
+            expected = getattr(whole, group)
+            assert expected.keys() == getattr(halves, group).keys()
+            for name, value in expected.items():
+                torch.testing.assert_close(getattr(halves, group)[name], value, rtol=1e-4, atol=1e-6)
 
 
 def test_loss_that_is_not_finite_stops_and_names_the_batch(bank: Bank, tmp_path: Path) -> None:
