@@ -82,8 +82,8 @@ def test_files_that_are_named_exist(document: Path) -> None:
 
 
 def test_every_folder_of_the_packages_has_its_line_in_the_architecture() -> None:
-    rooms = _text("architecture.md").partition("## Rooms")[2].partition("\n## ")[0]
-    listed = set(re.findall(r"^\| `([\w/]+)/` \|", rooms, re.MULTILINE))
+    folders = _text("architecture.md").partition("## Folders")[2].partition("\n## ")[0]
+    listed = set(re.findall(r"^\| `([\w/]+)/` \|", folders, re.MULTILINE))
     packages = {path.parent for name in ("nire", "drivers", "stream") for path in (ROOT / name).rglob("__init__.py")}
     assert listed == {package.relative_to(ROOT).as_posix() for package in packages}
 
