@@ -1,7 +1,7 @@
 # The commands of the house. `make demo` and `make test` install what they need into .venv first.
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types contracts tests docs format bench clean distclean
+.PHONY: help install demo test lint types contracts tests docs format bench dist clean distclean
 
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -15,7 +15,7 @@ help: ## show this list
 	@echo "  PYTHON=python3.12 chooses the interpreter, TORCH=cpu|cuda the build of torch, ARGS=... goes to the command"
 
 # The stamp is newer than what decides the installation, or the installation is brought up to date.
-$(STAMP): pyproject.toml constraints.txt .ci/setup
+$(STAMP): pyproject.toml setup.py constraints.txt .ci/setup
 	@PYTHON="$(PYTHON)" TORCH="$(TORCH)" bash .ci/setup
 	@touch $@
 
@@ -55,6 +55,9 @@ format: $(STAMP) ## write the house format and the fixes that ruff is sure of
 
 bench: $(STAMP) ## measure; ARGS="end_to_end --json out/bench.json" chooses
 	@$(BIN)/nire-live bench $(ARGS)
+
+dist: $(STAMP) ## build what is published, sdist and wheel, in dist
+	$(BIN)/python -m build --no-isolation
 
 clean: ## remove outputs and caches
 	rm -rf out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -17,8 +17,8 @@ from nire.errors import ConfigError, NireError, RecordingDamaged, ShutterOutside
 from nire.shutter import Shutter
 from nire.types import ExposedFrame, Frame
 from stream.api import connect, open, reexpose
+from stream.images import save
 from stream.recording import EVENT, Recording, Window
-from stream.sinks import save
 from stream.sockets.connection import Connection
 
 try:

@@ -12,8 +12,8 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks.budgets import exceeded
-from benchmarks.report import report, show
+from .budgets import exceeded
+from .report import report, show
 
 NAMES = ("planes", "ring", "recordings", "intake", "edi", "network", "wire", "end_to_end")
 """Run when no name is given; `soak` takes minutes and runs only when named."""
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     reports, missed = [], []
     for name in options.names or NAMES:
         print(f"{name} ...", file=sys.stderr, flush=True)
-        module = importlib.import_module(f"benchmarks.{name}")
+        module = importlib.import_module(f"{__package__}.{name}")
         settings: dict[str, dict[str, Any]] = {
             "soak": {"minutes": options.minutes, "recording": options.recording, "overrides": options.overrides},
             "end_to_end": {"recording": options.recording, "overrides": options.overrides},

@@ -110,7 +110,7 @@ def carry(
     with tempfile.TemporaryDirectory() as folder:
         told = Path(folder) / "carried.json"
         jobs = [
-            Job("consumer", "benchmarks.carriage:take", (config, events, dict(watched or {}), told), holds_go=True),
+            Job("consumer", f"{__package__}.carriage:take", (config, events, dict(watched or {}), told), holds_go=True),
             Job("producer", "stream.processes.producer:main", (config, order)),
         ]
         code = supervisor.run(config, order, table=jobs, on_tick=on_tick)

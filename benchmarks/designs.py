@@ -13,11 +13,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from benchmarks.report import Result
 from nire.engines import DTYPES, Job
 from nire.engines.eager import EagerEngine
 from nire.network.config import NetworkConfig
 from nire.network.reexposure import ReExposureNetwork
+
+from .report import Result
 
 BATCH, MANY = 8, 64
 BuildInputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]

@@ -7,13 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from benchmarks.exact import exact_instant
-from benchmarks.material import pairs
-from benchmarks.report import Result
-from benchmarks.timing import median_s
 from nire.backends import edi
 from nire.shutter import Shutter
 from nire.types import ContentWindow, Film, Query
+
+from .exact import exact_instant
+from .material import pairs
+from .report import Result
+from .timing import median_s
 
 _BATCH = 8
 _STEP_US = 1000

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.material import write_recording
-from benchmarks.pipeline import Pipeline, Received, receive, running
-from benchmarks.report import Result
+from .material import write_recording
+from .pipeline import Pipeline, Received, receive, running
+from .report import Result
 
 _RECORDED_S = 4.0
 _MEASURED_S = 12.0

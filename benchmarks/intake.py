@@ -12,17 +12,18 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.carriage import COLUMNS, Carried, Digest, carry
-from benchmarks.event_files import write_evt3
-from benchmarks.material import packets
-from benchmarks.ports import free_address
-from benchmarks.report import Result
 from drivers.detect import open_recording
 from drivers.sdk.dv_packets import missing_sdk
 from drivers.source import SourceInfo
 from drivers.writing import begin_writing
 from nire.types import EventBatch
 from stream.sources import SourceOrder
+
+from .carriage import COLUMNS, Carried, Digest, carry
+from .event_files import write_evt3
+from .material import packets
+from .ports import free_address
+from .report import Result
 
 _DV_MEPS = 12.0  # what a DAVIS346 sends at its limit
 _EVT3_MEPS = 50.0
@@ -49,7 +50,7 @@ def _from_dv(path: Path, recording: Path | None) -> list[Result]:
         return []
     sent = _write_fast(path, *_events_of(recording))
     address = free_address()
-    command = [sys.executable, "-m", "benchmarks.dv_server", str(path), address.rpartition(":")[2]]
+    command = [sys.executable, "-m", f"{__package__}.dv_server", str(path), address.rpartition(":")[2]]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         if server.stdout is None or server.stdin is None or server.stdout.readline() != "ready\n":
             raise RuntimeError("the process with the DV network writer has ended before it served")

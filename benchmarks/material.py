@@ -10,6 +10,7 @@ from drivers.recordings.recording.source import RecordingWriter
 from drivers.source import SourceInfo
 from nire.types import ContentWindow, Packet
 from stream.windows.assembler import WindowAssembler
+from stream.windows.cut import Cut
 
 SETTINGS: dict[str, Any] = {"seed": 7, "live": False}
 """The demonstration's camera: 346 x 260, 25 Hz, 20 ms exposures, about 2.4 M events/s."""
@@ -24,7 +25,7 @@ def packets(seconds: float) -> tuple[SourceInfo, list[Packet]]:
 def pairs(seconds: float) -> list[ContentWindow]:
     """Make the camera's `pair` windows of some seconds."""
     info, stream = packets(seconds)
-    assembler = WindowAssembler(info.geometry, policy="pair", margin_us=5000, reach_us=0, step_us=2000)
+    assembler = WindowAssembler(info.geometry, Cut("pair", margin_us=5000))
     found: list[ContentWindow] = []
     for packet in stream:
         assembler.push(packet)

@@ -17,13 +17,14 @@ import torch
 from torch import Tensor
 from torch._dynamo.utils import counters
 
-from benchmarks import designs, roofline
-from benchmarks.report import Result
 from nire.engines import DTYPES, Engine, Job
 from nire.engines.choice import open_engine
 from nire.errors import EngineError
 from nire.network.config import SIZES, NetworkConfig, named
 from nire.network.reexposure import ReExposureNetwork
+
+from . import designs, roofline
+from .report import Result
 
 _HEIGHT, _WIDTH = 260, 346
 _FRAMES, _BATCH = 2, 8

@@ -15,8 +15,9 @@ from typing import Any
 
 import psutil
 
-from benchmarks.ports import free_address
 from stream.sockets.subscriber import Subscriber
+
+from .ports import free_address
 
 _SAMPLE_S = 0.5
 

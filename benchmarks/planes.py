@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from benchmarks.report import Result
-from benchmarks.timing import median_s
 from nire.planes import EventPlanes
 from nire.types import EventBatch, Geometry
+
+from .report import Result
+from .timing import median_s
 
 _GEOMETRY = Geometry(346, 260)
 _EVENTS = 3_000_000

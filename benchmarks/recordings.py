@@ -11,11 +11,12 @@ from types import ModuleType
 
 import numpy as np
 
-from benchmarks.event_files import HEIGHT, WIDTH, write_dat, write_evt2, write_evt3, write_text
-from benchmarks.report import Result
 from drivers.detect import open_recording
 from drivers.writing import begin_writing
 from nire.types import EventBatch, SourcePacket
+
+from .event_files import HEIGHT, WIDTH, write_dat, write_evt2, write_evt3, write_text
+from .report import Result
 
 _RATE_MEPS = 50
 _SECONDS = 1.0

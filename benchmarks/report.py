@@ -13,7 +13,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.budgets import budgets
+from nire.install import checkout
+
+from .budgets import budgets
 
 _PACKAGES = ("nire-live", "torch", "openvino", "numpy", "opencv-python-headless", "pyzmq", "iceoryx2")
 
@@ -80,6 +82,9 @@ def _version_of(name: str) -> str:
 
 
 def _commit() -> str:
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    root = checkout()
+    if root is None:  # a folder of packages may lie within somebody else's repository
+        return f"v{_version_of('nire-live')}"
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout.strip() or "unknown"

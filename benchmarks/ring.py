@@ -9,7 +9,6 @@ from multiprocessing.connection import Connection
 
 import numpy as np
 
-from benchmarks.report import Result
 from drivers.source import SourceInfo
 from nire.backends import edi
 from nire.types import EventBatch, Frame, Geometry
@@ -18,6 +17,8 @@ from stream.clock import now_ns
 from stream.config import Config, RingConfig, load_config
 from stream.rings.ring import RingReader, RingWriter
 from stream.session.session import Session
+
+from .report import Result
 
 _GEOMETRY = Geometry(346, 260)
 _INFO = SourceInfo("ring benchmark", _GEOMETRY, time_offset_us=0.0)

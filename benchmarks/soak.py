@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.material import write_recording
-from benchmarks.pipeline import receive, running
-from benchmarks.report import Result
+from .material import write_recording
+from .pipeline import receive, running
+from .report import Result
 
 _LATENCY = "newest packet received -> published"
 

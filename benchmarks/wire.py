@@ -8,13 +8,14 @@ from multiprocessing.connection import Connection
 
 import numpy as np
 
-from benchmarks.ports import free_address
-from benchmarks.report import Result
 from nire.shutter import Shutter
 from nire.types import ExposedFrame, Stamps
 from stream.config import PublishConfig, SecurityConfig
 from stream.sockets.publisher import Publisher
 from stream.sockets.subscriber import Subscriber
+
+from .ports import free_address
+from .report import Result
 
 _FRAMES = 6000
 _HEIGHT, _WIDTH = 260, 346

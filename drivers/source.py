@@ -10,6 +10,7 @@ from types import ModuleType, TracebackType
 from typing import Any, Protocol, Self
 
 from nire.errors import SdkMissing
+from nire.install import pip_install
 from nire.types import Geometry, SourcePacket
 
 
@@ -119,4 +120,4 @@ def missing_package(module: str, *, package: str, extra: str | None = None) -> s
 
 
 def _remedy(package: str, extra: str | None) -> str:
-    return f"pip install 'nire-live[{extra}]'" if extra else f"install {package}"
+    return pip_install(extra) if extra else f"install {package}"

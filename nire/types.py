@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -338,12 +338,22 @@ Content = Any
 """What `build` returns: opaque, lives on its backend's device."""
 
 
+@runtime_checkable
+class WorksAhead(Protocol):
+    """A method of re-exposure that can begin a window before it is complete."""
+
+    def ahead(self, window: ContentWindow) -> bool:
+        """Take the next window as far as it has arrived; what is done must change no image nor the present content.
+
+        It is called again and again with more, and as long as it returns True also without more.
+        """
+        ...
+
+
 class Reconstructor(Protocol):
     """A method of re-exposure: content once per window (g, Eq. 7), then any number of queries (f, Eq. 6).
 
-    A method may also have `ahead(window: ContentWindow) -> bool`. It is given the next window as far as it has arrived,
-    again and again with more, and as long as it returns True also without more; what it does then must leave the
-    present content as it is, and change no image.
+    A method that can use idle time is a `WorksAhead` too.
     """
 
     name: str

@@ -23,6 +23,17 @@ from nire.network.config import named
 from nire.shutter import Shutter
 from nire.types import ContentWindow, EventBatch, Frame, Geometry, Query, Reconstructor
 from stream.config import Config
+from stream.config_advice import nearest
+
+# What backends may take of the rest of the configuration, by the name of their argument, and the key where it is set.
+_SHARED = {
+    "bin_us": "planes.bin_us",
+    "threads": "reconstructor.threads",
+    "size": "reconstructor.size",
+    "weights": "reconstructor.weights",
+    "engine": "reconstructor.engine",
+    "precision": "reconstructor.precision",
+}
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +47,7 @@ def open_reconstructor(config: Config, geometry: Geometry, *, has_frames: bool =
         has_frames: False for a source with events only: unless a backend was set, it is `events_only` then.
 
     Raises:
-        ConfigError: there is no such backend.
+        ConfigError: there is no such backend, or it has no such setting.
     """
     wanted = config.reconstructor
     backend = wanted.backend_for(has_frames=has_frames)
@@ -57,7 +68,25 @@ def open_reconstructor(config: Config, geometry: Geometry, *, has_frames: bool =
     }
     takes = inspect.signature(module.create).parameters
     settings = {key: value for key, value in offered.items() if key in takes}
-    return cast(Reconstructor, module.create(geometry, wanted.device, **settings))
+    check_backend_settings(config, backend)
+    return cast(Reconstructor, module.create(geometry, wanted.device, **settings, **wanted.settings))
+
+
+def check_backend_settings(config: Config, backend: str) -> None:
+    """Check that `[reconstructor.settings]` names only what a backend has of its own.
+
+    Raises:
+        ConfigError: there is no such backend, or it has no such setting.
+    """
+    create = _module(backend).create
+    fixed = {"geometry", "device", *_SHARED}
+    own = [name for name in inspect.signature(create).parameters if name not in fixed]
+    for name in config.reconstructor.settings:
+        if name in _SHARED:
+            raise ConfigError(f"reconstructor.settings.{name}: it is a key of its own, {_SHARED[name]}")
+        if name not in own:
+            hint = nearest(name, own) if own else "it has none of its own"
+            raise ConfigError(f"the backend {backend!r} has no setting {name!r}; {hint}")
 
 
 def reconstructor_type(backend: str) -> type[Reconstructor] | None:

@@ -121,6 +121,7 @@ class ReconstructorConfig(_Section):
     contrast_threshold: Literal["auto"] | tuple[float, float] = Field(
         "auto", description="auto: estimated; or [positive, negative] in log intensity"
     )
+    settings: dict[str, Any] = Field(default_factory=dict, description="the backend's own settings")
 
     @field_validator("size")
     @classmethod
@@ -242,7 +243,9 @@ def read_config(path: Path | str | None, overrides: Iterable[str] = ()) -> Confi
             with open(path, "rb") as file:
                 values = tomllib.load(file)
         except OSError as error:
-            raise ConfigError(f"cannot read the config {path}: {error.strerror}. See configs/ for examples.") from error
+            raise ConfigError(
+                f"cannot read the config {path}: {error.strerror}. `nire-live config` lists examples."
+            ) from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path} is no TOML file: {error}") from error
     for override in overrides:

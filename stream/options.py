@@ -13,7 +13,9 @@ from stream.config import Config, load_config
 from stream.processes import log as logs
 from stream.sources import SourceOrder
 
-ConfigFile = Annotated[Path, typer.Argument(help="A TOML file; configs/ has one for each camera.", show_default=False)]
+ConfigFile = Annotated[
+    Path, typer.Argument(help="A TOML file; `nire-live config` prints one for each camera.", show_default=False)
+]
 Recording = Annotated[Path, typer.Argument(help="A recording; its kind is told from its content.", show_default=False)]
 ConfigRecording = Annotated[
     list[Path],

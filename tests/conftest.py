@@ -1,8 +1,11 @@
-"""Fixtures for all tests: where the real recordings are, a small scene, a small camera."""
+"""For all tests: where the real recordings are, a small scene, a small camera, and the skips in a few lines."""
 
 from __future__ import annotations
 
 import os
+import re
+import textwrap
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -45,3 +48,38 @@ def small_camera() -> Callable[..., SyntheticCamera]:
         return open_source(**{"width": 64, "height": 48, "seed": 3, "seconds": 0.2, "live": False, **settings})
 
     return make
+
+
+# Skips
+
+
+_LINES, _COLUMNS = 3, 120
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what was skipped and why, in at most three lines; `pytest -rs` shows each."""
+    skipped = terminalreporter.getreports("skipped")
+    reasons = Counter(short_reason(report.longrepr[2]) for report in skipped if isinstance(report.longrepr, tuple))
+    if reasons and not set("asA") & set(terminalreporter.config.getoption("reportchars")):
+        terminalreporter.write_line(summed_up(reasons))
+
+
+def short_reason(reason: str) -> str:
+    """Cut a reason for a skip to what many tests share: no remedy, no path, no name of a test's own."""
+    reason = re.sub(r"^Skipped: ", "", reason)
+    if missing := re.match(r"could not import '([^']+)'", reason):
+        return f"no module {missing[1]}"
+    reason = re.split(r"[:;,(]", reason)[0]
+    return re.sub(r" in \S*/\S*| which is not here", "", reason).strip()
+
+
+def summed_up(reasons: Counter[str]) -> str:
+    """Make a sentence of counted reasons, the most frequent first; what does not fit into its lines is counted."""
+    told = [f"{count} x {reason}" for reason, count in reasons.most_common()]
+    for rest in range(len(told)):
+        others = [f"{rest} more reasons"] if rest else []
+        text = f"{reasons.total()} skipped: " + ", ".join(told[: len(told) - rest] + others)
+        lines = textwrap.wrap(text, _COLUMNS, break_on_hyphens=False)
+        if len(lines) <= _LINES:
+            return "\n".join(lines)
+    return f"{reasons.total()} skipped"

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.waiting import PATIENCE_S
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("nire", "drivers", "stream")
 
@@ -113,5 +115,5 @@ def _lint(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     # A process of its own: the linter finds packages through the import system, where ours are loaded already.
     lint = Path(sys.executable).with_name("lint-imports")
     return subprocess.run(
-        [lint, "--no-cache", *arguments], cwd=folder, capture_output=True, text=True, timeout=60, check=False
+        [lint, "--no-cache", *arguments], cwd=folder, capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )

@@ -1,4 +1,4 @@
-"""A new camera, recording, window policy, backend or command is one new file: each is put into its folder, and runs."""
+"""A new camera, recording, window policy, backend, output or command is one new file, which runs."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from stream import cli
 from stream.config import load_config
 from stream.session.session import Session
 from stream.windows.policies import policy_names
+from tests.golden.example import write_recording
 from tests.stream import packets
 
 Add = Callable[[str, str, str], None]
@@ -79,6 +80,21 @@ from nire.backends import passthrough
 def create(geometry, device="cpu"):
     return passthrough.create(geometry, device)
 '''
+OUTPUT = '''
+"""The tags of the frames."""
+import contextlib
+
+class Tags(contextlib.AbstractContextManager):
+    def __init__(self, out):
+        self.file = open(out / "tags.txt", "w")
+    def write(self, frame, *, index):
+        print(index, frame.tag, file=self.file)
+    def __exit__(self, *_):
+        self.file.close()
+
+def create(out, *, in_order):
+    return Tags(out)
+'''
 COMMAND = '''
 """Say a word."""
 def command(word: str = "aye") -> None:
@@ -112,6 +128,18 @@ def test_window_policy_is_a_file(add: Add) -> None:
 def test_backend_is_a_file(add: Add) -> None:
     add("nire.backends", "first", BACKEND)
     assert _answered("reconstructor.backend=first")
+
+
+def test_output_is_a_file(add: Add, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    add("stream.outputs", "tags", OUTPUT)
+    write_recording(tmp_path / "a.nire")
+    words = ["offline", str(tmp_path / "a.nire"), str(tmp_path / "out"), "--set", "plan.name=deblur"]
+    for command in (["outputs"], [*words, "--output", "tags"]):
+        with pytest.raises(SystemExit) as ending:
+            cli.main(command)
+        assert ending.value.code == 0
+    assert "The tags of the frames" in capsys.readouterr().out
+    assert (tmp_path / "out" / "tags.txt").read_text().splitlines() == ["0 deblur", "1 deblur"]
 
 
 def test_command_is_a_file(add: Add, capsys: pytest.CaptureFixture[str]) -> None:

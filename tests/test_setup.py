@@ -17,10 +17,12 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from tests.waiting import PATIENCE_S
+
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PACKAGES = ("nire", "drivers", "stream", "benchmarks")
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"]
 
 
 def test_every_dependency_has_a_pin_inside_its_range() -> None:
@@ -53,7 +55,9 @@ def test_every_library_that_is_imported_is_declared() -> None:
 def test_version_is_the_same_everywhere() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert str(citation["version"]) == PROJECT["version"]
-    assert f"## {PROJECT['version']}" in (ROOT / "CHANGELOG.md").read_text()
+    unreleased, released = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[:2]
+    assert unreleased == "Unreleased"
+    assert released == f"{PROJECT['version']} ({citation['date-released']})"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
@@ -73,7 +77,7 @@ def test_pre_commit_runs_the_tools_of_make() -> None:
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 def test_make_without_a_target_lists_what_it_can_do() -> None:
-    result = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, timeout=20, check=True)
+    result = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=True)
     for target in ("demo", "test", "lint", "format", "bench", "clean"):
         assert re.search(rf"make {target}\s+\S", result.stdout)
 
@@ -113,7 +117,7 @@ def _setup(folder: Path, python: Path) -> subprocess.CompletedProcess[str]:
         env={"PATH": "/usr/bin:/bin", "PYTHON": str(python)},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert not (folder / ".venv").exists()
@@ -132,7 +136,7 @@ def _imported(source: Path) -> set[str]:
     for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names.add(node.module.partition(".")[0])
     return names
 

@@ -6,9 +6,9 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
+from drivers.recording_file import RecordingFile
 from drivers.source import SourceInfo
 from nire.errors import RecordingDamaged, SourceError
 from nire.types import EventBatch, Geometry, SourcePacket
@@ -36,7 +36,7 @@ class Layout:
     camera: str = ""
 
 
-class PropheseeFile:
+class PropheseeFile(RecordingFile):
     """The source. Its memory does not depend on the file's length: 256 KiB are read at a time.
 
     What they decode to is at most 131,104 events at once. Batches end at multiples of 2 ms, or of 10 ms where events
@@ -50,38 +50,24 @@ class PropheseeFile:
             path: of the file.
             look: reads its beginning; raises SourceError where it cannot.
         """
-        self.path = path
-        self._look = look
+        super().__init__(path)
+        self._read_layout = look
         self._layout: Layout | None = None
-        self._info: SourceInfo | None = None
 
-    @property
-    def info(self) -> SourceInfo:
-        """What the file says of itself; complete once entered."""
-        if self._info is None:
-            raise SourceError(f"{self.path} is not open: use it in a with statement")
-        return self._info
-
-    def __enter__(self) -> Self:
+    def _look(self) -> SourceInfo:
         """Read the header.
 
         Raises:
             SourceError: no such file, another kind of file, or nothing tells the sensor's size.
         """
-        layout = self._look(self.path)
+        layout = self._read_layout(self.path)
         self._layout = layout
-        self._info = SourceInfo(
+        return SourceInfo(
             name=f"{layout.camera} ({self.path.name})" if layout.camera else self.path.name,
             geometry=layout.geometry,
             has_frames=False,
             duration_us=_duration_us(self.path, layout),
         )
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Nothing is held between iterations."""
 
     def __iter__(self) -> Iterator[SourcePacket]:
         """Yield batches and edges in time order.

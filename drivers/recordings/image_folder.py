@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
 
 from drivers.archive import IMAGE_SUFFIXES, Members
 from drivers.packets.ordering import merged
+from drivers.recording_file import RecordingFile
 from drivers.source import Source, SourceInfo
 from nire.errors import ConfigError, RecordingDamaged, SourceError
 from nire.types import EventBatch, Frame, Gap, Geometry, ImuBatch, SourcePacket, Transfer, Trigger
@@ -60,12 +60,12 @@ def open_source(
     return ImageFolder(Path(path), events, times, time_unit=time_unit, transfer=transfer)
 
 
-class ImageFolder:
+class ImageFolder(RecordingFile):
     """The source. Frames that the file of events may hold itself are left out."""
 
     def __init__(self, path: Path, events: str, times: str, *, time_unit: TimeUnit, transfer: Transfer) -> None:
         """Remember the settings."""
-        self.path = path
+        super().__init__(path)
         self._wanted = (events, times)
         self._unit: TimeUnit = time_unit
         self._transfer: Transfer = transfer
@@ -73,16 +73,8 @@ class ImageFolder:
         self._events: Source | None = None
         self._images: list[str] = []
         self._rows: list[_Row] = []
-        self._info: SourceInfo | None = None
 
-    @property
-    def info(self) -> SourceInfo:
-        """What is known of it; complete once entered."""
-        if self._info is None:
-            raise SourceError(f"{self.path} is not open: use it in a with statement")
-        return self._info
-
-    def __enter__(self) -> Self:
+    def _look(self) -> SourceInfo:
         """Open the events, read the table and the first image.
 
         Raises:
@@ -91,7 +83,7 @@ class ImageFolder:
         """
         from drivers.detect import open_recording
 
-        self.__exit__(None, None, None)
+        self.close()
         members = self._members = Members.of(self.path)
         events = self._wanted[0] or next(iter(_events(members)), "")
         times = self._wanted[1] or next(iter(_tables(members)), "")
@@ -106,25 +98,21 @@ class ImageFolder:
         self._events = source
         geometry = source.info.geometry
         if (geometry.width, geometry.height) != (first.shape[1], first.shape[0]):
-            self.__exit__(None, None, None)
             raise SourceError(
                 f"{self.path}: the images are {first.shape[1]} x {first.shape[0]} pixels, the sensor of the events "
                 f"{geometry.width} x {geometry.height}: frames and events must share one pixel grid; for two cameras "
                 "use the driver hybrid"
             )
-        self._info = SourceInfo(
+        return SourceInfo(
             name=self.path.name,
             geometry=Geometry(geometry.width, geometry.height, channels=first.shape[2]),
             duration_us=source.info.duration_us,
         )
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         """Close the events."""
         if self._events is not None:
-            self._events.__exit__(kind, error, trace)
+            self._events.__exit__(None, None, None)
             self._events = None
         self._info = None
 

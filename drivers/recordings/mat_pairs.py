@@ -7,14 +7,14 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from drivers.archive import IMAGE_SUFFIXES, Members
 from drivers.packets.ordering import due_us
+from drivers.recording_file import RecordingFile
 from drivers.source import SourceInfo, require_sdk
 from nire.errors import ConfigError, RecordingDamaged, SourceError
 from nire.types import EventBatch, Frame, Gap, Geometry, SourcePacket, Transfer
@@ -66,7 +66,7 @@ def open_source(path: str | Path, transfer: Transfer = "linear") -> MatPairs:
     return MatPairs(Path(path), transfer)
 
 
-class MatPairs:
+class MatPairs(RecordingFile):
     """The source. Events exist only inside exposures: a `Gap` lies between two pairs.
 
     An image without an event file has no exposure in this layout and is left out; its index stays a hole.
@@ -74,20 +74,12 @@ class MatPairs:
 
     def __init__(self, path: Path, transfer: Transfer) -> None:
         """Remember the settings."""
-        self.path = path
+        super().__init__(path)
         self._transfer: Transfer = transfer
         self._members: Members | None = None
         self._pairs: list[_Pair] = []
-        self._info: SourceInfo | None = None
 
-    @property
-    def info(self) -> SourceInfo:
-        """What is known of it; complete once entered."""
-        if self._info is None:
-            raise SourceError(f"{self.path} is not open: use it in a with statement")
-        return self._info
-
-    def __enter__(self) -> Self:
+    def _look(self) -> SourceInfo:
         """Find the pairs and read the first image.
 
         Raises:
@@ -102,13 +94,7 @@ class MatPairs:
         if not images:
             raise SourceError(f"{self.path} has no pairs of NUMBER.png and eventNUMBER.mat")
         height, width, channels = self._members.image(images[0]).shape
-        self._info = SourceInfo(self.path.name, Geometry(width, height, channels))
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Nothing is held between iterations."""
+        return SourceInfo(self.path.name, Geometry(width, height, channels))
 
     def __iter__(self) -> Iterator[SourcePacket]:
         """Yield the events of each exposure and its image, with gaps between.

@@ -7,13 +7,14 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
+from drivers.recording_file import RecordingFile
 from drivers.source import SourceInfo, require_sdk
 from nire.errors import ConfigError, RecordingDamaged, SourceError
+from nire.install import pip_install
 from nire.types import EventBatch, Geometry, SourcePacket, Trigger
 
 _MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -38,7 +39,7 @@ def missing_sdk() -> str:
     try:
         importlib.import_module("h5py")
     except ImportError:
-        return "h5py: pip install 'nire-live[hdf5]'"
+        return f"h5py: {pip_install('hdf5')}"
     return ""
 
 
@@ -57,24 +58,16 @@ def open_source(path: str | Path, width: int = 0, height: int = 0) -> Metavision
     return MetavisionHdf5Source(Path(path), (width, height) if width else None)
 
 
-class MetavisionHdf5Source:
+class MetavisionHdf5Source(RecordingFile):
     """The source. Memory holds 65,536 events and as many edges at a time."""
 
     def __init__(self, path: Path, size: tuple[int, int] | None) -> None:
         """Remember the settings."""
-        self.path = path
+        super().__init__(path)
         self._size = size
         self._file: Any = None
-        self._info: SourceInfo | None = None
 
-    @property
-    def info(self) -> SourceInfo:
-        """What the file says of itself; complete once entered."""
-        if self._info is None:
-            raise SourceError(f"{self.path} is not open: use it in a with statement")
-        return self._info
-
-    def __enter__(self) -> Self:
+    def _look(self) -> SourceInfo:
         """Open, and read the first and last event.
 
         Raises:
@@ -87,26 +80,19 @@ class MetavisionHdf5Source:
             self._file = h5py.File(self.path, "r")
         except OSError as error:
             raise SourceError(f"cannot read {self.path}: {error}") from error
-        try:
-            events = self._dataset("CD/events", _FIELDS)
-            if events is None:
-                raise SourceError(f"{self.path} has no events in CD/events: Metavision did not write it")
-            self._check_filter(events, h5py)
-            ends = [int(events[row]["t"]) for row in (0, -1)] if len(events) else []
-            self._info = SourceInfo(
-                name=self.path.name,
-                geometry=self._geometry(),
-                has_frames=False,
-                duration_us=ends[1] - ends[0] if ends else None,
-            )
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
-        return self
+        events = self._dataset("CD/events", _FIELDS)
+        if events is None:
+            raise SourceError(f"{self.path} has no events in CD/events: Metavision did not write it")
+        self._check_filter(events, h5py)
+        ends = [int(events[row]["t"]) for row in (0, -1)] if len(events) else []
+        return SourceInfo(
+            name=self.path.name,
+            geometry=self._geometry(),
+            has_frames=False,
+            duration_us=ends[1] - ends[0] if ends else None,
+        )
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         """Close; safe to call twice."""
         if self._file is not None:
             self._file.close()

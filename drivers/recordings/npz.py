@@ -9,12 +9,12 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from drivers.recording_file import RecordingFile
 from drivers.source import SourceInfo
 from nire.errors import RecordingDamaged, SourceError
 from nire.types import EventBatch, Frame, Gap, Geometry, SourcePacket
@@ -57,25 +57,17 @@ def open_source(path: str | Path) -> NpzSource:
     return NpzSource(Path(path))
 
 
-class NpzSource:
+class NpzSource(RecordingFile):
     """The source."""
 
     def __init__(self, path: Path) -> None:
         """Remember the path."""
-        self.path = path
-        self._info: SourceInfo | None = None
+        super().__init__(path)
         self._arrays: dict[str, NDArray[Any]] = {}
         self._frames: list[Frame] = []
         self._gaps: list[Gap] = []
 
-    @property
-    def info(self) -> SourceInfo:
-        """What the file says of itself; complete once entered."""
-        if self._info is None:
-            raise SourceError(f"{self.path} is not open: use it in a with statement")
-        return self._info
-
-    def __enter__(self) -> Self:
+    def _look(self) -> SourceInfo:
         """Read and check everything.
 
         Raises:
@@ -83,7 +75,7 @@ class NpzSource:
             RecordingDamaged: the archive is broken, or its arrays do not fit each other.
         """
         if self._info is not None:
-            return self
+            return self._info
         arrays = _load(self.path)
         layout = _layout(arrays)
         if layout is None:
@@ -97,17 +89,14 @@ class NpzSource:
             self._frames = _estimated(arrays)
             _log.info("%s: frame 0 is left out, its brightness differs", self.path)
         t_us = arrays["t_us"]
-        self._info = SourceInfo(
+        return SourceInfo(
             name=self.path.name,
             geometry=Geometry(width, height),
             has_frames=bool(self._frames),
             duration_us=int(t_us[-1] - t_us[0]) if t_us.size else None,
         )
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         """Let go of the arrays."""
         self._info = None
         self._arrays, self._frames, self._gaps = {}, [], []

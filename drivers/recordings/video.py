@@ -8,12 +8,12 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
 
 import cv2
 import numpy as np
 
+from drivers.recording_file import RecordingFile
 from drivers.simulated import packets_of_light, shutters
 from drivers.source import SourceInfo
 from nire.errors import ConfigError, RecordingDamaged, SourceError
@@ -168,7 +168,7 @@ def open_source(
     return VideoSource(Path(path), settings)
 
 
-class VideoSource:
+class VideoSource(RecordingFile):
     """The source; each iteration reads the video from its start. Device time 0 is the video's first image."""
 
     def __init__(self, path: Path, settings: VideoSettings) -> None:
@@ -177,19 +177,11 @@ class VideoSource:
         Raises:
             ConfigError: the sensor is unknown or out of range.
         """
-        self.path = path
+        super().__init__(path)
         self.settings = settings
         self._model = settings.model()
-        self._info: SourceInfo | None = None
 
-    @property
-    def info(self) -> SourceInfo:
-        """What is known of it; complete once entered. Frames and events share one clock and have no lag."""
-        if self._info is None:
-            raise SourceError(f"{self.path} is not open: use it in a with statement")
-        return self._info
-
-    def __enter__(self) -> Self:
+    def _look(self) -> SourceInfo:
         """Look at the video's first image.
 
         Raises:
@@ -206,19 +198,13 @@ class VideoSource:
         height, width = self._scaled(image).shape[:2]
         known_s = count / rate_hz / self.settings.slow_down if count > 1 and rate_hz > 0 else None
         lengths_s = [s for s in (known_s, self.settings.seconds) if s is not None]
-        self._info = SourceInfo(
+        return SourceInfo(
             name=f"{self.path.name}, simulated events",
             geometry=Geometry(width, height, channels=3 if self.settings.colour else 1),
             has_frames=self.settings.frame_rate_hz > 0,
             duration_us=round(min(lengths_s) * 1e6) if lengths_s else None,
             time_offset_us=0.0,
         )
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Nothing is held between iterations."""
 
     def __iter__(self) -> Iterator[EventBatch | Frame]:
         """Yield event batches every `packet_us` and each frame right after its read-out.

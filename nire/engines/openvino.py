@@ -37,6 +37,7 @@ from nire.engines.graphs import (
 )
 from nire.engines.programs import BuildProgram, EncodeProgram, ExposeProgram, PartProgramEngine
 from nire.errors import EngineError, EngineMissing
+from nire.install import pip_install
 from nire.network.reexposure import ReExposureNetwork
 
 _log = logging.getLogger(__name__)
@@ -280,6 +281,5 @@ def _package(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise EngineMissing(
-            f"the engine 'openvino' needs the package {name}, which is not here ({error}): "
-            "pip install 'nire-live[openvino]'"
+            f"the engine 'openvino' needs the package {name}, which is not here ({error}): {pip_install('openvino')}"
         ) from error

@@ -136,7 +136,7 @@ def network_config(model: ModelSettings) -> NetworkConfig:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("nire-live train", description=__doc__)
-    parser.add_argument("config", type=Path, help="TOML file, for instance configs/train_nano.toml")
+    parser.add_argument("config", type=Path, help="TOML file; `nire-live config train_nano` prints one")
     parser.add_argument("--images", type=Path, default=Path("images"), help="folder of natural images (PNG, JPEG, ...)")
     parser.add_argument("--data", type=Path, help="folder of sequences of sharp frames, to train on as well")
     parser.add_argument("--out", type=Path, help="folder of checkpoint, weights and pictures; out/train-SIZE")

@@ -163,7 +163,9 @@ def read_settings(path: Path) -> Settings:
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ConfigError(f"{path}: there is no such file; configs/train_nano.toml is one to start from") from error
+        raise ConfigError(
+            f"{path}: there is no such file; `nire-live config train_nano` prints one to start from"
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: is no TOML: {error}") from error
     return parse_settings(document, str(path))

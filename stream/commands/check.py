@@ -128,6 +128,7 @@ def _reconstruction_faults(config: Config, has_frames: bool) -> Iterator[str]:
     backend = config.reconstructor.backend_for(has_frames=has_frames)
     yield from _faults(
         lambda: backends.check_device(config, backend),
+        lambda: backends.check_backend_settings(config, backend),
         lambda: backends.check_weights(config, backend),
         lambda: backends.engine_of(config, backend),
     )

@@ -24,9 +24,10 @@ from nire.metrics import psnr, ssim
 from nire.shutter import Shutter
 from stream.clock import now_ns
 from stream.config import Config, load_config
+from stream.images import write_png
 from stream.options import LogLevel, Overrides, Seconds, configure_log, leave
+from stream.outputs.video import Video
 from stream.progress import progress_bar
-from stream.sinks import Video, write_png
 from stream.sockets import wire
 from stream.sockets.subscriber import Subscriber
 from stream.sources import SourceOrder
@@ -237,7 +238,7 @@ def _write_video(collector: _Collector, out: Path) -> None:
     """Leave the first exposed frames in slow motion, beside the nearest captured ones."""
     with Video(out / "demo.mp4") as video, progress_bar("writing the video") as bar:
         for count, filmed in enumerate(collector.film):
-            video.write(_beside(filmed))
+            video.append(_beside(filmed))
             bar.at(count + 1, len(collector.film))
 
 

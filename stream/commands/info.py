@@ -22,9 +22,9 @@ from nire.errors import RecordingDamaged
 from nire.types import Calibration, ContentWindow, EventBatch, Frame, Gap
 from stream.config import SourceConfig, load_config
 from stream.counts import Census
+from stream.images import write_png
 from stream.options import Overrides, Recording
 from stream.progress import progress_bar
-from stream.sinks import write_png
 from stream.sources import SourceOrder, open_source
 from stream.windows.assembler import WindowAssembler
 from stream.windows.cut import Cut

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
 import platform
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, is_dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -24,11 +25,12 @@ from stream.backends import open_reconstructor
 from stream.clock import now_ns
 from stream.config import Config
 from stream.options import ConfigRecordingOut, LogLevel, Overrides, leave, load
+from stream.outputs import Output, open_output
+from stream.outputs.frames import FrameFolder
 from stream.progress import Progress, progress_bar
 from stream.reading import Reading
 from stream.session.session import Session
 from stream.session.shutters import Answers, Wanted, read_shutters
-from stream.sinks import FrameFolder, Video
 from stream.sources import SourceOrder, open_source
 
 DONE, UNANSWERED, DAMAGED = 0, 3, 4
@@ -43,16 +45,30 @@ def command(
         Path | None,
         typer.Option(help="Answer these shutters (one JSON object a line) instead of the plan.", show_default=False),
     ] = None,
-    video: Annotated[bool, typer.Option("--video", help="Also write video.mp4.")] = False,
+    video: Annotated[bool, typer.Option("--video", help="Also write video.mp4; the same as --output video.")] = False,
+    output: Annotated[
+        list[str] | None,
+        typer.Option(help="Also make this output; 'nire-live outputs' lists them.", show_default=False),
+    ] = None,
     overrides: Overrides = None,
     log_level: LogLevel = "INFO",
 ) -> None:
     """Re-expose a recording into image files; nothing is dropped."""
     config, (recording, out) = without_config("offline", words, ["RECORDING", "OUT"])
-    leave(run(load(config, overrides, log_level), recording, out, shutters=shutters, video=video))
+    leave(
+        run(load(config, overrides, log_level), recording, out, shutters=shutters, outputs=_chosen(output or [], video))
+    )
 
 
-def run(config: Config, recording: Path, out: Path, *, shutters: Path | None = None, video: bool = False) -> int:
+def _chosen(outputs: list[str], video: bool) -> list[str]:
+    """Name each output once; images and their lines are written in any case."""
+    wanted = [*outputs, "video"] if video else outputs
+    return [name for name in dict.fromkeys(wanted) if name != "frames"]
+
+
+def run(
+    config: Config, recording: Path, out: Path, *, shutters: Path | None = None, outputs: Sequence[str] = ()
+) -> int:
     """Re-expose a recording into `frames/*.png`, `frames.jsonl`, `run.json` and, if wanted, `video.mp4` under `out`.
 
     Args:
@@ -60,7 +76,7 @@ def run(config: Config, recording: Path, out: Path, *, shutters: Path | None = N
         recording: file of any kind that a driver recognises.
         out: folder, made if need be.
         shutters: file of shutters to answer instead of the plan.
-        video: also write the exposed frames as a video.
+        outputs: what to make beside images and their lines, by name: "video", or another file of stream/outputs/.
 
     Returns:
         Exit code: 0 done, 3 some shutters unanswered, 4 recording damaged (all before the damage is there).
@@ -74,12 +90,16 @@ def run(config: Config, recording: Path, out: Path, *, shutters: Path | None = N
         reconstructor = open_reconstructor(config, source.info.geometry, has_frames=source.info.has_frames)
         session = Session(config, source.info, reconstructor, freshest=False, clock=now_ns, reach_us=margin_us)
         reading = Reading(source, config.source, needs_frames=reconstructor.needs_frames)
-        with FrameFolder(out) as folder, Video(out / "video.mp4") as film, progress_bar("re-exposing") as bar:
+        with contextlib.ExitStack() as stack:
+            # What cannot be made is told before images of an earlier run are removed.
+            others = [stack.enter_context(open_output(name, out, in_order=wanted is None)) for name in outputs]
+            folder = stack.enter_context(FrameFolder(out, in_order=wanted is None))
+            bar = stack.enter_context(progress_bar("re-exposing"))
             watched = _watched(reading, source.info, bar)
             if wanted is None:
-                unanswered = _by_plan(session, watched, folder, film if video else None)
+                unanswered = _by_plan(session, watched, [folder, *others])
             else:
-                unanswered = _by_shutters(session, watched, folder, wanted=wanted, info=source.info)
+                unanswered = _by_shutters(session, watched, [folder, *others], wanted=wanted, info=source.info)
         report = _report(config, session, source, reading.counters, reading.damage)
         (out / "run.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     print(f"{len(folder.files)} exposed frames in {out / 'frames'}, their shutters in {out / 'frames.jsonl'}")
@@ -89,15 +109,14 @@ def run(config: Config, recording: Path, out: Path, *, shutters: Path | None = N
     return UNANSWERED if unanswered else DONE
 
 
-def _by_plan(session: Session, packets: Iterator[Packet], folder: FrameFolder, film: Video | None) -> list[Wanted]:
+def _by_plan(session: Session, packets: Iterator[Packet], outputs: Sequence[Output]) -> list[Wanted]:
     count = 0
 
     def save(frames: Iterator[ExposedFrame]) -> None:
         nonlocal count
         for frame in frames:
-            folder.write(frame, index=count)
-            if film is not None:
-                film.write(frame.pixels)
+            for output in outputs:
+                output.write(frame, index=count)
             count += 1
 
     save(session.feed(packets))
@@ -106,12 +125,14 @@ def _by_plan(session: Session, packets: Iterator[Packet], folder: FrameFolder, f
 
 
 def _by_shutters(
-    session: Session, packets: Iterator[Packet], folder: FrameFolder, *, wanted: list[Wanted], info: SourceInfo
+    session: Session, packets: Iterator[Packet], outputs: Sequence[Output], *, wanted: list[Wanted], info: SourceInfo
 ) -> list[Wanted]:
     answers = Answers(wanted, info.geometry.height)
     for window in session.windows(packets):
         for item, shutter in answers.of(window):
-            folder.write(session.ask_of(window, shutter, item.tag), index=item.line - 1, later=True)
+            frame = session.ask_of(window, shutter, item.tag)
+            for output in outputs:
+                output.write(frame, index=item.line - 1)
     first_us, last_us = answers.covered_us
     for item in answers.unanswered:
         covers = f"covers [{first_us:.0f}, {last_us:.0f}]" if first_us <= last_us else "has nothing to answer from"

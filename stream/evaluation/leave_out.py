@@ -14,8 +14,8 @@ from nire.metrics import psnr, ssim
 from nire.training.evaluate import Score, table, titled, write_json
 from nire.types import ContentWindow, Film, Frame, Query, Reconstructor
 from stream.evaluation.recording import Recorded, cut, opened, parser, windows_of
+from stream.images import write_png
 from stream.progress import progress_bar
-from stream.sinks import write_png
 
 TASK = "left_out"
 _SHOWN = 4

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from nire.types import ContentWindow, Reconstructor
+from nire.types import ContentWindow, Reconstructor, WorksAhead
 
 # What is new, for a piece of work: less is not worth its calls, and more events would take over a millisecond.
 _PIECE_US = 8000
@@ -14,11 +14,11 @@ _PIECE_EVENTS = 50_000
 
 
 class Ahead:
-    """What a backend was given ahead. One without a method `ahead` is left alone."""
+    """What a backend was given ahead; one that is no `WorksAhead` is left alone."""
 
     def __init__(self, reconstructor: Reconstructor) -> None:
         """Begin with nothing done."""
-        self._begin = getattr(reconstructor, "ahead", None)
+        self._begin = reconstructor.ahead if isinstance(reconstructor, WorksAhead) else None
         self._done: ContentWindow | None = None
         self._built: ContentWindow | None = None
         self._unfinished = False
@@ -37,10 +37,12 @@ class Ahead:
         if self._begin is None or (built is not None and not _is_piece(built, window)):
             return False
         if done is None or done.frames != window.frames or _is_piece(done, window):
-            self._done = _shortened(window, 0 if done is None else len(done.events))
+            done = self._done = _shortened(window, 0 if done is None else len(done.events))
         elif not self._unfinished:
             return False
-        self._unfinished = bool(self._begin(self._done))
+        else:
+            done = self._done or done
+        self._unfinished = self._begin(done)
         return True
 
     def took(self, window: ContentWindow) -> bool:

@@ -39,7 +39,7 @@ def test_digest_does_not_depend_on_batches_but_on_every_column() -> None:
 
 
 @pytest.mark.system
-@pytest.mark.parametrize("speed", [1.0, math.inf])
+@pytest.mark.parametrize("speed", [0.2, math.inf])
 def test_all_of_a_file_is_carried(tmp_path: Path, speed: float) -> None:
     path = tmp_path / "a.raw"
     write_evt3(path, seconds=0.5, rate_meps=1.0)
@@ -48,7 +48,8 @@ def test_all_of_a_file_is_carried(tmp_path: Path, speed: float) -> None:
     assert got.digest == sent
     assert (got.lost, got.gaps) == (0, [])
     assert set(got.cores) == {"producer", "reader"}
-    assert got.seconds > 0.4 or math.isinf(speed)
+    # 2.5 s, of which a reader that is kept from running may miss the beginning, never the most.
+    assert got.seconds > 1.0 or math.isinf(speed)
 
 
 @pytest.mark.system

@@ -24,6 +24,7 @@ from nire.training.pictures import find_images, make_bank
 from nire.training.samples import Samples
 from nire.training.settings import DataSettings
 from tests.nire.network import tiny
+from tests.nire.precision import in_bf16
 from tests.nire.training.rooms import write_images
 
 # Largest difference from the definition in float32; images are square roots of light, 0..1, a level is about 0.004.
@@ -140,7 +141,14 @@ def test_images_are_those_of_the_definition_for_any_number_of_queries(opened: Op
         assert (images - expected[:, :count]).abs().max() < TOLERANCE["fp32"]
 
 
-@pytest.mark.parametrize(("name", "precision"), [("eager", "bf16"), ("openvino", "bf16"), ("openvino", "int8")])
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    [
+        pytest.param("eager", "bf16", marks=in_bf16),
+        pytest.param("openvino", "bf16", marks=in_bf16),
+        ("openvino", "int8"),
+    ],
+)
 def test_images_in_fewer_bits_are_near_those_of_the_definition(
     trained: Case, tmp_path: Path, name: str, precision: str
 ) -> None:
@@ -244,7 +252,6 @@ ONE_LEVEL: dict[str, Any] = {
 }
 
 
-@pytest.mark.timeout(400)  # a C++ compiler makes the kernels of two programs
 def test_compiled_kernels_give_the_images_of_the_definition(tmp_path: Path) -> None:
     case = replace(TRACED, network=lambda: tiny.network(**ONE_LEVEL))
     try:

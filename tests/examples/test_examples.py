@@ -16,6 +16,7 @@ import pytest
 
 from tests.golden.example import write_recording
 from tests.stream.fake_stream import HEIGHT, WIDTH, FakeStream
+from tests.waiting import PATIENCE_S
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ROOT = EXAMPLES.parent
@@ -30,7 +31,8 @@ def stream() -> Iterator[FakeStream]:
 
 
 def run(*command: str | Path, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*map(str, command)], check=False, capture_output=True, text=True, timeout=60, cwd=folder)
+    words = [*map(str, command)]
+    return subprocess.run(words, check=False, capture_output=True, text=True, timeout=PATIENCE_S, cwd=folder)
 
 
 def example(name: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:

@@ -16,7 +16,7 @@ from drivers.recordings.rosbag import source as rosbag
 from drivers.recordings.text import source as text
 from tests.drivers.recordings import aedat_files, ros_files, text_files
 from tests.fuzz.damage import EXAMPLES, damaged
-from tests.fuzz.test_recordings_fuzz import look, read
+from tests.fuzz.test_recordings_fuzz import look, most_seconds
 
 
 def _aedat2(path: Path) -> None:
@@ -69,12 +69,12 @@ def test_damaged_file_gives_packets_and_one_clear_error(kind: str, tmp_path: Pat
     path = tmp_path / "file"
     write(path)
     whole = path.read_bytes()
-    read(module, path)
+    most_s = most_seconds(module, path)
 
     @settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
     @given(damaged(whole))
     def hunt(data: bytes) -> None:
         path.write_bytes(data)
-        look(module, path)
+        look(module, path, most_s)
 
     hunt()

@@ -25,7 +25,8 @@ from tests.fuzz.damage import EXAMPLES, damaged
 
 MOST_BYTES = 640 << 20
 """Stated bound: two packets of AEDAT4 at their largest, 256 MiB, and what they decode to; the others stay far below."""
-MOST_SECONDS = 10.0
+MOST_TIMES = 10_000.0
+"""Stated bound: of the time that this thread takes for the undamaged file, which is small, on the same machine."""
 
 
 def _aedat4(path: Path, compression: int) -> None:
@@ -82,29 +83,41 @@ def test_damaged_recording_gives_packets_and_one_clear_error(kind: str, folder: 
     path = folder / "file"
     write(path)
     whole = path.read_bytes()
-    read(module, path)  # undamaged it has no error; and what is loaded or compiled once is there from now on
+    most_s = most_seconds(module, path)
 
     @settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
     @given(damaged(whole))
     def hunt(data: bytes) -> None:
         path.write_bytes(data)
-        look(module, path)
+        look(module, path, most_s)
 
     hunt()
 
 
-def look(module: ModuleType, path: Path) -> None:
+def most_seconds(module: ModuleType, path: Path) -> float:
+    """Read an undamaged file, which has no error; say how long a damaged one may take."""
+    read(module, path)  # what is loaded or compiled once is there from now on
+    return MOST_TIMES * max(measured(module, path)[0] for _ in range(3))
+
+
+def look(module: ModuleType, path: Path, most_s: float) -> None:
     """Read a file as the system does, within bounds; its one clear error is as good as its end."""
+    seconds, peak = measured(module, path)
+    assert peak < MOST_BYTES, f"{peak:,} bytes"
+    assert seconds < most_s
+
+
+def measured(module: ModuleType, path: Path) -> tuple[float, int]:
+    """Read a file to its end or its error; tell the seconds of this thread, and the peak of memory in bytes."""
     tracemalloc.start()
-    start = time.monotonic()
+    start = time.thread_time()
     try:
         with contextlib.suppress(SourceError, ConfigError):
             read(module, path)
     finally:
-        seconds, peak = time.monotonic() - start, tracemalloc.get_traced_memory()[1]
+        seconds, peak = time.thread_time() - start, tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-    assert peak < MOST_BYTES, f"{peak:,} bytes"
-    assert seconds < MOST_SECONDS
+    return seconds, peak
 
 
 def read(module: ModuleType, path: Path) -> None:

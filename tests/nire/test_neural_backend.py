@@ -100,7 +100,7 @@ def test_foreign_weights_and_unknown_precision_are_refused(untrained: Path, tmp_
     with pytest.raises(WeightsError, match="foreign"):
         neural.create(GEOMETRY, weights=str(foreign))
     with pytest.raises(ConfigError, match="int8"):
-        neural.create(GEOMETRY, weights=str(untrained), precision="int8")
+        neural.create(GEOMETRY, weights=str(untrained), engine="eager", precision="int8")
     with pytest.raises(WeightsError, match="'base'"):
         neural.create(GEOMETRY, size="base")
 

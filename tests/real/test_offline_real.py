@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -168,6 +169,10 @@ def test_replay_reaches_a_subscriber_with_the_images_of_offline(recordings: Path
         if message.header["late_windows"] == 0:
             image = cv2.imread(str(expected[message.header["t_a_us"]]), cv2.IMREAD_UNCHANGED)
             assert np.array_equal(message.pixels[..., 0], image)
-    assert len(messages) >= len(expected) // 4
+    counted = re.search(r"lost: 0 events, 0 frames; out: (\d+) frames from (\d+) windows, (\d+) late", done.err)
+    assert counted, done.err
+    published, windows, late = map(int, counted.groups())
+    assert len(messages) == published > 0
+    assert windows + late == json.loads((tmp_path / "out" / "run.json").read_text())["counts"]["windows"]
     if speed == "max":
         assert len(messages) == len(expected)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from stream.cli import main
+from tests.waiting import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "configs" / "replay_aedat4.toml"
@@ -46,7 +47,7 @@ def call(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> Done:
     return Done(code, _ANSI.sub("", out), _ANSI.sub("", err))
 
 
-def run(*arguments: str | Path, timeout_s: float = 100) -> Done:
+def run(*arguments: str | Path, timeout_s: float = PATIENCE_S) -> Done:
     """Run a command in a process of its own."""
     command = [sys.executable, "-m", "stream.cli", *map(str, arguments)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout_s, check=False)

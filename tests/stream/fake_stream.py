@@ -18,6 +18,7 @@ from stream.config import ControlConfig, PlanConfig, PublishConfig, SecurityConf
 from stream.sockets.control import ControlServer
 from stream.sockets.event_image import EventImager
 from stream.sockets.publisher import Publisher
+from tests.waiting import PATIENCE_S
 
 HEIGHT, WIDTH = 260, 346
 PERIOD_US, EXPOSURE_US = 40_000, 24_000
@@ -57,7 +58,7 @@ class FakeStream:
         self.publisher.close()
         self.control.close()
 
-    def wait_for(self, command: str, timeout_s: float = 10.0) -> dict[str, Any]:
+    def wait_for(self, command: str, timeout_s: float = PATIENCE_S) -> dict[str, Any]:
         with self.arrived:
             assert self.arrived.wait_for(lambda: any(r["command"] == command for r in self.asked), timeout_s)
         return next(r for r in reversed(self.asked) if r["command"] == command)

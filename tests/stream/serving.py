@@ -8,6 +8,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from stream.preview.server import PreviewServer
+from tests.waiting import PATIENCE_S
 
 T = TypeVar("T")
 
@@ -23,7 +24,7 @@ class Served:
         self.url = self.run(self.server.start())
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result(30)
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(PATIENCE_S)
 
     def close(self) -> None:
         self.run(self.server.close())

@@ -19,6 +19,7 @@ COMMANDS = {
     "demo": ["--headless", "--seconds", "--out", "out/demo", "--set"],
     "devices": [],
     "check": ["--set"],
+    "config": ["NAME", "my.toml"],
     "live": ["--preview", "--seconds", "--set", "--log-level", "INFO"],
     "replay": ["[CONFIG] RECORDING", "--speed", "--loop", "--preview", "--set", "default: 1"],
     "offline": ["[CONFIG] RECORDING OUT", "--shutters", "--video", "--set", "frames.jsonl"],
@@ -188,7 +189,7 @@ def test_recording_with_a_wrong_suffix_opens(
 def test_config_that_is_none_is_refused(capsys: pytest.CaptureFixture[str], recording: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.toml"
     broken.write_text("[plan\nname = ")
-    refused(call(capsys, "offline", tmp_path / "none.toml", recording, tmp_path / "o"), "none.toml", "configs/")
+    refused(call(capsys, "offline", tmp_path / "none.toml", recording, tmp_path / "o"), "none.toml", "nire-live config")
     refused(call(capsys, "offline", tmp_path, recording, tmp_path / "o"), "cannot read")
     refused(call(capsys, "offline", broken, recording, tmp_path / "o"), "broken.toml is no TOML")
     refused(call(capsys, "offline", recording, recording, tmp_path / "o"), "is no TOML")

@@ -25,7 +25,7 @@ from stream.sockets.keys import ClientKeys
 from stream.sockets.wire import Message
 from tests.stream.fake_stream import FakeStream, key_settings
 from tests.stream.serving import Served
-from tests.stream.waiting import until
+from tests.waiting import PATIENCE_S, until
 
 T = TypeVar("T")
 
@@ -51,7 +51,7 @@ def with_socket(url: str, use: Callable[[aiohttp.ClientWebSocketResponse], Corou
             aiohttp.ClientSession() as session,
             session.ws_connect(f"{base}ws?{query}", timeout=aiohttp.ClientWSTimeout(ws_close=5)) as socket,
         ):
-            return await asyncio.wait_for(use(socket), 20)
+            return await asyncio.wait_for(use(socket), PATIENCE_S)
 
     return asyncio.run(talk())
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.stream.chromium import digest, drag, press, text
-from tests.stream.waiting import until
+from tests.waiting import PATIENCE_S, until
 
 CONFIG = """
 [source]
@@ -56,15 +56,15 @@ def pipeline(tmp_path: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{ports[2]}/"
     finally:
         process.send_signal(signal.SIGINT)
-        code = process.wait(40)
+        code = process.wait(PATIENCE_S)
     assert code == 0, (tmp_path / "log").read_text()
 
 
 @pytest.mark.browser
 @pytest.mark.system
 def test_page_shows_and_steers_the_whole_pipeline(browser: Any, pipeline: str) -> None:
-    until(lambda: opened(browser, pipeline), 60)
-    until(lambda: text(browser, "n-rate") not in ("–", "0", "") and text(browser, "sentence"), 60)
+    until(lambda: opened(browser, pipeline))
+    until(lambda: text(browser, "n-rate") not in ("–", "0", "") and text(browser, "sentence"))
     for canvas in ("captured", "exposed"):
         first = digest(browser, canvas)
         until(lambda canvas=canvas, first=first: digest(browser, canvas) != first)

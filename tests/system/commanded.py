@@ -17,7 +17,8 @@ from stream.rings.place import RingSpace
 from stream.sockets.subscriber import Subscriber
 from stream.sockets.wire import Message
 from tests.stream.command import ROOT, Done, run
-from tests.system.live_stream import free_ports
+from tests.system.live_stream import free_ports, until_ended
+from tests.waiting import PATIENCE_S
 
 # Nothing may be thinned out or dropped where every image is compared, however slow the machine.
 EVERYTHING = ("plan.rate_hz=500", "plan.time_budget_ms=60000", "publish.high_water_mark=100000")
@@ -63,18 +64,18 @@ class Command:
         """Wait for the end."""
         if self.process.stderr is None or self.process.stderr.closed:
             return Done(self.process.returncode, "", "")
-        out, err = self.process.communicate(timeout=60)
+        out, err = self.process.communicate(timeout=PATIENCE_S)
         return Done(self.process.returncode, out, err)
 
-    def until(self, what: Callable[[], Any], seconds: float = 40.0) -> Any:
+    def until(self, what: Callable[[], Any]) -> Any:
         """Wait until something is true, and give it."""
-        deadline_s = time.monotonic() + seconds
+        deadline_s = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline_s:
             if result := what():
                 return result
             assert self.process.poll() is None, self.wait().err
             time.sleep(0.005)
-        raise AssertionError(f"not within {seconds} s")
+        raise AssertionError(f"not within {PATIENCE_S:g} s")
 
     def ctl(self, command: str, *arguments: str) -> Done:
         """Ask by the command line."""
@@ -83,14 +84,7 @@ class Command:
     def received(self, topic: str) -> Iterator[Message]:
         """All messages of a topic until the stream ends."""
         with Subscriber(self.publish, [topic], high_water_mark=100_000) as subscriber:
-            ended = False
-            while True:
-                message = subscriber.recv(timeout_ms=300)
-                if message is not None:
-                    yield message
-                elif ended:
-                    return
-                ended = self.process.poll() is not None
+            yield from until_ended(subscriber, self.process)
 
     def left(self) -> list[Any]:
         """What it left in shared memory."""

@@ -1,7 +1,8 @@
 """Serves a recording as DV does: `python -m tests.system.dv_writer RECORDING PASSES PAUSE_S KIND=ADDRESS ...`.
 
 It waits for a reader at each address, plays at the speed of the recording, PASSES times (0 = for ever), and stops when
-the readers have gone. Says on stdout "ready", then "pass N" after each.
+the readers have gone. After the third pass each takes a third longer than the one before: whoever still reads lost
+something at that speed. Says on stdout "ready", then "pass N" after each.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import Any
 
 import dv_processing as dv
 
+_SLOWEST = 20.0
+
 
 def main(recording: str, passes: int, pause_s: float, addresses: dict[str, str]) -> None:
     packets = sorted(_packets(recording, addresses), key=lambda packet: packet[0])
@@ -22,7 +25,7 @@ def main(recording: str, passes: int, pause_s: float, addresses: dict[str, str])
     while any(writer.getClientCount() == 0 for writer in writers.values()):
         time.sleep(0.01)
     for number in itertools.count(1):
-        _play(packets, writers)
+        _play(packets, writers, slower=min(_SLOWEST, 1.33 ** max(0, number - 4)))
         print(f"pass {number}", flush=True)
         time.sleep(pause_s)
         if number == passes:
@@ -32,10 +35,10 @@ def main(recording: str, passes: int, pause_s: float, addresses: dict[str, str])
         time.sleep(0.01)
 
 
-def _play(packets: list[tuple[int, str, Any]], writers: dict[str, Any]) -> None:
+def _play(packets: list[tuple[int, str, Any]], writers: dict[str, Any], *, slower: float) -> None:
     begin_s, begin_us = time.monotonic(), packets[0][0]
     for t_us, kind, item in packets:
-        wait_s = begin_s + (t_us - begin_us) * 1e-6 - time.monotonic()
+        wait_s = begin_s + (t_us - begin_us) * 1e-6 * slower - time.monotonic()
         if wait_s > 0:
             time.sleep(wait_s)
         writer = writers[kind]

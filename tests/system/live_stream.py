@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -21,6 +21,9 @@ from stream.config import Config, load_config
 from stream.processes.board import Board, State
 from stream.rings.place import RingSpace
 from stream.sockets.control import ControlClient
+from stream.sockets.subscriber import Subscriber
+from stream.sockets.wire import Message
+from tests.waiting import PATIENCE_MS, PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,6 +38,19 @@ def free_ports(count: int) -> list[int]:
     finally:
         for it in sockets:
             it.close()
+
+
+def until_ended(subscriber: Subscriber, process: subprocess.Popen[str]) -> Iterator[Message]:
+    """All messages until a process has ended, and those that were still on their way then."""
+    ended = False
+    while True:
+        message = subscriber.recv(timeout_ms=1000 if ended else 100)
+        if message is not None:
+            yield message
+        elif ended:
+            return
+        else:
+            ended = process.poll() is not None
 
 
 def small_config(*overrides: str, name: str | None = None) -> tuple[Config, list[str]]:
@@ -78,11 +94,11 @@ class LiveStream:
         if self.supervisor.poll() is None:
             self.supervisor.send_signal(signal.SIGINT)
         try:
-            _, text = self.supervisor.communicate(timeout=30)
+            _, text = self.supervisor.communicate(timeout=PATIENCE_S)
         except subprocess.TimeoutExpired:
             self.supervisor.kill()
             _, text = self.supervisor.communicate()
-        psutil.wait_procs(processes, timeout=15)
+        psutil.wait_procs(processes, timeout=PATIENCE_S)
         if kind is not None:
             print(text, file=sys.stderr)
 
@@ -93,7 +109,7 @@ class LiveStream:
 
     def wait(self) -> tuple[int, str]:
         """Wait for the end. Gives exit code and log."""
-        _, text = self.supervisor.communicate(timeout=40)
+        _, text = self.supervisor.communicate(timeout=PATIENCE_S)
         return self.supervisor.returncode, text
 
     def processes(self) -> list[psutil.Process]:
@@ -111,16 +127,16 @@ class LiveStream:
         except RingError:  # not there yet
             return dict.fromkeys(("lives", "pid", "exposed", "serial"), 0) | {"state": State.ABSENT.name.lower()}
 
-    def until(self, what: Callable[[], Any], *, seconds: float = 25.0) -> Any:
+    def until(self, what: Callable[[], Any]) -> Any:
         """Wait until something is true, and give it."""
-        deadline_s = time.monotonic() + seconds
+        deadline_s = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline_s:
             if result := what():
                 return result
             if self.supervisor.poll() is not None:
                 raise AssertionError(f"the stream has ended:\n{self.supervisor.communicate()[1]}")
             time.sleep(0.02)
-        raise AssertionError(f"not within {seconds} s")
+        raise AssertionError(f"not within {PATIENCE_S:g} s")
 
     def until_exposing(self, more: int = 5) -> None:
         """Wait until this many more frames were published than now."""
@@ -136,7 +152,7 @@ class LiveStream:
 
     def ask(self, command: str, **fields: Any) -> dict[str, Any]:
         """Ask over the control socket."""
-        client = ControlClient(self.config.control.bind)
+        client = ControlClient(self.config.control.bind, timeout_ms=PATIENCE_MS)
         try:
             return client.ask(command, **fields)
         finally:

@@ -1,11 +1,10 @@
 """A DAVIS346 at the boundary of its SDK, in real time: `source.driver = "tests.system.stubbed_davis"`.
 
-It is unplugged once, after `seconds_plugged`, and can be opened again a second later. `marker` remembers that.
+It is unplugged once, after `seconds_plugged`, and back when it was looked for in vain once. `marker` remembers that.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,10 @@ import pytest
 from drivers.cameras import davis346
 from tests.drivers.cameras import stub_davis as stub
 
-_AWAY_S = 1.0
-
 
 def open_source(marker: str, seconds_plugged: float = 0.0, **settings: Any) -> davis346.Davis:
     """The real driver, over a camera that sends a moving bar."""
-    gone = Path(marker)
+    gone, missed = Path(marker), Path(f"{marker}-and-missed")
 
     def play(camera: stub.StubDavis) -> Iterator[Any]:
         plugged_s = 600.0 if gone.exists() or not seconds_plugged else seconds_plugged
@@ -28,7 +25,8 @@ def open_source(marker: str, seconds_plugged: float = 0.0, **settings: Any) -> d
         gone.touch()
 
     bus = stub.StubBus({"00000": play}, paced=True)
-    if gone.exists() and time.time() < gone.stat().st_mtime + _AWAY_S:
+    if gone.exists() and not missed.exists():
+        missed.touch()
         bus.unplug("00000")
     bus.install(pytest.MonkeyPatch())
     return davis346.open_source(**settings)

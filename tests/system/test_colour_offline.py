@@ -51,7 +51,12 @@ def recording(request: pytest.FixtureRequest, scene: ColourScene, tmp_path_facto
 
 def exposed(recording: Path, folder: Path, backend: str) -> dict[float, NDArray[np.uint8]]:
     """RGB images by the time of their shutter."""
-    settings = ["plan.name=deblur", f"reconstructor.backend={backend}", "reconstructor.device=cpu"]
+    settings = [
+        "plan.name=deblur",
+        f"reconstructor.backend={backend}",
+        "reconstructor.engine=eager",
+        "reconstructor.device=cpu",
+    ]
     assert run(load_config(None, settings), recording, folder / backend) == 0
     lines = [json.loads(line) for line in (folder / backend / "frames.jsonl").read_text().splitlines()]
     read = {line["t_a_us"]: cv2.imread(str(folder / backend / line["file"])) for line in lines}

@@ -22,7 +22,6 @@ from tests.system.live_stream import ROOT, LiveStream, free_ports
 
 dv = pytest.importorskip("dv_processing", reason="dv-processing is not installed")
 pytestmark = pytest.mark.system
-_PATIENCE_S = 80.0
 KINDS = ("events", "frames", "triggers", "imu")
 
 
@@ -89,12 +88,12 @@ class Passes:
 
 
 def _three_whole_passes(packets: Iterable[SourcePacket]) -> Iterator[SourcePacket]:
-    """Take whole rounds until three of them have lost nothing, or there were ten."""
+    """Take whole rounds, slower and slower, until three of them have lost nothing, or there were twenty."""
     epoch = 0
     gaps: list[Gap] = []
     for packet in packets:
         epoch = max(epoch, getattr(packet, "epoch", 0))
-        if epoch == 10 or len([before for before in range(epoch) if before not in _cut(gaps)]) == 3:
+        if epoch == 20 or len([before for before in range(epoch) if before not in _cut(gaps)]) == 3:
             return
         if isinstance(packet, Gap):
             gaps.append(packet)
@@ -116,10 +115,13 @@ def test_each_pass_over_the_network_has_the_digests_of_the_file(recording: Path,
         assert source.info.name == "DAVIS346_00000391 over the network"
         assert (source.info.geometry.width, source.info.geometry.height) == (346, 260)
         got = Passes(_three_whole_passes(cleaned(source)))
-    # A machine so busy that a process was kept from running for a second loses packets, and says so.
+    # A machine so busy that a process was kept from running for a second loses packets, and says so. The writer plays
+    # slower and slower until three passes are whole.
     cut = _cut(got.gaps)
     whole = [epoch for epoch in sorted(got.timed) if epoch not in cut]
-    assert len(whole) == 3, f"only {len(whole)} of {len(got.timed)} passes are whole: this machine is too busy"
+    assert len(whole) == 3, (
+        f"only {len(whole)} of {len(got.timed)} passes are whole, the last ones at a twentieth of the speed"
+    )
     assert [got.digests(epoch) for epoch in whole] == [expected.digests(0)] * 3
     if cut:
         return
@@ -157,7 +159,6 @@ def test_what_a_reader_that_slept_has_lost_is_a_gap(recording: Path) -> None:
     assert 319_512 < events < 3 * 319_512
 
 
-@pytest.mark.timeout(3 * _PATIENCE_S)
 def test_stream_goes_on_with_a_gap_when_dv_was_closed_and_started_again(recording: Path) -> None:
     addresses = {kind: address for kind, address in _tcp().items() if kind in ("events", "frames")}
     settings = ", ".join(f"{kind} = '{address}'" for kind, address in addresses.items())
@@ -165,12 +166,11 @@ def test_stream_goes_on_with_a_gap_when_dv_was_closed_and_started_again(recordin
         with _served(recording, addresses):
             config = ("source.driver=dv_network", f"source.settings={{{settings}}}", "plan.name=deblur")
             stream = stack.enter_context(LiveStream(*config))
-            # Its start takes seconds of a core, and the writer's two threads never rest.
-            stream.until(lambda: stream.row("consumer")["exposed"] >= 5, seconds=_PATIENCE_S)
+            stream.until(lambda: stream.row("consumer")["exposed"] >= 5)
         stream.until(lambda: stream.row("producer").get("reopened"))
         exposed = stream.row("consumer")["exposed"]
         with _served(recording, addresses):
-            stream.until(lambda: stream.row("consumer")["exposed"] >= exposed + 5, seconds=_PATIENCE_S)
+            stream.until(lambda: stream.row("consumer")["exposed"] >= exposed + 5)
             assert stream.row("producer")["lives"] == 1
             assert stream.row("consumer")["gaps"] >= 1
             code, log = stream.end()

@@ -14,6 +14,7 @@ from nire.types import Gap
 from stream.config import RingConfig
 from stream.rings.ring import RingReader
 from tests.system.live_stream import LiveStream
+from tests.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.system
 
@@ -25,8 +26,8 @@ def test_killed_producer_is_replaced_and_the_loss_is_a_gap() -> None:
         with RingReader(stream.config.stream_name, RingConfig()) as witness:
             witness.read(1.0)
             stream.kill("producer")
-            gaps = stream.until(lambda: [p for p in witness.read(0.1) if isinstance(p, Gap)])
-        assert "restarted" in gaps[0].reason
+            # A witness that is kept from reading has gaps of its own.
+            stream.until(lambda: any(isinstance(p, Gap) and "restarted" in p.reason for p in witness.read(0.1)))
         stream.until_exposing()
         assert stream.row("consumer")["pid"] == consumer_pid
         assert stream.row("consumer")["gaps"] >= 1
@@ -48,7 +49,8 @@ def test_killed_consumer_is_replaced_and_what_it_missed_is_counted() -> None:
         assert stream.row("producer")["pid"] == producer_pid
         status = stream.ask("status")
         assert status["ok"]
-        assert status["lost_events"] == stream.row("consumer")["lost_events"]
+        # In rings this short a busy machine loses more from one line to the next.
+        assert row["lost_events"] <= status["lost_events"] <= stream.row("consumer")["lost_events"]
         code, _ = stream.end()
     assert code == 0
     assert stream.is_clean()
@@ -75,7 +77,7 @@ def test_nobody_outlives_a_killed_supervisor() -> None:
         family = stream.processes()
         assert len(family) >= 3
         stream.supervisor.kill()
-        _, alive = psutil.wait_procs(family, timeout=20)
+        _, alive = psutil.wait_procs(family, timeout=PATIENCE_S)
     assert alive == []
     assert stream.is_clean()
 
@@ -85,7 +87,7 @@ def test_stream_starts_again_after_all_its_processes_were_killed() -> None:
         stream.until_exposing()
         os.killpg(stream.supervisor.pid, signal.SIGKILL)
         stream.supervisor.wait()
-        psutil.wait_procs(stream.processes(), timeout=10)
+        psutil.wait_procs(stream.processes(), timeout=PATIENCE_S)
         assert not stream.is_clean()
     with LiveStream(name=stream.config.stream_name) as again:
         again.until_exposing()
@@ -100,7 +102,8 @@ def test_device_that_went_away_is_opened_again_and_the_loss_is_a_gap(tmp_path: P
         stream.until(lambda: stream.row("producer").get("reopened"))
         stream.until_exposing()
         assert stream.row("producer")["lives"] == 1
-        assert stream.row("consumer")["gaps"] == 1
+        assert stream.row("producer")["gaps"] == 1
+        assert stream.row("consumer")["gaps"] >= 1
         code, log = stream.end()
     assert code == 0, log
     assert "the cable was pulled" in log
@@ -124,7 +127,7 @@ def test_consumer_that_lost_its_gpu_says_so_and_is_replaced(tmp_path: Path) -> N
 
 def _answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=1) as reply:
+        with urllib.request.urlopen(url, timeout=10) as reply:
             return bool(reply.status == 200)
     except OSError:
         return False

@@ -28,13 +28,13 @@ def test_exposure_is_changed_without_a_gap_and_a_wrong_one_leaves_it_as_it_is(tm
                 return message is not None and message.header["t_b_us"] - message.header["t_a_us"] == wanted_us
 
             stream.until(lambda: exposed_for(8000))
-            gaps = stream.row("consumer")["gaps"]
+            gaps = stream.row("producer")["gaps"]
             assert stream.ask("set_source", settings={"exposure_us": 2000})["ok"]
             stream.until(lambda: exposed_for(2000))
             assert stream.ask("set_source", settings={"exposure_us": 0})["ok"]
             assert stream.ask("set_source", settings={"exposure_us": 3000})["ok"]
             stream.until(lambda: exposed_for(3000))
-        assert stream.row("consumer")["gaps"] == gaps == 0
+        assert stream.row("producer")["gaps"] == gaps == 0
         assert stream.row("producer")["reopened"] == 0
         code, log = stream.end()
     assert code == 0, log

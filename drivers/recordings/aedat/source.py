@@ -8,12 +8,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import BinaryIO, Literal, Self
+from typing import BinaryIO, Literal
 
 import numpy as np
 
 from drivers.packets.ordering import arranged
+from drivers.recording_file import RecordingFile
 from drivers.recordings.aedat.aedat2_words import Chip, WordDecoder
 from drivers.recordings.aedat.aedat3_packets import FRAME, HEAD, PacketDecoder, PacketHead
 from drivers.source import SourceInfo
@@ -79,26 +79,18 @@ def open_source(
     return AedatSource(Path(path), (width, height), shutter)
 
 
-class AedatSource:
+class AedatSource(RecordingFile):
     """The source."""
 
     def __init__(self, path: Path, size: tuple[int, int], shutter: Literal["global", "rolling"]) -> None:
         """Remember the settings."""
-        self.path = path
+        super().__init__(path)
         self._size = size
         self._shutter: Literal["global", "rolling"] = shutter
         self._header: _Header | None = None
         self._chip: Chip | None = None
-        self._info: SourceInfo | None = None
 
-    @property
-    def info(self) -> SourceInfo:
-        """What the file says of itself; complete once entered."""
-        if self._info is None:
-            raise SourceError(f"{self.path} is not open: use it in a with statement")
-        return self._info
-
-    def __enter__(self) -> Self:
+    def _look(self) -> SourceInfo:
         """Read the header and look for a first frame.
 
         Raises:
@@ -113,18 +105,12 @@ class AedatSource:
         name, self._chip = self._find_chip(self._header)
         first = self._first_frame()
         channels = 1 if first is None else first.pixels.shape[2]
-        self._info = SourceInfo(
+        return SourceInfo(
             name=f"{name} ({self.path.name})",
             geometry=Geometry(self._chip.width, self._chip.height, channels),
             has_frames=first is not None,
             duration_us=self._duration_us(),
         )
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Nothing is held between iterations."""
 
     def __iter__(self) -> Iterator[SourcePacket]:
         """Yield packets; frames and the rest as soon as the events have passed them.

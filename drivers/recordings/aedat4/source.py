@@ -6,12 +6,12 @@ import logging
 import struct
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Literal, Self, TypeVar
+from typing import Literal, TypeVar
 
 import cv2
 import numpy as np
 
+from drivers.recording_file import RecordingFile
 from drivers.recordings.aedat4.file import (
     EVENT,
     MAGIC,
@@ -64,27 +64,19 @@ def open_source(
     return Aedat4Source(Path(path), find_gaps=gaps == "auto", bayer=None if bayer == "none" else bayer)
 
 
-class Aedat4Source:
+class Aedat4Source(RecordingFile):
     """The source: one cursor per kind of packet walks the file, so that any order of packets in it is merged."""
 
     def __init__(self, path: Path, *, find_gaps: bool, bayer: BayerPattern | None = None) -> None:
         """Remember the path."""
-        self.path = path
+        super().__init__(path)
         self._bayer: BayerPattern | None = bayer
         self._find_gaps = find_gaps
         self._header: Header | None = None
-        self._info: SourceInfo | None = None
         self._chosen: dict[str, Stream] = {}
         self._damage: RecordingDamaged | None = None
 
-    @property
-    def info(self) -> SourceInfo:
-        """What the file says of itself; complete once entered."""
-        if self._info is None:
-            raise SourceError(f"{self.path} is not open: use it in a with statement")
-        return self._info
-
-    def __enter__(self) -> Self:
+    def _look(self) -> SourceInfo:
         """Read the header and the first packets.
 
         Raises:
@@ -108,18 +100,12 @@ class Aedat4Source:
             size = (first.pixels.shape[1], first.pixels.shape[0])
         if not all(size):
             raise RecordingDamaged(f"{self.path}: the header does not say the size of the sensor", len(MAGIC))
-        self._info = SourceInfo(
+        return SourceInfo(
             name=f"{sized.camera} ({self.path.name})" if sized.camera else self.path.name,
             geometry=Geometry(*size, channels=1 if first is None else first.pixels.shape[2], bayer=self._bayer or ""),
             has_frames=first is not None,
             duration_us=self._duration_us(),
         )
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Nothing is held between iterations."""
 
     def __iter__(self) -> Iterator[SourcePacket]:
         """Yield packets in time order; frames and the rest as soon as the events have passed them.

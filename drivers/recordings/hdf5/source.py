@@ -7,17 +7,18 @@ import importlib
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from drivers.packets.ordering import merged
+from drivers.recording_file import RecordingFile
 from drivers.recordings.hdf5.layout import EventColumns, Images, find_events, find_images, find_size
 from drivers.source import SourceInfo, require_sdk
 from nire.errors import ConfigError, RecordingDamaged, SourceError
+from nire.install import pip_install
 from nire.types import EventBatch, Frame, Geometry, SourcePacket, Transfer
 
 TimeUnit = Literal["auto", "s", "ms", "us", "ns"]
@@ -45,7 +46,7 @@ def missing_sdk() -> str:
     try:
         importlib.import_module("h5py")
     except ImportError:
-        return "h5py: pip install 'nire-live[hdf5]'"
+        return f"h5py: {pip_install('hdf5')}"
     return ""
 
 
@@ -75,12 +76,12 @@ def open_source(
     return Hdf5Source(Path(path), (width, height), time_unit, transfer)
 
 
-class Hdf5Source:
+class Hdf5Source(RecordingFile):
     """The source; the file is open between entering and leaving."""
 
     def __init__(self, path: Path, size: tuple[int, int], time_unit: TimeUnit, transfer: Transfer) -> None:
         """Remember the settings."""
-        self.path = path
+        super().__init__(path)
         self._size = size
         self._unit: TimeUnit = time_unit
         self._transfer: Transfer = transfer
@@ -88,16 +89,8 @@ class Hdf5Source:
         self._events: EventColumns | None = None
         self._images: Images | None = None
         self._offset_us = 0
-        self._info: SourceInfo | None = None
 
-    @property
-    def info(self) -> SourceInfo:
-        """What the file says of itself; complete once entered."""
-        if self._info is None:
-            raise SourceError(f"{self.path} is not open: use it in a with statement")
-        return self._info
-
-    def __enter__(self) -> Self:
+    def _look(self) -> SourceInfo:
         """Find events and images.
 
         Raises:
@@ -107,24 +100,17 @@ class Hdf5Source:
         h5py = require_sdk("h5py", package="h5py", extra="hdf5")
         with contextlib.suppress(ImportError):
             importlib.import_module("hdf5plugin")  # registers its filters; DSEC needs Blosc
-        self.__exit__(None, None, None)
+        self.close()
         try:
             self._file = h5py.File(self.path, "r")
         except OSError as error:
             raise SourceError(f"cannot read {self.path} as HDF5: {error}") from error
         try:
-            self._enter()
+            return self._find()
         except _UNREADABLE as error:
-            self.__exit__(None, None, None)
             raise RecordingDamaged(f"{self.path} cannot be read: {error}") from error
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         """Close the file."""
         if self._file is not None:
             self._file.close()
@@ -141,7 +127,7 @@ class Hdf5Source:
         _ = self.info
         return merged(self._batches(), self._frames())
 
-    def _enter(self) -> None:
+    def _find(self) -> SourceInfo:
         events = find_events(self._file)
         self._images = find_images(self._file)
         if events is None:
@@ -158,7 +144,7 @@ class Hdf5Source:
         if events.count:
             ends = [self._read(events.columns[0], slice(at, at + 1), at) for at in (0, events.count - 1)]
             span_us = int(self._time_us(ends[1])[0] - self._time_us(ends[0])[0])
-        self._info = SourceInfo(
+        return SourceInfo(
             name=self.path.name,
             geometry=Geometry(*size, channels=1 if first is None else first.pixels.shape[2]),
             has_frames=first is not None,
@@ -198,7 +184,7 @@ class Hdf5Source:
             if any(words in str(error) for words in ("not registered", "can't open directory")):
                 raise SourceError(
                     f"{self.path} is compressed by a filter that is not installed ({error}). "
-                    "To fix it: pip install 'nire-live[hdf5]'"
+                    f"To fix it: {pip_install('hdf5')}"
                 ) from error
             raise RecordingDamaged(
                 f"{self.path} cannot be read from event {start} on: {error}; all before was delivered", start

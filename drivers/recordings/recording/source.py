@@ -13,10 +13,10 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO
 
 from drivers.packets.playback import packet_span_us
+from drivers.recording_file import RecordingFile
 from drivers.recordings.recording.chunks import HEAD, decode_packet, encode_packet
 from drivers.source import SourceInfo
 from drivers.writing import FileWriter
@@ -119,24 +119,16 @@ class RecordingWriter(FileWriter):
         self._output.flush()
 
 
-class RecordingSource:
+class RecordingSource(RecordingFile):
     """Reads a recording from the start at each iteration, one chunk in memory."""
 
     def __init__(self, path: Path) -> None:
         """Remember the path."""
-        self.path = path
+        super().__init__(path)
         self.meta: dict[str, Any] = {}
-        self._info: SourceInfo | None = None
         self._first_packet = 0
 
-    @property
-    def info(self) -> SourceInfo:
-        """What the file says of itself; complete once entered."""
-        if self._info is None:
-            raise SourceError(f"{self.path} is not open: use it in a with statement")
-        return self._info
-
-    def __enter__(self) -> Self:
+    def _look(self) -> SourceInfo:
         """Read the head.
 
         Raises:
@@ -145,15 +137,9 @@ class RecordingSource:
         """
         try:
             with open(self.path, "rb") as file:
-                self._read_head(file)
+                return self._read_head(file)
         except OSError as error:
             raise SourceError(f"cannot read {self.path}: {error.strerror}") from error
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Nothing is held between iterations."""
 
     def __iter__(self) -> Iterator[SourcePacket]:
         """Yield the packets.
@@ -176,7 +162,7 @@ class RecordingSource:
                 if packet is not None:  # None: a kind that a later version added
                     yield packet
 
-    def _read_head(self, file: BinaryIO) -> None:
+    def _read_head(self, file: BinaryIO) -> SourceInfo:
         if file.read(len(MAGIC)) != MAGIC:
             raise SourceError(f"{self.path} is no .nire recording: it does not start with {MAGIC!r}")
         kind, payload = self._next_chunk(file)
@@ -185,7 +171,7 @@ class RecordingSource:
             head: Any = json.loads(payload) if kind == HEAD else None
             geometry = Geometry(**head["geometry"])
             self.meta = dict(head["meta"])
-            self._info = SourceInfo(
+            return SourceInfo(
                 name=head["name"] or self.path.name,
                 geometry=geometry,
                 has_frames=bool(head["has_frames"]),

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 
 from drivers.packets.ordering import arranged
+from drivers.recording_file import RecordingFile
 from drivers.recordings.rosbag import messages as ros
 from drivers.recordings.rosbag.files import BAG, MCAP, SQLITE, Message, files_of, messages_of
 from drivers.source import SourceInfo
@@ -51,25 +50,17 @@ def open_source(
     return RosSource(Path(path), events_topic, frames_topic, transfer)
 
 
-class RosSource:
+class RosSource(RecordingFile):
     """The source. Its clock is that of the messages' stamps."""
 
     def __init__(self, path: Path, events_topic: str, frames_topic: str, transfer: Transfer) -> None:
         """Remember the settings."""
-        self.path = path
+        super().__init__(path)
         self._wanted = {"events": events_topic, "frames": frames_topic}
         self._transfer: Transfer = transfer
         self._topics: dict[str, str] = {}
-        self._info: SourceInfo | None = None
 
-    @property
-    def info(self) -> SourceInfo:
-        """What is known of it; complete once entered."""
-        if self._info is None:
-            raise SourceError(f"{self.path} is not open: use it in a with statement")
-        return self._info
-
-    def __enter__(self) -> Self:
+    def _look(self) -> SourceInfo:
         """Look at the first messages: which topics there are, the first events and the first image.
 
         Raises:
@@ -104,15 +95,9 @@ class RosSource:
                 f"{self.path} has {there}; expected events ({', '.join(ARRAYS + PACKETS)}) or images "
                 f"({', '.join(IMAGES)}), by the topics of the settings if they are set"
             )
-        self._info = SourceInfo(
+        return SourceInfo(
             name=self.path.name, geometry=Geometry(*size, channels=channels or 1), has_frames=channels > 0
         )
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Nothing is held between iterations."""
 
     def __iter__(self) -> Iterator[SourcePacket]:
         """Yield packets; images and the rest as soon as the events have passed them.

@@ -7,13 +7,13 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Literal, Self
+from typing import IO, Literal
 
 import numpy as np
 
 from drivers.archive import Members
 from drivers.packets.ordering import merged
+from drivers.recording_file import RecordingFile
 from drivers.recordings.text.lines import BadLine, LineFormat, read_events
 from drivers.source import SourceInfo
 from nire.errors import ConfigError, RecordingDamaged, SourceError
@@ -70,14 +70,14 @@ def open_source(
     return TextSource(Path(path), columns, time_unit, size=(width, height), transfer=transfer)
 
 
-class TextSource:
+class TextSource(RecordingFile):
     """The source."""
 
     def __init__(
         self, path: Path, columns: str, time_unit: TimeUnit, *, size: tuple[int, int], transfer: Transfer
     ) -> None:
         """Remember the settings."""
-        self.path = path
+        super().__init__(path)
         self._columns = columns
         self._unit = time_unit
         self._size = size
@@ -85,16 +85,8 @@ class TextSource:
         self._members: Members | None = None
         self._lines: LineFormat | None = None
         self._images: list[tuple[float, float, bool, str]] = []
-        self._info: SourceInfo | None = None
 
-    @property
-    def info(self) -> SourceInfo:
-        """What is known of it; complete once entered."""
-        if self._info is None:
-            raise SourceError(f"{self.path} is not open: use it in a with statement")
-        return self._info
-
-    def __enter__(self) -> Self:
+    def _look(self) -> SourceInfo:
         """Look at the first lines and the first image.
 
         Raises:
@@ -112,17 +104,11 @@ class TextSource:
             raise SourceError(f"cannot read {self.path}: {error.strerror or error}") from error
         self._images = self._read_images()
         first = next(self._frames(), None)
-        self._info = SourceInfo(
+        return SourceInfo(
             name=self.path.name,
             geometry=Geometry(*self._choose_size(first), channels=1 if first is None else first.pixels.shape[2]),
             has_frames=first is not None,
         )
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Nothing is held between iterations."""
 
     def __iter__(self) -> Iterator[SourcePacket]:
         """Yield events in pieces, and each image as soon as the events have passed it.

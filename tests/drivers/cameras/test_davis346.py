@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import re
 import time
 import weakref
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import pytest
 from drivers.cameras import davis346
 from drivers.packets.cleaning import cleaned
 from nire.errors import ConfigError, DeviceLost, DeviceNotFound, SdkMissing
+from nire.install import pip_install
 from nire.types import EventBatch, Frame, Gap, ImuBatch, SourcePacket, Trigger
 from tests.drivers.cameras import stub_davis as stub
 from tests.drivers.packets.made import UntilLost
@@ -193,9 +195,9 @@ def test_no_camera_and_no_sdk_say_what_to_do(install: Any, monkeypatch: pytest.M
     with pytest.raises(DeviceNotFound, match="no DAVIS camera was found"):
         davis346.open_source().__enter__()
     monkeypatch.setitem(__import__("sys").modules, "dv_processing", None)
-    with pytest.raises(SdkMissing, match=r"nire-live\[davis\]"):
+    with pytest.raises(SdkMissing, match=re.escape(pip_install("davis"))):
         davis346.open_source().__enter__()
-    assert "nire-live[davis]" in davis346.missing_sdk()
+    assert pip_install("davis") in davis346.missing_sdk()
 
 
 def test_device_in_use_is_not_found_with_the_first_line_of_the_sdk(
@@ -218,6 +220,7 @@ def test_unplugged_camera_is_lost(install: Any) -> None:
         list(source)
 
 
+@pytest.mark.usefixtures("clock")
 def test_camera_that_stalls_says_so_and_is_lost_at_last(install: Any) -> None:
     def stalls(camera: stub.StubDavis) -> Iterator[Any]:
         yield [stub.store_of([(stub.START_US, 1, 1, True)])]
@@ -228,7 +231,7 @@ def test_camera_that_stalls_says_so_and_is_lost_at_last(install: Any) -> None:
     begin_s = time.monotonic()
     with davis346.open_source(stall_s=0.3) as source, pytest.raises(DeviceLost, match="sent nothing for 0"):
         packets.extend(source)
-    assert time.monotonic() - begin_s < 2
+    assert time.monotonic() - begin_s < 0.4
     beats = [p for p in packets if isinstance(p, EventBatch) and not len(p)]
     assert len(beats) >= 3
     assert {beat.watermark_us for beat in beats} == {stub.START_US}  # nothing is promised that nobody knows

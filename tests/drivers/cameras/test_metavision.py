@@ -175,13 +175,14 @@ def test_unplugged_camera_is_lost(install: Any) -> None:
         list(source)
 
 
+@pytest.mark.usefixtures("clock")
 def test_stall_is_told_and_becomes_a_loss(install: Any) -> None:
     install({"00001": [*stub.moving_dot(1), 30.0]})
     packets = []
     begin_s = time.monotonic()
     with metavision.open_source(stall_s=0.3) as source, pytest.raises(DeviceLost, match="sent nothing for 0"):
         packets.extend(source)
-    assert time.monotonic() - begin_s < 5
+    assert time.monotonic() - begin_s < 0.4
     beats = [p for p in _batches(packets) if not len(p)]
     assert len(beats) > 3
     assert {beat.watermark_us for beat in beats} == {1999}

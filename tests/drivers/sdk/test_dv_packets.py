@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from drivers.cameras import dv_network
 from drivers.sdk import dv_packets
 from nire.errors import ConfigError, SdkMissing
+from nire.install import pip_install
 from nire.types import Trigger
 from tests.drivers.cameras import stub_davis as stub
 
@@ -141,5 +143,5 @@ def test_wrong_addresses_are_refused_before_anything_is_connected(settings: dict
 
 def test_absent_sdk_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "dv_processing", None)
-    with pytest.raises(SdkMissing, match=r"nire-live\[davis\]"):
+    with pytest.raises(SdkMissing, match=re.escape(pip_install("davis"))):
         dv_network.open_source(events="a:1").__enter__()

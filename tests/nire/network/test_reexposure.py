@@ -11,6 +11,7 @@ from nire.errors import ConfigError
 from nire.network.config import BASE, NANO, SMALL, NetworkConfig, named
 from nire.network.reexposure import ReExposureNetwork
 from tests.nire.network.tiny import HEIGHT, TINY, WIDTH, build_inputs, expose_inputs, network
+from tests.nire.precision import in_bf16
 
 
 def parameters(config: NetworkConfig) -> int:
@@ -148,6 +149,7 @@ def test_cached_and_joint_share_their_weights() -> None:
     assert cached.state_dict().keys() == joint.state_dict().keys()
 
 
+@in_bf16
 def test_bfloat16_in_channels_last_stays_near_float32() -> None:
     made = network()
     inputs, asked = build_inputs(2), expose_inputs(2, 2)
@@ -227,6 +229,7 @@ def test_padding_fits_the_windows_of_the_coarsest_level() -> None:
     assert TINY.padded(HEIGHT, WIDTH) == (HEIGHT, WIDTH)
 
 
+@in_bf16
 @pytest.mark.parametrize("attention", ["cached", "joint"])
 def test_training_step_under_autocast_is_near_the_exact_one(attention: str) -> None:
     made = network(attention=attention)

@@ -18,6 +18,7 @@ from nire.training import checkpoint as checkpoints
 from nire.training.__main__ import main
 from nire.training.loop import CHECKPOINT
 from tests.nire.training.rooms import write_images
+from tests.waiting import PATIENCE_S
 
 SETTINGS = """
 [model]
@@ -62,10 +63,10 @@ def test_killed_run_goes_on_from_its_last_checkpoint_which_is_whole(ready: Path)
     process = subprocess.Popen([sys.executable, "-m", "nire.training", *command(ready)], stdout=said, stderr=said)
     try:
         # Killed while it writes, more often than not: an unfinished file lies beside a whole one.
-        until = time.monotonic() + 60
+        until = time.monotonic() + PATIENCE_S
         while not ((out / CHECKPOINT).exists() and any(out.glob(".*.part"))):
             assert process.poll() is None, (ready / "said.txt").read_text()
-            assert time.monotonic() < until, "no checkpoint within a minute"
+            assert time.monotonic() < until, f"no checkpoint within {PATIENCE_S:g} s"
     finally:
         process.kill()
         process.wait()

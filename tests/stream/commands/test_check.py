@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import zmq
 
+from nire.install import pip_install
 from nire.network import weights
 from nire.types import EventBatch, Geometry
 from stream.config import RingConfig
@@ -136,7 +137,7 @@ def test_damaged_weights_are_refused_by_their_header(check: Check, tmp_path: Pat
 def test_engine_that_is_not_installed_is_refused(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     (line,) = _faults(check(NEURAL, "reconstructor.engine=openvino", "reconstructor.device=cpu"))
-    assert "pip install 'nire-live[openvino]'" in line
+    assert pip_install("openvino") in line
 
 
 # Sources
@@ -145,22 +146,22 @@ def test_engine_that_is_not_installed_is_refused(check: Check, monkeypatch: pyte
 @pytest.mark.parametrize(
     ("driver", "settings", "module", "remedy"),
     [
-        ("davis346", "{}", "dv_processing", "nire-live[davis]"),
-        ("neuromorphic", "{}", "neuromorphic_drivers", "nire-live[neuromorphic]"),
+        ("davis346", "{}", "dv_processing", pip_install("davis")),
+        ("neuromorphic", "{}", "neuromorphic_drivers", pip_install("neuromorphic")),
         ("metavision", "{}", "metavision_hal", "Metavision SDK"),
         (
             "hybrid",
             "{events = {driver = 'davis346'}, frames = {driver = 'genicam'}}",
             "dv_processing",
-            "nire-live[davis]",
+            pip_install("davis"),
         ),
         (
             "hybrid",
             "{events = {driver = 'davis346'}, frames = {driver = 'genicam'}}",
             "harvesters",
-            "nire-live[genicam]",
+            pip_install("genicam"),
         ),
-        ("hdf5", "{}", "h5py", "nire-live[hdf5]"),
+        ("hdf5", "{}", "h5py", pip_install("hdf5")),
     ],
 )
 def test_sdk_that_a_driver_lacks_is_named(

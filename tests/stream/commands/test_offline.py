@@ -121,7 +121,7 @@ def test_colour_frames_come_out_in_colour(tmp_path: Path) -> None:
 
 def test_video_is_written_beside_the_frames(recording: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert run(recording, out, "plan.rate_hz=100", video=True) == 0
+    assert run(recording, out, "plan.rate_hz=100", outputs=["video"]) == 0
     video = cv2.VideoCapture(str(out / "video.mp4"))
     count = 0
     while video.read()[0]:

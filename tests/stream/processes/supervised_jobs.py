@@ -66,7 +66,7 @@ def falls_silent(child: Child) -> int:
     """In the first life: stay alive without a sign of it."""
     child.beat(State.READY)
     if child.row["lives"] == 1:
-        time.sleep(60)
+        time.sleep(3600)
     return 0
 
 

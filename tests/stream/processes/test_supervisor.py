@@ -12,7 +12,7 @@ import pytest
 
 from nire.errors import RingError
 from stream.config import Config, SourceConfig
-from stream.processes import supervisor
+from stream.processes import supervised, supervisor
 from stream.processes.board import Board, State
 from stream.processes.supervisor import Job, process_table
 from stream.rings.place import RingSpace
@@ -95,11 +95,13 @@ def test_threads_of_a_process_soon_sleep_while_they_wait_unless_the_user_says_ot
 
 
 def test_process_that_keeps_dying_ends_the_stream_with_its_last_lines(
-    stream: Stream, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    stream: Stream, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for module in (supervised, supervisor):  # on a busy machine six lives may take longer than a minute
+        monkeypatch.setattr(module, "RESTARTS_WITHIN_S", 3600.0)
     assert stream.run(job("healthy", "steady", tmp_path / "ends"), job("one", "killed", 99)) == 1
     error = capsys.readouterr().err
-    assert f"ended {supervisor.RESTARTS + 1} times within 60 s" in error
+    assert f"ended {supervisor.RESTARTS + 1} times within 3600 s" in error
     assert "    these are my last words" in error
     assert "SIGKILL" in error
     assert (tmp_path / "ends").read_text() == "healthy\n"
@@ -120,7 +122,7 @@ def test_bug_before_a_process_is_ready_is_not_tried_again(stream: Stream, capsys
 
 
 def test_process_without_a_sign_of_life_is_killed_and_started_again(stream: Stream) -> None:
-    assert stream.run(job("one", "falls_silent", stuck_s=0.3)) == 0
+    assert stream.run(job("one", "falls_silent", stuck_s=2.0)) == 0
     assert stream.lives["one"] == 2
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from nire.errors import ConfigError, NireError, ShutterOutsideWindow
 from stream.config import ControlConfig
 from stream.sockets.control import COMMANDS, ControlClient, ControlServer, answer
+from tests.waiting import PATIENCE_MS, PATIENCE_S
 
 
 def handler(request: dict[str, Any]) -> Mapping[str, Any]:
@@ -73,7 +74,7 @@ def test_garbage_on_the_socket_is_answered_and_the_next_request_too(address: str
         socket.linger = 0
         socket.connect(address)
         socket.send(garbage)
-        assert socket.poll(10_000)
+        assert socket.poll(PATIENCE_MS)
         reply = msgpack.unpackb(socket.recv())
         assert reply["ok"] is False
         assert reply["error"] == "bad_request"
@@ -164,6 +165,7 @@ def test_late_answer_is_not_taken_for_the_answer_to_the_next_question() -> None:
     ):
         with pytest.raises(NireError):
             client.ask("pause")
+        client._timeout_ms = PATIENCE_MS  # that answer had to be late, this one need not be quick
         replies: list[dict[str, Any]] = []
         thread = threading.Thread(target=lambda: replies.append(client.ask("resume")))
         thread.start()
@@ -200,5 +202,5 @@ def test_message_that_is_no_request_does_not_keep_the_server_waiting_for_the_nex
             rude.send_multipart([b"x"])
             polled = threading.Thread(target=server.poll, args=(handler, 300), daemon=True)
             polled.start()
-            polled.join(timeout=10)
+            polled.join(timeout=PATIENCE_S)
             assert not polled.is_alive()

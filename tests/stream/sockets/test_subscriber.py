@@ -14,7 +14,7 @@ from nire.types import ExposedFrame, Frame, Stamps
 from stream.config import PublishConfig
 from stream.sockets.publisher import Publisher
 from stream.sockets.subscriber import Subscriber
-from tests.stream.waiting import until
+from tests.waiting import PATIENCE_MS, until
 
 
 @pytest.fixture
@@ -39,11 +39,11 @@ def test_newest_only_keeps_one_message_of_each_topic(publisher: Publisher) -> No
             send(publisher, index, "b")
         seen = 0
         while seen < 200:
-            assert witness.recv(10_000) is not None
+            assert witness.recv(PATIENCE_MS) is not None
             seen += 1
         found: dict[str, int] = {}
         while len(found) < 2 or min(found.values()) < 99:
-            message = newest.recv(10_000)
+            message = newest.recv(PATIENCE_MS)
             assert message is not None
             found[message.topic] = message.header["index"]
         assert newest.recv(0) is None
@@ -67,7 +67,7 @@ def test_topic_does_not_bring_topics_that_only_begin_like_it(publisher: Publishe
         until(lambda: publisher.wants("frame/a"))
         send(publisher, 1, "ab")
         send(publisher, 2, "a")
-        message = subscriber.recv(5000)
+        message = subscriber.recv(PATIENCE_MS)
         assert message is not None
         assert message.header["index"] == 2
 
@@ -85,7 +85,7 @@ def test_subscriber_may_come_before_the_publisher() -> None:
         with Publisher(PublishConfig(bind=address)) as publisher:
             until(lambda: publisher.wants("captured"))
             publisher.send_captured(Frame(5, np.zeros((2, 2, 1), np.uint8), 0, 1))
-            message = subscriber.recv(5000)
+            message = subscriber.recv(PATIENCE_MS)
             assert message is not None
             assert message.header["index"] == 5
 

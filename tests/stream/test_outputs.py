@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,7 +13,10 @@ import pytest
 from nire.errors import ConfigError
 from nire.shutter import Shutter
 from nire.types import ExposedFrame, Stamps
-from stream.sinks import FrameFolder, Video, write_png
+from stream.images import write_png
+from stream.outputs import open_output
+from stream.outputs.frames import FrameFolder
+from stream.outputs.video import Video
 
 GRAY = np.arange(48 * 64, dtype=np.uint32).astype(np.uint8).reshape(48, 64, 1)
 COLOUR = np.stack([GRAY[..., 0], 255 - GRAY[..., 0], GRAY[..., 0] // 2], axis=2)
@@ -47,7 +51,7 @@ def test_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot write to"):
         FrameFolder(tmp_path / "file")
     with pytest.raises(ConfigError, match="video"), Video(tmp_path / "none" / "a.mp4") as video:
-        video.write(GRAY)
+        video.append(GRAY)
 
 
 def test_line_of_a_frame_has_the_keys_of_the_contract(tmp_path: Path) -> None:
@@ -70,9 +74,9 @@ def test_line_of_a_frame_has_the_keys_of_the_contract(tmp_path: Path) -> None:
 
 
 def test_lines_written_later_are_in_the_order_of_their_indices(tmp_path: Path) -> None:
-    with FrameFolder(tmp_path) as folder:
+    with FrameFolder(tmp_path, in_order=False) as folder:
         for index in (5, 2, 9, 2):
-            folder.write(exposed(t_us=float(index)), index=index, later=True)
+            folder.write(exposed(t_us=float(index)), index=index)
     found = [json.loads(line)["index"] for line in (tmp_path / "frames.jsonl").read_text().splitlines()]
     assert found == [2, 5, 9]
 
@@ -82,7 +86,7 @@ def test_video_plays_and_looks_like_its_images(tmp_path: Path, size: tuple[int, 
     pixels = np.tile(np.linspace(20, 230, size[1]).astype(np.uint8), (size[0], 1))[..., None]
     with Video(tmp_path / "a.mp4") as video:
         for _ in range(5):
-            video.write(pixels)
+            video.append(pixels)
     reader = cv2.VideoCapture(str(tmp_path / "a.mp4"))
     seen = []
     while (result := reader.read())[0]:
@@ -98,3 +102,29 @@ def test_video_without_frames_is_no_file(tmp_path: Path) -> None:
     with Video(tmp_path / "a.mp4"):
         pass
     assert not (tmp_path / "a.mp4").exists()
+
+
+def test_unknown_output_names_the_nearest_and_one_that_lacks_something_says_what(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigError, match="did you mean 'video'"):
+        open_output("vidoe", tmp_path, in_order=True)
+    monkeypatch.setattr("stream.outputs.video.missing", lambda: "a package", raising=False)
+    with pytest.raises(ConfigError, match="needs a package"):
+        open_output("video", tmp_path, in_order=True)
+
+
+def test_video_of_frames_in_any_order_shows_them_by_index_and_the_last_of_each(tmp_path: Path) -> None:
+    levels = {2: 40, 0: 220, 1: 130}
+    with open_output("video", tmp_path, in_order=False) as video:
+        for index in (2, 0, 1):
+            for level in (5, levels[index]):
+                image = np.full((64, 64, 3), (level, 0, 0), np.uint8)
+                video.write(replace(exposed(t_us=0.0), pixels=image), index=index)
+    film = cv2.VideoCapture(str(tmp_path / "video.mp4"))
+    seen = [film.read()[1][32, 32] for _ in range(3)]
+    assert not film.read()[0]
+    film.release()
+    for index, (blue, _, red) in enumerate(seen):
+        assert abs(int(red) - levels[index]) < 15
+        assert blue < 30

@@ -1,0 +1,7 @@
+"""Finds the packages of a wheel; all else is in pyproject.toml, which cannot add mapped folders to those it finds."""
+
+from __future__ import annotations
+
+from setuptools import find_packages, setup
+
+setup(packages=[*find_packages(include=["nire*", "drivers*", "stream*"]), "stream._benchmarks", "stream._configs"])

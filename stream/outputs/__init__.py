@@ -1,0 +1,88 @@
+"""Outputs of a run over a recording: what lies in this folder is one, a file each with `create(out, in_order=...)`."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import Protocol, Self
+
+from nire.errors import ConfigError
+from nire.types import ExposedFrame
+
+
+class Output(Protocol):
+    """Takes the exposed frames of one run.
+
+    Its module has `create(out: Path, *, in_order: bool) -> Output`: `out` is the run's folder, and where frames do not
+    come `in_order` of their indices, one may come again. A module that needs what may not be there also has
+    `missing() -> str`: what to install, "" where nothing is missing.
+    """
+
+    def write(self, frame: ExposedFrame, *, index: int) -> None:
+        """Take the frame number `index` of the run.
+
+        Raises:
+            ConfigError: it cannot be written.
+        """
+        ...
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Finish, also after an error."""
+        ...
+
+
+def output_names() -> list[str]:
+    """Names of all outputs, sorted: what lies in this folder. Nothing is imported."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def output_module(name: str) -> ModuleType:
+    """Import an output by its name, or by a dotted one for code outside this repository.
+
+    Raises:
+        ConfigError: there is no such output.
+    """
+    if "." not in name and name not in output_names():
+        near = difflib.get_close_matches(name, output_names(), n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(output_names())}"
+        raise ConfigError(f"there is no output {name!r}; {hint}")
+    try:
+        return importlib.import_module(name if "." in name else f"{__name__}.{name}")
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"the output {name!r} cannot be imported: {error}") from error
+
+
+def lacks(module: ModuleType) -> str:
+    """Tell what an output needs that is not there; "" where nothing is missing."""
+    return str(module.missing()) if hasattr(module, "missing") else ""
+
+
+def open_output(name: str, out: Path, *, in_order: bool) -> Output:
+    """Make an output of a run.
+
+    Args:
+        name: a file in this folder, or a dotted module name.
+        out: the run's folder.
+        in_order: frames come in the order of their indices, each once.
+
+    Raises:
+        ConfigError: there is no such output, or it cannot be written here.
+    """
+    module = output_module(name)
+    if missing := lacks(module):
+        raise ConfigError(f"the output {name!r} needs {missing}")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot write to {out}: {error.strerror}. Choose another output folder") from error
+    made: Output = module.create(out, in_order=in_order)
+    return made
