@@ -76,7 +76,7 @@ def _headings(file: Path) -> set[str]:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=_identify)
 def test_files_that_are_named_exist(document: Path) -> None:
-    invented = {"drivers/mycam.py", "nire/backends/mine.py"}
+    invented = {"drivers/cameras/mycam.py", "nire/backends/mine.py"}
     named = set(FILE.findall(document.read_text(encoding="utf-8"))) - invented
     assert not [name for name in named if not (ROOT / name).exists()]
 
