@@ -99,6 +99,75 @@ def test_functions_of_the_paper_map_exist() -> None:
                 value = getattr(value, part)
 
 
+# Language
+
+ROOT_PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]
+PAGES = [*ROOT_PAGES, *DOCUMENTS, *sorted((ROOT / "nire" / "weights").glob("*.md"))]
+# Words that tell how it was, which only the changelog does. "before" and "yet" are left out: they also order things in
+# time and say what is missing.
+HISTORY = re.compile(
+    r"\b(now|nowadays|formerly|previously|originally|no longer|so far|until now|as (?:it was|before|ever)|than before"
+    r"|(?:first|earlier|old) design|(?<!is )(?<!are )(?<!be )used to)\b",
+    re.IGNORECASE,
+)
+# Paths that are there on one machine only, and words for code that nobody outside would know.
+PRIVATE = re.compile(r"/(?:home|root|Users|work|mnt)/|\.\./shared\b|/tmp/\w")
+JARGON = re.compile(r"\b(?:house|rooms?)\b", re.IGNORECASE)
+SENTENCE_WORDS = 8
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_identify)
+def test_pages_tell_what_is_and_not_how_it_was(page: Path) -> None:
+    assert not HISTORY.findall(_prose(page.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=_identify)
+def test_pages_name_nothing_that_is_on_one_machine_only(page: Path) -> None:
+    assert not PRIVATE.findall(page.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_identify)
+def test_pages_call_code_what_everybody_calls_it(page: Path) -> None:
+    # To have room is English; rooms that hold code are not.
+    prose = re.sub(r"\b(?:less|more|no|leaves?|has|have) room\b", "", _prose(page.read_text(encoding="utf-8")))
+    assert not JARGON.findall(prose)
+
+
+def test_no_sentence_stands_on_the_pages_twice() -> None:
+    seen: dict[str, str] = {}
+    twice = []
+    for page in PAGES:
+        for sentence in _sentences(page.read_text(encoding="utf-8")):
+            if sentence in seen:
+                twice.append(f"{seen[sentence]}, {page.name}: {sentence}")
+            seen.setdefault(sentence, page.name)
+    assert not twice, "\n".join(twice)
+
+
+def test_sentences_are_found_in_prose_lists_and_tables_but_not_in_code() -> None:
+    text = (
+        "A sentence of [nine](there.md) words, `three` of them marked. Short one.\n\n"
+        "- the same nine words can be in an item; and here\n\n"
+        "| a cell | that has at least nine words in it, too |\n|---|---|\n\n"
+        "```sh\nnire-live with many words behind it that are code and no sentence\n```\n"
+    )
+    assert list(_sentences(text)) == [
+        "a sentence of nine words three of them marked",
+        "the same nine words can be in an item and here",
+        "that has at least nine words in it too",
+    ]
+
+
+def _sentences(text: str) -> Iterator[str]:
+    """Sentences, items and cells of more than eight words, without marks, in small letters."""
+    plain = re.sub(r"\]\([^)]*\)", "]", _prose(text))
+    for line in plain.splitlines():
+        for part in re.split(r"(?<=[.!?:])\s+|\|", line):
+            words = re.findall(r"[a-z0-9_./'=-]*[a-z0-9]", part.lower())
+            if len(words) > SENTENCE_WORDS:
+                yield " ".join(words)
+
+
 # The table of config keys
 
 
