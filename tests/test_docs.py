@@ -38,6 +38,11 @@ from tests.stream import packets
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
+    *DOCUMENTS,
+    *sorted((ROOT / "nire" / "weights").glob("*.md")),
+]
 CODE = re.compile(r'^```(\w*)(?: title="(\S+)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"`((?:nire|drivers|stream|tests|benchmarks|examples|configs|docs)/[\w/.-]+\.\w+)`")
 
@@ -74,9 +79,9 @@ def _headings(file: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", line.lower()).replace(" ", "-") for line in lines}
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=_identify)
+@pytest.mark.parametrize("document", PAGES, ids=_identify)
 def test_files_that_are_named_exist(document: Path) -> None:
-    invented = {"drivers/cameras/mycam.py", "nire/backends/mine.py"}
+    invented = {"drivers/cameras/mycam.py", "nire/backends/mine.py", "stream/outputs/NAME.py"}
     named = set(FILE.findall(document.read_text(encoding="utf-8"))) - invented
     assert not [name for name in named if not (ROOT / name).exists()]
 
@@ -101,8 +106,6 @@ def test_functions_of_the_paper_map_exist() -> None:
 
 # Language
 
-ROOT_PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]
-PAGES = [*ROOT_PAGES, *DOCUMENTS, *sorted((ROOT / "nire" / "weights").glob("*.md"))]
 # Words that tell how it was, which only the changelog does. "before" and "yet" are left out: they also order things in
 # time and say what is missing.
 HISTORY = re.compile(
@@ -399,7 +402,7 @@ def test_examples_of_the_python_page_run_one_after_the_other(tmp_path: Path, mon
     assert names["instant"].shape == (48, 64)
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=_identify)
+@pytest.mark.parametrize("document", PAGES, ids=_identify)
 def test_python_in_the_documents_compiles(document: Path) -> None:
     for kind, _, block in CODE.findall(document.read_text(encoding="utf-8")):
         if kind == "python":
@@ -439,6 +442,6 @@ def _rows(text: str) -> dict[int, list[float]]:
 
 def test_commands_in_the_documents_are_commands_that_exist() -> None:
     known = command_names()
-    for document in DOCUMENTS:
+    for document in PAGES:
         for command in re.findall(r"nire-live ([a-z]+)\b", document.read_text(encoding="utf-8")):
             assert command in known, f"{document.name}: nire-live {command}"
