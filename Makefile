@@ -1,4 +1,4 @@
-# The commands of the house. `make demo` and `make test` install what they need into .venv first.
+# `make demo` and `make test` install what they need into .venv first.
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test lint types contracts tests docs format bench dist clean distclean
@@ -14,12 +14,12 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "  PYTHON=python3.12 chooses the interpreter, TORCH=cpu|cuda the build of torch, ARGS=... goes to the command"
 
-# The stamp is newer than what decides the installation, or the installation is brought up to date.
+# An installation that is older than one of these files is brought up to date.
 $(STAMP): pyproject.toml setup.py constraints.txt .ci/setup
 	@PYTHON="$(PYTHON)" TORCH="$(TORCH)" bash .ci/setup
 	@touch $@
 
-# Whoever names an interpreter or a build of torch is heard, also where an installation exists.
+# PYTHON= or TORCH= on the command line runs the installation again.
 ifeq ($(MAKELEVEL),0)
 ifneq ($(filter command,$(origin PYTHON) $(origin TORCH)),)
 .PHONY: $(STAMP)
@@ -49,14 +49,14 @@ tests: $(STAMP) ## only the tests
 docs: $(STAMP) ## the documentation as a site: out/site/index.html
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
-format: $(STAMP) ## write the house format and the fixes that ruff is sure of
+format: $(STAMP) ## format the code, and apply the fixes that ruff is sure of
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(STAMP) ## measure; ARGS="end_to_end --json out/bench.json" chooses
+bench: $(STAMP) ## measure this machine; ARGS="end_to_end --json out/bench.json" chooses
 	@$(BIN)/nire-live bench $(ARGS)
 
-dist: $(STAMP) ## build what is published, sdist and wheel, in dist
+dist: $(STAMP) ## build the source distribution and the wheel, in dist
 	$(BIN)/python -m build --no-isolation
 
 clean: ## remove outputs and caches

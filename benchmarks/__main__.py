@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the arguments name and return the exit code."""
     parser = argparse.ArgumentParser(
         prog="nire-live bench",
-        description="Measure this machine; leave it quiet meanwhile. All figures in the documentation come from here.",
+        description="Measure this machine; leave it quiet meanwhile.",
     )
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help=f"{', '.join(NAMES)} (all of these when none is named), soak"

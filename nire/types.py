@@ -310,13 +310,16 @@ class Stamps:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ExposedFrame:
-    """An image that no camera took.
+    """A computed image: what a shutter would have seen.
 
     Attributes:
         index: counts exposed frames of one tag; a hole means a lost frame.
         window: index of the window that answered.
-        pixels: uint8 [H, W, C], in `transfer` of the captured frames.
-        shutter: when it is exposed.
+        pixels: uint8 [H, W, C].
+        shutter: when each row was exposed.
+        tag: what it was asked for: the plan's name, or a word of the one who asked.
+        stamps: when it was received, built, exposed and published.
+        transfer: "linear" or "srgb", as the captured frames.
         evidence_us: device time of the newest event or frame that was used.
         lost_events, lost_frames, late_windows, out_of_memory: running totals of the stream.
         backend, engine: what made it.

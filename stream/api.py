@@ -22,16 +22,16 @@ _SECTIONS = ("plan", "window", "reconstructor", "planes")
 
 
 def open(path_or_driver: str | Path, *, config: str | Path | None = None, **settings: Any) -> Recording:
-    """Open a recording or a camera; it is closed by `close`, or at the end of a `with` block.
+    """Open a recording or a camera; `close`, or the end of a `with` block, closes it.
 
     Args:
-        path_or_driver: a recording, its kind is told from its content; or the name of a camera's driver.
-        config: a TOML file to read it by; None = the defaults.
-        settings: the driver's own.
+        path_or_driver: path of a recording, whose kind is told from its content; or the name of a camera's driver.
+        config: a TOML file with further settings; None = the defaults.
+        settings: settings of the driver.
 
     Raises:
-        SourceError: no such file, none that a driver knows, or a camera that is not there.
-        ConfigError: no such driver, or a setting that it does not have.
+        SourceError: there is no such file, no driver knows it, or the camera is not there.
+        ConfigError: there is no such driver, or it has no such setting.
     """
     return Recording(*_asked(path_or_driver, config, settings))
 
@@ -44,13 +44,13 @@ def reexpose(
     source: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> Iterator[ExposedFrame]:
-    """Answer a plan over a whole recording, every window and every query: the images of `nire-live offline`.
+    """Compute the images of a plan over a whole recording, as `nire-live offline` does; nothing is dropped.
 
     Args:
         path_or_driver: as for `open`.
         plan: "deblur", "unroll", "upsample" or "reshutter".
-        config: a TOML file to start from; None = the defaults.
-        source: the driver's own settings.
+        config: a TOML file with further settings; None = the defaults.
+        source: settings of the driver.
         settings: keys of [plan] (rate_hz, exposure_us, row_delay_us, offset_us), [reconstructor] (backend, device,
             ...), [window] and [planes], without their section.
 
@@ -58,9 +58,9 @@ def reexpose(
         Exposed frames, their pixels uint8 [H, W, C].
 
     Raises:
-        ConfigError: an unknown setting, or one out of range.
-        SourceError: as for `open`, or a recording without the frames that the method needs.
-        RecordingDamaged: at the end, after everything that comes before the damage.
+        ConfigError: a setting is unknown or out of range.
+        SourceError: as for `open`; or the method needs frames and there are none.
+        RecordingDamaged: the recording is damaged; raised after all images from before the damage.
     """
     wanted, order = _asked(path_or_driver, config, source or {})
     wanted = with_settings(changed(wanted, {"plan": {"name": plan}}), settings, _SECTIONS)
@@ -74,16 +74,16 @@ def connect(
     keys: ClientKeys | None = None,
     timeout_s: float = 10.0,
 ) -> Connection:
-    """Connect to a running stream (`nire-live live` or `replay`); it may come later.
+    """Connect to a running stream (`nire-live live` or `replay`), or to one that will be started later.
 
     Args:
-        address: that it publishes at.
-        control: that it is asked at.
-        keys: where the stream has keys.
-        timeout_s: how long any answer may take.
+        address: where it publishes, `publish.bind` of its configuration.
+        control: where it takes requests, `control.bind` of its configuration.
+        keys: of this client and of the stream, if the stream has keys.
+        timeout_s: how long an answer or a frame may take, seconds.
 
     Raises:
-        ConfigError: no ZMQ addresses.
+        ConfigError: an address is none that ZMQ knows.
     """
     return Connection(address, control, keys=keys, timeout_s=timeout_s)
 

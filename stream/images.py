@@ -20,7 +20,7 @@ def save(
     *,
     rate_hz: float = 30.0,
 ) -> int:
-    """Write images where a path says: NAME.png one image, NAME.mp4 a video, anything without a suffix a folder.
+    """Write one image as NAME.png, images as a video NAME.mp4, or as PNGs into a folder (a path without suffix).
 
     Args:
         frames: one or many; frames, or pixels uint8 [H, W], [H, W, 1] or [H, W, 3] (RGB). They are taken one by one.

@@ -33,11 +33,11 @@ _SECTIONS = ("window", "reconstructor", "planes")
 
 
 class Window:
-    """A stretch of a recording that can be exposed at will, also after the next one was taken.
+    """A stretch of a recording that answers any shutter, as often as asked, also when later windows were taken.
 
     Attributes:
-        frames: captured, 0, 1 or 2.
-        covered_us: (first, last) moment that any row of a shutter may touch, device time.
+        frames: its captured frames: 0, 1 or 2.
+        covered_us: (first, last) device time that a row of a shutter may reach.
     """
 
     def __init__(self, session: Session, window: ContentWindow) -> None:
@@ -49,15 +49,15 @@ class Window:
 
     @cached_property
     def events(self) -> NDArray[np.void]:
-        """The events of the window: `EVENT` [N], time as the device stamped it."""
+        """The events of the window: `EVENT` [N], with the device's time stamps."""
         return _structured([self._window.events])
 
     def expose(self, t_a_us: float, t_b_us: float | None = None, row_delay_us: float = 0.0) -> NDArray[np.uint8]:
         """Expose one image.
 
         Args:
-            t_a_us: start of the first row's exposure, device time; the instant where there is no end.
-            t_b_us: its end; None = an instant.
+            t_a_us: start of the first row's exposure, device time.
+            t_b_us: its end; None = the instant `t_a_us`.
             row_delay_us: row y is exposed that many microseconds later than row y - 1; 0 = a global shutter.
 
         Returns:
@@ -94,11 +94,11 @@ class Window:
 
 
 class Recording:
-    """A recording or a camera, open. Each of `frames`, `events` and `windows` reads it anew, from its beginning.
+    """An open recording or camera. `frames`, `events` and `windows` each read it from its beginning.
 
     Attributes:
-        info: what is known of it before its first packet.
-        damage: why `frames` or `events` end early; None where nothing was found damaged.
+        info: its name, sensor and length.
+        damage: why `frames` or `events` end early; None if no damage was found.
     """
 
     def __init__(self, config: Config, order: SourceOrder) -> None:
@@ -116,7 +116,7 @@ class Recording:
 
     @cached_property
     def frames(self) -> list[Frame]:
-        """The captured frames in their order, pixels uint8 [H, W, C].
+        """The captured frames in order, pixels uint8 [H, W, C]; all of them in memory.
 
         Raises:
             SourceError: a live camera, which has no end.
@@ -125,7 +125,7 @@ class Recording:
 
     @cached_property
     def events(self) -> NDArray[np.void]:
-        """The events as re-exposure takes them: on the sensor, `EVENT` [N], sorted as long as the clock goes on.
+        """All events in memory: `EVENT` [N], inside the sensor, sorted until the device clock is reset.
 
         Raises:
             SourceError: a live camera, which has no end.
@@ -133,18 +133,18 @@ class Recording:
         return _structured([packet for packet in self._everything() if isinstance(packet, EventBatch)])
 
     def windows(self, policy: str = "pair", backend: str = "auto", **overrides: Any) -> Iterator[Window]:
-        """Cut it into windows that can be exposed, calibrated on the way.
+        """Cut it into windows, and calibrate on the way.
 
         Args:
-            policy: "pair" (two frames and what lies between), "single", "live_edge" or "span". Where there are no
-                frames to use, "pair" means "span".
-            backend: the method; "auto" leaves it to the config: the double integral, unless it says otherwise.
+            policy: "pair" (two frames and what lies between), "single", "live_edge" or "span". Without frames
+                "pair" means "span".
+            backend: the method; "auto" = as configured, by default the double integral.
             overrides: keys of [reconstructor] (device, threads, ...), [window] and [planes], without their section.
 
         Raises:
-            ConfigError: an unknown override, or what does not go together.
-            SourceError: no frames where the method needs them; or whatever the source raises.
-            RecordingDamaged: at the end, after every window before the damage.
+            ConfigError: an override is unknown, or settings contradict each other.
+            SourceError: the method needs frames and there are none; or the source cannot be read.
+            RecordingDamaged: the recording is damaged; raised after all windows from before the damage.
         """
         config = with_settings(self._config, {"policy": policy, "backend": backend, **overrides}, _SECTIONS)
         return self._windows(config)

@@ -27,15 +27,15 @@ VIOLATIONS = [
     ("drivers-stay-light", "drivers/source.py", "import torch"),
     ("drivers-stay-light", "drivers/source.py", "def later():\n    import zmq"),
     ("drivers-stay-light", "drivers/source.py", "import nire.backends"),
-    ("drivers-stay-light", "drivers/source.py", "import nire.integral.double_integral"),  # torch, through another room
+    ("drivers-stay-light", "drivers/source.py", "import nire.integral.double_integral"),  # torch, through another file
     ("pure-core", "stream/sockets/wire.py", "import socket"),
     ("pure-core", "stream/config.py", "import multiprocessing"),
-    ("pure-core", "stream/clock.py", "import nire.planes"),  # torch, through another room
+    ("pure-core", "stream/clock.py", "import nire.planes"),  # torch, through another file
     ("pure-core", "stream/session/session.py", "import stream.rings.ring"),
     ("light-processes", "stream/rings/ring.py", "import nire.planes"),
     ("light-processes", "stream/processes/board.py", "import nire.backends.passthrough"),
-    ("torch-rooms", "nire/types.py", "import torch.nn.functional"),
-    ("torch-rooms", "stream/sockets/wire.py", "def later():\n    from torch import Tensor"),
+    ("torch-users", "nire/types.py", "import torch.nn.functional"),
+    ("torch-users", "stream/sockets/wire.py", "def later():\n    from torch import Tensor"),
     ("ring-transport", "stream/sockets/wire.py", "import iceoryx2"),
     ("engine-packages", "nire/engines/eager.py", "import openvino"),
     ("recordings-apart", "drivers/recordings/npz.py", "import drivers.recordings.video"),
@@ -51,8 +51,8 @@ LIGHT = ["processes.board", "processes.producer", "processes.recorder", "rings.r
 
 # Files that a contract must name as soon as they exist: (contract, its key, modules).
 NAMED = [
-    ("pure-core", "source_modules", [f"stream.{room}" for room in PURE]),
-    ("light-processes", "source_modules", [f"stream.{room}" for room in LIGHT]),
+    ("pure-core", "source_modules", [f"stream.{name}" for name in PURE]),
+    ("light-processes", "source_modules", [f"stream.{name}" for name in LIGHT]),
     (
         "drivers-stay-light",
         "forbidden_modules",

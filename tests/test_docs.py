@@ -38,6 +38,11 @@ from tests.stream import packets
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
+    *DOCUMENTS,
+    *sorted((ROOT / "nire" / "weights").glob("*.md")),
+]
 CODE = re.compile(r'^```(\w*)(?: title="(\S+)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"`((?:nire|drivers|stream|tests|benchmarks|examples|configs|docs)/[\w/.-]+\.\w+)`")
 
@@ -74,16 +79,16 @@ def _headings(file: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", line.lower()).replace(" ", "-") for line in lines}
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=_identify)
+@pytest.mark.parametrize("document", PAGES, ids=_identify)
 def test_files_that_are_named_exist(document: Path) -> None:
-    invented = {"drivers/mycam.py", "nire/backends/mine.py"}
+    invented = {"drivers/cameras/mycam.py", "nire/backends/mine.py", "stream/outputs/NAME.py"}
     named = set(FILE.findall(document.read_text(encoding="utf-8"))) - invented
     assert not [name for name in named if not (ROOT / name).exists()]
 
 
 def test_every_folder_of_the_packages_has_its_line_in_the_architecture() -> None:
-    rooms = _text("architecture.md").partition("## Rooms")[2].partition("\n## ")[0]
-    listed = set(re.findall(r"^\| `([\w/]+)/` \|", rooms, re.MULTILINE))
+    folders = _text("architecture.md").partition("## Folders")[2].partition("\n## ")[0]
+    listed = set(re.findall(r"^\| `([\w/]+)/` \|", folders, re.MULTILINE))
     packages = {path.parent for name in ("nire", "drivers", "stream") for path in (ROOT / name).rglob("__init__.py")}
     assert listed == {package.relative_to(ROOT).as_posix() for package in packages}
 
@@ -97,6 +102,73 @@ def test_functions_of_the_paper_map_exist() -> None:
             value: Any = importlib.import_module(module.replace("/", "."))
             for part in name.split("."):
                 value = getattr(value, part)
+
+
+# Language
+
+# Words that tell how it was, which only the changelog does. "before" and "yet" are left out: they also order things in
+# time and say what is missing.
+HISTORY = re.compile(
+    r"\b(now|nowadays|formerly|previously|originally|no longer|so far|until now|as (?:it was|before|ever)|than before"
+    r"|(?:first|earlier|old) design|(?<!is )(?<!are )(?<!be )used to)\b",
+    re.IGNORECASE,
+)
+# Paths that are there on one machine only, and words for code that nobody outside would know.
+PRIVATE = re.compile(r"/(?:home|root|Users|work|mnt)/|\.\./shared\b|/tmp/\w")
+JARGON = re.compile(r"\b(?:house|rooms?)\b", re.IGNORECASE)
+SENTENCE_WORDS = 8
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_identify)
+def test_pages_tell_what_is_and_not_how_it_was(page: Path) -> None:
+    assert not HISTORY.findall(_prose(page.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=_identify)
+def test_pages_name_nothing_that_is_on_one_machine_only(page: Path) -> None:
+    assert not PRIVATE.findall(page.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_identify)
+def test_pages_call_code_what_everybody_calls_it(page: Path) -> None:
+    # To have room is English; rooms that hold code are not.
+    prose = re.sub(r"\b(?:less|more|no|leaves?|has|have) room\b", "", _prose(page.read_text(encoding="utf-8")))
+    assert not JARGON.findall(prose)
+
+
+def test_no_sentence_stands_on_the_pages_twice() -> None:
+    seen: dict[str, str] = {}
+    twice = []
+    for page in PAGES:
+        for sentence in _sentences(page.read_text(encoding="utf-8")):
+            if sentence in seen:
+                twice.append(f"{seen[sentence]}, {page.name}: {sentence}")
+            seen.setdefault(sentence, page.name)
+    assert not twice, "\n".join(twice)
+
+
+def test_sentences_are_found_in_prose_lists_and_tables_but_not_in_code() -> None:
+    text = (
+        "A sentence of [nine](there.md) words, `three` of them marked. Short one.\n\n"
+        "- the same nine words can be in an item; and here\n\n"
+        "| a cell | that has at least nine words in it, too |\n|---|---|\n\n"
+        "```sh\nnire-live with many words behind it that are code and no sentence\n```\n"
+    )
+    assert list(_sentences(text)) == [
+        "a sentence of nine words three of them marked",
+        "the same nine words can be in an item and here",
+        "that has at least nine words in it too",
+    ]
+
+
+def _sentences(text: str) -> Iterator[str]:
+    """Sentences, items and cells of more than eight words, without marks, in small letters."""
+    plain = re.sub(r"\]\([^)]*\)", "]", _prose(text))
+    for line in plain.splitlines():
+        for part in re.split(r"(?<=[.!?:])\s+|\|", line):
+            words = re.findall(r"[a-z0-9_./'=-]*[a-z0-9]", part.lower())
+            if len(words) > SENTENCE_WORDS:
+                yield " ".join(words)
 
 
 # The table of config keys
@@ -330,7 +402,7 @@ def test_examples_of_the_python_page_run_one_after_the_other(tmp_path: Path, mon
     assert names["instant"].shape == (48, 64)
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=_identify)
+@pytest.mark.parametrize("document", PAGES, ids=_identify)
 def test_python_in_the_documents_compiles(document: Path) -> None:
     for kind, _, block in CODE.findall(document.read_text(encoding="utf-8")):
         if kind == "python":
@@ -370,6 +442,6 @@ def _rows(text: str) -> dict[int, list[float]]:
 
 def test_commands_in_the_documents_are_commands_that_exist() -> None:
     known = command_names()
-    for document in DOCUMENTS:
+    for document in PAGES:
         for command in re.findall(r"nire-live ([a-z]+)\b", document.read_text(encoding="utf-8")):
             assert command in known, f"{document.name}: nire-live {command}"

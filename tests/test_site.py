@@ -70,6 +70,12 @@ def test_style_sheets_fetch_nothing_from_another_server(site: Path) -> None:
         assert not re.search(r"""(?:url\(|@import)\s*["']?(?:https?:)?//""", text), sheet.name
 
 
+def test_cells_of_tables_name_their_column_for_narrow_screens(site: Path) -> None:
+    page = (site / "configuration.html").read_text(encoding="utf-8")
+    (row,) = re.findall(r"<tr>\s*(<td[^>]*><code>plan\.rate_hz</code>.*?)</tr>", page, re.DOTALL)
+    assert re.findall(r'data-label="(\w+)"', row) == ["key", "default", "range", "meaning"]
+
+
 def test_every_command_has_its_section(site: Path) -> None:
     page = (site / "commands.html").read_text(encoding="utf-8")
     assert set(command_names()) <= set(re.findall(r'<h2 id="([\w-]+)"', page))

@@ -58,13 +58,14 @@ def _usage(words: str, command: Any) -> Iterator[str]:
     given = [each for each in command.params if each.param_type_name == "argument"]
     options = [each for each in command.params if each.param_type_name == "option"]
     names = [each.metavar or each.name.upper() for each in given]
-    yield f"```sh\n{' '.join([words, *(['[OPTIONS]'] if options else []), *names])}\n```\n"
+    shown = [name if each.metavar or each.required else f"[{name}]" for name, each in zip(names, given, strict=True)]
+    yield f"```text\n{' '.join([words, *(['[OPTIONS]'] if options else []), *shown])}\n```\n"
     rows = [(f"`{name}`", each) for name, each in zip(names, given, strict=True)]
     rows += [(f"`{_option(each)}`", each) for each in options]
     if rows:
-        yield "| | default | meaning |\n|---|---|---|"
-        for shown, each in rows:
-            yield f"| {shown} | {_default(each)} | {_escaped(each.help or '')} |"
+        yield "| name | default | meaning |\n|---|---|---|"
+        for name, each in rows:
+            yield f"| {name} | {_default(each)} | {_escaped(each.help or '')} |"
         yield ""
 
 
@@ -89,7 +90,7 @@ def _escaped(text: str) -> str:
 
 def _help(words: list[str]) -> str:
     said = io.StringIO()
-    width, os.environ["COLUMNS"] = os.environ.get("COLUMNS"), "100"
+    width, os.environ["COLUMNS"] = os.environ.get("COLUMNS"), "86"
     try:
         with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
             main([*words, "--help"])

@@ -81,8 +81,8 @@ def check_engine(name: str, network: ReExposureNetwork, job: Job) -> str:
 
 def engines() -> list[str]:
     """Names of the engines of this package; whether they run here, `create` says."""
-    rooms = sorted(module.name for module in pkgutil.iter_modules(nire.engines.__path__))
-    return [room for room in rooms if hasattr(importlib.import_module(f"nire.engines.{room}"), "create")]
+    names = sorted(module.name for module in pkgutil.iter_modules(nire.engines.__path__))
+    return [name for name in names if hasattr(importlib.import_module(f"nire.engines.{name}"), "create")]
 
 
 def _order(network: ReExposureNetwork, job: Job) -> tuple[str, ...]:

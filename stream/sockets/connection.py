@@ -37,13 +37,13 @@ class Connection:
         """Connect; the stream may come later, or go and come back.
 
         Args:
-            address: that it publishes at.
-            control: that it is asked at.
-            keys: where it has keys.
-            timeout_s: how long an answer or a frame may take.
+            address: where it publishes.
+            control: where it takes requests.
+            keys: of this client and of the stream, if the stream has keys.
+            timeout_s: how long an answer or a frame may take, seconds.
 
         Raises:
-            ConfigError: no ZMQ addresses.
+            ConfigError: an address is none that ZMQ knows.
         """
         self._address, self._keys, self._timeout_s = address, keys, timeout_s
         with ExitStack() as opened:
@@ -55,7 +55,7 @@ class Connection:
             self._opened = opened.pop_all()
 
     def newest(self) -> ExposedFrame:
-        """Wait for a frame of the plan that was not handed out yet, and give the newest.
+        """Wait until there is a frame of the plan that you did not get yet, and return the newest one.
 
         Returns:
             The frame, its pixels uint8 [H, W, C], read-only.
@@ -71,7 +71,7 @@ class Connection:
         return newest
 
     def __iter__(self) -> Iterator[ExposedFrame]:
-        """Yield every frame of the plan from now on, for ever; a hole in `index` is a frame that was lost."""
+        """Yield every further frame of the plan, without end; a hole in `index` is a lost frame."""
         every = Subscriber(self._address, _PLANNED, keys=self._keys, high_water_mark=_KEPT)
         self._opened.enter_context(every)
         try:
@@ -82,10 +82,10 @@ class Connection:
 
     @property
     def newest_us(self) -> float:
-        """Device time of the newest moment that can be exposed now, us; waits for a stream that begins.
+        """Device time of the newest moment that can be exposed, us; waits if the stream is still starting.
 
         Raises:
-            NireError: nobody answers, or there is nothing to answer from in time.
+            NireError: nobody answers, or no frames arrive in time.
         """
         end_s = time.monotonic() + self._timeout_s
         while (covered_us := self.status()["covered_us"]) is None:
@@ -98,15 +98,15 @@ class Connection:
         """Ask for one image and wait for it.
 
         Args:
-            t_a_us: start of the first row's exposure, device time; the instant where there is no end.
-            t_b_us: its end; None = an instant.
+            t_a_us: start of the first row's exposure, device time.
+            t_b_us: its end; None = the instant `t_a_us`.
             row_delay_us: row y is exposed that many microseconds later than row y - 1; 0 = a global shutter.
 
         Returns:
             uint8 [H, W], or [H, W, 3] in colour (RGB); read-only.
 
         Raises:
-            ShutterOutsideWindow: the stream does not cover it (any more, or yet).
+            ShutterOutsideWindow: the stream does not cover it, any more or yet.
             NireError: nobody answers, or the image does not come in time.
         """
         end_us = t_a_us if t_b_us is None else t_b_us
@@ -127,16 +127,16 @@ class Connection:
         )
 
     def set_plan(self, **changes: Any) -> dict[str, Any]:
-        """Change the plan from the next window on, for everybody who listens.
+        """Change the plan from the next window on, for all subscribers.
 
         Args:
             changes: keys of [plan]: name, rate_hz, exposure_us, row_delay_us, offset_us, time_budget_ms.
 
         Returns:
-            The plan as it is now.
+            The whole plan, with the changes.
 
         Raises:
-            ConfigError: an unknown key, or a value out of range; the plan stays as it was.
+            ConfigError: a key is unknown or a value out of range; nothing is changed.
             NireError: nobody answers.
         """
         plan: dict[str, Any] = self.ask("set_plan", plan=changes)["plan"]
@@ -151,7 +151,7 @@ class Connection:
         return self.ask("status")
 
     def ask(self, command: str, **fields: Any) -> dict[str, Any]:
-        """Ask anything that the control socket knows (docs/wire-format.md).
+        """Send any command of the control socket (docs/wire-format.md).
 
         Returns:
             The answer's fields.
