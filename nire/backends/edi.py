@@ -72,7 +72,7 @@ class EdiReconstructor:
             False: all that can be done with it is done.
         """
         with device_errors("begin a window"):
-            self._next.ahead(window, self._light_of(window.frames))
+            self._next.ahead(window)
         return False
 
     def expose(self, content: Content, queries: Sequence[Query]) -> NDArray[np.uint8]:
