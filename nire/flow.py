@@ -24,7 +24,7 @@ class Motion:
     """Two images and the flow between them.
 
     Attributes:
-        first, second: float32 [H, W].
+        first, second: float32 [H, W] or [H, W, C].
         forward: float32 [H, W, 2], where a pixel of the first is in the second, minus where it is, x and y in pixels.
         backward: the same from the second to the first.
     """
@@ -34,14 +34,18 @@ class Motion:
     forward: Image
     backward: Image
 
-    def at(self, share: float) -> tuple[Image, Image]:
+    def at(self, share: float | NDArray[np.float64]) -> tuple[Image, Image]:
         """Move both images to a time: 0 is the first's, 1 the second's; beyond them things move on as they did.
 
+        Args:
+            share: one for all pixels, or [H or 1, W or 1].
+
         Returns:
-            float32 [H, W], from the first and from the second image.
+            As the images, from the first and from the second.
         """
-        to_first = share * share * self.backward - (1 - share) * share * self.forward
-        to_second = (1 - share) ** 2 * self.forward - share * (1 - share) * self.backward
+        gone = np.atleast_2d(np.asarray(share, np.float32))[..., None]
+        to_first: Image = gone * gone * self.backward - (1 - gone) * gone * self.forward
+        to_second: Image = (1 - gone) ** 2 * self.forward - gone * (1 - gone) * self.backward
         return _fetched(self.first, to_first), _fetched(self.second, to_second)
 
 
@@ -53,7 +57,11 @@ class Flow:
         self._search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
 
     def between(self, first: Image, second: Image) -> Motion:
-        """Search both ways between two images [H, W]."""
+        """Search both ways between two images.
+
+        Args:
+            first, second: float32 [H, W], square roots of linear light, 1 = white.
+        """
         if min(first.shape) < _LEAST_PX:
             still = np.zeros((*first.shape, 2), np.float32)
             return Motion(first, second, still, still)
@@ -65,7 +73,7 @@ class Flow:
 
 def _fetched(image: Image, flow: Image) -> Image:
     """Look each pixel up where the flow says that it is in `image`."""
-    height, width = image.shape
+    height, width = image.shape[:2]
     columns = flow[..., 0] + np.arange(width, dtype=np.float32)
     rows = flow[..., 1] + np.arange(height, dtype=np.float32)[:, None]
     fetched = cv2.remap(image, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

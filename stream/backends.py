@@ -18,6 +18,8 @@ from nire.backends import prepare_torch
 from nire.engines import Job
 from nire.engines.choice import check_engine
 from nire.errors import ConfigError, WeightsError
+from nire.explicit.engines import check_cleaner
+from nire.explicit.network import KeyPlaneNetwork
 from nire.network import weights
 from nire.network.config import named
 from nire.shutter import Shutter
@@ -144,6 +146,8 @@ def engine_of(config: Config, backend: str) -> str:
         network = weights.unfilled(named(wanted.size))
     height, width = network.config.padded(1, 1)
     job = Job(height, width, (), prepare_torch(wanted.device, threads=0), wanted.precision)
+    if isinstance(network, KeyPlaneNetwork):
+        return check_cleaner(wanted.engine, job)
     return check_engine(wanted.engine, network, job)
 
 

@@ -7,6 +7,8 @@ both planes, keeps the microseconds of its events in between, and what is wrong 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -50,7 +52,9 @@ class KeyPlanes:
         """
         if out is None:
             out = torch.empty_like(self._constants[0])
-        opens, closes = (np.clip(t_us, self._times_us[0], self._times_us[-1]) for t_us in (shutter.t_a_us, shutter.t_b_us))
+        opens, closes = (
+            np.clip(t_us, self._times_us[0], self._times_us[-1]) for t_us in (shutter.t_a_us, shutter.t_b_us)
+        )
         narrow = self._gain.is_narrow(shutter)
         if narrow.all():
             return self._expose_instant((opens + closes) / 2, out)
@@ -95,13 +99,13 @@ class KeyPlanes:
         bounds = self._bounds(key)
         (gain, count), span_us = self._gain.span(from_us, until_us)
         if plane_loops.serve(area, gain):
-            shares = [np.broadcast_to(self._share(t, key), _shape(key, t)).astype(np.float32) for t in (from_us, until_us)]
-            times = [np.ascontiguousarray(np.broadcast_to(per_pixel(t), shares[0].shape)) for t in span_us]
+            shape = np.broadcast_shapes(key.shape, per_pixel(from_us).shape)
+            shares = tuple(_laid_out(self._share_of(per_pixel(t_us), key), shape) for t_us in (from_us, until_us))
+            times = tuple(_laid_out(per_pixel(t_us), shape) for t_us in span_us)
+            planes = tuple(bound.contiguous().numpy() for bound in bounds)
             sweep = self._gain.sweep
-            loops.integrate(
-                area.numpy(), (gain.numpy(), count.numpy()), sweep.events_of(*span_us), tuple(times), sweep.reach_us,
-                tuple(bound.contiguous().numpy() for bound in bounds), tuple(shares),
-            )  # fmt: skip
+            state, events = (gain.numpy(), count.numpy()), sweep.events_of(*span_us)
+            loops.integrate(area.numpy(), state, events, times, sweep.reach_us, planes, shares)
             return area
         return self._by_trapezoids(area, from_us, until_us, key)
 
@@ -124,9 +128,6 @@ class KeyPlanes:
         key = np.clip(np.searchsorted(self._times_us, at_us, side="right") - 1, 0, last).astype(np.int64)
         return key, self._share_of(at_us, key)
 
-    def _share(self, t_us: Times, key: NDArray[np.int64]) -> NDArray[np.float32]:
-        return self._share_of(per_pixel(t_us), key)
-
     def _share_of(self, at_us: Times, key: NDArray[np.int64]) -> NDArray[np.float32]:
         begin, end = self._times_us[key], self._times_us[key + 1]
         return np.clip((at_us - begin) / (end - begin), 0, 1).astype(np.float32)
@@ -142,8 +143,8 @@ class KeyPlanes:
         )  # fmt: skip
 
 
-def _shape(key: NDArray[np.int64], t_us: Times) -> tuple[int, ...]:
-    return np.broadcast_shapes(key.shape, per_pixel(t_us).shape)
+def _laid_out(values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    return np.ascontiguousarray(np.broadcast_to(values, shape))
 
 
 def _gathered(planes: Tensor, key: NDArray[np.int64]) -> Tensor:

@@ -58,10 +58,10 @@ def integrate(
     area: Plane,
     state: tuple[Plane, Plane],
     events: Events,
-    span_us: tuple[Times, Times],
+    span_us: tuple[Times, ...],
     reach_us: float,
-    bounds: tuple[Plane, Plane, Plane, Plane],
-    time_shares: tuple[Plane, Plane],
+    bounds: tuple[Plane, ...],
+    time_shares: tuple[Plane, ...],
 ) -> None:
     """Add the integral of light over a span within one bin to `area`, event by event: `KeyPlanes._integrated`.
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from nire.explicit.network import CUT, Inputs, prior
+from nire.explicit.witnesses import LEAST_SHARE, noise_level, scaled
 from nire.flow import Flow
 from nire.light import BRIGHTEST
 from nire.training.physics import (
@@ -31,8 +32,6 @@ from nire.training.physics import (
 from nire.training.samples import Cut, Window
 
 _LOG_LIMIT = 5.7
-# Share of time that a frame keeps where the other one leaves it none: little, but the network may ask for it.
-_LEAST_SHARE = 2e-3
 # Witnesses and images are compared in squares of so many pixels, so that noise does not decide.
 _COMPARED_PX = 5
 _TOLERANCE = 1e-3
@@ -121,9 +120,9 @@ def make_explicit_sample(
     """
     told = changes(window.counts, positive, negative, window.observed)
     frames, exposures = window.frames, window.frame_shutters
-    keys = window.shutters[:, queries : queries + planes]
+    keys = torch.linspace(0, 1, planes)[None, :, None, None].expand(len(exposures), -1, exposures.shape[2], 2)
     by_events = re_expose(frames, told.log_gain, exposures, keys).sqrt().clamp_(max=BRIGHTEST)
-    trust = log_trust(window.counts, window.observed, exposures, keys, least_share=_LEAST_SHARE)
+    trust = log_trust(window.counts, window.observed, exposures, keys, least_share=LEAST_SHARE)
     trust = torch.where(trust > CUT - 0.1, trust.clamp_min(CUT + 0.1), trust)
     middles = re_expose(frames, told.log_gain, exposures, exposures.mean(-1, keepdim=True).expand_as(exposures))
     by_flow, moved_trust = _moved(middles.sqrt().clamp_(max=BRIGHTEST), exposures, keys)
@@ -148,22 +147,6 @@ def make_explicit_sample(
         scaled(numbers, window.window_us),
     )
     return ExplicitSample(inputs, told, window.shutters[:, :queries], window.target.sqrt()[:, :, None], task, index)
-
-
-def scaled(numbers: Tensor, window_us: Tensor) -> Tensor:
-    """Scale what the network is told of a window to be around 1: [b, 4] noise and thresholds, [b] us -> [b, 5]."""
-    length = (window_us / 40_000).log()[:, None]
-    return torch.cat([numbers[:, :2] * 50, numbers[:, 2:] * 4, length], 1)
-
-
-def noise_level(images: Tensor) -> Tensor:
-    """Estimate the standard deviation of noise in images [b, H, W]: [b] (Immerkaer, 1996, by a median).
-
-    What a difference of second differences leaves of an image is noise, but at edges; the median is not moved by them.
-    """
-    mask = torch.tensor([1.0, -2.0, 1.0], device=images.device)
-    left = functional.conv2d(images[:, None], (mask[:, None] * mask)[None, None]).abs().flatten(1)
-    return left.median(1).values / (0.6745 * 6)
 
 
 def between_planes(planes: Tensor, told: Changes) -> Tensor:
@@ -221,7 +204,7 @@ def _moved(middles: Tensor, exposures: Tensor, keys: Tensor) -> tuple[Tensor, Te
         for plane in range(planes):
             images = motion.at(float(share[k, plane]))
             moved[k, plane] = torch.from_numpy(np.stack(images))
-    shares = torch.stack([1 - share, share], -1).clamp(_LEAST_SHARE, 1).log_()
+    shares = torch.stack([1 - share, share], -1).clamp(LEAST_SHARE, 1).log_()
     return moved.to(middles.device), shares[..., None, None].expand(-1, -1, -1, height, width).to(middles.device)
 
 

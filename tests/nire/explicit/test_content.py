@@ -98,4 +98,6 @@ def test_planes_of_physics_are_the_double_integral_again() -> None:
     planes = torch.stack([integral.expose(Shutter.instant(t, HEIGHT)).clone() for t in TIMES_US])
     content = KeyPlanes(integral.gain, TIMES_US, planes)
     for shutter in (Shutter.instant(108_111.0, HEIGHT), Shutter.flat(100_000.0, 120_000.0, HEIGHT)):
-        np.testing.assert_allclose(content.expose(shutter).numpy(), integral.expose(shutter).numpy(), rtol=2e-2, atol=0.6)
+        np.testing.assert_allclose(
+            content.expose(shutter).numpy(), integral.expose(shutter).numpy(), rtol=2e-2, atol=0.6
+        )
