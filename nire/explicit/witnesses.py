@@ -61,7 +61,7 @@ class Witnesses:
             estimated, told = integral.estimates(Shutter.instant(t_us, height), least_share=LEAST_SHARE)
             for n in range(2):
                 seen[k, n] = encoded(estimated[min(n, count - 1)])
-            trust[k, :count] = torch.where(told[:, 0] > CUT - 0.1, told[:, 0].clamp_min(CUT + 0.1), told[:, 0])
+            trust[k, :count] = told[:, 0]
         self._move(integral, window, times_us, seen[:, 2:], trust[:, 2:])
         states = [integral.gain.at(np.array([t_us]), shared=True) for t_us in times_us]
         gain, number = (torch.stack(planes) for planes in zip(*states, strict=True))

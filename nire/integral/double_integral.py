@@ -28,6 +28,8 @@ DARK_LEVEL = 1.0
 FRAME_NOISE_EVENTS = 0.5
 LEAST_TRUST = -10.0
 """Logarithm of the trust in a frame that another one leaves nothing to say, or that a gap cuts off."""
+LEAST_HEARD = LEAST_TRUST + 0.2
+"""The least of a frame that is not cut off, where the two are to be told apart."""
 # Logarithms of the doubt in a frame, by the number of events since; with more of them it is trusted least, whatever its
 # share. And a share whose logarithm is less than that, too.
 _DOUBT = np.log(np.arange(math.ceil(math.exp(-LEAST_TRUST)) + 1) + FRAME_NOISE_EVENTS).astype(np.float32)
@@ -140,7 +142,8 @@ class DoubleIntegral:
 
         Args:
             shutter: rows or pixels, frame time, within the window.
-            least_share: of time that a frame has where the other one leaves it none; not of one that a gap cuts off.
+            least_share: of time that a frame has where the other one leaves it none; not of one that a gap cuts off:
+                that one alone has `LEAST_TRUST` then, others `LEAST_HEARD` at least.
 
         Returns:
             float32 [N, C, H, W], linear light in levels, >= 0; and float32 [N, 1, H, W], the logarithm of the trust in
@@ -159,6 +162,8 @@ class DoubleIntegral:
         for k, (anchor, share) in enumerate(zip(self._anchors, shares, strict=True)):
             _expose_at(light[k], anchor, gain)
             self._weigh(trust[k, 0], anchor, count, share)
+            if least_share:
+                trust[k, 0].clamp_(min=LEAST_HEARD).masked_fill_(self._gain.field(share == 0), LEAST_TRUST)
         return light, trust
 
     def _weigh(self, trust: Tensor, anchor: _Anchor, count: Tensor, share: Times) -> None:

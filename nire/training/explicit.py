@@ -123,7 +123,6 @@ def make_explicit_sample(
     keys = torch.linspace(0, 1, planes)[None, :, None, None].expand(len(exposures), -1, exposures.shape[2], 2)
     by_events = re_expose(frames, told.log_gain, exposures, keys).sqrt().clamp_(max=BRIGHTEST)
     trust = log_trust(window.counts, window.observed, exposures, keys, least_share=LEAST_SHARE)
-    trust = torch.where(trust > CUT - 0.1, trust.clamp_min(CUT + 0.1), trust)
     middles = re_expose(frames, told.log_gain, exposures, exposures.mean(-1, keepdim=True).expand_as(exposures))
     by_flow, moved_trust = _moved(middles.sqrt().clamp_(max=BRIGHTEST), exposures, keys)
     if frames.shape[1] == 1:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nire.compiled import compiled
-from nire.integral.double_integral import DARK_LEVEL, FRAME_NOISE_EVENTS, LEAST_TRUST
+from nire.integral.double_integral import DARK_LEVEL, FRAME_NOISE_EVENTS, LEAST_HEARD, LEAST_TRUST
 
 DARK = DARK_LEVEL / 255
 """Dark current, as share of a full frame: I + DARK is what events are a logarithm of (as in double_integral.py)."""
@@ -248,7 +248,7 @@ def log_trust(
         observed: float32 [b, T], 0 in steps whose events are missing.
         frame_shutters: float32 [b, N, H, 2], N 1 or 2, in windows.
         shutters: float32 [b, Q, H, 2] or [b, Q, H, W, 2].
-        least_share: of time that a frame has where the other one leaves it none; not of one that is cut off.
+        least_share: as for `DoubleIntegral.estimates`.
 
     Returns:
         float32 [b, Q, N, H, W], logarithms, `LEAST_TRUST` for a frame that missing events cut off.
@@ -283,7 +283,8 @@ def log_trust(
             cut_off = torch.stack([cut_first & (ramp == 1), cut_second & (ramp == 0)], 2)
             share = torch.where(cut_off, 0.0, share.clamp(min=least_share))
     share = share if pixels else share[..., None]
-    return (share / (between(events) + FRAME_NOISE_EVENTS)).log_().clamp_(min=LEAST_TRUST)
+    trust = (share / (between(events) + FRAME_NOISE_EVENTS)).log_().clamp_(min=LEAST_TRUST)
+    return torch.where(share == 0, LEAST_TRUST, trust.clamp_(min=LEAST_HEARD)) if least_share else trust
 
 
 def _of_rows(values: Tensor, like: Tensor) -> Tensor:
