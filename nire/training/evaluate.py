@@ -168,8 +168,20 @@ def table(scores: Mapping[tuple[str, str], Score], title: str) -> Table:
     return drawn
 
 
-def write_json(path: Path, about: Mapping[str, str], scores: Mapping[tuple[str, str], Score]) -> None:
-    """Write `{"protocol", ..., "rows": [{"method", "task", "psnr", "ssim", "n"}]}`, `about` first, in one step."""
+def write_json(
+    path: Path,
+    about: Mapping[str, str],
+    scores: Mapping[tuple[str, str], Score],
+    further: Mapping[tuple[str, str], Mapping[str, float]] | None = None,
+) -> None:
+    """Write `{"protocol", ..., "rows": [{"method", "task", "psnr", "ssim", "n"}]}`, `about` first, in one step.
+
+    Args:
+        path: what was there is replaced.
+        about: comes first.
+        scores: by (method, task).
+        further: what else is known of some of them; joins their rows.
+    """
     rows = [
         {
             "method": method,
@@ -177,6 +189,7 @@ def write_json(path: Path, about: Mapping[str, str], scores: Mapping[tuple[str, 
             "psnr": round(float(np.mean(score.psnr)), 4),
             "ssim": round(float(np.mean(score.ssim)), 5),
             "n": len(score.psnr),
+            **(further or {}).get((method, task), {}),
         }
         for (method, task), score in scores.items()
     ]
