@@ -59,10 +59,10 @@ class ExplicitConfig:
 NANO = ExplicitConfig(
     size="nano",
     bins=8,
-    channels=(32, 48, 64, 80),
+    channels=(24, 48, 64, 64),
     encoder_blocks=(0, 1, 2, 2),
     decoder_blocks=(0, 1, 1, 0),
-    guide=6,
+    guide=4,
     head=16,
 )
 """Two CPU cores, live."""
