@@ -121,7 +121,7 @@ class RollingContent:
             True where more can be done with what has arrived.
         """
         extends = self.leads_to(window)
-        self.integral.ahead(window, [entry.light for entry in captured])
+        self.integral.ahead(window)
         if end_us is not None:
             self._count(window, self._voxels.edges_of(window.t0_us, end_us), extends=extends)
         elif not extends:

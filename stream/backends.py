@@ -145,8 +145,8 @@ def engine_of(config: Config, backend: str) -> str:
     except WeightsError:
         # What is wrong with the engine can be said without weights, too.
         network = weights.unfilled(named(wanted.size))
-    side = network.config.pad_to
-    job = Job(side, side, (), prepare_torch(wanted.device, threads=0), wanted.precision)
+    height, width = network.config.padded(1, 1)
+    job = Job(height, width, (), prepare_torch(wanted.device, threads=0), wanted.precision)
     return check_engine(wanted.engine, network, job)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nire.backends import neural
-from nire.errors import ConfigError
+from nire.errors import ConfigError, WeightsError
 from nire.network import weights as weight_files
 from nire.types import Content, ContentWindow, Geometry, Query
 
@@ -78,6 +78,11 @@ def create(
         precision=precision,
         frames=(0,),
     )
+    if not isinstance(network, neural.NeuralReconstructor):
+        raise WeightsError(
+            f"{weights or size}: these weights clean what frames tell, and events_only has no frames; give weights of "
+            "the paper's network, or leave reconstructor.weights empty"
+        )
     return EventsOnlyReconstructor(network)
 
 

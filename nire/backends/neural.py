@@ -16,6 +16,9 @@ from nire.backends import device_errors, prepare_torch
 from nire.engines import Engine, Job
 from nire.engines.choice import open_engine
 from nire.errors import WeightsError
+from nire.explicit.engines import open_cleaner
+from nire.explicit.network import KeyPlaneNetwork
+from nire.explicit.reconstructor import ExplicitReconstructor
 from nire.integral import loops as plane_loops
 from nire.light import BRIGHTEST, ENCODE_STEPS, UNKNOWN_LIGHT, decode_table, encode_table
 from nire.network import weights as weight_files
@@ -192,7 +195,7 @@ def create(
     engine: str = "auto",
     precision: str = "auto",
     frames: tuple[int, ...] = (2, 1),
-) -> NeuralReconstructor:
+) -> NeuralReconstructor | ExplicitReconstructor:
     """Make the backend.
 
     Args:
@@ -212,9 +215,14 @@ def create(
         WeightsError: no weights, or not whole ones.
     """
     chosen = prepare_torch(device, threads)
-    network = weight_files.load(weights_file(size, weights))
+    network = weight_files.load_any(weights_file(size, weights))
     height, width = network.config.padded(geometry.height, geometry.width)
     job = Job(height, width, frames, chosen, precision)
+    if isinstance(network, KeyPlaneNetwork):
+        cleaner = open_cleaner(engine, network, job)
+        if getattr(cleaner, "has_threads", False):
+            torch.set_num_threads(max(1, torch.get_num_threads() // _TORCH_SHARE))
+        return ExplicitReconstructor(geometry, cleaner, network.config, job=job, bin_us=bin_us)
     opened = open_engine(engine, network, job)
     if getattr(opened, "has_threads", False):
         torch.set_num_threads(max(1, torch.get_num_threads() // _TORCH_SHARE))

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from nire.errors import EngineMismatch
-from nire.network.reexposure import ReExposureNetwork
+from nire.network.weights import Network
 
 
 def default_folder() -> Path:
@@ -20,7 +20,7 @@ def default_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nire-live" / "engines"
 
 
-def digest_of(network: ReExposureNetwork) -> str:
+def digest_of(network: Network) -> str:
     """Hash all weights: two networks with one digest compute the same."""
     digest = hashlib.sha256()
     for name, value in sorted(network.state_dict().items()):
@@ -29,7 +29,7 @@ def digest_of(network: ReExposureNetwork) -> str:
     return digest.hexdigest()
 
 
-def key_of(network: ReExposureNetwork, **further: object) -> dict[str, str]:
+def key_of(network: Network, **further: object) -> dict[str, str]:
     """Say what a prepared network depends on.
 
     Args:

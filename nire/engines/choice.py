@@ -11,7 +11,10 @@ from types import ModuleType
 import nire.engines
 from nire.engines import Engine, Job
 from nire.errors import ConfigError, EngineError
+from nire.explicit.engines import check_cleaner
+from nire.explicit.network import KeyPlaneNetwork
 from nire.network.reexposure import ReExposureNetwork
+from nire.network.weights import Network
 
 _log = logging.getLogger(__name__)
 
@@ -54,8 +57,8 @@ def open_engine(name: str, network: ReExposureNetwork, job: Job) -> Engine:
     return engine
 
 
-def check_engine(name: str, network: ReExposureNetwork, job: Job) -> str:
-    """Tell which engine `open_engine` takes, as far as that is known before one is made.
+def check_engine(name: str, network: Network, job: Job) -> str:
+    """Tell which engine `open_engine`, or `open_cleaner`, takes, as far as that is known before one is made.
 
     Each engine says in `check(network, job)` what it refuses; a module without it is taken as good.
 
@@ -70,6 +73,8 @@ def check_engine(name: str, network: ReExposureNetwork, job: Job) -> str:
     Raises:
         ConfigError, EngineError: as `open_engine`.
     """
+    if isinstance(network, KeyPlaneNetwork):
+        return check_cleaner(name, job)
     if name != "auto":
         return _checked(name, network, job)
     *preferred, last = _order(network, job)

@@ -78,9 +78,9 @@ def check(network: ReExposureNetwork, job: Job) -> None:
             f"the engine 'openvino' runs networks with events, and this one ({network.config.size}) has use_events = "
             "False. Use reconstructor.engine = 'eager'"
         )
-    _package("openvino")
+    package("openvino")
     if precision == "int8":
-        _package("nncf")
+        package("nncf")
 
 
 _Part = ImageGraph | SegmentGraph | ConstructGraph
@@ -92,20 +92,13 @@ class _Maker:
 
     def __init__(self, network: ReExposureNetwork, job: Job, precision: str) -> None:
         self._network, self._job = network, job
-        self._openvino = _package("openvino")
+        self._openvino = package("openvino")
         # What is not int8 then is as without being asked.
-        self._nncf = _package("nncf") if precision == "int8" else None
+        self._nncf = package("nncf") if precision == "int8" else None
         if precision == "int8":
             precision = replace(job, precision="auto").precision_of("openvino", tuple(_HINTS))
         self._core = self._openvino.Core()
-        self._options: dict[str, Any] = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "NUM_STREAMS": 1,
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-            # A thread that is bound to a core waits there for whatever else has it: a third of the speed, live.
-            "ENABLE_CPU_PINNING": False,
-            "INFERENCE_PRECISION_HINT": _HINTS[precision],
-        }
+        self._options = options_for(precision)
         # What is handed from graph to graph, features and content, is in what they compute with.
         self._handed_type = self._openvino.Type.bf16 if precision == "bf16" else self._openvino.Type.f32
         self._cache = Cache(
@@ -219,24 +212,10 @@ class _Maker:
         return compiled.create_infer_request()
 
     def _converted(self, graph: _Graph, example: tuple[Tensor, ...], given: int) -> Any:
-        """Convert a graph; what is handed from graph to graph is in what they compute with.
-
-        By the front end itself: `openvino.convert_model` would report each conversion to OpenVINO's makers.
-        """
-        from openvino.frontend import FrontEndManager
-        from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
+        """Convert a graph; what is handed from graph to graph is in what they compute with."""
         from openvino.preprocess import PrePostProcessor
 
-        exported = _decomposed(export(graph, example))
-        decoder = TorchFXPythonDecoder(exported.module(), dynamic_shapes=False)
-        front_end = FrontEndManager().load_by_framework("pytorch")
-        try:
-            model = front_end.convert(front_end.load(decoder))
-        except RuntimeError as problem:
-            raise EngineError(
-                f"OpenVINO {self._openvino.get_version()} cannot convert the network as torch {torch.__version__} "
-                f"exports it: {problem}. Use reconstructor.engine = 'eager'"
-            ) from problem
+        model = converted(graph, example)
         if self._nncf is not None and isinstance(graph, ConstructGraph):
             model = self._quantised(model, graph)
         steps = PrePostProcessor(model)
@@ -263,6 +242,41 @@ class _Maker:
         )
 
 
+def options_for(precision: str) -> dict[str, Any]:
+    """Give what the CPU is told: one stream, as many threads as torch has, and the precision ("int8" rests on bf16)."""
+    return {
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        # A thread that is bound to a core waits there for whatever else has it: a third of the speed, live.
+        "ENABLE_CPU_PINNING": False,
+        "INFERENCE_PRECISION_HINT": _HINTS[precision],
+    }
+
+
+def converted(graph: torch.nn.Module, example: tuple[Tensor, ...]) -> Any:
+    """Make an OpenVINO model of a graph at the shapes of an example.
+
+    By the front end itself: `openvino.convert_model` would report each conversion to OpenVINO's makers.
+
+    Raises:
+        EngineError: OpenVINO cannot convert it.
+    """
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
+
+    exported = _decomposed(export(graph, example))
+    decoder = TorchFXPythonDecoder(exported.module(), dynamic_shapes=False)
+    front_end = FrontEndManager().load_by_framework("pytorch")
+    try:
+        return front_end.convert(front_end.load(decoder))
+    except RuntimeError as problem:
+        raise EngineError(
+            f"OpenVINO {package('openvino').get_version()} cannot convert the network as torch {torch.__version__} "
+            f"exports it: {problem}. Use reconstructor.engine = 'eager'"
+        ) from problem
+
+
 def _decomposed(exported: ExportedProgram) -> ExportedProgram:
     """Take apart what OpenVINO does not know, and leave whole what it knows."""
     from openvino.frontend.pytorch.torchdynamo.export_decompositions import ops_to_not_decompose
@@ -276,7 +290,12 @@ def _decomposed(exported: ExportedProgram) -> ExportedProgram:
         return exported.run_decompositions(table)
 
 
-def _package(name: str) -> Any:
+def package(name: str) -> Any:
+    """Import a package of this engine.
+
+    Raises:
+        EngineMissing: it is not installed; says how to.
+    """
     try:
         return importlib.import_module(name)
     except ImportError as error:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from nire.integral import loops as plane_loops
@@ -27,6 +28,8 @@ DARK_LEVEL = 1.0
 FRAME_NOISE_EVENTS = 0.5
 LEAST_TRUST = -10.0
 """Logarithm of the trust in a frame that another one leaves nothing to say, or that a gap cuts off."""
+LEAST_HEARD = LEAST_TRUST + 0.2
+"""The least of a frame that is not cut off, where the two are to be told apart."""
 # Logarithms of the doubt in a frame, by the number of events since; with more of them it is trusted least, whatever its
 # share. And a share whose logarithm is less than that, too.
 _DOUBT = np.log(np.arange(math.ceil(math.exp(-LEAST_TRUST)) + 1) + FRAME_NOISE_EVENTS).astype(np.float32)
@@ -44,17 +47,11 @@ class _Reach:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Anchor:
-    """What a captured frame fixes: its constant [C, H, W], and the events [H, W] before and until after its exposure.
+    """What a captured frame fixes: its constant [C, H, W], and the events [H, W] before and after its exposure."""
 
-    It is `settled` when all events of the exposure were known.
-    """
-
-    frame: Frame
-    light: Tensor
     constant: Tensor
     opened: Tensor
     closed: Tensor
-    settled: bool
 
 
 class DoubleIntegral:
@@ -88,7 +85,9 @@ class DoubleIntegral:
         """
         if not 1 <= len(window.frames) <= 2:
             raise ValueError(f"the double integral needs one or two frames, got {len(window.frames)}")
-        self._take(window, light)
+        self._gain.build(window)
+        self._blended = None
+        self._anchors = [self._anchored(frame, image) for frame, image in zip(window.frames, light, strict=True)]
         offset_us = window.calibration.time_offset_us
         self._reaches = [_reach(frame, window.gaps, offset_us) for frame in window.frames]
 
@@ -96,34 +95,18 @@ class DoubleIntegral:
         """Tell whether a window extends the one taken last, so that `build` only goes on."""
         return self._gain.leads_to(window)
 
-    def ahead(self, window: ContentWindow, light: Sequence[Tensor]) -> None:
-        """Do what can be done for a window before it is complete; what is asked meanwhile is not answered well.
+    def ahead(self, window: ContentWindow) -> None:
+        """Integrate the events of a window that is not complete; what is asked meanwhile is not answered well.
 
         Args:
-            window: the frames, and the events, that are there; no earlier event may come.
-            light: as for `build`.
+            window: as far as it is there; no earlier event may come.
         """
-        known = [k for k, frame in enumerate(window.frames) if _is_settled(frame, window)]
-        settled = replace(window, frames=tuple(window.frames[k] for k in known))
-        self._take(settled, [light[k] for k in known])
+        self._gain.build(window)
 
-    def _take(self, window: ContentWindow, light: Sequence[Tensor]) -> None:
-        if not self._gain.build(window):
-            self._anchors = []
-        self._blended = None
-        self._anchors = [
-            self._anchored(frame, image, window) for frame, image in zip(window.frames, light, strict=True)
-        ]
-
-    def _anchored(self, frame: Frame, light: Tensor, window: ContentWindow) -> _Anchor:
-        known = (a for a in self._anchors if a.settled and a.frame is frame and a.light is light)
-        anchor = next(known, None)
-        if anchor is not None:
-            return anchor
+    def _anchored(self, frame: Frame, light: Tensor) -> _Anchor:
         shutter = frame.shutter
         constant = (light.contiguous() + DARK_LEVEL).div_(self._gain.mean(shutter))
-        opened, closed = self._gain.at(shutter.t_a_us)[1], self._gain.at(shutter.t_b_us)[1]
-        return _Anchor(frame, light, constant, opened, closed, _is_settled(frame, window))
+        return _Anchor(constant, self._gain.at(shutter.t_a_us)[1], self._gain.at(shutter.t_b_us)[1])
 
     def expose(self, shutter: Shutter, out: Tensor | None = None) -> Tensor:
         """Expose one shutter (Eq. 5).
@@ -149,8 +132,18 @@ class DoubleIntegral:
                 out.copy_(torch.where(self._gain.field(narrow), instant, out))
         return out.sub_(DARK_LEVEL).clamp_min_(0.0)
 
-    def estimates(self, shutter: Shutter) -> tuple[Tensor, Tensor]:
+    @property
+    def gain(self) -> Gain:
+        """What events did to the light of the window."""
+        return self._gain
+
+    def estimates(self, shutter: Shutter, *, least_share: float = 0.0) -> tuple[Tensor, Tensor]:
         """Expose one shutter from each frame by itself, without blending.
+
+        Args:
+            shutter: rows or pixels, frame time, within the window.
+            least_share: of time that a frame has where the other one leaves it none; not of one that a gap cuts off:
+                that one alone has `LEAST_TRUST` then, others `LEAST_HEARD` at least.
 
         Returns:
             float32 [N, C, H, W], linear light in levels, >= 0; and float32 [N, 1, H, W], the logarithm of the trust in
@@ -162,13 +155,15 @@ class DoubleIntegral:
         gain, count = self._gain.at(middle_us)
         if not self._gain.is_narrow(shutter).all():
             gain = self._gain.mean(shutter)
-        ramp = self._ramp(middle_us) if len(self._anchors) == 2 else np.zeros(1)
+        shares = self._shares(middle_us, least_share) if len(self._anchors) == 2 else [np.ones(1)]
         shape = self._anchors[0].constant.shape
         light = gain.new_empty((len(self._anchors), *shape))
         trust = gain.new_empty((len(self._anchors), 1, *shape[1:]))
-        for k, (anchor, share) in enumerate(zip(self._anchors, (1 - ramp, ramp), strict=False)):
+        for k, (anchor, share) in enumerate(zip(self._anchors, shares, strict=True)):
             _expose_at(light[k], anchor, gain)
             self._weigh(trust[k, 0], anchor, count, share)
+            if least_share:
+                trust[k, 0].clamp_(min=LEAST_HEARD).masked_fill_(self._gain.field(share == 0), LEAST_TRUST)
         return light, trust
 
     def _weigh(self, trust: Tensor, anchor: _Anchor, count: Tensor, share: Times) -> None:
@@ -236,6 +231,18 @@ class DoubleIntegral:
         for_first = (1 - ramp) * (closed - count).clamp_min_(0.0).add_(FRAME_NOISE_EVENTS)
         return for_second.div_(for_first.add_(for_second))
 
+    def _shares(self, t_us: Times, least: float) -> list[Times]:
+        """Share of time of both frames; `least` where a frame has none, but is not cut off by a gap."""
+        ramp = self._ramp(t_us)
+        return [
+            np.where((share == 0) & self._can_tell(reach, t_us), least, share)
+            for share, reach in zip((1 - ramp, ramp), self._reaches, strict=True)
+        ]
+
+    @staticmethod
+    def _can_tell(reach: _Reach, t_us: Times) -> NDArray[np.bool_]:
+        return (t_us >= reach.reach_us[0]) & (t_us <= reach.reach_us[1])
+
     def _ramp(self, t_us: Times) -> Times:
         """How far time is from the first exposure (0) to the second (1), at [1], [H] or [H, W].
 
@@ -247,8 +254,7 @@ class DoubleIntegral:
             end, start = end[:, None], start[:, None]
         ramp = np.clip((t_us - end) / np.maximum(start - end, 1e-6), 0.0, 1.0)
         step = np.where(t_us - end < start - t_us, 0.0, 1.0)
-        by_first = (t_us >= first.reach_us[0]) & (t_us <= first.reach_us[1])
-        by_second = (t_us >= second.reach_us[0]) & (t_us <= second.reach_us[1])
+        by_first, by_second = self._can_tell(first, t_us), self._can_tell(second, t_us)
         alone = np.where(by_first & ~by_second, 0.0, np.where(by_second & ~by_first, 1.0, step))
         return np.where(by_first & by_second, ramp, alone)
 
@@ -259,11 +265,6 @@ def _expose_at(light: Tensor, anchor: _Anchor, gain: Tensor) -> None:
         plane_loops.expose_at(light.numpy(), anchor.constant.numpy(), gain.numpy(), DARK_LEVEL)
     else:
         torch.mul(anchor.constant, gain, out=light).sub_(DARK_LEVEL).clamp_min_(0.0)
-
-
-def _is_settled(frame: Frame, window: ContentWindow) -> bool:
-    """Tell whether a window has all events of a frame's exposure, so that more of them change nothing."""
-    return frame.last_us + window.calibration.time_offset_us < window.t1_us
 
 
 def _reach(frame: Frame, gaps: Sequence[Gap], offset_us: float) -> _Reach:

@@ -45,6 +45,7 @@ class Gain:
         self._offset_us = 0.0
         self._plain = torch.empty((0, 0, 0), device=self._device)
         self._plain_keys = 0
+        self._plain_reach_us = 0.0
 
     def leads_to(self, window: ContentWindow) -> bool:
         """Tell whether a window extends the one built last, so that `build` only goes on."""
@@ -61,20 +62,21 @@ class Gain:
         """
         self._offset_us = window.calibration.time_offset_us
         extends = self._sweep.take(window)
-        if not extends:
+        if not extends or self._sweep.reach_us != self._plain_reach_us:
             self._plain_keys = 0
+        self._plain_reach_us = self._sweep.reach_us
         return extends
 
-    def at(self, t_us: Times) -> tuple[Tensor, Tensor]:
+    def at(self, t_us: Times, *, shared: bool = False) -> tuple[Tensor, Tensor]:
         """Read G and the count of events so far.
 
         Args:
             t_us: float64 [H] or [H, W], frame time per row or pixel; [1] for all.
+            shared: count a share of the event that a pixel is on its way to.
         """
         at_us = self._event_time(t_us)
-        key = self._key_of(at_us)
-        gain, count = self._gather(self._sweep.gain, key), self._gather(self._sweep.count, key)
-        self._sweep.advance(gain, count, self._time_of(key), at_us)
+        gain, count = self._stairs(at_us)
+        self._sweep.ramp(gain, at_us, count if shared else None)
         return gain, count
 
     def is_narrow(self, shutter: Shutter) -> NDArray[np.bool_]:
@@ -92,14 +94,11 @@ class Gain:
             return self.at((opens + closes) / 2)[0]
         if not shutter.is_flat:
             return self.area(opens, closes).div_(self.field(closes - opens))
-        # From the bin edge before the exposure, as the prefix integrals go, so that rounding is all that differs.
-        begin_us = self._event_time(opens)
-        edge_us = self._sweep.t0_us + (begin_us - self._sweep.t0_us) // self._bin_us * self._bin_us
-        gain, count = self.at(edge_us - self._offset_us)
-        before, area = torch.zeros_like(gain), torch.zeros_like(gain)
-        self._sweep.integrate(before, gain.clone(), count.clone(), edge_us, begin_us)
-        self._sweep.integrate(area, gain, count, edge_us, self._event_time(closes))
-        return area.sub_(before).div_(float(closes.flat[0] - opens.flat[0]))
+        begin_us, end_us = self._event_time(opens), self._event_time(closes)
+        gain, count = self._stairs(begin_us)
+        area = torch.zeros_like(gain)
+        self._sweep.integrate(area, gain, count, begin_us, end_us)
+        return area.div_(float(closes.flat[0] - opens.flat[0]))
 
     def area(self, opens: Times, closes: Times) -> Tensor:
         """Integral of G from `opens` to `closes`, us: a difference of two prefix integrals."""
@@ -118,6 +117,18 @@ class Gain:
     def between(self, prefix: Tensor, opens: Times, closes: Times, weigh: Weighing | None = None) -> Tensor:
         """Integral from `opens` to `closes` by a `prefix` that was weighed alike, us."""
         return self._prefix_at(prefix, closes, weigh).sub_(self._prefix_at(prefix, opens, weigh))
+
+    def span(self, from_us: Times, until_us: Times) -> tuple[tuple[Tensor, Tensor], tuple[Times, Times]]:
+        """Give gain and count of the events up to a span's start, without ramps, and the span in event time."""
+        begin_us, end_us = self._event_time(from_us), self._event_time(until_us)
+        if begin_us.shape != end_us.shape:
+            begin_us, end_us = np.broadcast_arrays(begin_us, end_us)
+        return self._stairs(begin_us), (begin_us, end_us)
+
+    @property
+    def sweep(self) -> Sweep:
+        """The events behind it."""
+        return self._sweep
 
     def field(self, values: Times | NDArray[np.bool_]) -> Tensor:
         """Lay values per image [1], row [H] or pixel [H, W] out against [C, H, W]; float32, or bool as it is."""
@@ -161,10 +172,22 @@ class Gain:
         for begin_us, end_us in self._sweep.trapezoids(from_us, until_us):
             # What lies at an edge counts for half of the bin before it and half of the bin after it.
             before_us, half_us = half_us, (end_us - begin_us) / 2
-            weigh(area, (gain, count), begin_us - self._offset_us, before_us + half_us)
+            weigh(area, (self._ramped(gain, begin_us), count), begin_us - self._offset_us, before_us + half_us)
             self._sweep.advance(gain, count, begin_us, end_us)
             now_us = end_us
-        weigh(area, (gain, count), now_us - self._offset_us, half_us)
+        weigh(area, (self._ramped(gain, now_us), count), now_us - self._offset_us, half_us)
+
+    def _ramped(self, gain: Tensor, at_us: Times) -> Tensor:
+        ramped = gain.clone()
+        self._sweep.ramp(ramped, at_us)
+        return ramped
+
+    def _stairs(self, at_us: Times) -> tuple[Tensor, Tensor]:
+        """Gain and count of the events up to a time, without ramps; event time."""
+        key = self._key_of(at_us)
+        gain, count = self._gather(self._sweep.gain, key), self._gather(self._sweep.count, key)
+        self._sweep.advance(gain, count, self._time_of(key), at_us)
+        return gain, count
 
     def _event_time(self, t_us: Times) -> Times:
         end_us = self._sweep.t0_us + self._sweep.keys * self._sweep.key_us

@@ -20,8 +20,8 @@ Cells = NDArray[np.int64]
 """Pixels of events, y W + x, in the order of time."""
 Times = NDArray[np.float64]
 """Event time, [H or 1, W or 1]."""
-Events = tuple[Cells, NDArray[np.int64], Plane, Plane]
-"""Pixels, times, factors and weights of events."""
+Events = tuple[Cells, NDArray[np.int64], NDArray[np.int64], Plane, Plane]
+"""Pixels, times, earliest begins of ramps, factors and weights of events."""
 
 _ONE, _ZERO = np.float32(1), np.float32(0)
 
@@ -69,6 +69,33 @@ def admit(
 
 
 @compiled
+def link(
+    begins: NDArray[np.int64],
+    latest: NDArray[np.int64],
+    cells: Cells,
+    t_us: NDArray[np.int64],
+    holes_us: NDArray[np.int64],
+) -> None:
+    """Find when the ramp towards each event can begin at the earliest: `Sweep`.
+
+    Args:
+        begins: of the events [N], written: when the event before in its pixel came, or the last hole before it ended.
+        latest: [P], when the last event of each pixel came; changed.
+        cells, t_us: of the events [N].
+        holes_us: ends of the spans whose events are missing, ascending.
+    """
+    hole = 0
+    for k in range(len(cells)):
+        while hole < len(holes_us) and holes_us[hole] <= t_us[k]:
+            hole += 1
+        cell = np.uint64(cells[k])
+        begins[k] = latest[cell]
+        if hole > 0:
+            begins[k] = max(begins[k], holes_us[hole - 1])
+        latest[cell] = t_us[k]
+
+
+@compiled
 def advance(gain: Plane, count: Plane, events: Events, from_us: Times, until_us: Times) -> None:
     """Let events change gain and count of their pixels: `Sweep.advance`.
 
@@ -77,7 +104,7 @@ def advance(gain: Plane, count: Plane, events: Events, from_us: Times, until_us:
         events: some; those after `from_us` do, up to and at `until_us`.
         from_us, until_us: of one shape.
     """
-    cells, t_us, factors, weights = events
+    cells, t_us, _, factors, weights = events
     flat_gain, flat_count = gain.reshape(-1), count.reshape(-1)
     for k in range(len(cells)):
         cell = np.uint64(cells[k])
@@ -96,7 +123,7 @@ def step(gain: Plane, count: Plane, events: Events, most: float) -> None:
         events: all of them do.
         most: of a gain.
     """
-    cells, _, factors, weights = events
+    cells, _, _, factors, weights = events
     flat_gain, flat_count = gain.reshape(-1), count.reshape(-1)
     high, low = np.float32(most), np.float32(1 / most)
     for k in range(len(cells)):
@@ -109,26 +136,45 @@ def step(gain: Plane, count: Plane, events: Events, most: float) -> None:
 
 
 @compiled
+def ramp(gain: Plane, count: Plane, events: Events, at_us: Times, reach_us: float) -> None:
+    """Put pixels that are on their way to their next event on their ramps: `Sweep.ramp`.
+
+    Args:
+        gain: [H, W], of the events up to `at_us`; changed.
+        count: [H, W], likewise; or empty.
+        events: all that come within `reach_us` after it, and maybe more.
+        at_us: event time.
+        reach_us: longest ramp.
+    """
+    cells, t_us, begins, factors, weights = events
+    flat_gain, flat_count = gain.reshape(-1), count.reshape(-1)
+    counts = len(flat_count) > 0
+    for k in range(len(cells)):
+        cell = np.uint64(cells[k])
+        now_us = at_us[_place(cell, gain.shape[1], at_us.shape)]
+        begin_us = max(float(begins[k]), t_us[k] - reach_us)
+        if begin_us < now_us < t_us[k]:
+            share = np.float32((now_us - begin_us) / (t_us[k] - begin_us))
+            flat_gain[cell] *= _ONE + (factors[k] - _ONE) * share
+            if counts:
+                flat_count[cell] += share * weights[k]
+
+
+@compiled
 def integrate(
-    area: Plane,
-    gain: Plane,
-    count: Plane,
-    events: Events,
-    from_us: Times,
-    until_us: Times,
-    grid_us: tuple[int, int],
+    area: Plane, gain: Plane, count: Plane, events: Events, from_us: Times, until_us: Times, reach_us: float
 ) -> None:
     """Add the integral of the gain to `area`, event by event: `Sweep.integrate`.
 
-    A trapezoid ends at each edge of the grid. An event changes the gain at the next edge and at all later ones by the
-    same amount, so it adds that, times the rest of the span and half of the bin that it lies in.
+    An event changes the gain by the same amount from then on, and by a share of it on the ramp before.
 
     Args:
-        area, gain, count: [H, W], changed.
-        events, from_us, until_us: as for `advance`.
-        grid_us: an edge of the grid, and its step.
+        area, gain, count: [H, W], changed; the gain is that of the events up to `from_us`.
+        events: those after `from_us`, and as long as ramps may begin before `until_us`.
+        from_us, until_us: event time, of one shape.
+        reach_us: longest ramp.
     """
-    cells, t_us, factors, weights = events
+    cells, t_us, begins, factors, weights = events
     flat_area, flat_gain, flat_count = area.reshape(-1), gain.reshape(-1), count.reshape(-1)
     for y in range(gain.shape[0]):
         row = y if len(until_us) > 1 else 0
@@ -139,19 +185,23 @@ def integrate(
             span_us = np.float32(until_us[row, 0] - from_us[row, 0])
             for x in range(gain.shape[1]):
                 area[y, x] += gain[y, x] * span_us
-    origin_us, bin_us = grid_us
-    edge_us = origin_us
     for k in range(len(cells)):
-        cell, now_us = np.uint64(cells[k]), t_us[k]
+        cell, now_us = np.uint64(cells[k]), float(t_us[k])
         place = _place(cell, gain.shape[1], from_us.shape)
-        begin_us, end_us = from_us[place], until_us[place]
-        if now_us > edge_us or now_us <= edge_us - bin_us:
-            edge_us = origin_us - (origin_us - now_us) // bin_us * bin_us  # at or after the event
-        if begin_us < now_us <= end_us:
-            next_us, last_us = min(float(edge_us), end_us), max(float(edge_us - bin_us), begin_us)
-            changed = flat_gain[cell] * factors[k]
-            weight_us = np.float32(end_us - next_us + (next_us - last_us) / 2)
-            flat_area[cell] += (changed - flat_gain[cell]) * weight_us
+        open_us, close_us = from_us[place], until_us[place]
+        begin_us = max(float(begins[k]), now_us - reach_us)
+        if now_us <= open_us or begin_us >= close_us:
+            continue
+        changed = flat_gain[cell] * factors[k]
+        first_us, last_us = max(begin_us, open_us), min(now_us, close_us)
+        weight_us = 0.0
+        if first_us < last_us:
+            # The mean of the ramp's share over the part that lies within the span, times how long that is.
+            weight_us = (last_us - first_us) * ((first_us + last_us) / 2 - begin_us) / (now_us - begin_us)
+        if now_us <= close_us:
+            weight_us += close_us - now_us
+        flat_area[cell] += (changed - flat_gain[cell]) * np.float32(weight_us)
+        if now_us <= close_us:
             flat_gain[cell] = changed
             flat_count[cell] += weights[k]
 

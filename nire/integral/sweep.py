@@ -25,6 +25,10 @@ Times = NDArray[np.float64]
 _GAIN_LIMIT = 300.0
 # A pixel whose events could multiply its gain by exp() of this has gone mad, and would overflow float32.
 _MAD_LOG = 60.0
+# Longest ramp of light towards an event, as share of the window. A sensor tells of a change when it has happened: light
+# is not constant between two events of a pixel, but on its way to the second. From further away it tells little.
+RAMP_SHARE = 1 / 8
+_NEVER_US = -(2**62)
 _BINS_PER_STEP = 4
 _STEPS_PER_KEY = 2
 _MOST_KEYS = 64
@@ -42,7 +46,9 @@ class Sweep:
         step_us: from one limit of the gain to the next.
         key_us: from key plane to key plane, a number of steps that is a power of two.
         keys: how many key planes there are; key 0 lies at `t0_us`, the last one before the window's end.
-        gain, count: float32 [64, H, W]; the first `keys` are key planes. Memory beyond them was never touched.
+        gain, count: float32 [64, H, W]; the first `keys` are key planes, of the events up to their times, without
+            ramps. Memory beyond them was never touched.
+        reach_us: longest ramp.
     """
 
     def __init__(self, bin_us: int, device: torch.device) -> None:
@@ -52,17 +58,19 @@ class Sweep:
         self.step_us = _BINS_PER_STEP * bin_us
         self.key_us = _STEPS_PER_KEY * self.step_us
         self.keys = 0
+        self.reach_us = 0.0
         self.gain = self.count = torch.empty((0, 0, 0), device=device)
         self._device = device
         self._window: ContentWindow | None = None
         self._steps = 0
         self._taken = 0
         self._events = EventBatch.empty(0)
-        self._times = torch.empty(0, dtype=torch.int64)
+        self._times = self._begins = torch.empty(0, dtype=torch.int64)
         self._cells = torch.empty(0, dtype=torch.int64, device=device)
         self._factors = self._weights = torch.empty(0, device=device)
         self._now_gain = self._now_count = torch.empty((0, 0), device=device)
         self._totals: NDArray[np.int64] = np.empty(0, np.int64)
+        self._latest: NDArray[np.int64] = np.empty(0, np.int64)
         self._ignored: NDArray[np.bool_] = np.empty(0, np.bool_)
 
     def leads_to(self, window: ContentWindow) -> bool:
@@ -73,6 +81,7 @@ class Sweep:
             and (window.geometry, window.t0_us) == (last.geometry, last.t0_us)
             and window.t1_us >= last.t1_us
             and window.calibration.says_the_same_as(last.calibration)
+            and _holes_us(window, last.t1_us).tolist() == _holes_us(last, last.t1_us).tolist()
             and _begin_with(window.events, last.events, until_us=last.t1_us)
         )
 
@@ -86,6 +95,7 @@ class Sweep:
             True where all key planes that were there stand where they stood.
         """
         keeps = self.leads_to(window)
+        self.reach_us = RAMP_SHARE * (window.t1_us - window.t0_us)
         if not keeps:
             self._begin(window)
         if not self._add(window):
@@ -107,25 +117,68 @@ class Sweep:
         """
         self._change(gain, count, self._between(from_us, until_us), from_us, until_us)
 
+    def ramp(self, gain: Tensor, at_us: Times, count: Tensor | None = None) -> None:
+        """Put pixels that are on their way to their next event on their ramps.
+
+        Light goes evenly from where the events before left it to where the next one does. The ramp begins at the event
+        before, at most `reach_us` earlier, and does not reach across missing events.
+
+        Args:
+            gain: [H, W], of the events up to `at_us`; changed.
+            at_us: event time, [1], [H] or [H, W].
+            count: [H, W], of the events up to `at_us`; where it is given, a share of the next event is added.
+        """
+        events = self._between(at_us, at_us + self.reach_us)
+        if plane_loops.serve(gain):
+            counted = np.empty((0, 0), np.float32) if count is None else count.numpy()
+            plane_loops.ramp(gain.numpy(), counted, self._columns(events), per_pixel(at_us), self.reach_us)
+            return
+        t_us, begin_us, cells, factors = self._ramps(events)
+        now_us = self._of_cells(at_us, cells)
+        on = torch.nonzero((begin_us < now_us) & (now_us < t_us)).squeeze(1)
+        share = ((now_us - begin_us) / (t_us - begin_us))[on].float()
+        # A pixel is on one ramp at a time.
+        gain.view(-1)[cells[on]] *= 1 + (factors[on] - 1) * share
+        if count is not None:
+            count.view(-1)[cells[on]] += share * self._weights[events][on]
+
     def integrate(self, area: Tensor, gain: Tensor, count: Tensor, from_us: Times, until_us: Times) -> None:
-        """Add the integral of the gain over a span to `area`, us, in trapezoids that end at bin edges.
+        """Add the integral of the gain over a span to `area`, us, exact to the event, with ramps.
 
         Args:
             area: [H, W], changed.
-            gain, count: [H, W], of the span's start; changed, to those of its end.
+            gain, count: [H, W], of the events up to the span's start; changed, to those of its end.
             from_us, until_us: event time, [1], [H] or [H, W] both.
         """
+        events = self._between(from_us, until_us + self.reach_us)
         if plane_loops.serve(area, gain, count):
-            events = self._columns(self._between(from_us, until_us))
             span_us = per_pixel(from_us), per_pixel(until_us)
-            grid_us = (self.t0_us, self.bin_us)
-            plane_loops.integrate(area.numpy(), gain.numpy(), count.numpy(), events, *span_us, grid_us)
+            planes = area.numpy(), gain.numpy(), count.numpy()
+            plane_loops.integrate(*planes, self._columns(events), *span_us, self.reach_us)
             return
-        for now_us, next_us in self.trapezoids(from_us, until_us):
-            half = field((next_us - now_us) / 2, self._device)
-            area.addcmul_(gain, half)
-            self.advance(gain, count, now_us, next_us)
-            area.addcmul_(gain, half)
+        area.addcmul_(gain, field(until_us - from_us, self._device))
+        t_us, begin_us, cells, factors = self._ramps(events)
+        open_us, close_us = self._of_cells(from_us, cells), self._of_cells(until_us, cells)
+        # By pixels, in the order of time: the gain before each event is a product over those before it in its pixel.
+        order = torch.argsort(cells, stable=True)
+        order = order[((t_us > open_us) & (begin_us < close_us))[order]]
+        t_us, begin_us, cells, factors, open_us, close_us = (
+            values[order] for values in (t_us, begin_us, cells, factors, open_us, close_us)
+        )
+        logarithm = factors.double().log()
+        earlier = logarithm.cumsum(0) - logarithm
+        first = torch.searchsorted(cells, cells)
+        before = gain.view(-1)[cells] * (earlier - earlier[first]).exp().float()
+        first_us, last_us = torch.maximum(begin_us, open_us), torch.minimum(t_us, close_us)
+        ramped = (first_us + last_us) / 2 - begin_us
+        weight_us = (last_us - first_us).clamp_(min=0) * ramped / (t_us - begin_us).clamp(min=1e-9)
+        weight_us += (close_us - t_us).clamp_(min=0)
+        area.view(-1).scatter_add_(0, cells, before * (factors - 1) * weight_us.float())
+        self.advance(gain, count, from_us, until_us)
+
+    def events_of(self, from_us: Times, until_us: Times) -> plane_loops.Events:
+        """Give what the loops take of the events of a span, and of those whose ramps may begin in it; on a CPU."""
+        return self._columns(self._between(from_us, until_us + self.reach_us))
 
     def trapezoids(self, from_us: Times, until_us: Times) -> Iterator[tuple[Times, Times]]:
         """Cut a span at the edges of bins; where it is at its end already, empty pieces follow."""
@@ -175,8 +228,21 @@ class Sweep:
         return slice(low, max(low, high))
 
     def _columns(self, events: slice) -> plane_loops.Events:
-        cells, times = self._cells[events].numpy(), self._times[events].numpy()
-        return cells, times, self._factors[events].numpy(), self._weights[events].numpy()
+        cells, times, begins = (column[events].numpy() for column in (self._cells, self._times, self._begins))
+        return cells, times, begins, self._factors[events].numpy(), self._weights[events].numpy()
+
+    def _ramps(self, events: slice) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Times of some events, when their ramps begin, us (float64), their pixels and factors, on the device."""
+        t_us = self._times[events].to(self._device).double()
+        begin_us = torch.maximum(self._begins[events].to(self._device).double(), t_us - self.reach_us)
+        return t_us, begin_us, self._cells[events], self._factors[events]
+
+    def _of_cells(self, values: Times, cells: Tensor) -> Tensor:
+        """Look values per image [1], row [H] or pixel [H, W] up for some pixels: float64."""
+        known = torch.from_numpy(np.ascontiguousarray(values)).to(self._device).double()
+        if known.ndim == 2:
+            return known.view(-1)[cells]
+        return known.expand(len(cells)) if len(known) == 1 else known[cells // self.gain.shape[2]]
 
     def _begin(self, window: ContentWindow) -> None:
         height, width = window.geometry.height, window.geometry.width
@@ -190,9 +256,11 @@ class Sweep:
         self._now_count = torch.zeros_like(self._now_gain)
         hot = window.calibration.hot_pixels
         self._totals = np.zeros(height * width, np.int64)
+        self._latest = np.full(height * width, _NEVER_US, np.int64)
         self._ignored = np.zeros(height * width, np.bool_) if hot is None else hot.reshape(-1).copy()
         # What a burst of events took is given back.
-        self._times, self._cells = self._times.new_empty(0), self._cells.new_empty(0)
+        self._times = self._begins = self._times.new_empty(0)
+        self._cells = self._cells.new_empty(0)
         self._factors = self._weights = self._factors.new_empty(0)
 
     def _add(self, window: ContentWindow) -> bool:
@@ -207,7 +275,10 @@ class Sweep:
         turned_mad = plane_loops.admit(self._totals, self._ignored, cells, factors, weights, _MAD_LOG / strongest)
         if turned_mad and self._taken:
             return False
+        begins = np.empty(len(cells), np.int64)
+        plane_loops.link(begins, self._latest, cells, events.t_us[new], _holes_us(window, window.t1_us))
         self._events = events
+        self._begins = _appended(self._begins, self._taken, torch.from_numpy(begins))
         self._times = _appended(self._times, self._taken, torch.tensor(events.t_us[new]))
         self._cells = _appended(self._cells, self._taken, torch.from_numpy(cells))
         self._factors = _appended(self._factors, self._taken, torch.from_numpy(factors))
@@ -246,6 +317,11 @@ def field(values: Times | NDArray[np.bool_], device: torch.device) -> Tensor:
     kept = values if values.dtype == np.bool_ else values.astype(np.float32)
     tensor = torch.from_numpy(kept).to(device)
     return tensor[:, None] if tensor.ndim == 1 else tensor
+
+
+def _holes_us(window: ContentWindow, until_us: int) -> NDArray[np.int64]:
+    """Ends of the spans whose events are missing, up to a time: int64, ascending."""
+    return np.array(sorted(gap.t1_us for gap in window.gaps if gap.t1_us <= until_us), np.int64)
 
 
 def _begin_with(events: EventBatch, earlier: EventBatch, *, until_us: int) -> bool:

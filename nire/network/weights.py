@@ -15,13 +15,22 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from nire.errors import ConfigError, WeightsError
+from nire.explicit.config import ExplicitConfig
+from nire.explicit.network import KeyPlaneNetwork
 from nire.network.config import NetworkConfig
 from nire.network.reexposure import ReExposureNetwork
 
 FORMAT = "nire-network-1"
+EXPLICIT_FORMAT = "nire-explicit-1"
+Network = ReExposureNetwork | KeyPlaneNetwork
+Config = NetworkConfig | ExplicitConfig
+_CONFIGS: dict[str, type[NetworkConfig] | type[ExplicitConfig]] = {
+    FORMAT: NetworkConfig,
+    EXPLICIT_FORMAT: ExplicitConfig,
+}
 
 
-def save(network: ReExposureNetwork, path: Path, meta: Mapping[str, str]) -> None:
+def save(network: Network, path: Path, meta: Mapping[str, str]) -> None:
     """Write weights and config to `path`.
 
     Args:
@@ -30,7 +39,8 @@ def save(network: ReExposureNetwork, path: Path, meta: Mapping[str, str]) -> Non
         meta: what people should know: how it was trained, on what.
     """
     tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    described = {**meta, "format": FORMAT, "config": json.dumps(dataclasses.asdict(network.config))}
+    kind = EXPLICIT_FORMAT if isinstance(network, KeyPlaneNetwork) else FORMAT
+    described = {**meta, "format": kind, "config": json.dumps(dataclasses.asdict(network.config))}
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         save_file(tensors, unfinished, described)
@@ -40,21 +50,29 @@ def save(network: ReExposureNetwork, path: Path, meta: Mapping[str, str]) -> Non
 
 
 def load(path: Path, expected: NetworkConfig | None = None) -> ReExposureNetwork:
-    """Read a network, on the CPU in float32 or whatever it was saved in, ready to run.
+    """Read a network of the paper, on the CPU in float32 or whatever it was saved in, ready to run.
 
     Args:
         path: a file of `save`.
         expected: what the network must be; `attention` may differ and is taken from here. None takes what is there.
 
     Raises:
-        WeightsError: missing, truncated, foreign, or of another config; says what fits.
+        WeightsError: missing, truncated, foreign, or of another kind or config; says what fits.
     """
+    network = load_any(path, expected)
+    if isinstance(network, KeyPlaneNetwork):
+        raise WeightsError(_other_kind(path, network.config, NetworkConfig))
+    return network
+
+
+def load_any(path: Path, expected: Config | None = None) -> Network:
+    """Read a network of either kind; arguments and errors as for `load`."""
     network = outline(path, expected)
     network.load_state_dict(_read(path), strict=True, assign=True)
     return network.eval()
 
 
-def outline(path: Path, expected: NetworkConfig | None = None) -> ReExposureNetwork:
+def outline(path: Path, expected: Config | None = None) -> Network:
     """Read what a file holds without its weights: a network on torch's meta device, which takes no memory.
 
     Args:
@@ -79,10 +97,10 @@ def outline(path: Path, expected: NetworkConfig | None = None) -> ReExposureNetw
     return network
 
 
-def unfilled(config: NetworkConfig) -> ReExposureNetwork:
+def unfilled(config: Config) -> Network:
     """Make a network without weights, on torch's meta device."""
     with torch.device("meta"):
-        return ReExposureNetwork(config)
+        return KeyPlaneNetwork(config) if isinstance(config, ExplicitConfig) else ReExposureNetwork(config)
 
 
 def metadata(path: Path) -> dict[str, str]:
@@ -96,10 +114,10 @@ def metadata(path: Path) -> dict[str, str]:
             meta = file.metadata() or {}
     except (SafetensorError, OSError) as problem:
         raise WeightsError(_unreadable(path, problem)) from problem
-    if meta.get("format") != FORMAT:
+    if meta.get("format") not in _CONFIGS:
         raise WeightsError(
-            f"{path} is a safetensors file of format {meta.get('format')!r}; expected {FORMAT!r}, which "
-            "`nire-live train` writes"
+            f"{path} is a safetensors file of format {meta.get('format')!r}; expected one of {', '.join(_CONFIGS)}, "
+            "which `nire-live train` writes"
         )
     return meta
 
@@ -135,11 +153,11 @@ def _unreadable(path: Path, problem: Exception) -> str:
     )
 
 
-def _config(path: Path, meta: Mapping[str, str]) -> NetworkConfig:
+def _config(path: Path, meta: Mapping[str, str]) -> Config:
     try:
         written: dict[str, Any] = json.loads(meta["config"])
         fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in written.items()}
-        return NetworkConfig(**fields)
+        return _CONFIGS[meta["format"]](**fields)
     except (KeyError, TypeError, ValueError, ConfigError) as problem:
         raise WeightsError(
             f"the config inside {path} cannot be used ({problem}); it was written by another version: train or get "
@@ -147,11 +165,20 @@ def _config(path: Path, meta: Mapping[str, str]) -> NetworkConfig:
         ) from problem
 
 
-def _compare(path: Path, found: NetworkConfig, expected: NetworkConfig) -> None:
+def _other_kind(path: Path, found: Config, expected: type[Config]) -> str:
+    return (
+        f"{path} holds a network of another kind ({type(found).__name__}, expected {expected.__name__}); give weights "
+        "that were trained for it"
+    )
+
+
+def _compare(path: Path, found: Config, expected: Config) -> None:
     """Refuse weights of another config; `attention` is a way of running, not of training shapes."""
+    if type(found) is not type(expected):
+        raise WeightsError(_other_kind(path, found, type(expected)))
     differing = [
         f"{field.name} is {getattr(found, field.name)!r}, expected {getattr(expected, field.name)!r}"
-        for field in dataclasses.fields(NetworkConfig)
+        for field in dataclasses.fields(expected)
         if field.name != "attention" and getattr(found, field.name) != getattr(expected, field.name)
     ]
     if differing:

@@ -16,13 +16,18 @@ from rich.console import Console
 from torch import nn
 
 from nire.errors import ConfigError, NireError
+from nire.explicit import config as explicit_sizes
+from nire.explicit.config import ExplicitConfig
+from nire.explicit.network import KeyPlaneNetwork
 from nire.network import weights
 from nire.network.config import NetworkConfig, named
 from nire.network.reexposure import ReExposureNetwork
 from nire.training import perceptual
+from nire.training.explicit import cut_at_key_times
 from nire.training.loop import Materials, train
 from nire.training.pictures import Bank, find_images, make_bank
 from nire.training.ranks import Ranks, joined
+from nire.training.samples import cut_into_segments
 from nire.training.sequences import CROP_FRAMES, find_sequences
 from nire.training.settings import ModelSettings, Settings, read_settings
 
@@ -76,7 +81,11 @@ def prepare(
         # The loss will find it in memory; a file that does not serve is refused before the pictures are read.
         perceptual.load(Path(settings.loss.perceptual_weights), ranks.device)
     torch.manual_seed(settings.run.seed)
-    network = ReExposureNetwork(config)
+    if isinstance(config, ExplicitConfig):
+        network: weights.Network = KeyPlaneNetwork(config)
+        cut = cut_at_key_times(config.bins, settings.data.queries)
+    else:
+        network, cut = ReExposureNetwork(config), cut_into_segments(config.segments, config.bins)
     paths = find_images(images, "train")
     try:
         held_out = find_images(images, "held_out")
@@ -90,7 +99,7 @@ def prepare(
     footage = () if data is None else tuple(find_sequences(data, part="train", least=CROP_FRAMES[1]))
 
     def write(trained: nn.Module, iterations: int) -> None:
-        assert isinstance(trained, ReExposureNetwork)
+        assert isinstance(trained, ReExposureNetwork | KeyPlaneNetwork)
         meta = {
             "iterations": str(iterations),
             "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -102,8 +111,7 @@ def prepare(
     tiles, device = settings.data.tiles, ranks.device
     return Materials(
         network,
-        config.segments,
-        config.bins,
+        cut,
         _bank(paths, settings, device, seed=settings.run.seed + ranks.rank, tiles=tiles),
         _bank(held_out, settings, device, seed=settings.run.seed + 1_000, tiles=min(tiles, 60)),
         write,
@@ -117,14 +125,21 @@ def _bank(paths: list[Path], settings: Settings, device: torch.device, *, seed: 
     return make_bank(paths, crop_px=data.crop_px, tiles=tiles, sprites=sprites, seed=seed, device=device)
 
 
-def network_config(model: ModelSettings) -> NetworkConfig:
+def network_config(model: ModelSettings) -> NetworkConfig | ExplicitConfig:
     """Look a size up and change it.
 
     Raises:
         ConfigError: there is no such size or field.
     """
-    config = named(model.size)
-    known = {field.name for field in dataclasses.fields(NetworkConfig)}
+    config: NetworkConfig | ExplicitConfig
+    if model.network == "explicit":
+        if model.size not in explicit_sizes.SIZES:
+            sizes = ", ".join(explicit_sizes.SIZES)
+            raise ConfigError(f"there is no explicit network of size {model.size!r}; choose one of {sizes}")
+        config = explicit_sizes.SIZES[model.size]
+    else:
+        config = named(model.size)
+    known = {field.name for field in dataclasses.fields(config)}
     unknown = sorted(set(model.change) - known)
     if unknown:
         raise ConfigError(f"model.change: unknown {', '.join(unknown)}; the fields are {', '.join(sorted(known))}")

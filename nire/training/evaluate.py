@@ -18,10 +18,21 @@ from rich.console import Console
 from rich.table import Table
 
 from nire.errors import NireError
+from nire.explicit.network import KeyPlaneNetwork
 from nire.metrics import psnr, ssim
 from nire.network import weights
 from nire.network.config import SIZES
-from nire.training.methods import Method, as_pixels, cascade, edi, edi_true_threshold, neural, passthrough
+from nire.training.methods import (
+    Method,
+    as_pixels,
+    cascade,
+    edi,
+    edi_true_threshold,
+    explicit,
+    flow,
+    neural,
+    passthrough,
+)
 from nire.training.plots import write_png
 from nire.training.protocols import FOOTAGE, PROTOCOLS, Case, cases
 
@@ -87,21 +98,30 @@ def all_methods(
     Raises:
         WeightsError: a file holds no usable weights.
     """
-    methods: dict[str, Method] = {"passthrough": passthrough, "edi": edi, "edi_true_threshold": edi_true_threshold}
+    methods: dict[str, Method] = {
+        "passthrough": passthrough,
+        "flow": flow,
+        "edi": edi,
+        "edi_true_threshold": edi_true_threshold,
+    }
     found = {size: path for size in SIZES if (path := weights.shipped(size)) is not None}
-    networks = {size: weights.load(path) for size, path in found.items()}
+    networks = {size: weights.load_any(path) for size, path in found.items()}
     for path in paths:
-        network = weights.load(path)
+        network = weights.load_any(path)
         networks[network.config.size] = network
-    methods |= {size: neural(network, device) for size, network in networks.items()}
+    methods |= {size: _method(network, device) for size, network in networks.items()}
     if engine:
         methods |= {
-            f"{size}_{engine}_{precision}": neural(network, device, engine=engine, precision=precision)
+            f"{size}_{engine}_{precision}": _method(network, device, engine=engine, precision=precision)
             for size, network in networks.items()
         }
     if cascades:
         methods |= {f"{size}_cascade": cascade(methods[size]) for size in networks}
     return methods
+
+
+def _method(network: weights.Network, device: torch.device, **run: str) -> Method:
+    return explicit(network, device, **run) if isinstance(network, KeyPlaneNetwork) else neural(network, device, **run)
 
 
 def compare(
@@ -148,8 +168,20 @@ def table(scores: Mapping[tuple[str, str], Score], title: str) -> Table:
     return drawn
 
 
-def write_json(path: Path, about: Mapping[str, str], scores: Mapping[tuple[str, str], Score]) -> None:
-    """Write `{"protocol", ..., "rows": [{"method", "task", "psnr", "ssim", "n"}]}`, `about` first, in one step."""
+def write_json(
+    path: Path,
+    about: Mapping[str, str],
+    scores: Mapping[tuple[str, str], Score],
+    further: Mapping[tuple[str, str], Mapping[str, float]] | None = None,
+) -> None:
+    """Write `{"protocol", ..., "rows": [{"method", "task", "psnr", "ssim", "n"}]}`, `about` first, in one step.
+
+    Args:
+        path: what was there is replaced.
+        about: comes first.
+        scores: by (method, task).
+        further: what else is known of some of them; joins their rows.
+    """
     rows = [
         {
             "method": method,
@@ -157,6 +189,7 @@ def write_json(path: Path, about: Mapping[str, str], scores: Mapping[tuple[str, 
             "psnr": round(float(np.mean(score.psnr)), 4),
             "ssim": round(float(np.mean(score.ssim)), 5),
             "n": len(score.psnr),
+            **(further or {}).get((method, task), {}),
         }
         for (method, task), score in scores.items()
     ]

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+import cv2
 import numpy as np
 import torch
 from rich.console import Console
@@ -34,7 +35,7 @@ from nire.training.pictures import Bank
 from nire.training.plots import contact_sheet, loss_curve, write_png
 from nire.training.progress import Reporter
 from nire.training.ranks import Ranks
-from nire.training.samples import Sample, Samples
+from nire.training.samples import Cut, Samples, Taught
 from nire.training.sequences import Sequence
 from nire.training.settings import OptimiserSettings, Settings
 
@@ -49,8 +50,8 @@ class Materials:
     """What a run works with.
 
     Attributes:
-        network: called with the first seven fields of a `Sample`.
-        segments, bins: M and B that it takes.
+        network: that is called by samples' `expose`.
+        cut: how windows are cut for it.
         bank: pictures to train on, on the run's device.
         held_out: pictures to validate on.
         footage: sequences of sharp frames to train on, or none.
@@ -58,8 +59,7 @@ class Materials:
     """
 
     network: nn.Module
-    segments: int
-    bins: int
+    cut: Cut
     bank: Bank
     held_out: Bank
     write_weights: Callable[[nn.Module, int], None]
@@ -140,14 +140,9 @@ class _Run:
     def __init__(self, settings: Settings, materials: Materials, out: Path, ranks: Ranks) -> None:
         self._settings, self._materials, self._out, self._ranks = settings, materials, out, ranks
         run = settings.run
-        segments, bins = materials.segments, materials.bins
         seed = run.seed + _RANK_STRIDE * ranks.rank
-        self._samples = Samples(
-            materials.bank, settings.data, seed=seed, footage=materials.footage, segments=segments, bins=bins
-        )
-        self._held_out = Samples(
-            materials.held_out, settings.data, seed=run.seed + _VALIDATION_SEED, segments=segments, bins=bins
-        )
+        self._samples = Samples(materials.bank, settings.data, cut=materials.cut, seed=seed, footage=materials.footage)
+        self._held_out = Samples(materials.held_out, settings.data, cut=materials.cut, seed=run.seed + _VALIDATION_SEED)
         torch.manual_seed(run.seed)
         self._network = materials.network.to(ranks.device)
         # Frames are missing in some tasks, and with them the gradients of their encoder.
@@ -202,6 +197,7 @@ class _Run:
         run, total = self._settings.run, self._settings.optimiser.iterations
         saved = time.monotonic()
         torch.set_num_threads(run.threads or max(1, (os.cpu_count() or 2) - 1))
+        cv2.setNumThreads(1)  # images are small: its threads would only take the network's cores
         # One thread per pool, and one torch thread in it: the network has the other cores.
         with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as maker:
             coming = maker.submit(self._samples.at, self.iteration)
@@ -237,14 +233,17 @@ class _Run:
         )
         checkpoints.save(state, self._out / CHECKPOINT)
 
-    def _step(self, sample: Sample) -> tuple[float, float]:
+    def _step(self, sample: Taught) -> tuple[float, float]:
         optimiser = self._settings.optimiser
         rate = learning_rate(self.iteration, optimiser)
         for group in self._optimiser.param_groups:
             group["lr"] = rate
         self._network.train()
         self._optimiser.zero_grad(set_to_none=True)
-        loss = loss_of(self._expose(self._called, sample), sample.target, self._settings.loss)
+        images, wanted = self._expose(self._called, sample), self._settings.loss
+        loss = loss_of(images, sample.target, wanted)
+        if wanted.witness:
+            loss = loss + wanted.witness * sample.worse(images)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self._network.parameters(), optimiser.clip_norm)
         value = loss.item()
@@ -259,18 +258,12 @@ class _Run:
         self._update_average()
         return value, rate
 
-    def _expose(self, network: Callable[..., Tensor], sample: Sample) -> Tensor:
-        with torch.autocast(self._ranks.device.type, torch.bfloat16, enabled=self._settings.run.bf16):
-            image: Tensor = network(
-                sample.images,
-                sample.voxels,
-                sample.image_ranges,
-                sample.segment_ranges,
-                sample.observed,
-                sample.shutters,
-                sample.re_exposed,
-            )
-        return image
+    def _expose(self, network: Callable[..., Tensor], sample: Taught) -> Tensor:
+        def called(*inputs: Tensor) -> Tensor:
+            with torch.autocast(self._ranks.device.type, torch.bfloat16, enabled=self._settings.run.bf16):
+                return network(*inputs)
+
+        return sample.expose(called)
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -306,7 +299,7 @@ class _Run:
                 task = tasks[index % len(tasks)]
                 sample = self._held_out.at(index, task)
                 image = self._expose(network, sample)
-                first = sample.re_exposed[:, :, 0, :1]
+                first = sample.estimates()[:, :, :1]
                 pair = (psnr_of(image, sample.target), psnr_of(first, sample.target))
                 scores[task].append((pair[0].item(), pair[1].item()))
                 if len(scores[task]) == 1:

@@ -12,9 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from nire.backends.flow import FlowReconstructor
 from nire.engines import Engine, Job
 from nire.engines.choice import open_engine
-from nire.integral.double_integral import DoubleIntegral
+from nire.explicit.engines import Cleaner, open_cleaner
+from nire.explicit.network import KeyPlaneNetwork
+from nire.explicit.reconstructor import ExplicitReconstructor
+from nire.integral.reconstructor import IntegralReconstructor
 from nire.network.reexposure import ReExposureNetwork
 from nire.shutter import Shutter
 from nire.training.frames import encode_srgb
@@ -37,12 +41,34 @@ def passthrough(case: Case) -> Tensor:
 
 def edi(case: Case) -> Tensor:
     """Re-expose by `nire.integral.double_integral` with the believed thresholds."""
-    return _integrated(case, case.positive, case.negative)
+    return _answered(case, IntegralReconstructor, case.positive, case.negative)
 
 
 def edi_true_threshold(case: Case) -> Tensor:
     """Re-expose by `nire.integral.double_integral` with the sensors' true mean thresholds."""
-    return _integrated(case, case.window.sensors.threshold_positive, case.window.sensors.threshold_negative)
+    sensors = case.window.sensors
+    return _answered(case, IntegralReconstructor, sensors.threshold_positive, sensors.threshold_negative)
+
+
+def flow(case: Case) -> Tensor:
+    """Move the deblurred frames along optical flow: `nire.backends.flow`."""
+    return _answered(case, FlowReconstructor, case.positive, case.negative)
+
+
+def explicit(
+    network: KeyPlaneNetwork, device: torch.device, *, engine: str = "eager", precision: str = "fp32"
+) -> Method:
+    """Make a method of a network of the explicit content; arguments and errors as for `neural`."""
+    opened = dict[tuple[int, int], Cleaner]()
+
+    def made(geometry: Geometry, _: torch.device, bin_us: int) -> IntegralReconstructor:
+        size = network.config.padded(geometry.height, geometry.width)
+        job = Job(*size, (), device, precision)
+        if size not in opened:
+            opened[size] = open_cleaner(engine, copy.deepcopy(network), job)
+        return ExplicitReconstructor(geometry, opened[size], network.config, job=job, bin_us=bin_us)
+
+    return lambda case: _answered(case, made, case.positive, case.negative)
 
 
 def neural(
@@ -142,16 +168,24 @@ def as_pixels(light: Tensor) -> NDArray[np.uint8]:
     return pixels
 
 
-def _integrated(case: Case, positive: Tensor, negative: Tensor) -> Tensor:
+def _answered(
+    case: Case,
+    method: Callable[[Geometry, torch.device, int], IntegralReconstructor],
+    positive: Tensor,
+    negative: Tensor,
+) -> Tensor:
+    """Let a backend answer, window by window, as it does live."""
     window = case.window
+    height, width = window.target.shape[-2:]
     out = torch.empty_like(window.target)
     for k in range(len(out)):
         calibration = Calibration(float(positive[k]), float(negative[k]))
         content, light = _content(case, k, calibration)
-        integral = DoubleIntegral(max(1, round(content.t1_us / window.counts.shape[1])))
-        integral.build(content, light)
+        bin_us = max(1, round(content.t1_us / window.counts.shape[1]))
+        backend = method(Geometry(width, height), out.device, bin_us)
+        backend.build_from(content, light)
         for q, rows in enumerate(window.shutters[k].double().numpy() * float(window.window_us[k])):
-            out[k, q] = integral.expose(Shutter(rows[:, 0], np.maximum(rows[:, 0], rows[:, 1])))[0] / 255
+            out[k, q] = backend.light_at(Shutter(rows[:, 0], np.maximum(rows[:, 0], rows[:, 1])))[0] / 255
     return out
 
 

@@ -7,10 +7,16 @@ the edges of the bins. `nire.double_integral` is the exact form for one window, 
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from nire.integral.double_integral import DARK_LEVEL, FRAME_NOISE_EVENTS, LEAST_TRUST
+from nire.compiled import compiled
+from nire.integral.double_integral import DARK_LEVEL, FRAME_NOISE_EVENTS, LEAST_HEARD, LEAST_TRUST
 
 DARK = DARK_LEVEL / 255
 """Dark current, as share of a full frame: I + DARK is what events are a logarithm of (as in double_integral.py)."""
@@ -18,6 +24,8 @@ DARK = DARK_LEVEL / 255
 _LOG_LIMIT = 5.7
 # Shutters of less than so many steps are instants: a difference of two integrals would drown in rounding.
 _INSTANT_STEPS = 1e-2
+RAMP_SHARE = 1 / 8
+"""Longest ramp of light towards an event, as share of the window."""
 
 
 def node_shares(shutters: Tensor, steps: int) -> Tensor:
@@ -79,20 +87,147 @@ def event_integral(counts: Tensor, positive: Tensor, negative: Tensor) -> Tensor
     return up.addcmul_(counts[:, :, 0].float(), -negative[:, None, None, None])
 
 
-def re_expose(frames: Tensor, change: Tensor, frame_shutters: Tensor, shutters: Tensor) -> Tensor:
+@dataclass(frozen=True, slots=True, eq=False)
+class Changes:
+    """What events tell at the nodes of time; between a pixel's events light goes on a ramp from one to the next.
+
+    Attributes:
+        log_gain: float32 [b, T + 1, H, W], change of log light since the window's start.
+        count: float32 [b, T + 1, H, W], events since then, with a share of the next one on a ramp.
+    """
+
+    log_gain: Tensor
+    count: Tensor
+
+
+def changes(counts: Tensor, positive: Tensor, negative: Tensor, observed: Tensor | None = None) -> Changes:
+    """Sum events up, with ramps in place of the staircase.
+
+    A sensor tells of a change when it has happened: log light is not constant between two events of a pixel but on
+    its way to the second. The ramp begins at the event before, at most `RAMP_SHARE` of the window earlier, and does
+    not reach across missing events. The events of a step lie evenly in it.
+
+    Args:
+        counts: [b, T, 2, H, W], events.
+        positive, negative: float32 [b], believed thresholds.
+        observed: float32 [b, T], 0 in steps whose events are missing; None where none are.
+    """
+    if counts.device.type == "cpu" and counts.dtype == torch.uint8:
+        batch, steps, _, height, width = counts.shape
+        log_gain, count = (torch.empty((batch, steps + 1, height, width)) for _ in range(2))
+        lost = np.zeros((batch, steps), np.bool_) if observed is None else (observed == 0).numpy()
+        thresholds = torch.stack([negative, positive], 1).numpy()
+        flat = (batch, steps + 1, height * width)
+        ramp_up(
+            log_gain.view(flat).numpy(),
+            count.view(flat).numpy(),
+            counts.contiguous().view(batch, steps, 2, -1).numpy(),
+            thresholds,
+            lost,
+            RAMP_SHARE * steps,
+        )
+        return Changes(log_gain, count)
+    return changes_by_torch(counts, positive, negative, observed)
+
+
+def changes_by_torch(counts: Tensor, positive: Tensor, negative: Tensor, observed: Tensor | None = None) -> Changes:
+    """Do what `changes` does on any device; the definition of its loop for the CPU."""
+    change, number = event_integral(counts, positive, negative), _both_signs(counts)
+    steps = change.shape[1]
+    log_gain, count = _at_nodes(change), _at_nodes(number)
+    half = 0.5 / number.clamp(min=1)
+    fires = number > 0
+    first = change / number.clamp(min=1)
+    lost = None if observed is None else (observed == 0)[..., None, None]
+    before = torch.full_like(log_gain[:, 0], -math.inf)
+    previous = torch.empty_like(change)
+    for step in range(steps):
+        previous[:, step] = before
+        before = torch.where(fires[:, step], step + 1 - half[:, step], before)
+        if lost is not None:
+            before = torch.where(lost[:, step], float(step + 1), before)
+    coming, amount = torch.full_like(before, math.inf), torch.zeros_like(before)
+    for step in range(steps - 1, -1, -1):
+        coming = torch.where(fires[:, step], step + half[:, step], coming)
+        amount = torch.where(fires[:, step], first[:, step], amount)
+        if lost is not None:
+            coming = torch.where(lost[:, step], math.inf, coming)
+        begin = torch.maximum(previous[:, step], coming - RAMP_SHARE * steps)
+        share = ((step - begin) / (coming - begin)).nan_to_num_(0.0, 0.0, 0.0).clamp_(0, 1)
+        share = torch.where(coming < math.inf, share, 0.0)
+        log_gain[:, step].addcmul_(share, amount)
+        count[:, step] += share
+    return Changes(log_gain, count)
+
+
+@compiled
+def ramp_up(
+    log_gain: NDArray[np.float32],
+    count: NDArray[np.float32],
+    counts: NDArray[np.uint8],
+    thresholds: NDArray[np.float32],
+    lost: NDArray[np.bool_],
+    reach: float,
+) -> None:
+    """Sum events up with ramps: `changes_by_torch`.
+
+    Args:
+        log_gain, count: [b, T + 1, P], written.
+        counts: [b, T, 2, P].
+        thresholds: [b, 2], of darker and brighter events.
+        lost: [b, T], steps whose events are missing.
+        reach: longest ramp, in steps.
+    """
+    steps, pixels = counts.shape[1], counts.shape[3]
+    coming, amount = np.empty(pixels, np.float32), np.empty(pixels, np.float32)
+    before = np.empty((steps, pixels), np.float32)
+    never = np.float32(1e9)
+    for b in range(len(counts)):
+        darker, brighter = thresholds[b]
+        log_gain[b, 0], count[b, 0] = 0, 0
+        coming[:] = -never
+        for k in range(steps):
+            for p in range(pixels):
+                before[k, p] = coming[p]
+                down, up = np.float32(counts[b, k, 0, p]), np.float32(counts[b, k, 1, p])
+                log_gain[b, k + 1, p] = log_gain[b, k, p] + (up * brighter - down * darker)
+                count[b, k + 1, p] = count[b, k, p] + (up + down)
+                if up + down > 0:
+                    coming[p] = k + 1 - np.float32(0.5) / (up + down)
+            if lost[b, k]:
+                coming[:] = k + 1
+        coming[:] = never
+        amount[:] = 0
+        for k in range(steps - 1, -1, -1):
+            if lost[b, k]:
+                coming[:] = never
+                continue
+            for p in range(pixels):
+                down, up = np.float32(counts[b, k, 0, p]), np.float32(counts[b, k, 1, p])
+                if up + down > 0:
+                    coming[p] = k + np.float32(0.5) / (up + down)
+                    amount[p] = (up * brighter - down * darker) / (up + down)
+                if coming[p] < never:
+                    begin = max(before[k, p], coming[p] - np.float32(reach))
+                    share = max((k - begin) / (coming[p] - begin), np.float32(0))
+                    log_gain[b, k, p] += share * amount[p]
+                    count[b, k, p] += share
+
+
+def re_expose(frames: Tensor, log_gain: Tensor, frame_shutters: Tensor, shutters: Tensor) -> Tensor:
     """Expose each frame again, to each shutter, by itself.
 
     Args:
         frames: float32 [b, N, H, W], linear light, 1 = a full frame.
-        change: float32 [b, T, H, W], of `event_integral`.
+        log_gain: float32 [b, T + 1, H, W], of `changes`.
         frame_shutters: float32 [b, N, H, 2], in windows.
         shutters: float32 [b, Q, H, 2] or [b, Q, H, W, 2].
 
     Returns:
         float32 [b, Q, N, H, W], linear light, >= 0, not clipped above.
     """
-    steps = change.shape[1]
-    gain = _at_nodes(change).clamp_(-_LOG_LIMIT, _LOG_LIMIT).exp_()
+    steps = log_gain.shape[1] - 1
+    gain = log_gain.clamp(-_LOG_LIMIT, _LOG_LIMIT).exp_()
     asked, own = node_shares(shutters, steps), node_shares(frame_shutters, steps)
     if asked.ndim == own.ndim:
         means = averaged(gain, torch.cat([own, asked], 1))
@@ -103,7 +238,9 @@ def re_expose(frames: Tensor, change: Tensor, frame_shutters: Tensor, shutters: 
     return (asked[:, :, None] * constants[:, None] - DARK).clamp_(min=0)
 
 
-def log_trust(counts: Tensor, observed: Tensor, frame_shutters: Tensor, shutters: Tensor) -> Tensor:
+def log_trust(
+    counts: Tensor, observed: Tensor, frame_shutters: Tensor, shutters: Tensor, *, least_share: float = 0.0
+) -> Tensor:
     """Tell how far each frame is to be trusted at each shutter, as `double_integral.py` does; [b, ...] windows.
 
     Args:
@@ -111,12 +248,13 @@ def log_trust(counts: Tensor, observed: Tensor, frame_shutters: Tensor, shutters
         observed: float32 [b, T], 0 in steps whose events are missing.
         frame_shutters: float32 [b, N, H, 2], N 1 or 2, in windows.
         shutters: float32 [b, Q, H, 2] or [b, Q, H, W, 2].
+        least_share: as for `DoubleIntegral.estimates`.
 
     Returns:
-        float32 [b, Q, N, H, W], logarithms.
+        float32 [b, Q, N, H, W], logarithms, `LEAST_TRUST` for a frame that missing events cut off.
     """
     steps = counts.shape[1]
-    events, missing = _at_nodes(counts.sum(2).float()), _at_nodes(1 - observed)[..., None, None]
+    events, missing = _at_nodes(_both_signs(counts)), _at_nodes(1 - observed)[..., None, None]
     pixels = (1,) if shutters.ndim == 5 else ()
     opens, closes = (t[:, None].unflatten(-1, (-1, *pixels)) for t in frame_shutters.unbind(-1))
     middle = shutters.mean(-1)[:, :, None]
@@ -141,13 +279,22 @@ def log_trust(counts: Tensor, observed: Tensor, frame_shutters: Tensor, shutters
         alone = torch.where(cut_first == cut_second, (after >= before).float(), cut_first.float())
         ramp = torch.where(cut_first | cut_second, alone, ramp)
         share = torch.stack([1 - ramp, ramp], 2)
+        if least_share:
+            cut_off = torch.stack([cut_first & (ramp == 1), cut_second & (ramp == 0)], 2)
+            share = torch.where(cut_off, 0.0, share.clamp(min=least_share))
     share = share if pixels else share[..., None]
-    return (share / (between(events) + FRAME_NOISE_EVENTS)).log_().clamp_(min=LEAST_TRUST)
+    trust = (share / (between(events) + FRAME_NOISE_EVENTS)).log_().clamp_(min=LEAST_TRUST)
+    return torch.where(share == 0, LEAST_TRUST, trust.clamp_(min=LEAST_HEARD)) if least_share else trust
 
 
 def _of_rows(values: Tensor, like: Tensor) -> Tensor:
     """Drop the column axis [..., H, 1] where `like` has none."""
     return values[..., 0] if like.ndim == values.ndim - 1 else values
+
+
+def _both_signs(counts: Tensor) -> Tensor:
+    """Count events of both polarities [b, T, 2, H, W] in float32 [b, T, H, W]; a sum of small integers is slow."""
+    return counts[:, :, 0].float() + counts[:, :, 1].float()
 
 
 def _at_nodes(steps: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nire.training.samples import Sample
+from nire.training.samples import Taught
 
 Picture = NDArray[np.uint8]
 _WIDTH, _HEIGHT, _MARGIN = 900, 420, 60
@@ -18,6 +18,7 @@ _WIDTH, _HEIGHT, _MARGIN = 900, 420, 60
 _POINTS = 400
 # An event image is full red or blue where light changed by this much, log units.
 _FULL_CHANGE = 1.0
+_SHOWN_QUERIES = 4
 _COLOURS = ((200, 110, 30), (40, 40, 200), (60, 150, 60))
 
 
@@ -70,7 +71,7 @@ def loss_curve(history: NDArray[np.float64]) -> Picture:
     return picture
 
 
-def contact_sheet(sample: Sample, image: Tensor | None, windows: int = 4) -> Picture:
+def contact_sheet(sample: Taught, image: Tensor | None, windows: int = 4) -> Picture:
     """Draw windows of a sample, one a row: frames, events, then for each query what was given and what is right.
 
     Args:
@@ -98,14 +99,15 @@ def event_picture(change: NDArray[np.float32]) -> Picture:
     return np.rint(255 + amount * (colour - 255)).astype(np.uint8)
 
 
-def _row(sample: Sample, image: Tensor | None, window: int) -> Picture:
-    pieces = [_gray(frame[0]) for frame in sample.images[window]]
+def _row(sample: Taught, image: Tensor | None, window: int) -> Picture:
+    pieces = [_gray(frame) for frame in sample.frames[window]]
     # Few bins around the middle: a sum over a whole window would show events that cancel each other.
-    voxels = sample.voxels[window].flatten(0, 1)
-    middle = len(voxels) // 2
-    pieces.append(event_picture(voxels[max(0, middle - 2) : middle + 2].sum(0).cpu().numpy()))
-    for query in range(sample.target.shape[1]):
-        pieces += [_gray(frame[0]) for frame in sample.re_exposed[window, query]]
+    pieces.append(event_picture(sample.middle_change[window].cpu().numpy()))
+    estimates = sample.estimates()[window]
+    # As many images as fit, evenly chosen.
+    asked = len(estimates)
+    for query in np.unique(np.linspace(0, asked - 1, min(asked, _SHOWN_QUERIES)).round().astype(int)):
+        pieces += [_gray(estimate) for estimate in estimates[query]]
         if image is not None:
             pieces.append(_gray(image[window, query, 0]))
         pieces.append(_gray(sample.target[window, query, 0], frame=_COLOURS[2]))

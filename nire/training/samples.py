@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -10,13 +13,16 @@ from torch import Tensor
 
 from nire.light import BRIGHTEST, UNKNOWN_LIGHT
 from nire.training.frames import take_frames
-from nire.training.physics import averaged, event_integral, log_trust, node_shares, re_expose
+from nire.training.physics import averaged, changes, event_integral, log_trust, node_shares, re_expose
 from nire.training.pictures import Bank
 from nire.training.scenes import STEP_PX, Scenes, render
 from nire.training.sensor import Sensors, count_events, draw_sensors, jittered
 from nire.training.sequences import Sequence, read_crops
 from nire.training.settings import DataSettings
 from nire.training.tasks import Shutters, draw_shutters
+
+# What the paper's network takes of a sample.
+_GIVEN = ("images", "voxels", "image_ranges", "segment_ranges", "observed", "shutters", "re_exposed")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,6 +53,63 @@ class Sample:
     target: Tensor
     task: str
     index: int
+
+    def expose(self, network: Callable[..., Tensor]) -> Tensor:
+        """Let a network answer: [b, Q, 1, H, W]."""
+        return network(*(getattr(self, name) for name in _GIVEN))
+
+    def worse(self, images: Tensor) -> Tensor:
+        """Nothing: this network's images are not compared with where they start from."""
+        return images.new_zeros(())
+
+    @property
+    def frames(self) -> Tensor:
+        """Captured frames, [b, N, H, W]."""
+        return self.images[:, :, 0]
+
+    @property
+    def middle_change(self) -> Tensor:
+        """Sum of the events around the window's middle, log units: [b, H, W]."""
+        voxels = self.voxels.flatten(1, 2)
+        middle = voxels.shape[1] // 2
+        return voxels[:, max(0, middle - 2) : middle + 2].sum(1)
+
+    def estimates(self) -> Tensor:
+        """Give what physics says before the network: [b, Q, max(N, 1), H, W], each frame re-exposed."""
+        return self.re_exposed[:, :, :, 0]
+
+
+class Taught(Protocol):
+    """What the training loop needs of a sample; `Sample` says what its parts are."""
+
+    @property
+    def target(self) -> Tensor: ...  # noqa: D102
+    @property
+    def task(self) -> str: ...  # noqa: D102
+    @property
+    def index(self) -> int: ...  # noqa: D102
+    def expose(self, network: Callable[..., Tensor]) -> Tensor: ...  # noqa: D102 (as in Sample)
+    def worse(self, images: Tensor) -> Tensor: ...  # noqa: D102
+    def estimates(self) -> Tensor: ...  # noqa: D102
+    @property
+    def frames(self) -> Tensor: ...  # noqa: D102
+    @property
+    def middle_change(self) -> Tensor: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """How windows are cut for a network, and what they are turned into.
+
+    Attributes:
+        bins: of a window; the renderer's steps are a multiple.
+        planes: instants, evenly spread over the window from its start to its end, that are asked after the task's.
+        make: called with a window, believed positive and negative thresholds, and `task` and `index`.
+    """
+
+    bins: int
+    planes: int
+    make: Callable[..., Taught]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,8 +145,7 @@ class Samples:
         bank: Bank,
         data: DataSettings,
         *,
-        segments: int,
-        bins: int,
+        cut: Cut,
         seed: int,
         footage: tuple[Sequence, ...] = (),
     ) -> None:
@@ -92,25 +154,23 @@ class Samples:
         Args:
             bank: pictures; its device is that of the samples.
             data: settings.
-            segments, bins: M and B of the network.
+            cut: how windows are cut for the network.
             seed: of everything.
             footage: sequences of sharp frames, for `data.footage_share` of the scenes.
         """
         self._bank = bank
         self._data = data
-        self._segments, self._bins = segments, bins
+        self._cut = cut
         self._seed = seed
         self._footage = footage
         self._kept: tuple[int, Scenes] | None = None
 
-    def at(self, index: int, task: str | None = None) -> Sample:
+    def at(self, index: int, task: str | None = None) -> Taught:
         """Make sample `index`; `task` is drawn where it is not given."""
         window, drawn = self.window(index, task)
         rng = np.random.default_rng([self._seed, 62, index])
         positive, negative = believed_thresholds(window.sensors, self._data.threshold_error, rng)
-        return make_sample(
-            window, positive, negative, segments=self._segments, bins=self._bins, task=drawn, index=index
-        )
+        return self._cut.make(window, positive, negative, task=drawn, index=index)
 
     def window(self, index: int, task: str | None = None) -> tuple[Window, str]:
         """Make the window of sample `index` before estimates, and tell its task."""
@@ -120,15 +180,26 @@ class Samples:
         task = drawn if task is None else task
         scenes = _turned(self._scenes(index // data.reuse), index % data.reuse)
         shutters = draw_shutters(task, rng, batch=data.batch, queries=data.queries, height=data.crop_px)
-        sensors = draw_sensors(rng, data.batch, data.noise, self._bank.tiles.device, ideal_share=data.ideal_share)
+        if self._cut.planes:
+            keys = np.linspace(0, 1, self._cut.planes, dtype=np.float32)[None, :, None, None]
+            keys = np.broadcast_to(keys, (data.batch, self._cut.planes, data.crop_px, 2))
+            shutters = replace(shutters, asked=np.concatenate([shutters.asked, keys], 1))
+        sensors = draw_sensors(
+            rng,
+            data.batch,
+            data.noise,
+            self._bank.tiles.device,
+            ideal_share=data.ideal_share,
+            wide=data.wide_sensors,
+        )
         generator = torch.Generator(self._bank.tiles.device).manual_seed(int(rng.integers(2**62)))
-        observed = _losses(data, shutters, rng, bins=self._segments * self._bins)
+        observed = _losses(data, shutters, rng, bins=self._cut.bins)
         return see(scenes, shutters, sensors, observed=observed, generator=generator), task
 
     def _scenes(self, number: int) -> Scenes:
         if self._kept is None or self._kept[0] != number:
             data = self._data
-            steps = self._segments * self._bins * data.steps_per_bin
+            steps = self._cut.bins * data.steps_per_bin
             rng = np.random.default_rng([self._seed, 60, number])
             if self._footage and rng.random() < data.footage_share:
                 cut = read_crops(self._footage, rng, batch=data.batch, crop_px=data.crop_px, steps=steps)
@@ -143,9 +214,16 @@ class Samples:
                 steps=steps,
                 layers=data.layers,
                 step_px=2 * STEP_PX if rng.random() < data.fast_share else STEP_PX,
+                still_share=data.still_share,
+                pattern_share=data.pattern_share,
             )
             self._kept = (number, scenes)
         return self._kept[1]
+
+
+def cut_into_segments(segments: int, bins: int) -> Cut:
+    """Cut windows as the paper's network takes them: M segments of B bins."""
+    return Cut(segments * bins, 0, partial(make_sample, segments=segments, bins=bins))
 
 
 def see(
@@ -214,7 +292,8 @@ def make_sample(
     if frames.shape[1] == 0:
         frames = torch.full_like(window.target[:, :1], UNKNOWN_LIGHT)
         exposures = torch.tensor([0.0, 1.0], device=change.device).expand(len(change), 1, change.shape[2], 2)
-    again = re_expose(frames, change, exposures, window.shutters).sqrt().clamp_(max=BRIGHTEST)
+    log_gain = changes(window.counts, positive, negative, window.observed).log_gain
+    again = re_expose(frames, log_gain, exposures, window.shutters).sqrt().clamp_(max=BRIGHTEST)
     trust = log_trust(window.counts, window.observed, exposures, window.shutters)
     return Sample(
         images=window.frames.sqrt()[:, :, None],

@@ -56,6 +56,8 @@ def render(
     layers: int,
     travel_px: float | None = None,
     step_px: float = STEP_PX,
+    still_share: float = 0.0,
+    pattern_share: float = 0.0,
 ) -> Scenes:
     """Render windows.
 
@@ -68,6 +70,9 @@ def render(
         layers: moving things before the background; each window has from none to all of them.
         travel_px: furthest that anything moves in a window; None = as far as `steps` allow.
         step_px: furthest that anything moves in a step.
+        still_share: share of windows whose background does not move at all, before which things may.
+        pattern_share: share of windows in which pixels differ in their gain, as those of real sensors do: a pattern
+            that stands still, of which events do not tell.
 
     Returns:
         On the bank's device.
@@ -77,6 +82,9 @@ def render(
     camera = _Path.draw(rng, batch, steps, crop_px=crop_px, step_px=step_px) if rng.random() < 0.7 else None
     tiles = bank.tiles[torch.from_numpy(rng.integers(0, len(bank.tiles), batch)).to(device)]
     ground = _Path.draw(rng, batch, steps, crop_px=crop_px, step_px=step_px)
+    if still_share:
+        still = rng.random(batch) < still_share
+        ground, camera = ground.stopped(still), None if camera is None else camera.stopped(still)
     texture = _decoded(tiles[:, None]) * _column(np.exp(rng.normal(0, 0.3, batch)), device)[..., None]
     light = _seen(texture, _pose(ground, camera, rng, step_px=step_px, place_px=0.15 * crop_px), crop_px, mirror=True)[
         :, 0
@@ -93,6 +101,8 @@ def render(
         light.addcmul_(light, seen[:, 1], value=-1).add_(seen[:, 0])
     light *= _lamp(rng, batch, steps).to(device)[..., None, None]
     light *= _vignette(rng, batch, crop_px).to(device)[:, None]
+    if pattern_share:
+        light *= _pattern(rng, batch, crop_px, pattern_share).to(device)[:, None]
     return Scenes(light.clamp_(min=0.0), draw_window_us(rng, batch).to(device))
 
 
@@ -129,6 +139,11 @@ class _Path:
         turn = (edge_speed / (0.5 * crop_px))[:, None] * time
         zoom = (edge_speed * rng.normal(0, 0.5, batch) / (0.5 * crop_px))[:, None] * time
         return cls(x, y, turn, zoom)
+
+    def stopped(self, which: NDArray[np.bool_]) -> _Path:
+        """Give the paths of which some, bool [b], stand still."""
+        keep = ~which[:, None]
+        return _Path(self.x_px * keep, self.y_px * keep, self.angle * keep, self.log_zoom * keep)
 
 
 def _wander(rng: np.random.Generator, batch: int, time: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -211,6 +226,15 @@ def _vignette(rng: np.random.Generator, batch: int, crop_px: int) -> Tensor:
     away = (axis[None, None, :] - middle[0]) ** 2 + (axis[None, :, None] - middle[1]) ** 2
     depth = rng.uniform(0, 0.25, batch) * (rng.random(batch) < 0.4)
     return torch.from_numpy((1 / (1 + depth[:, None, None] * away)).astype(np.float32))
+
+
+def _pattern(rng: np.random.Generator, batch: int, crop_px: int, share: float) -> Tensor:
+    """Draw gains of pixels, and in half of the windows of columns too: float32 [b, H, W], flat in most windows."""
+    shape = (batch, crop_px, crop_px)
+    size = np.exp(rng.uniform(math.log(0.003), math.log(0.04), batch)) * (rng.random(batch) < share)
+    columns = rng.normal(0, 1, (batch, 1, crop_px)) * (rng.random(batch) < 0.5)[:, None, None]
+    pattern = size[:, None, None] * (rng.normal(0, 1, shape) + 0.5 * columns)
+    return torch.from_numpy((1 + pattern).clip(0.5, 1.5).astype(np.float32))
 
 
 def _column(values: NDArray[np.generic], device: torch.device) -> Tensor:

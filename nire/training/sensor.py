@@ -66,6 +66,7 @@ def draw_sensors(
     device: torch.device | str = "cpu",
     *,
     ideal_share: float = 0.125,
+    wide: bool = False,
 ) -> Sensors:
     """Draw sensors, from good to bad.
 
@@ -75,8 +76,10 @@ def draw_sensors(
         noise: "realistic", "ideal" (thresholds only; frames are quantised), or "mixed" (some are ideal).
         device: of the result.
         ideal_share: of ideal sensors in "mixed".
+        wide: draw thresholds, lag and noise from further apart, as sensors in the field lie.
     """
-    mean = np.exp(rng.uniform(math.log(0.1), math.log(0.5), batch))
+    low, high = (0.03, 0.6) if wide else (0.1, 0.5)
+    mean = np.exp(rng.uniform(math.log(low), math.log(high), batch))
     lean = np.exp(rng.normal(0, 0.08, batch))
 
     def between(low: float, high: float) -> NDArray[np.float64]:
@@ -85,16 +88,16 @@ def draw_sensors(
     values = {
         "threshold_spread": mean * between(0.03, 0.15),
         "refractory_us": between(10, 500),
-        "bandwidth_hz": between(300, 6000),
+        "bandwidth_hz": between(150 if wide else 300, 6000),
         "dark_bandwidth_hz": between(20, 200),
         "leak_hz": between(0.02, 0.5),
-        "noise_hz": between(0.05, 3),
+        "noise_hz": between(0.05, 8 if wide else 3),
         "hot_fraction": between(1e-5, 1e-3),
         "hot_hz": between(50, 1000),
         "jitter_us": between(5, 200),
         "offset_us": rng.normal(0, 150, batch),
-        "read_noise": between(0.3, 2),
-        "full_well": between(6000, 40000),
+        "read_noise": between(0.3, 4 if wide else 2),
+        "full_well": between(2000 if wide else 6000, 40000),
     }
     ideal = {"realistic": 0.0, "ideal": 1.0, "mixed": ideal_share}[noise]
     real = rng.random(batch) >= ideal

@@ -29,10 +29,12 @@ class ModelSettings:
     """Which network.
 
     Attributes:
-        size: "nano", "small" or "base".
+        network: "explicit" cleans key planes; "paper" is the network of the paper.
+        size: "nano" or "small", and "base" of the paper's.
         change: fields of the size's config that are set otherwise, for instance {"film": "learned"}.
     """
 
+    network: str = "paper"
     size: str = "nano"
     change: dict[str, Any] = field(default_factory=dict)
 
@@ -48,6 +50,9 @@ class DataSettings:
         steps_per_bin: steps of the renderer in one bin of the network; motion stays under half a pixel a step.
         layers: moving things before the background.
         fast_share: share of scenes that move up to a pixel a step, so that things leave the crop between two frames.
+        still_share: share of windows whose background stands still.
+        pattern_share: share of windows whose pixels differ in their gain.
+        wide_sensors: whether sensors are drawn from further apart than those that evaluation draws.
         reuse: windows that are made of each rendered scene before a new one is rendered; each has its own sensor,
             task, shutters, mirroring and direction of time.
         noise: "realistic", "ideal", or "mixed".
@@ -65,6 +70,9 @@ class DataSettings:
     steps_per_bin: int = 2
     layers: int = 2
     fast_share: float = 0.3
+    still_share: float = 0.0
+    pattern_share: float = 0.0
+    wide_sensors: bool = False
     reuse: int = 2
     noise: str = "realistic"
     ideal_share: float = 0.125
@@ -82,6 +90,7 @@ class LossSettings:
 
     Attributes:
         charbonnier, gradient, ssim, psnr, perceptual: the weights; of `psnr` per decibel.
+        witness: weight of how much images are worse than the best witness, for networks that have witnesses.
         perceptual_weights: file of VGG's weights, which `perceptual` needs; see `nire.training.perceptual`.
     """
 
@@ -90,6 +99,7 @@ class LossSettings:
     ssim: float = 0.0
     psnr: float = 0.0
     perceptual: float = 0.0
+    witness: float = 0.0
     perceptual_weights: str = ""
 
 
@@ -178,6 +188,11 @@ def parse_settings(document: dict[str, Any], name: str = "settings") -> Settings
         ConfigError: a key is unknown, of another type or out of range, or a file that it names is missing.
     """
     settings: Settings = _table(Settings, document, name)
+    kinds = ("paper", "explicit")
+    _require(
+        settings.model.network in kinds,
+        f"{name}: model.network = {settings.model.network!r}, expected one of {', '.join(kinds)}",
+    )
     data = settings.data
     _require(data.crop_px >= 16, f"{name}: data.crop_px = {data.crop_px}, expected at least 16")
     for key in ("batch", "queries", "steps_per_bin", "reuse", "tiles", "sprites"):

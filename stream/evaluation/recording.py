@@ -110,8 +110,8 @@ def open_backends(recorded: Recorded, names: Sequence[str]) -> dict[str, Reconst
 
     Args:
         recorded: for its sensor and its configuration.
-        names: "edi", "neural:small" (a size) or "neural:FILE" (weights); none = passthrough, edi, and the network in
-            each size whose weights are shipped.
+        names: "edi", "neural:small" (a size) or "neural:FILE" (weights); none = passthrough, flow, edi, and the
+            network in each size whose weights are shipped.
 
     Raises:
         ConfigError: there is no such backend, or one is named twice.
@@ -119,7 +119,7 @@ def open_backends(recorded: Recorded, names: Sequence[str]) -> dict[str, Reconst
     """
     if len(set(names)) != len(names):
         raise ConfigError(f"--backend {' '.join(names)}: name each only once")
-    chosen = names or ("passthrough", "edi", *(f"neural:{size}" for size in SIZES if shipped(size) is not None))
+    chosen = names or ("passthrough", "flow", "edi", *(f"neural:{size}" for size in SIZES if shipped(size) is not None))
     made: dict[str, Reconstructor] = {}
     for name in chosen:
         backend, _, what = name.partition(":")
@@ -157,7 +157,7 @@ def parser(name: str, what: str) -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="NAME",
-        help="edi, passthrough, neural:SIZE or neural:FILE; default: those and each shipped size",
+        help="edi, flow, passthrough, neural:SIZE or neural:FILE; default: those and each shipped size",
     )
     made.add_argument("--columns", metavar="A:B", help="compare these columns only, for sensors cut by their events")
     made.add_argument("--discard", type=int, default=0, metavar="N", help="leave out the first N frames")

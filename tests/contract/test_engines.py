@@ -21,7 +21,7 @@ from nire.errors import EngineMissing
 from nire.network import weights
 from nire.network.reexposure import ReExposureNetwork
 from nire.training.pictures import find_images, make_bank
-from nire.training.samples import Samples
+from nire.training.samples import Samples, cut_into_segments
 from nire.training.settings import DataSettings
 from tests.nire.network import tiny
 from tests.nire.precision import in_bf16
@@ -55,7 +55,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Case:
     config = shipped().config
     bank = make_bank(find_images(folder), crop_px=64, tiles=4, sprites=4, seed=1)
     data = DataSettings(crop_px=64, batch=1, queries=QUERIES, layers=1, tiles=4, sprites=4)
-    samples = Samples(bank, data, segments=config.segments, bins=config.bins, seed=3)
+    samples = Samples(bank, data, cut=cut_into_segments(config.segments, config.bins), seed=3)
 
     @functools.cache
     def inputs(frames: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, Tensor]]:

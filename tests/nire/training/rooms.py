@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from nire.training.loop import Materials
 from nire.training.pictures import Bank, find_images, make_bank
 from nire.training.ranks import Ranks
+from nire.training.samples import cut_into_segments
 from nire.training.settings import Settings, parse_settings
 
 CROP = 24
@@ -75,4 +76,6 @@ def materials(bank: Bank, written: list[int] | None = None, seed: int = 3) -> Ma
     """A fresh stand-in and the same pictures for training and validation; numbers of written weights are noted."""
     torch.manual_seed(seed)
     notes = written if written is not None else []
-    return Materials(StandIn(), 2, 3, bank, bank, lambda network, iterations: notes.append(iterations))
+    return Materials(
+        StandIn(), cut_into_segments(2, 3), bank, bank, lambda network, iterations: notes.append(iterations)
+    )

@@ -11,7 +11,7 @@ import torch
 from nire.integral.double_integral import DoubleIntegral
 from nire.shutter import Shutter
 from nire.training.methods import _content
-from nire.training.physics import averaged, event_integral, log_trust, node_shares, re_expose
+from nire.training.physics import averaged, changes, changes_by_torch, log_trust, node_shares, re_expose
 from nire.training.pictures import Bank
 from nire.training.protocols import Case
 from nire.training.samples import Window, see
@@ -47,8 +47,8 @@ def window_of(bank: Bank, frames: list[list[float]], asked: list[list[float]]) -
 def test_re_exposure_is_that_of_the_exact_double_integral(bank: Bank, frame: list[float], asked: list[float]) -> None:
     window = window_of(bank, [frame], [asked])
     positive, negative = window.sensors.threshold_positive, window.sensors.threshold_negative
-    change = event_integral(window.counts, positive, negative)
-    batched = re_expose(window.frames, change, window.frame_shutters, window.shutters)[:, 0, 0].clamp(0, 1)
+    told = changes(window.counts, positive, negative)
+    batched = re_expose(window.frames, told.log_gain, window.frame_shutters, window.shutters)[:, 0, 0].clamp(0, 1)
     case = Case("any", window, positive, negative)
     for k in range(2):
         content, light = _content(case, k, Calibration(float(positive[k]), float(negative[k])))
@@ -77,8 +77,8 @@ def test_shutters_of_pixels_are_those_of_rows_where_all_pixels_of_a_row_agree() 
 
 def test_a_frame_at_its_own_shutter_is_itself(bank: Bank) -> None:
     window = window_of(bank, [[0.1, 0.6, 0.2]], [[0.1, 0.6, 0.2]])
-    change = event_integral(window.counts, torch.full((2,), 0.2), torch.full((2,), 0.2))
-    again = re_expose(window.frames, change, window.frame_shutters, window.shutters)
+    told = changes(window.counts, torch.full((2,), 0.2), torch.full((2,), 0.2))
+    again = re_expose(window.frames, told.log_gain, window.frame_shutters, window.shutters)
     torch.testing.assert_close(again[:, 0], window.frames, atol=1e-4, rtol=1e-3)
 
 
@@ -110,6 +110,19 @@ def test_trust_is_that_of_the_exact_double_integral(bank: Bank, lost: tuple[floa
 
 def test_without_frames_there_is_nothing_to_re_expose() -> None:
     again = re_expose(
-        torch.zeros(2, 0, 4, 5), torch.zeros(2, 8, 4, 5), torch.zeros(2, 0, 4, 2), torch.zeros(2, 3, 4, 2)
+        torch.zeros(2, 0, 4, 5), torch.zeros(2, 9, 4, 5), torch.zeros(2, 0, 4, 2), torch.zeros(2, 3, 4, 2)
     )
     assert again.shape == (2, 3, 0, 4, 5)
+
+
+def test_loop_sums_events_up_with_ramps_as_torch_does() -> None:
+    generator = torch.Generator().manual_seed(0)
+    fires = torch.rand((2, 12, 2, 5, 6), generator=generator) < 0.15
+    counts = (fires * torch.randint(1, 4, fires.shape, generator=generator)).to(torch.uint8)
+    observed = torch.ones(2, 12)
+    observed[1, 4:6] = 0
+    counts *= (observed > 0).to(torch.uint8)[..., None, None, None]
+    given = (counts, torch.tensor([0.2, 0.3]), torch.tensor([0.25, 0.1]), observed)
+    loop, by_torch = changes(*given), changes_by_torch(*given)
+    torch.testing.assert_close(loop.log_gain, by_torch.log_gain, atol=1e-6, rtol=0)
+    torch.testing.assert_close(loop.count, by_torch.count, atol=1e-5, rtol=0)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from nire.training.pictures import Bank
-from nire.training.samples import Sample, Samples, _shared_out, make_sample
+from nire.training.samples import Sample, Samples, _shared_out, cut_into_segments, make_sample
 from nire.training.sequences import CROP_FRAMES, find_sequences
 from nire.training.settings import TASKS, DataSettings
 from nire.training.tasks import draw_shutters
@@ -28,7 +28,7 @@ def is_finite(sample: Sample) -> bool:
 
 
 def samples(bank: Bank, data: DataSettings = DATA, seed: int = 9) -> Samples:
-    return Samples(bank, data, segments=M, bins=B, seed=seed)
+    return Samples(bank, data, cut=cut_into_segments(M, B), seed=seed)
 
 
 def equal(first: Sample, second: Sample) -> bool:
@@ -106,7 +106,7 @@ def test_footage_is_cut_into_windows_of_light(bank: Bank, tmp_path: Path) -> Non
         cv2.imwrite(str(tmp_path / f"{k:03d}.png"), np.full((30, 40), 5 + 10 * k, np.uint8))
     footage = tuple(find_sequences(tmp_path, least=CROP_FRAMES[1]))
     data = replace(DATA, footage_share=1.0)
-    made = Samples(bank, data, segments=M, bins=B, seed=9, footage=footage)
+    made = Samples(bank, data, cut=cut_into_segments(M, B), seed=9, footage=footage)
     light = made._scenes(0).light
     assert light.shape == (3, M * B * data.steps_per_bin + 1, CROP, CROP)
     # Gray frames that only become brighter, linear in between.

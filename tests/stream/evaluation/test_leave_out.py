@@ -55,13 +55,13 @@ def test_every_second_frame_is_compared_with_its_nearest_neighbour(
         "stream.evaluation.leave_out.ssim", lambda image, truth: 1.0
     )  # 12 x 9 is too small for its window
     recorded = in_memory()
-    scores, picture = compare(recorded, open_backends(recorded, ["passthrough"]), whole)
+    found = compare(recorded, open_backends(recorded, ["passthrough"]), whole)
     frames = recorded.frames
     # Nothing follows the sixth frame, so it is not left out. Of two neighbours at one distance the first counts.
     expected = [psnr(frames[k - 1].pixels, frames[k].pixels) for k in (1, 3)]
-    assert scores["passthrough", TASK].psnr == expected
+    assert found.scores["passthrough", TASK].psnr == expected
     # Two rows, twice enlarged, below the names; captured and exposed beside each other.
-    assert picture.shape == (20 + 2 * 2 * packets.GEOMETRY.height, 2 * 2 * packets.GEOMETRY.width, 1)
+    assert found.picture.shape == (20 + 2 * 2 * packets.GEOMETRY.height, 2 * 2 * packets.GEOMETRY.width, 1)
 
 
 def test_left_out_frames_teach_nothing(whole: slice, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,9 +78,9 @@ def test_left_out_frames_teach_nothing(whole: slice, monkeypatch: pytest.MonkeyP
             return window
 
         def expose(self, content, queries):  # type: ignore[no-untyped-def]
-            (query,) = queries
-            assert query.shutter.mid_us not in {frame.mid_us for frame in self.window.frames}
-            return np.zeros((1, *packets.frames()[0].pixels.shape), np.uint8)
+            captured = {frame.mid_us for frame in self.window.frames}
+            assert captured.isdisjoint(query.shutter.mid_us for query in queries)
+            return np.zeros((len(queries), *packets.frames()[0].pixels.shape), np.uint8)
 
     compare(recorded, {"watching": Watching()}, whole)
     assert set(seen) == {0, 2, 4}
@@ -89,7 +89,7 @@ def test_left_out_frames_teach_nothing(whole: slice, monkeypatch: pytest.MonkeyP
 def test_double_integral_is_ahead_of_the_neighbouring_frame(filmed: Path) -> None:
     recorded = read(load_config(None, SETTINGS), filmed, discard=0)
     backends = open_backends(recorded, ["passthrough", "edi"])
-    scores, _ = compare(recorded, backends, slice(0, recorded.info.geometry.width))
+    scores = compare(recorded, backends, slice(0, recorded.info.geometry.width)).scores
     assert len(scores["edi", TASK].psnr) == (len(recorded.frames) - 1) // 2
     assert np.mean(scores["edi", TASK].psnr) > np.mean(scores["passthrough", TASK].psnr) + 2
 
@@ -102,10 +102,12 @@ def test_command_writes_figures_and_a_picture(filmed: Path, tmp_path: Path, caps
     assert "passthrough" in done.out
     written = json.loads((tmp_path / "f.json").read_text())
     assert written["protocol"] == "leave-out"
-    assert [set(row) for row in written["rows"]] == [{"method", "task", "psnr", "ssim", "n"}] * 2
+    keys = {"method", "task", "psnr", "ssim", "n", "psnr_moving", "psnr_still", "breathing", "seam_ratio"}
+    assert [set(row) for row in written["rows"]] == [keys] * 2
     assert [row["method"] for row in written["rows"]] == ["passthrough", "edi"]
     picture = cv2.imread(str(out / "leave_out.png"), cv2.IMREAD_UNCHANGED)
     assert picture.shape[1] == 2 * 3 * 36
+    assert cv2.imread(str(out / "moving.png"), cv2.IMREAD_UNCHANGED).shape[1] > picture.shape[1]
 
 
 @pytest.mark.parametrize("name", ["leave-out", "consistency"])
@@ -160,6 +162,6 @@ def test_real_frames_are_exposed_better_than_guessed(shared_data: Path) -> None:
     path = shared_data / "recordings" / "evbench_seq_0001_davis240b.npz"
     recorded = read(load_config(None, SETTINGS[:2]), path, discard=0)
     assert recorded.frames[0].index == 1  # its driver leaves frame 0 out
-    scores, _ = compare(recorded, open_backends(recorded, ["passthrough", "edi"]), slice(0, 190))
+    scores = compare(recorded, open_backends(recorded, ["passthrough", "edi"]), slice(0, 190)).scores
     assert len(scores["edi", TASK].psnr) == 9
     assert np.mean(scores["edi", TASK].psnr) > np.mean(scores["passthrough", TASK].psnr) + 4

@@ -1,4 +1,4 @@
-"""Fixtures of the training tests."""
+"""Fixtures of what is trained and what is run."""
 
 from __future__ import annotations
 

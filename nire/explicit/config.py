@@ -1,0 +1,81 @@
+"""Sizes of the network that cleans key planes: everything that is fixed before a weight exists."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nire.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class ExplicitConfig:
+    """What one network is made of.
+
+    Attributes:
+        size: name, free.
+        bins: K; a window has K + 1 key planes, the first at its start and the last at its end.
+        channels: of the body, one entry per stride 2, 4, 8, ...
+        encoder_blocks, decoder_blocks: residual blocks per stride; the decoder's last entry is not used.
+        guide: channels that the body gives to each plane.
+        head: channels of the head that all planes share.
+    """
+
+    size: str
+    bins: int
+    channels: tuple[int, ...]
+    encoder_blocks: tuple[int, ...]
+    decoder_blocks: tuple[int, ...]
+    guide: int
+    head: int
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be built.
+
+        Raises:
+            ConfigError: names the field.
+        """
+        levels = len(self.channels)
+        if levels < 2:
+            raise ConfigError(f"network.channels are {self.channels}; give two strides at least")
+        for name in ("encoder_blocks", "decoder_blocks"):
+            if len(getattr(self, name)) != levels:
+                raise ConfigError(
+                    f"network.{name} has {len(getattr(self, name))} entries, channels {levels}; give one per stride"
+                )
+        if self.bins < 1:
+            raise ConfigError(f"network.bins is {self.bins}; a window needs one at least")
+
+    @property
+    def planes(self) -> int:
+        """Number of key planes, K + 1."""
+        return self.bins + 1
+
+    def padded(self, height: int, width: int) -> tuple[int, int]:
+        """Round a sensor's size up to what the network takes."""
+        step = 2 ** len(self.channels)
+        return -(-height // step) * step, -(-width // step) * step
+
+
+NANO = ExplicitConfig(
+    size="nano",
+    bins=8,
+    channels=(24, 48, 64, 64),
+    encoder_blocks=(0, 1, 2, 2),
+    decoder_blocks=(0, 1, 1, 0),
+    guide=4,
+    head=16,
+)
+"""Two CPU cores, live."""
+
+SMALL = ExplicitConfig(
+    size="small",
+    bins=16,
+    channels=(48, 80, 112, 144),
+    encoder_blocks=(0, 2, 2, 2),
+    decoder_blocks=(0, 1, 2, 0),
+    guide=12,
+    head=24,
+)
+"""A laptop, or offline on a CPU."""
+
+SIZES = {config.size: config for config in (NANO, SMALL)}

@@ -1,0 +1,154 @@
+"""Key planes exposed: the events of a window carry light from each plane to the next, for any shutter (Eqs. 1 to 5).
+
+Between planes k and k + 1, V = G ((1 - w) K_k + w K_k+1) with the gain G of the events, a plane over its own gain
+K = P / G(t_k), and the share w of the bin's events that came before; of time, where a pixel has none. So light meets
+both planes, keeps the microseconds of its events in between, and what is wrong with them ends at the next plane.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nire.explicit import loops
+from nire.integral import loops as plane_loops
+from nire.integral.double_integral import DARK_LEVEL
+from nire.integral.gain import Gain
+from nire.integral.sweep import Times, per_pixel
+from nire.shutter import Shutter
+
+
+class KeyPlanes:
+    """The explicit content of one window."""
+
+    def __init__(self, gain: Gain, times_us: NDArray[np.float64], planes: Tensor) -> None:
+        """Take the planes.
+
+        Args:
+            gain: of the window's events; it must not take another window while this content is asked.
+            times_us: float64 [K + 1], frame time, ascending.
+            planes: float32 [K + 1, C, H, W], linear light in levels.
+        """
+        self._gain = gain
+        self._times_us = times_us
+        states = [gain.at(np.array([t_us]), shared=True) for t_us in times_us]
+        self._counts = torch.stack([count for _, count in states])
+        self._constants = (planes + DARK_LEVEL) / torch.stack([state for state, _ in states])[:, None]
+        self._prefixes = [torch.zeros_like(self._constants[0])]
+
+    def expose(self, shutter: Shutter, out: Tensor | None = None) -> Tensor:
+        """Expose one shutter.
+
+        Args:
+            shutter: rows or pixels, frame time; before the first plane and after the last one, events alone carry.
+            out: float32 [C, H, W] to write to; None = a new one.
+
+        Returns:
+            `out`: linear light in levels, >= 0, not clipped at 255.
+        """
+        if out is None:
+            out = torch.empty_like(self._constants[0])
+        opens, closes = (
+            np.clip(t_us, self._times_us[0], self._times_us[-1]) for t_us in (shutter.t_a_us, shutter.t_b_us)
+        )
+        narrow = self._gain.is_narrow(shutter)
+        if narrow.all():
+            return self._expose_instant((opens + closes) / 2, out)
+        width = self._gain.field(np.maximum(closes - opens, 1e-3))
+        torch.sub(self._until(closes), self._until(opens), out=out).div_(width).sub_(DARK_LEVEL).clamp_min_(0)
+        if narrow.any():
+            instant = self._expose_instant((opens + closes) / 2, torch.empty_like(out))
+            out.copy_(torch.where(self._gain.field(narrow), instant, out))
+        return out
+
+    def _expose_instant(self, t_us: Times, out: Tensor) -> Tensor:
+        gain, count = self._gain.at(t_us, shared=True)
+        key, share = self._place(t_us)
+        if plane_loops.serve(out, gain):
+            arrays = (self._constants.numpy(), self._counts.numpy())
+            loops.expose_instant(out.numpy(), (gain.numpy(), count.numpy()), key, share, *arrays, DARK_LEVEL)
+            return out
+        first, second, before, after = self._bounds(key)
+        whole = after - before
+        weight = ((count - before) / whole.clamp_min(1e-6)).clamp(0, 1)
+        weight = torch.where(whole > 1e-6, weight, torch.from_numpy(share).to(weight.device))
+        return torch.mul(torch.lerp(first, second, weight), gain, out=out).sub_(DARK_LEVEL).clamp_min_(0)
+
+    def _until(self, t_us: Times) -> Tensor:
+        """Integral of light and dark current from the first plane on: [C, H, W], levels times us."""
+        key, _ = self._place(t_us)
+        while len(self._prefixes) <= key.max():
+            k = len(self._prefixes) - 1
+            begin, end = (np.array([self._times_us[n]]) for n in (k, k + 1))
+            self._prefixes.append(self._integrated(self._prefixes[k].clone(), begin, end, np.full((1, 1), k)))
+        if key.size == 1:
+            area = self._prefixes[int(key.flat[0])].clone()
+        else:
+            area = _gathered(torch.stack(self._prefixes), key)
+        begin_us = self._times_us[key[:, 0] if t_us.ndim == 1 else key]
+        return self._integrated(area, begin_us, t_us, key)
+
+    def _integrated(self, area: Tensor, from_us: Times, until_us: Times, key: NDArray[np.int64]) -> Tensor:
+        """Add the integral over a span within the bins after the planes `key`, [H or 1, W or 1]."""
+        if from_us.shape != until_us.shape:
+            from_us, until_us = np.broadcast_arrays(from_us, until_us)
+        bounds = self._bounds(key)
+        (gain, count), span_us = self._gain.span(from_us, until_us)
+        if plane_loops.serve(area, gain):
+            shape = np.broadcast_shapes(key.shape, per_pixel(from_us).shape)
+            shares = tuple(_laid_out(self._share_of(per_pixel(t_us), key), shape) for t_us in (from_us, until_us))
+            times = tuple(_laid_out(per_pixel(t_us), shape) for t_us in span_us)
+            planes = tuple(bound.contiguous().numpy() for bound in bounds)
+            sweep = self._gain.sweep
+            state, events = (gain.numpy(), count.numpy()), sweep.events_of(*span_us)
+            loops.integrate(area.numpy(), state, events, times, sweep.reach_us, planes, shares)
+            return area
+        return self._by_trapezoids(area, from_us, until_us, key)
+
+    def _by_trapezoids(self, area: Tensor, from_us: Times, until_us: Times, key: NDArray[np.int64]) -> Tensor:
+        """Do what the loop does, by instants that are at most a bin of events apart."""
+        del key
+        pieces = max(1, round(float((until_us - from_us).max()) / self._gain.sweep.bin_us))
+        instant = torch.empty_like(area)
+        step = (until_us - from_us) / pieces
+        for piece in range(pieces + 1):
+            weight = self._gain.field(step * (0.5 if piece in (0, pieces) else 1.0))
+            self._expose_instant(from_us + piece * step, instant)
+            area.addcmul_(instant.add_(DARK_LEVEL), weight.expand_as(instant))
+        return area
+
+    def _place(self, t_us: Times) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Find the plane before a time, and how far time is from it to the next: [H or 1, W or 1] both."""
+        at_us = per_pixel(t_us.reshape(-1)[:1] if (t_us == t_us.flat[0]).all() else t_us)
+        last = len(self._times_us) - 2
+        key = np.clip(np.searchsorted(self._times_us, at_us, side="right") - 1, 0, last).astype(np.int64)
+        return key, self._share_of(at_us, key)
+
+    def _share_of(self, at_us: Times, key: NDArray[np.int64]) -> NDArray[np.float32]:
+        begin, end = self._times_us[key], self._times_us[key + 1]
+        return np.clip((at_us - begin) / (end - begin), 0, 1).astype(np.float32)
+
+    def _bounds(self, key: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Give constants [C, H, W] and counts [H, W] of the planes before and after."""
+        if key.size == 1:
+            k = int(key.flat[0])
+            return self._constants[k], self._constants[k + 1], self._counts[k], self._counts[k + 1]
+        return (
+            _gathered(self._constants, key), _gathered(self._constants, key + 1),
+            _gathered(self._counts, key), _gathered(self._counts, key + 1),
+        )  # fmt: skip
+
+
+def _laid_out(values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    return np.ascontiguousarray(np.broadcast_to(values, shape))
+
+
+def _gathered(planes: Tensor, key: NDArray[np.int64]) -> Tensor:
+    """Put [..., H, W] together from the rows or pixels of several [n, ..., H, W]."""
+    chosen = torch.from_numpy(key).to(planes.device).expand(planes.shape[-2:])
+    index = chosen.expand(planes.shape[1:])[None]
+    return torch.gather(planes, 0, index)[0]

@@ -1,0 +1,117 @@
+"""How the network of the explicit content is run: by torch as it is written, or by OpenVINO on a CPU."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from nire.engines import DTYPES, Job
+from nire.errors import ConfigError, EngineError
+from nire.explicit.network import TOLD, WITNESSES, Inputs, KeyPlaneNetwork
+
+_log = logging.getLogger(__name__)
+ENGINES = ("eager", "openvino")
+
+
+class Cleaner(Protocol):
+    """Runs the network for one sensor."""
+
+    name: str
+
+    def __call__(self, inputs: Inputs) -> Tensor:
+        """Clean the planes of a window: `KeyPlaneNetwork.forward`, b = 1; valid until the next call."""
+        ...
+
+
+class EagerCleaner:
+    """The network itself; convolutions in the wanted precision, by torch's autocast."""
+
+    name = "eager"
+
+    def __init__(self, network: KeyPlaneNetwork, job: Job) -> None:
+        """Put the network on its device.
+
+        Raises:
+            ConfigError: the precision is not there.
+        """
+        self._dtype = DTYPES[job.precision_of(self.name, tuple(DTYPES))]
+        placed = network.to(job.device).eval().requires_grad_(False)
+        self._network: KeyPlaneNetwork = placed.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._device = job.device
+
+    @torch.no_grad()
+    def __call__(self, inputs: Inputs) -> Tensor:
+        """Clean the planes of a window."""
+        lower = self._dtype != torch.float32
+        with torch.autocast(self._device.type, self._dtype if lower else torch.bfloat16, enabled=lower):
+            planes: Tensor = self._network(*inputs)
+        return planes.float()
+
+
+def open_cleaner(name: str, network: KeyPlaneNetwork, job: Job) -> Cleaner:
+    """Make an engine.
+
+    Args:
+        name: "auto" (OpenVINO where it is there, else torch), "eager" or "openvino".
+        network: is the engine's from now on.
+        job: what for.
+
+    Raises:
+        ConfigError: there is no such engine, or it has not the precision.
+        EngineMissing: what it needs is not there; says what to install.
+    """
+    if name == "auto":
+        if job.device.type == "cpu":
+            try:
+                return open_cleaner("openvino", network, job)
+            except (ConfigError, EngineError) as reason:
+                _log.info("engine openvino is passed over: %s", reason)
+        return open_cleaner("eager", network, job)
+    check_cleaner(name, job)
+    if name == "eager":
+        return EagerCleaner(network, job)
+    module = importlib.import_module("nire.explicit.openvino")
+    cleaner: Cleaner = module.OpenvinoCleaner(network, job)
+    return cleaner
+
+
+def check_cleaner(name: str, job: Job) -> str:
+    """Tell which engine `open_cleaner` takes, before one is made; arguments and errors are its.
+
+    Returns:
+        The engine's name.
+    """
+    if name == "auto":
+        try:
+            return check_cleaner("openvino", job)
+        except (ConfigError, EngineError):
+            return check_cleaner("eager", job)
+    if name not in ENGINES:
+        raise ConfigError(
+            f"reconstructor.engine = {name!r}: this network is run by one of auto, {', '.join(ENGINES)}; other engines "
+            "run the network of the paper"
+        )
+    if name == "eager":
+        job.precision_of(name, tuple(DTYPES))
+    else:
+        importlib.import_module("nire.explicit.openvino").check(job)
+    return name
+
+
+def example(network: KeyPlaneNetwork, job: Job) -> Inputs:
+    """Make what the network takes, for one window: zeros; values do not change a graph."""
+    planes, bins, size = network.config.planes, network.config.bins, (job.height, job.width)
+    return Inputs(
+        torch.zeros(1, planes, WITNESSES, *size),
+        torch.zeros(1, planes, WITNESSES, *size),
+        torch.zeros(1, bins, *size),
+        torch.zeros(1, bins, *size),
+        torch.zeros(1, 2, *size),
+        torch.zeros(1, 2, job.height, 2),
+        torch.ones(1, bins),
+        torch.zeros(1, TOLD),
+    )

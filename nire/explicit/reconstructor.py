@@ -1,0 +1,60 @@
+"""The explicit content at work: witnesses, one call of the network a window, and any number of shutters by physics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from nire.engines import Job
+from nire.explicit.config import ExplicitConfig
+from nire.explicit.content import KeyPlanes
+from nire.explicit.engines import Cleaner
+from nire.explicit.witnesses import Witnesses
+from nire.integral.double_integral import DARK_LEVEL
+from nire.integral.reconstructor import IntegralReconstructor
+from nire.shutter import Shutter, Times
+from nire.types import ContentWindow, Geometry
+
+
+class ExplicitReconstructor(IntegralReconstructor):
+    """Begins as the double integral does; its images come from key planes that the network has cleaned."""
+
+    name = "neural"
+
+    def __init__(self, geometry: Geometry, cleaner: Cleaner, config: ExplicitConfig, *, job: Job, bin_us: int) -> None:
+        """Put a trained network to work for one sensor.
+
+        Args:
+            geometry: of the sensor.
+            cleaner: the network, as it is run.
+            config: of the network.
+            job: that it was made for.
+            bin_us: width of the event bins.
+        """
+        super().__init__(geometry, job.device, bin_us)
+        self.engine = cleaner.name
+        self._cleaner = cleaner
+        self._witnesses = Witnesses(config, (job.height, job.width), job.device)
+        self._planes: KeyPlanes | None = None
+
+    def _built(self, window: ContentWindow, light: Sequence[Tensor]) -> None:
+        height, width = self._geometry.height, self._geometry.width
+        roots = self._cleaner(self._witnesses.of(self._integral, window, light))[0, :, :height, :width]
+        luma = roots.clamp_min(0).square().mul(255)[:, None]
+        times_us = self._witnesses.times_us(window)
+        self._planes = KeyPlanes(self._integral.gain, times_us, self._in_all_channels(luma, times_us))
+
+    def _in_all_channels(self, luma: Tensor, times_us: Times) -> Tensor:
+        """Give planes [K + 1, 1, H, W] the colours of the double integral: events carry none."""
+        if self._light.shape[0] == 1:
+            return luma
+        instants = [Shutter.instant(float(t_us), self._geometry.height) for t_us in times_us]
+        colours = torch.stack([self._integral.expose(instant) for instant in instants]).add_(DARK_LEVEL)
+        return (colours * ((luma + DARK_LEVEL) / colours.mean(1, keepdim=True)) - DARK_LEVEL).clamp_min_(0)
+
+    def light_at(self, shutter: Shutter) -> Tensor:
+        """Expose one shutter, as `IntegralReconstructor.light_at`."""
+        assert self._planes is not None
+        return self._planes.expose(shutter, out=self._light)

@@ -1,0 +1,166 @@
+"""What every method that begins with the double integral does: decode frames, integrate, expose, encode images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nire.backends import device_errors
+from nire.colour import demosaiced_light, filter_of
+from nire.integral.double_integral import DoubleIntegral
+from nire.light import ENCODE_STEPS, decode_table, encode_table
+from nire.shutter import Shutter
+from nire.types import Content, ContentWindow, Frame, Geometry, Query, Transfer
+
+
+class IntegralReconstructor:
+    """Re-exposure that begins with the double integral. One content is alive at a time: a new `build` takes its memory.
+
+    Beside it there may be the beginning of the next one (`ahead`). As it is, its images are the double integral's.
+    """
+
+    name = "edi"
+    engine = "torch"
+    needs_frames = True
+
+    def __init__(self, geometry: Geometry, device: torch.device, bin_us: int) -> None:
+        """Allocate for one sensor on one device."""
+        self._device = device
+        self._geometry = geometry
+        self._integral = DoubleIntegral(bin_us, device)
+        self._next = DoubleIntegral(bin_us, device)
+        self._decoded: list[tuple[Frame, Tensor]] = []
+        self._light = torch.empty(0)
+        self._images = torch.empty(0, dtype=torch.uint8)
+        self._current: ContentWindow | None = None
+        self._encode: dict[Transfer, Tensor] = {}
+        # Events behind a colour filter tell of that colour only: each pixel is re-exposed in its own colour, and the
+        # two that it lacks are filled in afterwards.
+        self._filter = filter_of(geometry.bayer, geometry.height, geometry.width) if geometry.bayer else None
+
+    def build(self, window: ContentWindow) -> Content:
+        """Integrate the window's events and anchor them to its frames (g, Eq. 7).
+
+        A window that extends the last one, or one that `ahead` began, costs what is new in it.
+
+        Raises:
+            ValueError: the window has no frame.
+            DeviceMemoryFull: it does not fit into the GPU's memory.
+            AcceleratorLost: the GPU failed for good.
+        """
+        if self._next.leads_to(window):
+            self._integral, self._next = self._next, self._integral
+        self._current = None
+        with device_errors("build a window"):
+            self.build_from(window, self._light_of(window.frames))
+        self._current = window
+        return window
+
+    def build_from(self, window: ContentWindow, light: Sequence[Tensor]) -> None:
+        """Build a window whose frames' light is known; `light_at` answers.
+
+        Args:
+            window: one or two frames.
+            light: float32 [C, H, W] for each frame, linear light in levels 0..255.
+        """
+        self._integral.build(window, light)
+        self._light = torch.empty_like(light[0])
+        self._built(window, light)
+
+    def light_at(self, shutter: Shutter) -> Tensor:
+        """Expose one shutter of the window built last: float32 [C, H, W], linear levels; valid until the next call."""
+        return self._integral.expose(shutter, out=self._light)
+
+    def ahead(self, window: ContentWindow) -> bool:
+        """Begin the content of a window that is not complete; the present content stays as it is.
+
+        Args:
+            window: as far as it is there; it may be given again with more.
+
+        Returns:
+            False: all that can be done with it is done.
+        """
+        with device_errors("begin a window"):
+            self._next.ahead(window)
+        return False
+
+    def expose(self, content: Content, queries: Sequence[Query]) -> NDArray[np.uint8]:
+        """Expose films (f, Eq. 5): uint8 [Q, H, W, C], in the captured frames' transfer; valid until the next call.
+
+        Raises:
+            ShutterOutsideWindow: a shutter reaches beyond the window's `covered_us`.
+            ValueError: the content is not the last one built, or a film has another size than the sensor.
+            DeviceMemoryFull: so many films do not fit into the GPU's memory.
+            AcceleratorLost: the GPU failed for good.
+        """
+        window: ContentWindow = content
+        if window is not self._current:
+            raise ValueError("this content was replaced by a later build; build its window again")
+        height, width = self._geometry.height, self._geometry.width
+        for query in queries:
+            window.require(query.shutter)
+            if (query.film.height, query.film.width) != (height, width):
+                raise ValueError(f"{self.name} exposes films of {width} x {height} only, got {query.film}")
+        with device_errors(f"expose {len(queries)} films"):
+            return self._exposed(window, queries)
+
+    def _exposed(self, window: ContentWindow, queries: Sequence[Query]) -> NDArray[np.uint8]:
+        height, width = self._geometry.height, self._geometry.width
+        channels = window.frames[0].pixels.shape[2]
+        if self._images.shape[0] < len(queries) or self._images.shape[3] != channels:
+            self._images = torch.empty((len(queries), height, width, channels), dtype=torch.uint8, device=self._device)
+        transfer = window.frames[0].transfer
+        for image, query in zip(self._images, queries, strict=False):
+            light = self.light_at(query.shutter)
+            self._encode_into(self._in_colour(light, channels), transfer, image)
+        return self._images[: len(queries)].cpu().numpy()
+
+    def _built(self, window: ContentWindow, light: Sequence[Tensor]) -> None:
+        """Do what else a window needs; for methods that begin with the double integral."""
+
+    def _light_of(self, frames: Sequence[Frame]) -> list[Tensor]:
+        """Linear light of some frames; a frame that is known is not decoded again."""
+        self._decoded = [
+            next((pair for pair in self._decoded if pair[0] is frame), None) or (frame, self._linear(frame))
+            for frame in frames
+        ]
+        return [light for _, light in self._decoded]
+
+    def _linear(self, frame: Frame) -> Tensor:
+        """Linear light of a frame: float32 [C, H, W], levels; a copy, because frames may be read-only."""
+        light = decode_table(frame.transfer)[frame.pixels]
+        if self._filter is not None and light.shape[2] == 3:
+            light = np.take_along_axis(light, self._filter, axis=2)
+        return torch.from_numpy(light).to(self._device).permute(2, 0, 1).contiguous()
+
+    def _in_colour(self, light: Tensor, channels: int) -> Tensor:
+        """Fill in the colours of a mosaic [1, H, W] where the frames have three."""
+        if light.shape[0] == channels:
+            return light
+        return torch.from_numpy(demosaiced_light(light[0].cpu().numpy(), self._geometry.bayer)).to(self._device)
+
+    def _encode_into(self, light: Tensor, transfer: Transfer, image: Tensor) -> None:
+        """Write float32 [C, H, W] linear levels as uint8 [H, W, C]; `light` is overwritten."""
+        if transfer == "linear":
+            light.add_(0.5).clamp_max_(255.0)
+            if self._device.type == "cpu":
+                # numpy converts to 8 bits four times faster than torch does.
+                np.copyto(image.numpy(), light.permute(1, 2, 0).numpy(), casting="unsafe")
+            else:
+                image.copy_(light.permute(1, 2, 0))
+            return
+        if transfer not in self._encode:
+            self._encode[transfer] = torch.from_numpy(encode_table(transfer)).to(self._device)
+        steps = light.clamp_max_(255.0).mul_(ENCODE_STEPS).add_(0.5).long()
+        image.copy_(self._encode[transfer][steps].permute(1, 2, 0))
+
+
+def threads_for(geometry: Geometry) -> int:
+    """One thread per 300,000 pixels, and a core left for the other processes: small images are not worth sharing."""
+    wanted = 1 + geometry.width * geometry.height // 300_000
+    return max(1, min(wanted, (os.cpu_count() or 2) - 1))

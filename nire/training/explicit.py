@@ -1,0 +1,218 @@
+"""Samples of the explicit content: witnesses at key times in, key planes and asked shutters to be right.
+
+Key planes have a truth at all times in a rendered scene, so each window teaches K + 1 of them beside what is asked.
+What lies between two planes is physics (`between_planes`), the same in training as it is live.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from nire.explicit.network import CUT, Inputs, prior
+from nire.explicit.witnesses import LEAST_SHARE, noise_level, scaled
+from nire.flow import Flow
+from nire.light import BRIGHTEST
+from nire.training.physics import (
+    DARK,
+    Changes,
+    averaged,
+    changes,
+    log_trust,
+    node_shares,
+    re_expose,
+)
+from nire.training.samples import Cut, Window
+
+_LOG_LIMIT = 5.7
+# Witnesses and images are compared in squares of so many pixels, so that noise does not decide.
+_COMPARED_PX = 5
+_TOLERANCE = 1e-3
+_mine = threading.local()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ExplicitSample:
+    """A batch of b windows of one task; images are square roots of linear light.
+
+    Attributes:
+        inputs: of the network.
+        changes: what events tell, in T steps.
+        asked: float32 [b, Q, H, 2], shutters.
+        target: float32 [b, Q + K + 1, 1, H, W], what is right at the asked shutters, then at the key times.
+        task: its name.
+        index: of the batch; with the run's seed it gives the same batch again.
+    """
+
+    inputs: Inputs
+    changes: Changes
+    asked: Tensor
+    target: Tensor
+    task: str
+    index: int
+
+    def expose(self, network: Callable[..., Tensor]) -> Tensor:
+        """Let a network clean the planes: [b, Q + K + 1, 1, H, W], the asked shutters, then the planes."""
+        return self._images(network(*self.inputs).float())
+
+    def worse(self, images: Tensor) -> Tensor:
+        """Tell by how much images are worse than the best witness, in the mean over all squares of pixels: []."""
+        first = self.asked.shape[1]
+        right = self.target[:, first:]
+        witnesses = self.inputs.witnesses
+        trusted = self.inputs.trust > CUT
+        errors = _in_squares((witnesses - right).abs().flatten(0, 1)).view_as(witnesses)
+        best = torch.where(trusted, errors, torch.inf).amin(2)
+        error = _in_squares((images[:, first:] - right).abs().flatten(0, 2)[:, None]).view_as(best)
+        return functional.relu(error - best - _TOLERANCE).mean()
+
+    @property
+    def frames(self) -> Tensor:
+        """Captured frames, [b, N, H, W]; a single one is there twice."""
+        return self.inputs.frames
+
+    @property
+    def middle_change(self) -> Tensor:
+        """Sum of the events around the window's middle, log units: [b, H, W]."""
+        middle = self.inputs.change.shape[1] // 2
+        return self.inputs.change[:, middle - 1 : middle + 1].sum(1)
+
+    def estimates(self) -> Tensor:
+        """Give what physics says before the network: [b, Q + K + 1, 2, H, W], by events and by flow."""
+        shares = functional.softmax(prior(self.inputs), 2)
+        pairs = []
+        for pair in (slice(0, 2), slice(2, 4)):
+            weights = shares[:, :, pair]
+            mixed = (self.inputs.witnesses[:, :, pair] * weights).sum(2) / weights.sum(2).clamp_min(1e-9)
+            pairs.append(self._images(mixed))
+        return torch.cat(pairs, 2)
+
+    def _images(self, planes: Tensor) -> Tensor:
+        light = between_planes(planes, self.changes)
+        steps = light.shape[1] - 1
+        exposed = averaged(light, node_shares(self.asked, steps)).clamp_min(1e-8).sqrt()
+        return torch.cat([exposed, planes], 1)[:, :, None]
+
+
+def cut_at_key_times(bins: int, queries: int) -> Cut:
+    """Cut windows as the network of the explicit content takes them: K bins, and all key planes are asked."""
+    return Cut(bins, bins + 1, partial(make_explicit_sample, planes=bins + 1, queries=queries))
+
+
+def make_explicit_sample(
+    window: Window, positive: Tensor, negative: Tensor, *, planes: int, queries: int, task: str, index: int
+) -> ExplicitSample:
+    """Turn windows into witnesses.
+
+    Args:
+        window: b windows of T steps, T a multiple of `planes` - 1; its last `planes` shutters are the key times.
+        positive, negative: float32 [b], believed thresholds.
+        planes: K + 1.
+        queries: Q, shutters that are asked before those.
+        task, index: kept in the sample.
+    """
+    told = changes(window.counts, positive, negative, window.observed)
+    frames, exposures = window.frames, window.frame_shutters
+    keys = torch.linspace(0, 1, planes)[None, :, None, None].expand(len(exposures), -1, exposures.shape[2], 2)
+    by_events = re_expose(frames, told.log_gain, exposures, keys).sqrt().clamp_(max=BRIGHTEST)
+    trust = log_trust(window.counts, window.observed, exposures, keys, least_share=LEAST_SHARE)
+    middles = re_expose(frames, told.log_gain, exposures, exposures.mean(-1, keepdim=True).expand_as(exposures))
+    by_flow, moved_trust = _moved(middles.sqrt().clamp_(max=BRIGHTEST), exposures, keys)
+    if frames.shape[1] == 1:
+        by_events, frames, exposures = (torch.cat([values] * 2, axis) for values, axis in
+                                        ((by_events, 2), (frames, 1), (exposures, 1)))  # fmt: skip
+        trust = torch.cat([trust, torch.full_like(trust, 2 * CUT)], 2)
+    bins = planes - 1
+    steps = window.counts.shape[1] // bins
+    change = told.log_gain[:, ::steps].diff(dim=1)
+    count = (told.count[:, ::steps].diff(dim=1)).clamp_min(0).log1p_()
+    roots = frames.sqrt()
+    numbers = torch.stack([noise_level(roots[:, 0]), noise_level(roots[:, 1]), positive, negative], 1)
+    inputs = Inputs(
+        torch.cat([by_events, by_flow], 2),
+        torch.cat([trust, moved_trust], 2),
+        change,
+        count,
+        roots,
+        exposures,
+        window.observed.unflatten(1, (bins, -1)).amin(2),
+        scaled(numbers, window.window_us),
+    )
+    return ExplicitSample(inputs, told, window.shutters[:, :queries], window.target.sqrt()[:, :, None], task, index)
+
+
+def between_planes(planes: Tensor, told: Changes) -> Tensor:
+    """Let events carry light from each key plane to the next, which it meets.
+
+    Between planes k and k + 1 light is V = G ((1 - w) P_k + w P_k+1 / G_k+1) with the events' gain G since plane k and
+    the share w of the bin's events that came before; of time, where it has none.
+
+    Args:
+        planes: float32 [b, K + 1, H, W], square roots of light.
+        told: of the window's T steps, T a multiple of K.
+
+    Returns:
+        float32 [b, T + 1, H, W], light.
+    """
+    light = planes.clamp_min(0).square() + DARK
+    bins = planes.shape[1] - 1
+    steps = (told.log_gain.shape[1] - 1) // bins
+
+    def since(nodes: Tensor) -> Tensor:
+        return nodes[:, 1:].unflatten(1, (bins, steps)) - nodes[:, :-1:steps, None]
+
+    log_gain, count = since(told.log_gain).clamp_(-_LOG_LIMIT, _LOG_LIMIT), since(told.count)
+    whole = count[:, :, -1:]
+    time = torch.arange(1, steps + 1, device=light.device)[:, None, None] / steps
+    share = torch.where(whole > 1e-6, count / whole.clamp_min(1e-6), time)
+    carried_on = light[:, :-1, None] * log_gain.exp()
+    carried_back = light[:, 1:, None] * (log_gain - log_gain[:, :, -1:]).exp()
+    nodes = torch.lerp(carried_on, carried_back, share).flatten(1, 2)
+    return (torch.cat([light[:, :1], nodes], 1) - DARK).clamp_min(0)
+
+
+def _moved(middles: Tensor, exposures: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+    """Move frames along flow to the key times.
+
+    Args:
+        middles: [b, N, N, H, W], square roots: each frame (axis 2) at the middle of each exposure (axis 1).
+        exposures: [b, N, H, 2].
+        keys: [b, K + 1, H, 2].
+
+    Returns:
+        [b, K + 1, 2, H, W] square roots of light and their logarithm of trust: the share of time of each.
+    """
+    batch, count, _, height, width = middles.shape
+    planes = keys.shape[1]
+    if count == 1:
+        moved = middles[:, :, 0].expand(-1, planes, -1, -1)[:, :, None].expand(-1, -1, 2, -1, -1)
+        return moved.contiguous(), torch.full_like(moved, 2 * CUT)
+    flow = _flow()
+    moved = torch.empty((batch, planes, 2, height, width))
+    first_us, second_us = exposures.mean((2, 3)).unbind(1)
+    share = (keys.mean((2, 3)) - first_us[:, None]) / (second_us - first_us).clamp_min(1e-3)[:, None]
+    for k in range(batch):
+        motion = flow.between(*(middles[k, n, n].cpu().numpy() for n in (0, 1)))
+        for plane in range(planes):
+            images = motion.at(float(share[k, plane]))
+            moved[k, plane] = torch.from_numpy(np.stack(images))
+    shares = torch.stack([1 - share, share], -1).clamp(LEAST_SHARE, 1).log_()
+    return moved.to(middles.device), shares[..., None, None].expand(-1, -1, -1, height, width).to(middles.device)
+
+
+def _flow() -> Flow:
+    if not hasattr(_mine, "flow"):
+        _mine.flow = Flow()
+    found: Flow = _mine.flow
+    return found
+
+
+def _in_squares(images: Tensor) -> Tensor:
+    return functional.avg_pool2d(images, _COMPARED_PX, 1, _COMPARED_PX // 2, count_include_pad=False)

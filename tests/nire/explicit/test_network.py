@@ -1,0 +1,118 @@
+"""The network of the explicit content: what it starts as, what it never hears, what it costs, and its engines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from nire.engines import Job
+from nire.errors import ConfigError, EngineMissing, WeightsError
+from nire.explicit.config import NANO, SMALL, ExplicitConfig
+from nire.explicit.engines import Cleaner, open_cleaner
+from nire.explicit.network import CUT, KeyPlaneNetwork, prior
+from nire.network import weights
+from nire.network.config import named
+from tests.nire.explicit.inputs import TINY, random_inputs, trained_a_little
+
+CPU = torch.device("cpu")
+
+
+def job(tmp_path: Path, precision: str = "fp32") -> Job:
+    return Job(16, 24, (), CPU, precision, tmp_path / "cache")
+
+
+def test_untrained_network_blends_the_witnesses_by_their_trust() -> None:
+    given = random_inputs(TINY, batch=2)
+    with torch.no_grad():
+        planes = KeyPlaneNetwork(TINY)(*given)
+    blended = (prior(given).softmax(2) * given.witnesses).sum(2)
+    torch.testing.assert_close(planes, blended)
+
+
+def test_witness_that_is_cut_off_changes_nothing_of_the_blend() -> None:
+    given = random_inputs(TINY)
+    given.trust[:, 1, 0] = CUT - 0.1
+    network = KeyPlaneNetwork(TINY)
+    with torch.no_grad():
+        planes = network(*given)
+        given.witnesses[:, 1, 0] = 0
+        again = network(*given)
+    torch.testing.assert_close(planes, again, atol=1e-5, rtol=0)
+
+
+def test_windows_of_a_batch_do_not_see_one_another() -> None:
+    given, network = random_inputs(TINY, batch=2), trained_a_little()
+    with torch.no_grad():
+        both = network(*given)
+        second = network(*(values[1:] for values in given))
+    torch.testing.assert_close(both[1:], second, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("config", "most_gmac"), [(NANO, 2.0), (SMALL, 8.0)], ids=["nano", "small"])
+def test_build_of_a_davis346_stays_within_its_budget(config: ExplicitConfig, most_gmac: float) -> None:
+    height, width = config.padded(260, 346)
+    with torch.device("meta"):
+        network, given = KeyPlaneNetwork(config), random_inputs_of_meta(config, height, width)
+    with FlopCounterMode(display=False) as counter:
+        network(*given)
+    assert counter.get_total_flops() / 2e9 <= most_gmac
+
+
+def random_inputs_of_meta(config: ExplicitConfig, height: int, width: int) -> list[torch.Tensor]:
+    return [value.to("meta") for value in random_inputs(config, height=height, width=width)]
+
+
+def test_weights_are_read_as_what_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.safetensors"
+    network = trained_a_little()
+    weights.save(network, path, {})
+    read = weights.load_any(path)
+    given = random_inputs(TINY)
+    with torch.no_grad():
+        torch.testing.assert_close(read(*given), network(*given))
+    with pytest.raises(WeightsError, match="another kind"):
+        weights.load(path)
+    with pytest.raises(WeightsError, match="another kind"):
+        weights.load_any(path, named("nano"))
+
+
+def opened(name: str, tmp_path: Path, precision: str = "fp32") -> Cleaner:
+    return open_cleaner(name, trained_a_little(), job(tmp_path, precision))
+
+
+def test_openvino_gives_what_torch_gives_and_keeps_what_it_made(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    given = random_inputs(TINY)
+    right = opened("eager", tmp_path)(given)
+    for _ in range(2):
+        torch.testing.assert_close(opened("openvino", tmp_path)(given), right, atol=1e-4, rtol=1e-3)
+    assert list((tmp_path / "cache").rglob("planes.blob"))
+
+
+def test_what_was_kept_and_is_broken_is_made_anew(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    opened("openvino", tmp_path)
+    (kept,) = (tmp_path / "cache").rglob("planes.blob")
+    kept.write_bytes(b"nothing")
+    given = random_inputs(TINY)
+    torch.testing.assert_close(
+        opened("openvino", tmp_path)(given), opened("eager", tmp_path)(given), atol=1e-4, rtol=1e-3
+    )
+
+
+def test_engine_or_precision_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="auto, eager, openvino"):
+        opened("cudagraph", tmp_path)
+    with pytest.raises(ConfigError, match="precision"):
+        opened("eager", tmp_path, "int8")
+
+
+def test_auto_takes_torch_where_openvino_cannot_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise EngineMissing(f"{name} is not here")
+
+    monkeypatch.setattr("nire.explicit.openvino.package", missing)
+    assert opened("auto", tmp_path).name == "eager"
