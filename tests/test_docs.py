@@ -16,15 +16,13 @@ import numpy as np
 import pytest
 from pydantic import BaseModel
 
-from benchmarks import integral_error
 from drivers.cameras.synthetic import open_source as open_camera
 from drivers.packets.cleaning import cleaned
 from drivers.recordings.recording.source import RecordingWriter
 from nire.errors import ConfigError, DeviceLost, DeviceNotFound, NireError, ShutterOutsideWindow
-from nire.integral.double_integral import DARK_LEVEL
 from nire.metrics import psnr
 from nire.shutter import Shutter
-from nire.types import Calibration, EventBatch, ExposedFrame, Film, Frame, Gap, Query
+from nire.types import EventBatch, ExposedFrame, Film, Frame, Gap, Query
 from stream.backends import open_reconstructor
 from stream.commands import command_names
 from stream.config import Config, load_config
@@ -32,7 +30,6 @@ from stream.session.session import Session
 from stream.sources import SourceOrder, open_source
 from stream.windows.policies import policy_names
 from tests.contract import test_sources as contract
-from tests.nire.integral.exact_integral import ExactPixel
 from tests.nire.windows import random_events, random_frame, window_of
 from tests.stream import packets
 
@@ -410,34 +407,6 @@ def test_python_in_the_documents_compiles(document: Path) -> None:
 
 
 # Figures
-
-
-def test_exact_integral_of_the_benchmark_is_the_slow_one_pixel_by_pixel() -> None:
-    frame, calibration = random_frame(1, 0, 100_000, 120_000), Calibration(0.2, 0.3, time_offset_us=700.0)
-    window = window_of((frame,), random_events(2, 1500, 80_000, 140_000), calibration=calibration)
-    exact = integral_error.ExactIntegral(window)
-    spans = ((107_123.0, 107_123.0), (95_500.0, 118_000.0), (111_000.0, 126_300.0))
-    images = {span: exact.expose(*span) for span in spans}
-    for y, x in ((0, 0), (4, 7), (8, 11)):
-        pixel = ExactPixel(window.events, x, y, calibration)
-        constant = (float(frame.pixels[y, x, 0]) + DARK_LEVEL) / pixel.mean_gain(100_000.0, 120_000.0)
-        for span, image in images.items():
-            assert image[y, x] == pytest.approx(max(0.0, constant * pixel.mean_gain(*span) - DARK_LEVEL))
-
-
-def test_table_of_integral_errors_is_what_the_command_prints() -> None:
-    written = _rows(_text("clocks-and-exposure.md"))
-    chosen = (500, 2000)
-    printed = _rows(integral_error.table(integral_error.measure(integral_error.camera_window(), chosen)))
-    assert set(written) == set(integral_error.BINS_US)
-    for bin_us in chosen:
-        # Thresholds are estimated in floating point, and machines add in different orders.
-        np.testing.assert_allclose(printed[bin_us], written[bin_us], rtol=0.1, atol=0.02)
-
-
-def _rows(text: str) -> dict[int, list[float]]:
-    rows = re.findall(r"^\| (\d+) \|((?: [\d.]+ \([\d.]+\) \|)+)$", text, re.MULTILINE)
-    return {int(bin_us): [float(value) for value in re.findall(r"[\d.]+", cells)] for bin_us, cells in rows}
 
 
 def test_commands_in_the_documents_are_commands_that_exist() -> None:
