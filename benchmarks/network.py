@@ -15,7 +15,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch._dynamo.utils import counters
 
 from nire.engines import DTYPES, Engine, Job
 from nire.engines.choice import open_engine
@@ -81,6 +80,8 @@ def _measure(
     # Taking turns, so that a busy minute is shared by all.
     runs = 21 if device.type == "cuda" else _RUNS[size]
     works = [work for engine, _ in opened for work in _works(engine, config, device)]
+    from torch._dynamo.utils import counters  # takes two seconds, and most who name this benchmark do not run it
+
     known = counters["stats"]["unique_graphs"]
     times = _times(works, runs, device)
     results = [

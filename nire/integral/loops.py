@@ -23,6 +23,8 @@ Times = NDArray[np.float64]
 Events = tuple[Cells, NDArray[np.int64], NDArray[np.int64], Plane, Plane]
 """Pixels, times, earliest begins of ramps, factors and weights of events."""
 
+NEVER_US = -(2**62)
+"""Before all times."""
 _ONE, _ZERO = np.float32(1), np.float32(0)
 
 
@@ -71,28 +73,38 @@ def admit(
 @compiled
 def link(
     begins: NDArray[np.int64],
-    latest: NDArray[np.int64],
-    cells: Cells,
-    t_us: NDArray[np.int64],
+    latest: Cells,
+    columns: tuple[Cells, NDArray[np.int64], Plane],
+    first: int,
     holes_us: NDArray[np.int64],
 ) -> None:
     """Find when the ramp towards each event can begin at the earliest: `Sweep`.
 
+    Not before the event that came before it in its pixel, nor before the end of missing events. And where the next
+    event of the pixel goes the same way, light was as fast before the event as it is after it: no earlier than so long
+    before it.
+
     Args:
-        begins: of the events [N], written: when the event before in its pixel came, or the last hole before it ended.
-        latest: [P], when the last event of each pixel came; changed.
-        cells, t_us: of the events [N].
+        begins: of all events [N]; written for those from `first` on, and changed for the last one of each pixel.
+        latest: [P], number of the last event of each pixel, -1 for none; changed.
+        columns: pixels, times and factors of all events [N].
+        first: of the new ones.
         holes_us: ends of the spans whose events are missing, ascending.
     """
-    hole = 0
-    for k in range(len(cells)):
+    cells, t_us, factors = columns
+    hole = np.searchsorted(holes_us, t_us[first], side="right") if first < len(cells) else 0
+    for k in range(first, len(cells)):
         while hole < len(holes_us) and holes_us[hole] <= t_us[k]:
             hole += 1
         cell = np.uint64(cells[k])
-        begins[k] = latest[cell]
-        if hole > 0:
-            begins[k] = max(begins[k], holes_us[hole - 1])
-        latest[cell] = t_us[k]
+        last = latest[cell]
+        begin_us = holes_us[hole - 1] if hole > 0 else NEVER_US
+        if last >= 0:
+            if t_us[last] >= begin_us and (factors[last] > _ONE) == (factors[k] > _ONE):
+                begins[last] = max(begins[last], 2 * t_us[last] - t_us[k])
+            begin_us = max(begin_us, t_us[last])
+        begins[k] = begin_us
+        latest[cell] = k
 
 
 @compiled

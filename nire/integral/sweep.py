@@ -28,7 +28,6 @@ _MAD_LOG = 60.0
 # Longest ramp of light towards an event, as share of the window. A sensor tells of a change when it has happened: light
 # is not constant between two events of a pixel, but on its way to the second. From further away it tells little.
 RAMP_SHARE = 1 / 8
-_NEVER_US = -(2**62)
 _BINS_PER_STEP = 4
 _STEPS_PER_KEY = 2
 _MOST_KEYS = 64
@@ -121,7 +120,8 @@ class Sweep:
         """Put pixels that are on their way to their next event on their ramps.
 
         Light goes evenly from where the events before left it to where the next one does. The ramp begins at the event
-        before, at most `reach_us` earlier, and does not reach across missing events.
+        before, at most `reach_us` earlier, no earlier than the event after it is late where that goes the same way (as
+        fast as light is then, it was before), and does not reach across missing events.
 
         Args:
             gain: [H, W], of the events up to `at_us`; changed.
@@ -256,7 +256,7 @@ class Sweep:
         self._now_count = torch.zeros_like(self._now_gain)
         hot = window.calibration.hot_pixels
         self._totals = np.zeros(height * width, np.int64)
-        self._latest = np.full(height * width, _NEVER_US, np.int64)
+        self._latest = np.full(height * width, -1, np.int64)
         self._ignored = np.zeros(height * width, np.bool_) if hot is None else hot.reshape(-1).copy()
         # What a burst of events took is given back.
         self._times = self._begins = self._times.new_empty(0)
@@ -275,15 +275,16 @@ class Sweep:
         turned_mad = plane_loops.admit(self._totals, self._ignored, cells, factors, weights, _MAD_LOG / strongest)
         if turned_mad and self._taken:
             return False
-        begins = np.empty(len(cells), np.int64)
-        plane_loops.link(begins, self._latest, cells, events.t_us[new], _holes_us(window, window.t1_us))
         self._events = events
-        self._begins = _appended(self._begins, self._taken, torch.from_numpy(begins))
+        self._begins = _appended(self._begins, self._taken, torch.full((len(cells),), plane_loops.NEVER_US))
         self._times = _appended(self._times, self._taken, torch.tensor(events.t_us[new]))
         self._cells = _appended(self._cells, self._taken, torch.from_numpy(cells))
         self._factors = _appended(self._factors, self._taken, torch.from_numpy(factors))
         self._weights = _appended(self._weights, self._taken, torch.from_numpy(weights))
-        self._taken = len(events)
+        taken, self._taken = self._taken, len(events)
+        columns = tuple(column[: len(events)].cpu().numpy() for column in (self._cells, self._times, self._factors))
+        begins, holes_us = self._begins[: len(events)].numpy(), _holes_us(window, window.t1_us)
+        plane_loops.link(begins, self._latest, columns, taken, holes_us)
         return True
 
     def _run(self, t1_us: int) -> None:

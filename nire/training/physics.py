@@ -104,8 +104,9 @@ def changes(counts: Tensor, positive: Tensor, negative: Tensor, observed: Tensor
     """Sum events up, with ramps in place of the staircase.
 
     A sensor tells of a change when it has happened: log light is not constant between two events of a pixel but on
-    its way to the second. The ramp begins at the event before, at most `RAMP_SHARE` of the window earlier, and does
-    not reach across missing events. The events of a step lie evenly in it.
+    its way to the second. The ramp begins at the event before, at most `RAMP_SHARE` of the window earlier, no earlier
+    than the event after it is late where that goes the same way, and does not reach across missing events. The events
+    of a step lie evenly in it.
 
     Args:
         counts: [b, T, 2, H, W], events.
@@ -147,12 +148,17 @@ def changes_by_torch(counts: Tensor, positive: Tensor, negative: Tensor, observe
         if lost is not None:
             before = torch.where(lost[:, step], float(step + 1), before)
     coming, amount = torch.full_like(before, math.inf), torch.zeros_like(before)
+    longest = torch.full_like(before, math.inf)
     for step in range(steps - 1, -1, -1):
+        onwards = torch.where(amount * first[:, step] > 0, coming - (step + half[:, step]), math.inf)
+        onwards = torch.where(number[:, step] > 1, 2 * half[:, step], onwards)
+        longest = torch.where(fires[:, step], onwards, longest)
         coming = torch.where(fires[:, step], step + half[:, step], coming)
         amount = torch.where(fires[:, step], first[:, step], amount)
         if lost is not None:
             coming = torch.where(lost[:, step], math.inf, coming)
-        begin = torch.maximum(previous[:, step], coming - RAMP_SHARE * steps)
+            amount = torch.where(lost[:, step], 0.0, amount)
+        begin = torch.maximum(previous[:, step], coming - longest.clamp(max=RAMP_SHARE * steps))
         share = ((step - begin) / (coming - begin)).nan_to_num_(0.0, 0.0, 0.0).clamp_(0, 1)
         share = torch.where(coming < math.inf, share, 0.0)
         log_gain[:, step].addcmul_(share, amount)
@@ -179,7 +185,7 @@ def ramp_up(
         reach: longest ramp, in steps.
     """
     steps, pixels = counts.shape[1], counts.shape[3]
-    coming, amount = np.empty(pixels, np.float32), np.empty(pixels, np.float32)
+    coming, amount, longest = np.empty(pixels, np.float32), np.empty(pixels, np.float32), np.empty(pixels, np.float32)
     before = np.empty((steps, pixels), np.float32)
     never = np.float32(1e9)
     for b in range(len(counts)):
@@ -198,17 +204,25 @@ def ramp_up(
                 coming[:] = k + 1
         coming[:] = never
         amount[:] = 0
+        longest[:] = never
         for k in range(steps - 1, -1, -1):
             if lost[b, k]:
                 coming[:] = never
+                amount[:] = 0
                 continue
             for p in range(pixels):
                 down, up = np.float32(counts[b, k, 0, p]), np.float32(counts[b, k, 1, p])
                 if up + down > 0:
-                    coming[p] = k + np.float32(0.5) / (up + down)
-                    amount[p] = (up * brighter - down * darker) / (up + down)
+                    first = k + np.float32(0.5) / (up + down)
+                    mean = (up * brighter - down * darker) / (up + down)
+                    longest[p] = never
+                    if up + down > 1:
+                        longest[p] = np.float32(1) / (up + down)
+                    elif amount[p] * mean > 0:
+                        longest[p] = coming[p] - first
+                    coming[p], amount[p] = first, mean
                 if coming[p] < never:
-                    begin = max(before[k, p], coming[p] - np.float32(reach))
+                    begin = max(before[k, p], coming[p] - min(np.float32(reach), longest[p]))
                     share = max((k - begin) / (coming[p] - begin), np.float32(0))
                     log_gain[b, k, p] += share * amount[p]
                     count[b, k, p] += share

@@ -25,6 +25,7 @@ SETTINGS = (
     "plan.rate_hz=100",
     "ring.seconds=2",
     "reconstructor.device=cpu",
+    "reconstructor.engine=eager",  # converting a network has tests of its own
     "reconstructor.threads=1",
 )
 

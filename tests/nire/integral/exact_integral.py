@@ -29,7 +29,16 @@ class ExactPixel:
         self.levels = [0.0]
         for step in steps:
             self.levels.append(self.levels[-1] + step)
-        self.begins = [max(last, t - reach_us) for last, t in zip([-np.inf, *self.times], self.times, strict=False)]
+        self.begins = [
+            max(last, now - reach_us, 2 * now - coming if goes_on else -np.inf)
+            for last, now, coming, goes_on in zip(
+                [-np.inf, *self.times],
+                self.times,
+                [*self.times[1:], np.inf],
+                [*(a * b > 0 for a, b in itertools.pairwise(steps)), False],
+                strict=False,
+            )
+        ]
 
     def gain(self, t_us: float) -> float:
         """Gain at an instant, the events at that very time included."""
