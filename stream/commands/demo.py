@@ -19,13 +19,14 @@ from rich.console import Console
 from rich.table import Table
 
 from drivers.cameras.synthetic import GroundTruth, scene_of
-from nire.errors import ConfigError
 from nire.metrics import psnr, ssim
 from nire.shutter import Shutter
 from stream.clock import now_ns
 from stream.config import Config, load_config
+from stream.disk import write_whole, writing
 from stream.images import write_png
 from stream.options import LogLevel, Overrides, Seconds, configure_log, leave
+from stream.outputs.beside import side_by_side
 from stream.outputs.video import Video
 from stream.progress import progress_bar
 from stream.sockets import wire
@@ -93,10 +94,8 @@ def run(out: Path, *, seconds: float | None, headless: bool, overrides: Iterable
     config = load_config(None, [*_DEFAULTS, *_free_ports(), *overrides])
     if seconds is None and not sys.stdin.isatty():
         seconds = _SECONDS
-    try:
+    with writing(f"to {out}"):
         out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"cannot write to {out}: {error.strerror}. Choose another folder with --out") from error
     until = "until Ctrl-C" if seconds is None else f"for {seconds:g} s"
     console.print(f"synthetic camera -> rings -> {config.reconstructor.backend} -> {config.publish.bind}, {until}")
     collector = _Collector(config, console)
@@ -108,11 +107,10 @@ def run(out: Path, *, seconds: float | None, headless: bool, overrides: Iterable
         return code or 1
     truth = scene_of(**config.source.settings)
     summary = _measure(config, collector, truth)
-    (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    write_whole(out / "summary.json", json.dumps(summary, indent=2) + "\n")
     _show(summary, Console())
     _write_images(collector, truth, out)
-    _write_video(collector, out)
-    _say_where(out, Console())
+    _say_where(out, Console(), _write_video(collector, out))
     return 0
 
 
@@ -231,20 +229,17 @@ def _write_images(collector: _Collector, truth: GroundTruth, out: Path) -> None:
     write_png(out / "captured.png", sample.captured)
     write_png(out / "exposed.png", sample.exposed)
     write_png(out / "truth.png", truth.pixels(sample.shutter))
-    write_png(out / "comparison.png", _beside(sample))
+    write_png(out / "comparison.png", side_by_side(sample.captured, sample.exposed))
 
 
-def _write_video(collector: _Collector, out: Path) -> None:
-    """Leave the first exposed frames in slow motion, beside the nearest captured ones."""
-    with Video(out / "demo.mp4") as video, progress_bar("writing the video") as bar:
+def _write_video(collector: _Collector, out: Path) -> str:
+    """Leave the first exposed frames in slow motion, beside the nearest captured ones; tells of its pace."""
+    video = Video(out / "demo.mp4")
+    with video, progress_bar("writing the video") as bar:
         for count, filmed in enumerate(collector.film):
-            video.append(_beside(filmed))
+            video.append(side_by_side(filmed.captured, filmed.exposed), filmed.shutter.mid_us)
             bar.at(count + 1, len(collector.film))
-
-
-def _beside(sample: _Sample) -> Image:
-    gap = np.full((sample.captured.shape[0], 4, sample.captured.shape[2]), 255, np.uint8)
-    return np.concatenate([sample.captured, gap, sample.exposed], axis=1)
+    return video.summary()
 
 
 def _show(summary: dict[str, Any], console: Console) -> None:
@@ -262,8 +257,8 @@ def _show(summary: dict[str, Any], console: Console) -> None:
     )
 
 
-def _say_where(out: Path, console: Console) -> None:
-    where = f"look at {out / 'comparison.png'} and {out / 'demo.mp4'}; numbers in {out / 'summary.json'}"
+def _say_where(out: Path, console: Console, video: str) -> None:
+    where = f"look at {out / 'comparison.png'} and {out / 'demo.mp4'} ({video}); numbers in {out / 'summary.json'}"
     console.print(where, soft_wrap=True)
 
 
