@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +13,10 @@ from nire.errors import ConfigError, ShutterOutsideWindow
 from stream.commands import HELP
 from stream.config import parse_assignment
 from stream.options import DEFAULT_CONTROL, Address, Assignments, OwnKey, ServerKey, keys_of, leave
-from stream.sockets.control import ControlClient
+from stream.sockets.control import ControlClient, refusal
+
+_SOURCE_S = 30.0
+_LOOK_S = 0.1
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, context_settings=HELP)
 
@@ -61,8 +65,13 @@ def ctl_resume(address: Address = DEFAULT_CONTROL, own_key: OwnKey = None, serve
 def ctl_set_source(
     changes: Assignments, address: Address = DEFAULT_CONTROL, own_key: OwnKey = None, server_key: ServerKey = None
 ) -> None:
-    """Change the driver's settings, e.g. set-source exposure_us=4000."""
-    _ask(address, own_key, server_key, "set_source", settings=dict(map(parse_assignment, changes)))
+    """Change the driver's settings, e.g. set-source exposure_us=4000, and wait until the source has taken them."""
+    settings = dict(map(parse_assignment, changes))
+    with ControlClient(address, keys_of(own_key, server_key)) as client:
+        reply = client.ask("set_source", settings=settings)
+        if reply.get("state") == "pending":
+            reply = _outcome(client, reply["number"])
+    _show(reply)
 
 
 @app.command("stop")
@@ -72,11 +81,27 @@ def ctl_stop(address: Address = DEFAULT_CONTROL, own_key: OwnKey = None, server_
 
 
 def _ask(address: str, own_key: Path | None, server_key: Path | None, command: str, **fields: Any) -> None:
-    client = ControlClient(address, keys_of(own_key, server_key))
-    try:
+    with ControlClient(address, keys_of(own_key, server_key)) as client:
         reply = client.ask(command, **fields)
-    finally:
-        client.close()
+    _show(reply)
+
+
+def _outcome(client: ControlClient, number: int) -> dict[str, Any]:
+    """Wait until the source has been opened again, or could not be; as a reply."""
+    end_s = time.monotonic() + _SOURCE_S
+    while time.monotonic() < end_s:
+        change = client.ask("status")["source_change"]
+        if change is None or change["number"] != number:
+            return refusal("refused", "the stream was asked for other settings meanwhile; 'ctl status' says which hold")
+        if change["state"] == "failed":
+            return refusal("refused", change["error"])
+        if change["state"] == "done":
+            return {"ok": True, "number": number, "state": "done"}
+        time.sleep(_LOOK_S)
+    return refusal("refused", f"the source has not taken the settings within {_SOURCE_S:g} s: 'ctl status' shows it")
+
+
+def _show(reply: dict[str, Any]) -> None:
     print(json.dumps(reply, indent=2))
     if not reply["ok"]:
         leave(ShutterOutsideWindow.exit_code if reply["error"] == "not_covered" else ConfigError.exit_code)

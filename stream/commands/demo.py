@@ -122,11 +122,14 @@ class _Collector(threading.Thread):
         self.samples: list[_Sample] = []
         self.film: list[_Sample] = []
         self.received = 0
+        self.asked = 0
         self.latencies_ns: list[int] = []
         self.last_header: dict[str, Any] = {}
         self.fps = 0.0
         self._console = console
+        self._plan = config.plan
         self._tag = config.plan.name
+        self._first_index: int | None = None
         self._stop_requested = threading.Event()
         self._waiting: deque[wire.Message] = deque()
         self._captured: deque[wire.Message] = deque(maxlen=_CAPTURES_KEPT)
@@ -151,6 +154,12 @@ class _Collector(threading.Thread):
         self._stop_requested.set()
         self.join(timeout=10)
 
+    @property
+    def asked_hz(self) -> float:
+        """What the plan asks for, a second; with one image a captured frame, what comes."""
+        plan = self._plan
+        return self.fps if plan.name in ("deblur", "unroll") else plan.rate_hz
+
     def _take(self, message: wire.Message) -> None:
         if message.topic == wire.CAPTURED_TOPIC:
             self._captured.append(message)
@@ -158,6 +167,8 @@ class _Collector(threading.Thread):
             return
         stamps = message.header["stamps"]
         self.received += 1
+        self._first_index = message.header["index"] if self._first_index is None else self._first_index
+        self.asked = message.header["index"] - self._first_index + 1
         self._first_ns = self._first_ns or now_ns()
         self._last_ns = now_ns()
         self.latencies_ns.append(stamps["published_ns"] - stamps["received_ns"])
@@ -188,7 +199,8 @@ class _Collector(threading.Thread):
         header = self.last_header
         recent, late = self.latencies_ns[-1000:], header["late_windows"]
         self._console.print(
-            f"  {self.received} exposed frames, {self.fps:.0f} a second, latency {np.median(recent) / 1e6:.1f} ms, "
+            f"  {self.received} exposed frames, {self.fps:.0f} of {self.asked_hz:.0f} a second, "
+            f"latency {np.median(recent) / 1e6:.1f} ms, "
             f"lost: {header['lost_events']} events, {header['lost_frames']} frames, {late} late windows",
             soft_wrap=True,
         )
@@ -213,6 +225,8 @@ def _measure(config: Config, collector: _Collector, truth: GroundTruth) -> dict[
         "measured_instants": len(collector.samples),
         "exposed_frames": collector.received,
         "exposed_fps": round(collector.fps, 1),
+        "asked_fps": round(collector.asked_hz, 1),
+        "left_out_frames": collector.asked - collector.received,
         "latency_ms_p50": round(float(np.percentile(latencies_ms, 50)), 3),
         "latency_ms_p99": round(float(np.percentile(latencies_ms, 99)), 3),
         "lost_events": header["lost_events"],
@@ -250,7 +264,8 @@ def _show(summary: dict[str, Any], console: Console) -> None:
     table.add_row("SSIM", f"{summary['ssim_captured']:.3f}", f"[bold]{summary['ssim_exposed']:.3f}[/]")
     console.print(table)
     console.print(
-        f"{summary['exposed_fps']:.0f} exposed frames a second, latency {summary['latency_ms_p50']:.1f} ms (median), "
+        f"{summary['exposed_fps']:.0f} exposed frames a second of {summary['asked_fps']:.0f} asked for "
+        f"({summary['left_out_frames']} left out), latency {summary['latency_ms_p50']:.1f} ms (median), "
         f"{summary['latency_ms_p99']:.1f} ms (p99); lost: {summary['lost_events']} events, {summary['lost_frames']} "
         f"frames, {summary['late_windows']} windows late",
         soft_wrap=True,

@@ -31,7 +31,7 @@ from stream.progress import Progress, progress_bar
 from stream.reading import Reading
 from stream.run_folder import EARLIER, RunFolder
 from stream.session.session import Session
-from stream.session.shutters import Answers, Wanted, read_shutters
+from stream.session.shutters import Answers, Wanted, read_shutters, why_not
 from stream.sources import SourceOrder, open_source
 
 DONE, UNANSWERED, DAMAGED = 0, 3, 4
@@ -160,19 +160,16 @@ def _by_shutters(
     session: Session, packets: Iterator[Packet], outputs: Sequence[Output], *, wanted: list[Wanted], info: SourceInfo
 ) -> list[Wanted]:
     answers = Answers(wanted, info.geometry.height)
+    widest_us = 0.0
     for window in session.windows(packets):
+        widest_us = max(widest_us, window.covered_us[1] - window.covered_us[0])
         for item, shutter in answers.of(window):
             frame = session.ask_of(window, shutter, item.tag)
             for output in outputs:
                 output.write(frame, index=item.line - 1)
-    first_us, last_us = answers.covered_us
     for item in answers.unanswered:
-        covers = f"covers [{first_us:.0f}, {last_us:.0f}]" if first_us <= last_us else "has nothing to answer from"
-        print(
-            f"line {item.line}: the shutter [{item.t_a_us:.0f}, {item.t_b_us:.0f}] us is not covered; "
-            f"the recording {covers}",
-            file=sys.stderr,
-        )
+        shutter = item.shutter(info.geometry.height)
+        print(f"line {item.line}: {why_not(shutter, answers.covered_us, widest_us)}", file=sys.stderr)
     return answers.unanswered
 
 

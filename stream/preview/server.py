@@ -24,7 +24,7 @@ from stream.sockets.keys import ClientKeys
 
 PAGE = Path(__file__).parent / "page"
 _COOKIE = "nire-live-token"
-_ENDINGS = (signal.SIGINT, signal.SIGTERM)
+_ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _MAX_REQUEST_BYTES = 1 << 14
 _HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'",

@@ -17,7 +17,7 @@ import pytest
 
 from nire.errors import ConfigError
 from stream.preview.browser import finite
-from stream.preview.feed import reachable
+from stream.preview.feed import Feed, reachable
 from stream.preview.images import overlay, picture
 from stream.preview.numbers import Numbers, Rate
 from stream.preview.server import PAGE, PreviewServer
@@ -305,3 +305,33 @@ def test_stream_with_keys_is_shown_by_the_owner_of_its_key(tmp_path: Path) -> No
 def test_page_loads_nothing_from_outside() -> None:
     for file in PAGE.iterdir():
         assert "//" not in file.read_text().replace("// ", ""), file.name
+
+
+def test_figures_of_a_dead_stream_are_not_kept(stream: FakeStream, monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = Feed(stream.address, "", None)
+    subject.follow(("status", "exposed"))
+
+    def shown() -> dict[str, Any]:
+        subject.drain()
+        return subject.state()
+
+    until(lambda: shown()["status"] and shown()["numbers"]["rate_hz"])
+    stream.close()
+    monkeypatch.setattr("stream.preview.feed._SILENT_S", 0.0)
+    subject.follow(("status",))
+    state = subject.state()
+    assert not state["live"]
+    assert state["status"] == {}
+    assert not any(state["numbers"].values())
+    asyncio.run(subject.close())
+
+
+@pytest.mark.parametrize("text", ["[" * 8000, "1" * 8000, '{"type": "ack", "kind": ' + "[" * 8000])
+def test_nested_words_of_a_browser_end_its_connection_only(served: Served, text: str) -> None:
+    async def use(socket: aiohttp.ClientWebSocketResponse) -> None:
+        await socket.send_str(text)
+        async for _ in socket:
+            pass
+
+    with_socket(served.url, use)
+    with_socket(served.url, lambda socket: socket.close())

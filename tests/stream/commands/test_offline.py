@@ -278,6 +278,17 @@ def test_rows_of_a_rolling_shutter_that_leave_the_covered_span_are_not_answered(
     assert list(images(tmp_path / "out")) == ["000000.png"]
 
 
+def test_shutter_wider_than_any_window_says_so(
+    recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutters = tmp_path / "s.jsonl"
+    first, last = packets.frames()[0], packets.frames()[-1]
+    shutters.write_text(json.dumps({"t_a_us": first.exposure_start_us, "t_b_us": last.exposure_end_us}))
+    assert run(recording, tmp_path / "out", shutters=shutters) == 3
+    width_us = last.exposure_end_us - first.exposure_start_us
+    assert f"with all its rows it is {width_us} us wide, and no window is wider than" in capsys.readouterr().err
+
+
 def test_bad_shutters_file_is_refused_before_anything_is_made(recording: Path, tmp_path: Path) -> None:
     shutters = tmp_path / "s.jsonl"
     shutters.write_text('{"t_a_us": 1, "t_b_us": 2}\n{"t_a_us": 2, "t_b_us": 1}\n')
