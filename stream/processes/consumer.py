@@ -249,7 +249,7 @@ class _Consumer:
         if not self._child.tell({"order": "set_source", "number": number, "settings": settings}):
             raise NireError("the settings are too long, or too many wishes wait for the source; ask again in a second")
         self._keeper.source_change = SourceChange(number)
-        return Pending(partial(self._source_outcome, number), {"number": number, "state": "pending"})
+        return Pending(partial(self._source_outcome, number), {"sent_to": "producer", "number": number, "state": "pending"})
 
     def _source_outcome(self, number: int) -> Mapping[str, Any] | None:
         outcome = (
@@ -259,7 +259,7 @@ class _Consumer:
             return None
         if outcome.state == "failed":
             raise SourceError(outcome.error)
-        return {"number": number, "state": outcome.state}
+        return {"sent_to": "producer", "number": number, "state": outcome.state}
 
     def _hear(self) -> None:
         """Take what the supervisor says."""
