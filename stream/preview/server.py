@@ -188,6 +188,24 @@ class PreviewServer:
     async def _guard(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
+        try:
+            self._check(request)
+        except ValueError:  # of an address, a cookie or a header that is none
+            raise web.HTTPBadRequest(text="this is no request of a browser\n") from None
+        response = await handler(request)
+        if not response.prepared:
+            response.headers.update(_HEADERS)
+            if self._token:
+                response.set_cookie(_COOKIE, self._token, httponly=True, samesite="Strict")
+        return response
+
+    def _check(self, request: web.Request) -> None:
+        """Let in who may look.
+
+        Raises:
+            HTTPForbidden: everybody else.
+            ValueError: the request makes no sense.
+        """
         host = urlsplit(f"//{request.host}")
         # A foreign page in the same browser must not reach the stream, neither through a name that it points at
         # this machine nor by opening our WebSocket.
@@ -197,14 +215,8 @@ class PreviewServer:
         if origin is not None and urlsplit(origin).netloc != request.host:
             raise web.HTTPForbidden(text="this page talks to itself only\n")
         shown = request.query.get("token") or request.cookies.get(_COOKIE, "")
-        if self._token and not hmac.compare_digest(shown.encode(), self._token.encode()):
+        if self._token and not hmac.compare_digest(shown.encode(errors="surrogateescape"), self._token.encode()):
             raise web.HTTPForbidden(text="open the address that nire-live printed, with its ?token=...\n")
-        response = await handler(request)
-        if not response.prepared:
-            response.headers.update(_HEADERS)
-            if self._token:
-                response.set_cookie(_COOKIE, self._token, httponly=True, samesite="Strict")
-        return response
 
     async def _index(self, request: web.Request) -> web.StreamResponse:
         return web.FileResponse(PAGE / "index.html")

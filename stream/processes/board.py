@@ -49,6 +49,7 @@ COUNTERS = (
     "built_ahead",  # consumer: windows whose content was begun before they were complete
     "gaps",
     "reopened",  # producer: how often its device came back
+    "refused_orders",  # orders and wishes that the other side did not take
     "private_kb",  # RssAnon: shared pages belong to the ring
 )
 """The names of a row's words, in order."""

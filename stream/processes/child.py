@@ -23,6 +23,7 @@ import setproctitle
 
 from nire.errors import NireError
 from stream.clock import now_ns
+from stream.disk import is_full, refused
 from stream.processes import log
 from stream.processes.board import Board, State, private_kb
 from stream.processes.orders import Orders
@@ -105,7 +106,9 @@ class Child:
         Returns:
             Whether it is on its way; a supervisor that does not listen refuses it.
         """
-        return self._orders.send(wish)
+        is_sent = self._orders.send(wish)
+        self.row["refused_orders"] = self._orders.refused
+        return is_sent
 
 
 def live(post: Post, job: str, arguments: tuple[Any, ...]) -> None:
@@ -169,6 +172,13 @@ def _exit_code(post: Post, job: str, arguments: tuple[Any, ...]) -> int:
     except NireError as error:
         _log.error("%s", error)
         return error.exit_code
+    except OSError as error:
+        if not is_full(error):
+            traceback.print_exc()
+            return 1
+        full = refused(error, error.filename or "any further")
+        _log.error("%s", full)
+        return full.exit_code
     except SystemExit as end:  # SIGTERM
         return end.code if isinstance(end.code, int) else 0
     except Exception:  # noqa: BLE001 - the last door: told in full, and the supervisor decides what follows

@@ -249,7 +249,9 @@ class _Consumer:
         if not self._child.tell({"order": "set_source", "number": number, "settings": settings}):
             raise NireError("the settings are too long, or too many wishes wait for the source; ask again in a second")
         self._keeper.source_change = SourceChange(number)
-        return Pending(partial(self._source_outcome, number), {"sent_to": "producer", "number": number, "state": "pending"})
+        return Pending(
+            partial(self._source_outcome, number), {"sent_to": "producer", "number": number, "state": "pending"}
+        )
 
     def _source_outcome(self, number: int) -> Mapping[str, Any] | None:
         outcome = (
@@ -259,7 +261,7 @@ class _Consumer:
             return None
         if outcome.state == "failed":
             raise SourceError(outcome.error)
-        return {"sent_to": "producer", "number": number, "state": outcome.state}
+        return _taken(number, outcome.state)
 
     def _hear(self) -> None:
         """Take what the supervisor says."""
@@ -300,3 +302,7 @@ class _Consumer:
             newest_us=self._newest_us,
             now_ns=now_ns(),
         )
+
+
+def _taken(number: int, state: str) -> Mapping[str, Any]:
+    return {"sent_to": "producer", "number": number, "state": state}

@@ -17,7 +17,17 @@ from stream.processes.latency import RecentLatency
 
 _RATES = {"exposed": "exposed", "captured": "frames_in", "windows": "windows", "events": "events_in"}
 _LOSSES = ("lost_events", "lost_frames", "late_windows", "reduced_queries", "out_of_memory", "gaps")
-_PROCESS_COUNTERS = ("pid", "lives", "events_in", "frames_in", "lost_events", "lost_frames", "gaps", "private_kb")
+_PROCESS_COUNTERS = (
+    "pid",
+    "lives",
+    "events_in",
+    "frames_in",
+    "lost_events",
+    "lost_frames",
+    "gaps",
+    "refused_orders",
+    "private_kb",
+)
 
 
 class StageLatencies:

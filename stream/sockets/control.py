@@ -47,6 +47,7 @@ _PENDING_MOST = 16
 _PENDING_S = 0.15
 _LONGEST_HINT = 2000
 _NAMED = 3
+_MOST_KEYS, _LONGEST_KEY = 64, 128
 _TAG = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _log = logging.getLogger(__name__)
 
@@ -272,6 +273,9 @@ def _value(command: str, name: str, field: _Field, value: Any) -> Any:
         raise WireError(f"{command}: {name} is a {type(value).__name__}, expected a {field.kind.__name__}")
     if field.kind is str and not _TAG.fullmatch(value):
         raise WireError(f"{command}: {name} = {brief(value)}, expected 1 to 64 letters, digits, '_', '.', '-'")
-    if field.kind is dict and not all(isinstance(key, str) for key in value):
-        raise WireError(f"{command}: the keys of {name} must be text")
+    if field.kind is dict:
+        if not all(isinstance(key, str) for key in value):
+            raise WireError(f"{command}: the keys of {name} must be text")
+        if len(value) > _MOST_KEYS or any(len(key) > _LONGEST_KEY for key in value):
+            raise WireError(f"{command}: {name} has more than {_MOST_KEYS} keys, or one of over {_LONGEST_KEY} letters")
     return value

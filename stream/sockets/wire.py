@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -108,16 +108,14 @@ def unpacked(data: bytes | memoryview, what: str) -> Any:
         value = msgpack.unpackb(data, raw=False, max_array_len=_MAX_ITEMS, max_map_len=_MAX_ITEMS)
     except Exception as error:  # msgpack raises many unrelated types on damaged input
         raise WireError(f"{what} is no msgpack map: {type(error).__name__} {str(error)[:200]}") from error
-    level = [value]
-    for _ in range(_MAX_DEPTH):
-        level = [part for whole in level if isinstance(whole, dict | list) for part in _parts(whole)]
-        if not level:
-            return value
-    raise WireError(f"{what} is nested more than {_MAX_DEPTH} deep")
+    if not _is_shallow(value, _MAX_DEPTH):
+        raise WireError(f"{what} is nested more than {_MAX_DEPTH} deep")
+    return value
 
 
-def _parts(whole: dict[Any, Any] | list[Any]) -> Iterable[Any]:
-    return whole.values() if isinstance(whole, dict) else whole
+def _is_shallow(value: Any, depth: int) -> bool:
+    parts = value.values() if type(value) is dict else value if type(value) is list else ()
+    return depth > 0 and all(_is_shallow(part, depth - 1) for part in parts if type(part) in (dict, list))
 
 
 def pack(topic: str, header: Mapping[str, Any], payload: bytes | memoryview = b"") -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import struct
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
@@ -335,3 +336,18 @@ def test_nested_words_of_a_browser_end_its_connection_only(served: Served, text:
 
     with_socket(served.url, use)
     with_socket(served.url, lambda socket: socket.close())
+
+
+@pytest.mark.parametrize(
+    "head", ["Host: [abc", "Host: \\xff\\xfe", "Cookie: nire-live-token=\\xed\\xa0", "Origin: http://[a"]
+)
+def test_request_that_makes_no_sense_is_refused_and_the_page_is_served(served: Served, head: str) -> None:
+    at = urlsplit(served.url)
+    assert at.hostname is not None
+    line = head.encode().decode("unicode_escape").encode("latin-1")
+    host = b"" if line.startswith(b"Host") else f"Host: {at.netloc}\r\n".encode()
+    with socket.create_connection((at.hostname, at.port or 80), timeout=PATIENCE_S) as client:
+        client.sendall(b"GET /nothing HTTP/1.1\r\n" + host + line + b"\r\nConnection: close\r\n\r\n")
+        status = int(client.makefile("rb").readline().split()[1])
+    assert 400 <= status < 500
+    with_socket(served.url, lambda it: it.close())
