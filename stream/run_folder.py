@@ -10,6 +10,7 @@ import contextlib
 import json
 import logging
 import re
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -70,17 +71,21 @@ class RunFolder:
     def _set_aside(self) -> None:
         """Leave no product of an earlier run in the folder, and the last whole one in `earlier/`."""
         earlier = self.path / EARLIER
-        if not own_files(self.path):
+        own = own_files(self.path)
+        if not own:
             return
-        if _state(self.path) == "unfinished":
+        is_whole = _state(self.path) == "done"
+        if not is_whole:
             _log.warning("an earlier run in %s was ended before it was whole; this one takes its place", self.path)
-        if own_files(earlier) and _state(self.path) == "unfinished":
-            _remove(self.path)
+        if (not is_whole and own_files(earlier)) or (earlier.exists() and not own_files(earlier)):
+            _remove(self.path)  # the last whole run is aside already, or somebody else's files are in the way
             return
-        _remove(earlier)
+        if RUN in own_files(earlier):
+            _remove(earlier)
         (earlier / FRAMES).mkdir(parents=True, exist_ok=True)
-        # Its report goes first and its lines last: what is left behind by a kill is still known for its own.
-        for name in sorted(own_files(self.path), key=lambda name: (name != RUN, name == LINES)):
+        if LINES in own:
+            shutil.copyfile(self.path / LINES, earlier / LINES)  # both folders know their files, whenever we are killed
+        for name in sorted(own, key=lambda name: (name == RUN, name == LINES)):
             (self.path / name).replace(earlier / name)
 
 

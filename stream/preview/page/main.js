@@ -118,6 +118,7 @@ function showNumbers(numbers, status) {
   count("n-lost-events", numbers.lost_events ?? status.lost_events);
   count("n-lost-frames", numbers.lost_frames ?? status.lost_frames);
   count("n-late", numbers.late_windows ?? status.late_windows);
+  count("n-reduced", status.reduced_queries);
   const sensor = status.calibration;
   put("n-thresholds", sensor ? `${sensor.threshold_positive.toFixed(3)} / ${sensor.threshold_negative.toFixed(3)}` : null);
   put("n-offset", sensor ? `${(sensor.time_offset_us / 1000).toFixed(2)} ms` : null);

@@ -127,6 +127,45 @@ def test_files_of_somebody_else_are_refused_and_kept_even_when_overwriting(
     assert ((out / name).read_bytes() == b"mine") == (name not in written)
 
 
+def test_folder_of_somebody_else_with_the_name_of_ours_is_kept(recording: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run(recording, out, "plan.name=deblur") == 0
+    (out / "earlier").mkdir()
+    (out / "earlier" / "run.json").write_text("mine")
+    assert run(recording, out, "plan.name=deblur", overwrite=True) == 0
+    assert (out / "earlier" / "run.json").read_text() == "mine"
+    assert len(records(out)) == 6
+
+
+@pytest.mark.parametrize("moved", [0, 1, 3, 6, 7])
+def test_run_that_was_killed_while_setting_aside_the_one_before_loses_nothing_of_it(
+    recording: Path, tmp_path: Path, moved: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    assert run(recording, out, "plan.name=deblur") == 0
+    whole = images(out)
+    with monkeypatch.context() as patch:
+        put, left = Path.replace, [moved]
+
+        def until_killed(path: Path, target: Path) -> Path:
+            if not left[0]:
+                raise KeyboardInterrupt
+            left[0] -= 1
+            return put(path, target)
+
+        patch.setattr(Path, "replace", until_killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(recording, out, "plan.name=deblur")
+    with monkeypatch.context() as patch:
+        patch.setattr(offline.FrameFolder, "write", lambda *_, **__: (_ for _ in ()).throw(ConfigError("full")))
+        with pytest.raises(ConfigError, match="full"):
+            run(recording, out, "plan.name=deblur")
+    assert images(out / "earlier").keys() == whole.keys()
+    assert report(out / "earlier")["state"] == "done"
+    assert run(recording, out, "plan.name=deblur") == 0
+    assert files(out) == {"run.json", "frames.jsonl", *(f"frames/{name}" for name in whole)}
+
+
 def test_file_of_an_earlier_run_that_names_others_leads_nowhere(recording: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert run(recording, out, "plan.name=deblur") == 0
