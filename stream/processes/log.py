@@ -8,6 +8,7 @@ import logging
 import os
 import select
 import sys
+import threading
 from collections import deque
 from collections.abc import Iterator
 from typing import TextIO, cast
@@ -30,15 +31,23 @@ def configure(level: str = "INFO", *, plain: bool = False) -> None:
 class Unblocked(io.TextIOBase):
     """Text to a terminal, file or pipe that may not be read: what there is no room for is left out, and counted."""
 
+    encoding, errors = "utf-8", "backslashreplace"
+
     def __init__(self, file: int) -> None:
         """Write to a file descriptor; it stays open."""
         super().__init__()
         self._file = file
         self._left_out = 0
+        self._one_at_a_time = threading.RLock()  # the room that one thread has seen must not be taken by another
 
     def write(self, text: str) -> int:
         """Write as much as goes at once; never waits."""
-        data = text.encode(errors="backslashreplace")
+        with self._one_at_a_time:
+            self._write(text)
+        return len(text)
+
+    def _write(self, text: str) -> None:
+        data = text.encode(errors=self.errors)
         if self._left_out and self._has_room():
             data = f"({self._left_out} bytes before this were left out: nobody read them)\n".encode() + data
             self._left_out = 0
@@ -53,7 +62,6 @@ class Unblocked(io.TextIOBase):
             except OSError:  # its reader has gone, or the disk is full: nothing is left to say it to
                 self._left_out += len(data) - start
                 break
-        return len(text)
 
     def writable(self) -> bool:
         """It is."""
@@ -130,4 +138,5 @@ class ChildLines:
         for line in lines:
             text = line.decode(errors="replace").rstrip()
             self._last.append(text)
-            print(f"[{self._name}] {text}", file=self._out, flush=True)
+            self._out.write(f"[{self._name}] {text}\n")  # in one piece, where not all has room
+            self._out.flush()
