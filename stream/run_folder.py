@@ -21,6 +21,7 @@ from stream.disk import PART, write_whole, writing
 RUN, LINES, FRAMES = "run.json", "frames.jsonl", "frames"
 EARLIER = "earlier"
 _IMAGE = re.compile(rf"{FRAMES}/(\d{{6,}})\.png")
+_MARK = "nire-live"
 _NAMED = 3
 _log = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ class RunFolder:
             _remove(self.path / EARLIER)
 
     def _note(self, report: Mapping[str, Any]) -> None:
-        text = json.dumps({**report, "files": self._files}, indent=2) + "\n"
+        text = json.dumps({**report, "files": self._files, "made_by": _MARK}, indent=2) + "\n"
         write_whole(self.path / RUN, text)
 
     def _set_aside(self) -> None:
@@ -94,12 +95,12 @@ def own_files(folder: Path) -> set[str]:
     found = {LINES, RUN, RUN + PART, LINES + PART} if _is_run(folder) else set()
     if not found:
         return found
-    found |= {name for name in _report(folder).get("files", ()) if _is_inside(name)}
+    files = _report(folder).get("files")
+    found |= {name for name in files if _is_inside(name)} if isinstance(files, list) else set()
     indices = [int(match[1]) for match in map(_IMAGE.fullmatch, _images(folder)) if match]
-    # An image is there a moment before its line is.
-    indices.append(max(indices, default=-1) + 1)
-    names = {f"{FRAMES}/{index:06d}.png" for index in indices}
-    found |= names
+    if _state(folder) == "unfinished":  # an image is there a moment before its line is
+        indices.append(max(indices, default=-1) + 1)
+    found |= {f"{FRAMES}/{index:06d}.png" for index in indices}
     found |= {f"{FRAMES}/{part.name}" for part in (folder / FRAMES).glob(f"*.png{PART}")}
     return {name for name in found if (folder / name).is_file()}
 
@@ -118,7 +119,10 @@ def _require_own(folder: Path) -> None:
 
 
 def _is_run(folder: Path) -> bool:
-    return "state" in _report(folder) or "versions" in _report(folder) or bool(_images(folder))
+    report = _report(folder)
+    versions = report.get("versions")
+    is_made_by_us = report.get("made_by") == _MARK or (isinstance(versions, dict) and _MARK in versions)
+    return is_made_by_us or bool(_images(folder))
 
 
 def _state(folder: Path) -> str:
@@ -143,7 +147,7 @@ def _images(folder: Path) -> list[str]:
     for line in lines:
         with contextlib.suppress(ValueError):
             record = json.loads(line)
-            if isinstance(record, dict) and isinstance(record.get("file"), str):
+            if isinstance(record, dict) and "t_a_us" in record and isinstance(record.get("file"), str):
                 found.append(record["file"])
     return [name for name in found if _IMAGE.fullmatch(name)]
 

@@ -117,14 +117,14 @@ def test_files_of_somebody_else_are_refused_and_kept_even_when_overwriting(
 ) -> None:
     out = tmp_path / "out"
     (out / "frames").mkdir(parents=True)
-    (out / name).write_text("mine")
+    (out / name).write_text('{"state": "done", "versions": {"other": 1}, "file": "frames/000003.png"}')
     with pytest.raises(ConfigError, match=rf"no run of 'offline' wrote: {name}.*--overwrite"):
         run(recording, out, "plan.name=deblur")
     assert files(out) == {name}
     assert run(recording, out, "plan.name=deblur", overwrite=True) == 0
     written = {"run.json", "frames.jsonl", *(f"frames/{n:06d}.png" for n in range(6))}
     assert files(out) == written | {name}
-    assert ((out / name).read_bytes() == b"mine") == (name not in written)
+    assert ((out / name).read_bytes().startswith(b'{"state": "done", "versions"')) == (name not in written)
 
 
 def test_folder_of_somebody_else_with_the_name_of_ours_is_kept(recording: Path, tmp_path: Path) -> None:
@@ -176,6 +176,8 @@ def test_file_of_an_earlier_run_that_names_others_leads_nowhere(recording: Path,
         lines.write(json.dumps({"file": "../precious.txt"}) + "\n")
     assert run(recording, out, "plan.name=deblur") == 0
     assert (tmp_path / "precious.txt").read_text() == "mine"
+    (out / "run.json").write_text('{"made_by": "nire-live", "files": 7, "versions": 7}')
+    assert run(recording, out, "plan.name=deblur") == 0
 
 
 def test_run_that_breaks_off_leaves_what_it_had_and_the_run_before_it(
