@@ -24,7 +24,6 @@ from stream.sockets.keys import ClientKeys
 
 PAGE = Path(__file__).parent / "page"
 _COOKIE = "nire-live-token"
-_ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _MAX_REQUEST_BYTES = 1 << 14
 _HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'",
@@ -45,7 +44,7 @@ def main(
     open_browser: bool = False,
     say: Callable[[str], None] | None = print,
 ) -> None:
-    """Serve until SIGINT or SIGTERM; also the target of a spawned process.
+    """Serve until SIGINT, SIGTERM or SIGHUP; also the target of a spawned process.
 
     Args:
         publish_address: of the stream to show.
@@ -62,10 +61,12 @@ def main(
     """
     # A signal that comes before the event loop can take it must not tear the loop's making apart.
     early: list[int] = []
-    before = {number: signal.signal(number, lambda signum, _: early.append(signum)) for number in _ENDINGS}
+    before = {number: signal.signal(number, lambda signum, _: early.append(signum)) for number in _endings()}
     try:
         asyncio.run(
-            _serve_until_signal(publish_address, control_address, bind, fps, keys, token, open_browser, say, early)
+            _serve_until_signal(
+                publish_address, control_address, bind, fps, keys, token, open_browser, say, list(before), early
+            )
         )
     finally:
         for number, handler in before.items():
@@ -81,11 +82,12 @@ async def _serve_until_signal(
     token: str,
     open_browser: bool,
     say: Callable[[str], None] | None,
+    endings: list[signal.Signals],
     early: list[int],
 ) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in _ENDINGS:
+    for number in endings:
         loop.add_signal_handler(number, stop.set)
     if early:
         stop.set()
@@ -231,6 +233,12 @@ class PreviewServer:
         finally:
             self._clients.discard(client)
         return connection
+
+
+def _endings() -> list[signal.Signals]:
+    """Signals that end the page; nohup, and the supervisor of a stream, want it to outlive the terminal."""
+    hangs_up = signal.getsignal(signal.SIGHUP) != signal.SIG_IGN
+    return [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hangs_up else [])]
 
 
 def _has_display() -> bool:
