@@ -105,17 +105,22 @@ def unpacked(data: bytes | memoryview, what: str) -> Any:
         WireError: it is no msgpack, or nested deeper or longer in its parts than anything of ours.
     """
     try:
-        value = msgpack.unpackb(data, raw=False, max_array_len=_MAX_ITEMS, max_map_len=_MAX_ITEMS)
+        value = msgpack.unpackb(data, raw=False)
     except Exception as error:  # msgpack raises many unrelated types on damaged input
         raise WireError(f"{what} is no msgpack map: {type(error).__name__} {str(error)[:200]}") from error
-    if not _is_shallow(value, _MAX_DEPTH):
-        raise WireError(f"{what} is nested more than {_MAX_DEPTH} deep")
+    if isinstance(value, dict | list) and not _is_small(value, _MAX_DEPTH):
+        raise WireError(f"{what} is nested more than {_MAX_DEPTH} deep, or has over {_MAX_ITEMS} items in one place")
     return value
 
 
-def _is_shallow(value: Any, depth: int) -> bool:
-    parts = value.values() if type(value) is dict else value if type(value) is list else ()
-    return depth > 0 and all(_is_shallow(part, depth - 1) for part in parts if type(part) in (dict, list))
+def _is_small(value: dict[Any, Any] | list[Any], depth: int) -> bool:
+    if depth == 0 or len(value) > _MAX_ITEMS:
+        return False
+    for part in value.values() if type(value) is dict else value:
+        kind = type(part)
+        if (kind is dict or kind is list) and not _is_small(part, depth - 1):
+            return False
+    return True
 
 
 def pack(topic: str, header: Mapping[str, Any], payload: bytes | memoryview = b"") -> bytes:
