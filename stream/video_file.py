@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from fractions import Fraction
 from pathlib import Path
@@ -62,8 +63,7 @@ def open_video(path: Path, size: tuple[int, int], rate_hz: float) -> VideoFile:
 
 class _PyAv:
     def __init__(self, path: Path, size: tuple[int, int], rate_hz: float) -> None:
-        import av
-
+        av: Any = importlib.import_module("av")  # of an extra, so it may not be there
         self._path = path
         self._frame_of = av.VideoFrame.from_ndarray
         try:
