@@ -17,6 +17,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from nire.errors import NireError
 from stream import commands
+from stream.disk import is_full, refused
 
 
 class _Commands(TyperGroup):
@@ -87,15 +88,26 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command and exit with its code: 0 done, 1 unexpected, 2 wrong use or input, 3 unanswered, 4 damaged."""
     words = _with_loop_count(list(sys.argv[1:] if arguments is None else arguments))
     try:
-        app(args=words, prog_name="nire-live", standalone_mode=True)
+        try:
+            app(args=words, prog_name="nire-live", standalone_mode=True)
+        finally:
+            sys.stdout.flush()
     except NireError as error:
-        print(f"nire-live: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        sys.exit(_told(error))
     except KeyboardInterrupt:
         sys.exit(0)
     except BrokenPipeError:
         sys.exit(0)
+    except OSError as error:
+        if not is_full(error):
+            raise
+        sys.exit(_told(refused(error, error.filename or "any further")))
     sys.exit(0)
+
+
+def _told(error: NireError) -> int:
+    print(f"nire-live: {error}", file=sys.stderr)
+    return error.exit_code
 
 
 def _print_version(wanted: bool) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from nire.errors import ConfigError
 from nire.types import ExposedFrame, Frame
+from stream.disk import write_whole, writing
 
 
 def save(
@@ -39,10 +40,8 @@ def save(
     suffix = "" if path.is_dir() else path.suffix.lower()
     if suffix not in ("", ".png", ".mp4"):
         raise ConfigError(f"cannot save as {path}: expected NAME.png for one image, NAME.mp4, or a folder")
-    try:
+    with writing(f"to {path}"):
         (path if suffix == "" else path.parent).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"cannot write to {path}: {error.strerror}. Choose another place") from error
     count = 0
     with Video(path, rate_hz) as video:
         for pixels in _images(frames):
@@ -67,10 +66,7 @@ def write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
     image = pixels[..., 0] if pixels.shape[2] == 1 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
     # Level 1 is four times faster than the default and costs a tenth in size.
     _, encoded = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
-    try:
-        path.write_bytes(encoded.tobytes())
-    except OSError as error:
-        raise ConfigError(f"cannot write the image {path}: {error.strerror}. Choose another place") from error
+    write_whole(path, encoded.tobytes(), kind="the image")
 
 
 def _images(frames: Any) -> Iterator[NDArray[np.uint8]]:

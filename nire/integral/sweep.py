@@ -282,9 +282,11 @@ class Sweep:
         self._factors = _appended(self._factors, self._taken, torch.from_numpy(factors))
         self._weights = _appended(self._weights, self._taken, torch.from_numpy(weights))
         taken, self._taken = self._taken, len(events)
-        columns = tuple(column[: len(events)].cpu().numpy() for column in (self._cells, self._times, self._factors))
+        cells, times, factors = (
+            column[: len(events)].cpu().numpy() for column in (self._cells, self._times, self._factors)
+        )
         begins, holes_us = self._begins[: len(events)].numpy(), _holes_us(window, window.t1_us)
-        plane_loops.link(begins, self._latest, columns, taken, holes_us)
+        plane_loops.link(begins, self._latest, (cells, times, factors), taken, holes_us)
         return True
 
     def _run(self, t1_us: int) -> None:

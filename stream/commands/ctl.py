@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +16,10 @@ from nire.errors import ConfigError, ShutterOutsideWindow
 from stream.commands import HELP
 from stream.config import parse_assignment
 from stream.options import DEFAULT_CONTROL, Address, Assignments, OwnKey, ServerKey, keys_of, leave
-from stream.sockets.control import ControlClient
+from stream.sockets.control import ControlClient, refusal
+
+_SOURCE_S = 30.0
+_LOOK_S = 0.1
 
 
 @dataclass(slots=True)
@@ -97,8 +101,13 @@ def ctl_resume(context: typer.Context) -> None:
 
 @app.command("set-source")
 def ctl_set_source(context: typer.Context, changes: Assignments) -> None:
-    """Change the driver's settings, e.g. set-source exposure_us=4000."""
-    _ask(context, "set_source", settings=dict(map(parse_assignment, changes)))
+    """Change the driver's settings, e.g. set-source exposure_us=4000, and wait until the source has taken them."""
+    settings = dict(map(parse_assignment, changes))
+    with _client(context) as client:
+        reply = client.ask("set_source", settings=settings)
+        if reply.get("state") == "pending":
+            reply = _outcome(client, reply["number"])
+    _show(reply)
 
 
 @app.command("stop")
@@ -107,13 +116,33 @@ def ctl_stop(context: typer.Context) -> None:
     _ask(context, "stop")
 
 
-def _ask(context: typer.Context, command: str, **fields: Any) -> None:
+def _client(context: typer.Context) -> ControlClient:
     stream: _Stream = context.obj
-    client = ControlClient(stream.address, keys_of(stream.own_key, stream.server_key))
-    try:
+    return ControlClient(stream.address, keys_of(stream.own_key, stream.server_key))
+
+
+def _ask(context: typer.Context, command: str, **fields: Any) -> None:
+    with _client(context) as client:
         reply = client.ask(command, **fields)
-    finally:
-        client.close()
+    _show(reply)
+
+
+def _outcome(client: ControlClient, number: int) -> dict[str, Any]:
+    """Wait until the source has been opened again, or could not be; as a reply."""
+    end_s = time.monotonic() + _SOURCE_S
+    while time.monotonic() < end_s:
+        change = client.ask("status")["source_change"]
+        if change is None or change["number"] != number:
+            return refusal("refused", "the stream was asked for other settings meanwhile; 'ctl status' says which hold")
+        if change["state"] == "failed":
+            return refusal("refused", change["error"])
+        if change["state"] == "done":
+            return {"ok": True, "number": number, "state": "done"}
+        time.sleep(_LOOK_S)
+    return refusal("refused", f"the source has not taken the settings within {_SOURCE_S:g} s: 'ctl status' shows it")
+
+
+def _show(reply: dict[str, Any]) -> None:
     print(json.dumps(reply, indent=2))
     if not reply["ok"]:
         leave(ShutterOutsideWindow.exit_code if reply["error"] == "not_covered" else ConfigError.exit_code)

@@ -19,13 +19,14 @@ from rich.console import Console
 from rich.table import Table
 
 from drivers.cameras.synthetic import GroundTruth, scene_of
-from nire.errors import ConfigError
 from nire.metrics import psnr, ssim
 from nire.shutter import Shutter
 from stream.clock import now_ns
 from stream.config import Config, load_config
+from stream.disk import write_whole, writing
 from stream.images import write_png
 from stream.options import LogLevel, Overrides, Seconds, configure_log, leave
+from stream.outputs.beside import side_by_side
 from stream.outputs.video import Video
 from stream.progress import progress_bar
 from stream.sockets import wire
@@ -93,10 +94,8 @@ def run(out: Path, *, seconds: float | None, headless: bool, overrides: Iterable
     config = load_config(None, [*_DEFAULTS, *_free_ports(), *overrides])
     if seconds is None and not sys.stdin.isatty():
         seconds = _SECONDS
-    try:
+    with writing(f"to {out}"):
         out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"cannot write to {out}: {error.strerror}. Choose another folder with --out") from error
     until = "until Ctrl-C" if seconds is None else f"for {seconds:g} s"
     console.print(f"synthetic camera -> rings -> {config.reconstructor.backend} -> {config.publish.bind}, {until}")
     collector = _Collector(config, console)
@@ -108,11 +107,10 @@ def run(out: Path, *, seconds: float | None, headless: bool, overrides: Iterable
         return code or 1
     truth = scene_of(**config.source.settings)
     summary = _measure(config, collector, truth)
-    (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    write_whole(out / "summary.json", json.dumps(summary, indent=2) + "\n")
     _show(summary, Console())
     _write_images(collector, truth, out)
-    _write_video(collector, out)
-    _say_where(out, Console())
+    _say_where(out, Console(), _write_video(collector, out))
     return 0
 
 
@@ -124,11 +122,14 @@ class _Collector(threading.Thread):
         self.samples: list[_Sample] = []
         self.film: list[_Sample] = []
         self.received = 0
+        self.asked = 0
         self.latencies_ns: list[int] = []
         self.last_header: dict[str, Any] = {}
         self.fps = 0.0
         self._console = console
+        self._plan = config.plan
         self._tag = config.plan.name
+        self._first_index: int | None = None
         self._stop_requested = threading.Event()
         self._waiting: deque[wire.Message] = deque()
         self._captured: deque[wire.Message] = deque(maxlen=_CAPTURES_KEPT)
@@ -153,6 +154,12 @@ class _Collector(threading.Thread):
         self._stop_requested.set()
         self.join(timeout=10)
 
+    @property
+    def asked_hz(self) -> float:
+        """What the plan asks for, a second; with one image a captured frame, what comes."""
+        plan = self._plan
+        return self.fps if plan.name in ("deblur", "unroll") else plan.rate_hz
+
     def _take(self, message: wire.Message) -> None:
         if message.topic == wire.CAPTURED_TOPIC:
             self._captured.append(message)
@@ -160,6 +167,8 @@ class _Collector(threading.Thread):
             return
         stamps = message.header["stamps"]
         self.received += 1
+        self._first_index = message.header["index"] if self._first_index is None else self._first_index
+        self.asked = message.header["index"] - self._first_index + 1
         self._first_ns = self._first_ns or now_ns()
         self._last_ns = now_ns()
         self.latencies_ns.append(stamps["published_ns"] - stamps["received_ns"])
@@ -190,7 +199,8 @@ class _Collector(threading.Thread):
         header = self.last_header
         recent, late = self.latencies_ns[-1000:], header["late_windows"]
         self._console.print(
-            f"  {self.received} exposed frames, {self.fps:.0f} a second, latency {np.median(recent) / 1e6:.1f} ms, "
+            f"  {self.received} exposed frames, {self.fps:.0f} of {self.asked_hz:.0f} a second, "
+            f"latency {np.median(recent) / 1e6:.1f} ms, "
             f"lost: {header['lost_events']} events, {header['lost_frames']} frames, {late} late windows",
             soft_wrap=True,
         )
@@ -215,6 +225,8 @@ def _measure(config: Config, collector: _Collector, truth: GroundTruth) -> dict[
         "measured_instants": len(collector.samples),
         "exposed_frames": collector.received,
         "exposed_fps": round(collector.fps, 1),
+        "asked_fps": round(collector.asked_hz, 1),
+        "left_out_frames": collector.asked - collector.received,
         "latency_ms_p50": round(float(np.percentile(latencies_ms, 50)), 3),
         "latency_ms_p99": round(float(np.percentile(latencies_ms, 99)), 3),
         "lost_events": header["lost_events"],
@@ -231,20 +243,17 @@ def _write_images(collector: _Collector, truth: GroundTruth, out: Path) -> None:
     write_png(out / "captured.png", sample.captured)
     write_png(out / "exposed.png", sample.exposed)
     write_png(out / "truth.png", truth.pixels(sample.shutter))
-    write_png(out / "comparison.png", _beside(sample))
+    write_png(out / "comparison.png", side_by_side(sample.captured, sample.exposed))
 
 
-def _write_video(collector: _Collector, out: Path) -> None:
-    """Leave the first exposed frames in slow motion, beside the nearest captured ones."""
-    with Video(out / "demo.mp4") as video, progress_bar("writing the video") as bar:
+def _write_video(collector: _Collector, out: Path) -> str:
+    """Leave the first exposed frames in slow motion, beside the nearest captured ones; tells of its pace."""
+    video = Video(out / "demo.mp4")
+    with video, progress_bar("writing the video") as bar:
         for count, filmed in enumerate(collector.film):
-            video.append(_beside(filmed))
+            video.append(side_by_side(filmed.captured, filmed.exposed), filmed.shutter.mid_us)
             bar.at(count + 1, len(collector.film))
-
-
-def _beside(sample: _Sample) -> Image:
-    gap = np.full((sample.captured.shape[0], 4, sample.captured.shape[2]), 255, np.uint8)
-    return np.concatenate([sample.captured, gap, sample.exposed], axis=1)
+    return video.summary()
 
 
 def _show(summary: dict[str, Any], console: Console) -> None:
@@ -255,15 +264,16 @@ def _show(summary: dict[str, Any], console: Console) -> None:
     table.add_row("SSIM", f"{summary['ssim_captured']:.3f}", f"[bold]{summary['ssim_exposed']:.3f}[/]")
     console.print(table)
     console.print(
-        f"{summary['exposed_fps']:.0f} exposed frames a second, latency {summary['latency_ms_p50']:.1f} ms (median), "
+        f"{summary['exposed_fps']:.0f} exposed frames a second of {summary['asked_fps']:.0f} asked for "
+        f"({summary['left_out_frames']} left out), latency {summary['latency_ms_p50']:.1f} ms (median), "
         f"{summary['latency_ms_p99']:.1f} ms (p99); lost: {summary['lost_events']} events, {summary['lost_frames']} "
         f"frames, {summary['late_windows']} windows late",
         soft_wrap=True,
     )
 
 
-def _say_where(out: Path, console: Console) -> None:
-    where = f"look at {out / 'comparison.png'} and {out / 'demo.mp4'}; numbers in {out / 'summary.json'}"
+def _say_where(out: Path, console: Console, video: str) -> None:
+    where = f"look at {out / 'comparison.png'} and {out / 'demo.mp4'} ({video}); numbers in {out / 'summary.json'}"
     console.print(where, soft_wrap=True)
 
 

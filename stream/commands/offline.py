@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import math
 import platform
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, is_dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,18 +19,19 @@ import typer
 from drivers.packets.cleaning import HygieneCounters
 from drivers.source import Source, SourceInfo
 from nire.errors import NireError
-from nire.types import EventBatch, ExposedFrame, Packet
+from nire.types import EventBatch, ExposedFrame, Frame, Packet
 from stream.arguments import without_config
 from stream.backends import open_reconstructor
 from stream.clock import now_ns
 from stream.config import Config
 from stream.options import ConfigRecordingOut, LogLevel, Overrides, leave, load
-from stream.outputs import Output, open_output
+from stream.outputs import Output, files_of, open_output, require_ready
 from stream.outputs.frames import FrameFolder
 from stream.progress import Progress, progress_bar
 from stream.reading import Reading
+from stream.run_folder import EARLIER, RunFolder
 from stream.session.session import Session
-from stream.session.shutters import Answers, Wanted, read_shutters
+from stream.session.shutters import Answers, Wanted, read_shutters, why_not
 from stream.sources import SourceOrder, open_source
 
 DONE, UNANSWERED, DAMAGED = 0, 3, 4
@@ -46,18 +47,29 @@ def command(
         typer.Option(help="Answer these shutters (one JSON object a line) instead of the plan.", show_default=False),
     ] = None,
     video: Annotated[bool, typer.Option("--video", help="Also write video.mp4; the same as --output video.")] = False,
+    fps: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1,
+            max=1000,
+            help="Images a second of the films; without it real time where a screen can show that, else 30.",
+            show_default=False,
+        ),
+    ] = None,
     output: Annotated[
         list[str] | None,
         typer.Option(help="Also make this output; 'nire-live outputs' lists them.", show_default=False),
     ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Write into a folder that holds files of somebody else, and keep them.")
+    ] = False,
     overrides: Overrides = None,
     log_level: LogLevel = "INFO",
 ) -> None:
     """Re-expose a recording into image files; nothing is dropped."""
     config, (recording, out) = without_config("offline", words, ["RECORDING", "OUT"])
-    leave(
-        run(load(config, overrides, log_level), recording, out, shutters=shutters, outputs=_chosen(output or [], video))
-    )
+    loaded, outputs = load(config, overrides, log_level), _chosen(output or [], video)
+    leave(run(loaded, recording, out, shutters=shutters, outputs=outputs, fps=fps, overwrite=overwrite))
 
 
 def _chosen(outputs: list[str], video: bool) -> list[str]:
@@ -67,9 +79,19 @@ def _chosen(outputs: list[str], video: bool) -> list[str]:
 
 
 def run(
-    config: Config, recording: Path, out: Path, *, shutters: Path | None = None, outputs: Sequence[str] = ()
+    config: Config,
+    recording: Path,
+    out: Path,
+    *,
+    shutters: Path | None = None,
+    outputs: Sequence[str] = (),
+    fps: float | None = None,
+    overwrite: bool = False,
 ) -> int:
     """Re-expose a recording into `frames/*.png`, `frames.jsonl`, `run.json` and, if wanted, `video.mp4` under `out`.
+
+    A run that is ended early leaves what it had, and `run.json` says "unfinished"; the run that was there before it
+    stays in `earlier/` until another one is whole.
 
     Args:
         config: as for a live run; `publish`, `control` and `ring` do not matter.
@@ -77,12 +99,14 @@ def run(
         out: folder, made if need be.
         shutters: file of shutters to answer instead of the plan.
         outputs: what to make beside images and their lines, by name: "video", or another file of stream/outputs/.
+        fps: images a second of films; None = real time where a screen can show that, else 30.
+        overwrite: go on where `out` holds files that no earlier run wrote; they stay, but for those in the way.
 
     Returns:
         Exit code: 0 done, 3 some shutters unanswered, 4 recording damaged (all before the damage is there).
 
     Raises:
-        NireError: anything that keeps the run from starting.
+        NireError: anything that keeps the run from starting, or the disk takes no more.
     """
     wanted = read_shutters(shutters) if shutters is not None else None
     with open_source(config.source, SourceOrder(recording, speed=math.inf)) as source:
@@ -90,19 +114,27 @@ def run(
         reconstructor = open_reconstructor(config, source.info.geometry, has_frames=source.info.has_frames)
         session = Session(config, source.info, reconstructor, freshest=False, clock=now_ns, reach_us=margin_us)
         reading = Reading(source, config.source, needs_frames=reconstructor.needs_frames)
+        # What cannot be made is told before an earlier run is set aside.
+        files = files_of(outputs)
+        for name in outputs:
+            require_ready(name)
+        folder = RunFolder(out, files, overwrite=overwrite)
+        in_order = wanted is None
         with contextlib.ExitStack() as stack:
-            # What cannot be made is told before images of an earlier run are removed.
-            others = [stack.enter_context(open_output(name, out, in_order=wanted is None)) for name in outputs]
-            folder = stack.enter_context(FrameFolder(out, in_order=wanted is None))
+            frames = stack.enter_context(FrameFolder(out, in_order=in_order))
+            made = [stack.enter_context(open_output(name, out, in_order=in_order, fps=fps)) for name in outputs]
+            stack.push(partial(_say_what_is_left, out, frames))
             bar = stack.enter_context(progress_bar("re-exposing"))
-            watched = _watched(reading, source.info, bar)
+            watched = _watched(reading, source.info, bar, [_captured_of(output) for output in made])
             if wanted is None:
-                unanswered = _by_plan(session, watched, [folder, *others])
+                unanswered = _by_plan(session, watched, [frames, *made])
             else:
-                unanswered = _by_shutters(session, watched, [folder, *others], wanted=wanted, info=source.info)
-        report = _report(config, session, source, reading.counters, reading.damage)
-        (out / "run.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    print(f"{len(folder.files)} exposed frames in {out / 'frames'}, their shutters in {out / 'frames.jsonl'}")
+                unanswered = _by_shutters(session, watched, [frames, *made], wanted=wanted, info=source.info)
+        folder.finish(_report(config, session, source, reading.counters, reading.damage))
+    print(f"{len(frames.files)} exposed frames in {out / 'frames'}, their shutters in {out / 'frames.jsonl'}")
+    for output in made:
+        if hasattr(output, "summary"):
+            print(output.summary())
     _say_what_was_missing(session, reading.damage)
     if reading.damage is not None:
         return DAMAGED
@@ -128,29 +160,37 @@ def _by_shutters(
     session: Session, packets: Iterator[Packet], outputs: Sequence[Output], *, wanted: list[Wanted], info: SourceInfo
 ) -> list[Wanted]:
     answers = Answers(wanted, info.geometry.height)
+    widest_us = 0.0
     for window in session.windows(packets):
+        widest_us = max(widest_us, window.covered_us[1] - window.covered_us[0])
         for item, shutter in answers.of(window):
             frame = session.ask_of(window, shutter, item.tag)
             for output in outputs:
                 output.write(frame, index=item.line - 1)
-    first_us, last_us = answers.covered_us
     for item in answers.unanswered:
-        covers = f"covers [{first_us:.0f}, {last_us:.0f}]" if first_us <= last_us else "has nothing to answer from"
-        print(
-            f"line {item.line}: the shutter [{item.t_a_us:.0f}, {item.t_b_us:.0f}] us is not covered; "
-            f"the recording {covers}",
-            file=sys.stderr,
-        )
+        shutter = item.shutter(info.geometry.height)
+        print(f"line {item.line}: {why_not(shutter, answers.covered_us, widest_us)}", file=sys.stderr)
     return answers.unanswered
 
 
-def _watched(packets: Iterable[Packet], info: SourceInfo, bar: Progress) -> Iterator[Packet]:
-    """Show progress by the watermark."""
+def _captured_of(output: Output) -> Callable[[Frame], None]:
+    """What an output does with captured frames; most do nothing."""
+    taken: Callable[[Frame], None] = getattr(output, "captured", lambda frame: None)
+    return taken
+
+
+def _watched(
+    packets: Iterable[Packet], info: SourceInfo, bar: Progress, show: Sequence[Callable[[Frame], None]]
+) -> Iterator[Packet]:
+    """Show progress by the watermark, and captured frames to those who want them."""
     first_us: int | None = None
     for packet in packets:
         if isinstance(packet, EventBatch):
             first_us = packet.watermark_us if first_us is None else first_us
             bar.at(packet.watermark_us - first_us, info.duration_us)
+        elif isinstance(packet, Frame):
+            for take in show:
+                take(packet)
         yield packet
 
 
@@ -197,6 +237,13 @@ def _version_of(name: str) -> str:
         return version(name)
     except ImportError:
         return "not installed"
+
+
+def _say_what_is_left(out: Path, frames: FrameFolder, kind: object, error: object, trace: object) -> None:
+    """Say what a run that breaks off leaves."""
+    if kind is not None:
+        earlier = f"; the run before it is in {out / EARLIER}" if (out / EARLIER).exists() else ""
+        print(f"unfinished: {len(frames.files)} exposed frames so far are in {out}{earlier}", file=sys.stderr)
 
 
 def _say_what_was_missing(session: Session, damage: NireError | None) -> None:

@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 import pkgutil
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Protocol, Self
 
 from nire.errors import ConfigError
 from nire.types import ExposedFrame
+from stream.disk import writing
 
 
 class Output(Protocol):
     """Takes the exposed frames of one run.
 
     Its module has `create(out: Path, *, in_order: bool) -> Output`: `out` is the run's folder, and where frames do not
-    come `in_order` of their indices, one may come again. A module that needs what may not be there also has
-    `missing() -> str`: what to install, "" where nothing is missing.
+    come `in_order` of their indices, one may come again. What a module may also have:
+
+    - `missing() -> str`: what to install, "" where nothing is missing.
+    - `FILES`: names of what it makes in the folder, so that the next run there may replace it.
+    - `create(..., fps: float | None = None)`: images a second, where somebody asks for that.
+
+    And what an output may also have:
+
+    - `captured(frame: Frame)`: takes captured frames, each before the exposed ones around it.
+    - `summary() -> str`: a line for the terminal, once all is written.
     """
 
     def write(self, frame: ExposedFrame, *, index: int) -> None:
@@ -66,23 +77,42 @@ def lacks(module: ModuleType) -> str:
     return str(module.missing()) if hasattr(module, "missing") else ""
 
 
-def open_output(name: str, out: Path, *, in_order: bool) -> Output:
+def files_of(names: Iterable[str]) -> list[str]:
+    """Names of what outputs make in the run's folder, as far as they say so.
+
+    Raises:
+        ConfigError: there is no such output.
+    """
+    return [file for name in names for file in getattr(output_module(name), "FILES", ())]
+
+
+def require_ready(name: str) -> ModuleType:
+    """Import an output that has all it needs.
+
+    Raises:
+        ConfigError: there is no such output, or it lacks something.
+    """
+    module = output_module(name)
+    if missing := lacks(module):
+        raise ConfigError(f"the output {name!r} needs {missing}")
+    return module
+
+
+def open_output(name: str, out: Path, *, in_order: bool, fps: float | None = None) -> Output:
     """Make an output of a run.
 
     Args:
         name: a file in this folder, or a dotted module name.
         out: the run's folder.
         in_order: frames come in the order of their indices, each once.
+        fps: images a second of a film; None = as the output finds right.
 
     Raises:
         ConfigError: there is no such output, or it cannot be written here.
     """
-    module = output_module(name)
-    if missing := lacks(module):
-        raise ConfigError(f"the output {name!r} needs {missing}")
-    try:
+    module = require_ready(name)
+    with writing(f"to {out}"):
         out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"cannot write to {out}: {error.strerror}. Choose another output folder") from error
-    made: Output = module.create(out, in_order=in_order)
+    wishes = {"fps": fps} if "fps" in inspect.signature(module.create).parameters else {}
+    made: Output = module.create(out, in_order=in_order, **wishes)
     return made

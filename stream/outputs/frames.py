@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-from nire.errors import ConfigError
 from nire.types import ExposedFrame
+from stream.disk import write_whole, writing
 from stream.images import write_png
+from stream.run_folder import FRAMES, LINES
 
 
 def create(out: Path, *, in_order: bool) -> FrameFolder:
@@ -18,14 +20,18 @@ def create(out: Path, *, in_order: bool) -> FrameFolder:
 
 
 class FrameFolder:
-    """Writes `frames/%06d.png` and `frames.jsonl` (one object a line, in the order of the indices)."""
+    """Writes `frames/%06d.png` and, as soon as each is there, its line in `frames.jsonl`.
+
+    Every line is true at any moment: the image it names is whole. Lines are in the order of the indices once the run is
+    whole; until then they are in the order of the answers, and the last one of an index counts.
+    """
 
     def __init__(self, folder: Path, *, in_order: bool = True) -> None:
-        """Make the folder; images of an earlier run there are removed, because a mix of two runs misleads.
+        """Make the folder and an empty `frames.jsonl`.
 
         Args:
             folder: of the run.
-            in_order: frames come in the order of their indices, each once; otherwise the lines are kept until the end.
+            in_order: frames come in the order of their indices, each once.
 
         Raises:
             ConfigError: the folder cannot be made or written.
@@ -34,14 +40,10 @@ class FrameFolder:
         self._in_order = in_order
         self.files: set[int] = set()
         """Indices of the images written."""
-        self._records: dict[int, dict[str, Any]] = {}
-        try:
-            (folder / "frames").mkdir(parents=True, exist_ok=True)
-            for old in (folder / "frames").glob("[0-9]*.png"):
-                old.unlink()
-            self._index = (folder / "frames.jsonl").open("w", encoding="utf-8")
-        except OSError as error:
-            raise ConfigError(f"cannot write to {folder}: {error.strerror}. Choose another output folder") from error
+        self._lines: dict[int, str] = {}
+        with writing(f"to {folder}"):
+            (folder / FRAMES).mkdir(parents=True, exist_ok=True)
+            self._index = (folder / LINES).open("w", encoding="utf-8")
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -50,10 +52,11 @@ class FrameFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Write what is not yet written and close."""
-        for index in sorted(self._records):
-            self._index.write(json.dumps(self._records[index]) + "\n")
-        self._index.close()
+        """Put the lines in order, unless something has gone wrong, and close."""
+        with contextlib.suppress(OSError):  # a full disk, told by the line that it did not take
+            self._index.close()
+        if kind is None and not self._in_order:
+            write_whole(self._folder / LINES, "".join(self._lines[index] for index in sorted(self._lines)))
 
     def write(self, frame: ExposedFrame, *, index: int) -> None:
         """Write an image and its line.
@@ -61,10 +64,12 @@ class FrameFolder:
         Args:
             frame: exposed frame.
             index: names the file.
+
+        Raises:
+            ConfigError: the disk takes no more.
         """
-        name = f"frames/{index:06d}.png"
+        name = f"{FRAMES}/{index:06d}.png"
         write_png(self._folder / name, frame.pixels)
-        self.files.add(index)
         record = {
             "index": index,
             "file": name,
@@ -75,10 +80,13 @@ class FrameFolder:
             "window": frame.window,
             "backend": frame.backend,
         }
-        if self._in_order:
-            self._index.write(json.dumps(record) + "\n")
-        else:
-            self._records[index] = record
+        line = json.dumps(record) + "\n"
+        with writing(self._folder / LINES):
+            self._index.write(line)
+            self._index.flush()  # what is killed has said what it had
+        self.files.add(index)
+        if not self._in_order:
+            self._lines[index] = line
 
 
 def _plain(value: float) -> float | int:

@@ -18,6 +18,7 @@ _COMMANDS = ("status", "set_plan", "pause", "resume")
 _STATE_EVERY_S = 0.25
 # A browser that does not say within this time that it has shown an image is sent the next one anyway.
 _PATIENCE_S = 2.0
+_TASKS_MOST = 32
 
 
 class Browser:
@@ -85,7 +86,7 @@ class Browser:
     def _hear(self, text: str) -> bool:
         try:
             said = json.loads(text)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             return False
         match said:
             case {"type": "ack", "kind": str(kind)}:
@@ -99,6 +100,8 @@ class Browser:
                     self._start(self._send_slowly())
                 self._slow = on
             case {"type": "ask", "id": int(number), "command": str(command), "fields": dict(fields)}:
+                if len(self._tasks) > _TASKS_MOST:  # more than any page of ours has under way
+                    return False
                 self._start(self._answer(number, command, fields))
             case _:
                 return False

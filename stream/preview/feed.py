@@ -67,16 +67,15 @@ class Feed:
             self._slots[kind] = _Slot(Subscriber(self.publish_address, [KINDS[kind]], newest_only=True, keys=self.keys))
 
     def drain(self) -> None:
-        """Take the newest message of each topic, without waiting."""
+        """Take the newest message of each topic, without waiting; what cannot be understood is a `problem`."""
         for kind, slot in self._slots.items():
             try:
                 message = slot.subscriber.recv(0)
-            except WireError as error:
-                self.problem = str(error)
-                continue
-            if message is not None:
-                self.problem = ""
-                self._take(kind, slot, message)
+                if message is not None:
+                    self._take(kind, slot, message)
+                    self.problem = ""
+            except Exception as error:  # noqa: BLE001 - whoever publishes there must not end the page
+                self.problem = str(error) if isinstance(error, WireError) else f"a message of {kind!r} is damaged"
 
     def number(self, kind: str) -> int:
         """Count of the messages seen of a kind; grows when there is something new."""
@@ -89,21 +88,34 @@ class Feed:
         if slot is None or slot.message is None:
             return None
         if slot.image_number != slot.number:
-            slot.image = picture(kind, slot.message)
             slot.image_number = slot.number
+            try:
+                slot.image = picture(kind, slot.message)
+            except Exception:  # noqa: BLE001 - as in `drain`
+                slot.image, self.problem = None, f"an image of {kind!r} is damaged"
         return slot.image
 
     def state(self) -> dict[str, Any]:
         """What the page shows beside the images: link, numbers and the stream's own status."""
+        live = time.monotonic() - self._heard_s < _SILENT_S
+        if not live:
+            self._forget()
         slot = self._slots.get("status")
         return {
             "type": "state",
             "address": self.publish_address,
-            "live": time.monotonic() - self._heard_s < _SILENT_S,
+            "live": live,
             "problem": self.problem,
             "numbers": self.numbers.summary(),
             "status": (dict(slot.message.header) if slot and slot.message else {}) | self._answered,
         }
+
+    def _forget(self) -> None:
+        """A stream that is gone has no figures any more, and the next one has its own."""
+        self.numbers = Numbers()
+        self._answered.clear()
+        if slot := self._slots.get("status"):
+            slot.message = None
 
     async def ask(self, command: str, fields: dict[str, Any]) -> dict[str, Any]:
         """Ask the stream, without stopping the images; what fails becomes {"ok": false, "error", "hint"}."""
@@ -152,6 +164,8 @@ class Feed:
             return self._control.ask(command, **fields)
         except NireError as error:
             return refusal("no_answer", str(error))
+        except (TypeError, ValueError, OverflowError):
+            return refusal("bad_request", f"{command} cannot be asked with these fields")
 
     def _hang_up(self) -> None:
         if self._control is not None:

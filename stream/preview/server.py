@@ -25,7 +25,6 @@ from stream.sockets.keys import ClientKeys
 
 PAGE = Path(__file__).parent / "page"
 _COOKIE = "nire-live-token"
-_ENDINGS = (signal.SIGINT, signal.SIGTERM)
 _MAX_REQUEST_BYTES = 1 << 14
 _HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'",
@@ -46,7 +45,7 @@ def main(
     open_browser: bool = False,
     say: Callable[[str], None] | None = print,
 ) -> None:
-    """Serve until SIGINT or SIGTERM; also the target of a spawned process.
+    """Serve until SIGINT, SIGTERM or SIGHUP; also the target of a spawned process.
 
     Args:
         publish_address: of the stream to show.
@@ -63,10 +62,12 @@ def main(
     """
     # A signal that comes before the event loop can take it must not tear the loop's making apart.
     early: list[int] = []
-    before = {number: signal.signal(number, lambda signum, _: early.append(signum)) for number in _ENDINGS}
+    before = {number: signal.signal(number, lambda signum, _: early.append(signum)) for number in _endings()}
     try:
         asyncio.run(
-            _serve_until_signal(publish_address, control_address, bind, fps, keys, token, open_browser, say, early)
+            _serve_until_signal(
+                publish_address, control_address, bind, fps, keys, token, open_browser, say, list(before), early
+            )
         )
     finally:
         for number, handler in before.items():
@@ -82,11 +83,12 @@ async def _serve_until_signal(
     token: str,
     open_browser: bool,
     say: Callable[[str], None] | None,
+    endings: list[signal.Signals],
     early: list[int],
 ) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in _ENDINGS:
+    for number in endings:
         loop.add_signal_handler(number, stop.set)
     if early:
         stop.set()
@@ -181,6 +183,24 @@ class PreviewServer:
     async def _guard(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
+        try:
+            self._check(request)
+        except ValueError:  # of an address, a cookie or a header that is none
+            raise web.HTTPBadRequest(text="this is no request of a browser\n") from None
+        response = await handler(request)
+        if not response.prepared:
+            response.headers.update(_HEADERS)
+            if self._token:
+                response.set_cookie(_COOKIE, self._token, httponly=True, samesite="Strict")
+        return response
+
+    def _check(self, request: web.Request) -> None:
+        """Let in who may look.
+
+        Raises:
+            HTTPForbidden: everybody else.
+            ValueError: the request makes no sense.
+        """
         host = urlsplit(f"//{request.host}")
         # A foreign page in the same browser must not reach the stream, neither through a name that it points at
         # this machine nor by opening our WebSocket.
@@ -190,14 +210,8 @@ class PreviewServer:
         if origin is not None and urlsplit(origin).netloc != request.host:
             raise web.HTTPForbidden(text="this page talks to itself only\n")
         shown = request.query.get("token") or request.cookies.get(_COOKIE, "")
-        if self._token and not hmac.compare_digest(shown.encode(), self._token.encode()):
+        if self._token and not hmac.compare_digest(shown.encode(errors="surrogateescape"), self._token.encode()):
             raise web.HTTPForbidden(text="open the address that nire-live printed, with its ?token=...\n")
-        response = await handler(request)
-        if not response.prepared:
-            response.headers.update(_HEADERS)
-            if self._token:
-                response.set_cookie(_COOKIE, self._token, httponly=True, samesite="Strict")
-        return response
 
     async def _index(self, request: web.Request) -> web.StreamResponse:
         return web.FileResponse(PAGE / "index.html")
@@ -212,6 +226,12 @@ class PreviewServer:
         finally:
             self._clients.discard(client)
         return connection
+
+
+def _endings() -> list[signal.Signals]:
+    """Signals that end the page; nohup, and the supervisor of a stream, want it to outlive the terminal."""
+    hangs_up = signal.getsignal(signal.SIGHUP) != signal.SIG_IGN
+    return [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hangs_up else [])]
 
 
 def _has_display() -> bool:

@@ -21,7 +21,7 @@ import numpy as np
 from nire.errors import RingError
 from stream.clock import now_ns
 from stream.processes.latency import BUCKETS, LatencyHistogram
-from stream.rings.place import RingSpace, is_held
+from stream.rings.place import RingSpace, is_held, open_new, open_own
 
 COUNTERS = (
     "heartbeat_ns",  # host monotonic time of the last sign of life
@@ -49,6 +49,7 @@ COUNTERS = (
     "built_ahead",  # consumer: windows whose content was begun before they were complete
     "gaps",
     "reopened",  # producer: how often its device came back
+    "refused_orders",  # orders and wishes that the other side did not take
     "private_kb",  # RssAnon: shared pages belong to the ring
 )
 """The names of a row's words, in order."""
@@ -141,12 +142,12 @@ class Board:
             RingError: another supervisor holds the name.
         """
         space = RingSpace.of(stream_name)
-        path = space.shared_file("board")
         with space.locked():
             require_free(stream_name)
+            path = space.shared_file("board")
             # A new file, put in place when it is whole: orphans of a killed supervisor may still look at the old one.
             new = space.shared_file("board.new")
-            file = os.open(new, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+            file = open_new(new)
             fcntl.flock(file, fcntl.LOCK_EX)
             os.ftruncate(file, _HEAD_BYTES + _ROW.itemsize * len(processes))
             os.pwrite(file, json.dumps(list(processes)).encode(), 0)
@@ -162,7 +163,7 @@ class Board:
         """
         path = RingSpace.of(stream_name).shared_file("board")
         try:
-            file = os.open(path, os.O_RDWR)
+            file = open_own(path, os.O_RDWR)
         except FileNotFoundError:
             raise RingError(f"no stream named {stream_name!r} is running: it has no board at {path}") from None
         return cls(path, file)

@@ -23,12 +23,16 @@ import setproctitle
 
 from nire.errors import NireError
 from stream.clock import now_ns
+from stream.disk import is_full, refused
 from stream.processes import log
 from stream.processes.board import Board, State, private_kb
+from stream.processes.orders import Orders
 from stream.rings import ring
 
 _PR_SET_PDEATHSIG = 1
 _PARENT_CHECK_S = 0.5
+_AT_ONCE = 64
+_FOR_THE_SUPERVISOR = frozenset({signal.SIGINT, signal.SIGHUP})
 _LAST_WORDS_S = 5.0
 _AFTERWARDS_S = 3.0
 _MEMORY_EVERY_NS = 1_000_000_000
@@ -50,7 +54,7 @@ class Post:
 
     name: str
     stream_name: str
-    orders: Connection
+    orders: Orders
     lines: Connection
     parent_pid: int
     log_level: str = "INFO"
@@ -88,18 +92,23 @@ class Child:
         """Take what the supervisor said; "stop", and the supervisor's death, set `stopping`."""
         taken: list[dict[str, Any]] = []
         try:
-            while self._orders.poll(0.0 if taken else timeout_s):
-                order = self._orders.recv()
+            while len(taken) < _AT_ONCE and (order := self._orders.receive(0.0 if taken else timeout_s)) is not None:
                 if order["order"] == "stop":
                     self.stopping = True
                 taken.append(order)
-        except (EOFError, OSError):
+        except EOFError:
             self.stopping = True
         return taken
 
-    def tell(self, wish: dict[str, Any]) -> None:
-        """Send a wish to the supervisor, for example {"order": "stop"}."""
-        self._orders.send(wish)
+    def tell(self, wish: dict[str, Any]) -> bool:
+        """Send a wish to the supervisor, for example {"order": "stop"}; never waits.
+
+        Returns:
+            Whether it is on its way; a supervisor that does not listen refuses it.
+        """
+        is_sent = self._orders.send(wish)
+        self.row["refused_orders"] = self._orders.refused
+        return is_sent
 
 
 def live(post: Post, job: str, arguments: tuple[Any, ...]) -> None:
@@ -113,7 +122,8 @@ def live(post: Post, job: str, arguments: tuple[Any, ...]) -> None:
     """
     os.dup2(post.lines.fileno(), 1)
     os.dup2(post.lines.fileno(), 2)
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    # A supervisor that is held up must not hold up us: what it does not take is left out.
+    sys.stdout = sys.stderr = log.Unblocked(2)
     faulthandler.enable()
     # OpenCV's threads spin while they wait: for a process of small images that is a core lost to the others.
     os.environ.setdefault("OPENCV_FOR_THREADS_NUM", "1")
@@ -125,9 +135,10 @@ def live(post: Post, job: str, arguments: tuple[Any, ...]) -> None:
     setproctitle.setproctitle(f"nire-live {post.name} {post.stream_name}")
     finished = threading.Event()
     _die_with_parent(post.parent_pid, finished)
-    # Ctrl-C reaches the whole terminal group; the supervisor alone decides the order in which processes end.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    # Ctrl-C and a terminal's end reach the whole group; the supervisor alone decides the order in which processes end.
+    for number in _FOR_THE_SUPERVISOR:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _FOR_THE_SUPERVISOR)
     signal.signal(signal.SIGTERM, _on_term)
     code = _exit_code(post, job, arguments)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -143,7 +154,7 @@ def spawn(post: Post, job: str, arguments: tuple[Any, ...]) -> multiprocessing.p
     process = context.Process(target=live, args=(post, job, arguments), name=post.name)
     resource_tracker.ensure_running()  # started by the first child otherwise, and then it would clear the mask
     # The mask is inherited: Ctrl-C does not reach the child until it has said that it ignores it (`live`).
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_THE_SUPERVISOR)
     try:
         process.start()
     finally:
@@ -161,6 +172,13 @@ def _exit_code(post: Post, job: str, arguments: tuple[Any, ...]) -> int:
     except NireError as error:
         _log.error("%s", error)
         return error.exit_code
+    except OSError as error:
+        if not is_full(error):
+            traceback.print_exc()
+            return 1
+        full = refused(error, error.filename or "any further")
+        _log.error("%s", full)
+        return full.exit_code
     except SystemExit as end:  # SIGTERM
         return end.code if isinstance(end.code, int) else 0
     except Exception:  # noqa: BLE001 - the last door: told in full, and the supervisor decides what follows

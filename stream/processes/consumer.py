@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from drivers.source import SourceInfo
-from nire.errors import NireError
+from nire.errors import NireError, SourceError
 from nire.shutter import Shutter
 from nire.types import (
     EventBatch,
@@ -22,10 +23,10 @@ from stream.losses import Losses
 from stream.processes.board import State
 from stream.processes.child import Child
 from stream.processes.joining import join, note_progress
-from stream.processes.status import Rates, StageLatencies, StatusKeeper
+from stream.processes.status import Rates, SourceChange, StageLatencies, StatusKeeper
 from stream.rings.ring import RingReader
 from stream.session.session import Session
-from stream.sockets.control import ControlServer
+from stream.sockets.control import ControlServer, Pending
 from stream.sockets.event_image import EventImager
 from stream.sockets.publisher import Publisher
 from stream.sockets.wire import EVENTS_TOPIC
@@ -33,7 +34,9 @@ from stream.sockets.wire import EVENTS_TOPIC
 _READ_S = 0.005
 """How long to wait for packets before the control socket is looked at again."""
 _STATUS_NS = 1_000_000_000
+_FIRST_LINE_NS, _LINE_NS = 2_000_000_000, 5_000_000_000
 _LAST_FRAMES_MS = 200
+_OUTCOMES_KEPT = 64
 _log = logging.getLogger(__name__)
 
 
@@ -106,14 +109,16 @@ class _Consumer:
             StageLatencies(),
             Rates(),
         )
+        self._outcomes: dict[int, SourceChange] = {}
         self._newest_us = 0.0
         self._status_due_ns = 0
+        self._line_due_ns = now_ns() + _FIRST_LINE_NS
 
     def run(self) -> None:
         """Serve control, read rings, publish; until the end."""
         self._child.beat(State.READY)
         while True:
-            self._child.orders()
+            self._hear()
             self._control.poll(self._answer)
             packets = self._read()
             self._follow_source()
@@ -130,7 +135,8 @@ class _Consumer:
         self._control.poll(self._answer, timeout_ms=_LAST_FRAMES_MS)
         row = self._child.row
         _log.info(
-            "in: %d events, %d frames; lost: %d events, %d frames; out: %d frames from %d windows, %d late",
+            "in: %d events, %d frames; lost: %d events, %d frames; out: %d frames from %d windows, %d late; "
+            "%d queries reduced: %s",
             row["events_in"],
             row["frames_in"],
             row["lost_events"],
@@ -138,6 +144,8 @@ class _Consumer:
             row["exposed"],
             row["windows"],
             row["late_windows"],
+            row["reduced_queries"],
+            self._keeper.mean_rate(self._session.plan),
         )
 
     def _read(self) -> list[Packet]:
@@ -199,6 +207,9 @@ class _Consumer:
             self._status_due_ns = now + _STATUS_NS
             self._keeper.rates.tick(self._child.row, now)
             self._publisher.send_status(self._status())
+        if now >= self._line_due_ns:
+            self._line_due_ns = now + _LINE_NS
+            _log.info("%s", self._keeper.line(self._session.plan, self._session.paused))
 
     def _follow_source(self) -> None:
         """A new producer may bring another sensor: then everything is made anew."""
@@ -218,7 +229,7 @@ class _Consumer:
 
     # Wishes
 
-    def _answer(self, request: dict[str, Any]) -> Mapping[str, Any]:
+    def _answer(self, request: dict[str, Any]) -> Mapping[str, Any] | Pending:
         """Carry out a checked request (`stream.sockets.control`); what is returned goes back beside "ok": true."""
         command = request["command"]
         if command == "status":
@@ -231,12 +242,43 @@ class _Consumer:
             self._session.paused = command == "pause"
             return {"paused": self._session.paused}
         if command == "set_source":
-            self._child.tell({"order": "set_source", "settings": request["settings"]})
-            return {"sent_to": "producer"}
+            return self._set_source(request["settings"])
         if command == "stop":
-            self._child.tell({"order": "stop"})
+            if not self._child.tell({"order": "stop"}):
+                raise NireError("the supervisor takes no more orders at present; ask again in a second")
             return {"stopping": True}
         raise NireError(f"the command {command!r} is not carried out by this version")
+
+    def _set_source(self, settings: dict[str, Any]) -> Pending:
+        """Pass a wish on to the producer; how it went comes back as an order (`_hear`)."""
+        number = now_ns()  # no two wishes have one, over restarts too
+        if not self._child.tell({"order": "set_source", "number": number, "settings": settings}):
+            raise NireError("the settings are too long, or too many wishes wait for the source; ask again in a second")
+        self._keeper.source_change = SourceChange(number)
+        return Pending(
+            partial(self._source_outcome, number), {"sent_to": "producer", "number": number, "state": "pending"}
+        )
+
+    def _source_outcome(self, number: int) -> Mapping[str, Any] | None:
+        outcome = (
+            self._keeper.source_change if self._keeper.source_change.number == number else self._outcomes.get(number)
+        )
+        if outcome is None or outcome.state == "pending":
+            return None
+        if outcome.state == "failed":
+            raise SourceError(outcome.error)
+        return _taken(number, outcome.state)
+
+    def _hear(self) -> None:
+        """Take what the supervisor says."""
+        for order in self._child.orders():
+            if order["order"] == "source_set":
+                change = SourceChange(order["number"], "failed" if order["error"] else "done", order["error"])
+                self._outcomes[change.number] = change
+                if len(self._outcomes) > _OUTCOMES_KEPT:
+                    del self._outcomes[min(self._outcomes)]
+                if change.number == self._keeper.source_change.number:
+                    self._keeper.source_change = change
 
     def _expose(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         shutter = Shutter.rolling(
@@ -266,3 +308,7 @@ class _Consumer:
             newest_us=self._newest_us,
             now_ns=now_ns(),
         )
+
+
+def _taken(number: int, state: str) -> Mapping[str, Any]:
+    return {"sent_to": "producer", "number": number, "state": state}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,16 +26,19 @@ _FOLLOWERS = ("consumer", "recorder")
 _FIRST_BACK_OFF_S = 0.5
 _LONGEST_BACK_OFF_S = 8.0
 _DRAIN_S = 10.0
+_LONGEST_ANSWER = 4000
+_WISHES_KEPT = 16
 _log = logging.getLogger(__name__)
 
 
 class _Reopen(Exception):
-    """The source is to be opened again, by another configuration."""
+    """The source is to be opened again, by another configuration, as wish `number` asks for (None: nobody waits)."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, number: int | None) -> None:
         """Keep the configuration."""
         super().__init__()
         self.config = config
+        self.number = number
 
 
 def main(child: Child, config: Config, order: SourceOrder) -> int:
@@ -59,6 +63,9 @@ class _Producer:
         self._epochs = Epochs()
         self._watermark_us = 0
         self._started = False
+        self._wishes: deque[dict[str, Any]] = deque(maxlen=_WISHES_KEPT)
+        self._asked: int | None = None
+        """The wish that the source is being opened again for."""
 
     def run(self) -> None:
         """Open the source, and again when it gets lost, until it ends by itself or we are stopped."""
@@ -96,6 +103,7 @@ class _Producer:
                 return
             except _Reopen as wish:
                 before, self._config = self._config, wish.config
+                self._asked = wish.number
                 self._mark_gap(writer, "the source was opened again with other settings")
             except DeviceLost as error:
                 _log.warning("%s; opening it again", error)
@@ -112,10 +120,12 @@ class _Producer:
             try:
                 source = stack.enter_context(open_source(self._config.source, self._order))
                 _check_same_sensor(source.info.geometry, info.geometry)
+                self._answer("")
                 return source
             except NireError as error:
                 if before is not None:
                     _log.error("the source cannot be used with the new settings: %s; going back to the old ones", error)
+                    self._answer(f"{error}; the source goes on with the old settings")
                     self._config, before = before, None
                     continue
                 if self._child.stopping or not isinstance(error, SourceError):
@@ -165,28 +175,48 @@ class _Producer:
 
     def _serve_orders(self, source: Source) -> None:
         self._child.beat(State.RUNNING)
-        for order in self._child.orders():
-            if order["order"] == "set_source":
-                self._set_source(source, order["settings"])
+        self._listen()
+        while self._wishes:
+            wish = self._wishes.popleft()
+            self._set_source(source, wish["settings"], wish.get("number"))
 
-    def _set_source(self, source: Source, settings: dict[str, Any]) -> None:
-        """Change settings in the running source, or, where it cannot, open it again with them."""
+    def _listen(self, timeout_s: float = 0.0) -> None:
+        """Hear the supervisor; wishes wait until the source can be changed."""
+        for order in self._child.orders(timeout_s):
+            if order["order"] == "go":
+                self._started = True
+            elif order["order"] == "set_source":
+                self._wishes.append(order)
+
+    def _set_source(self, source: Source, settings: dict[str, Any], number: int | None) -> None:
+        """Change settings in the running source, or, where it cannot, open it again with them; tell how it went."""
         before = self._config.source
         changed = before.model_copy(update={"settings": {**before.settings, **settings}})
         wanted = self._config.model_copy(update={"source": changed})
+        self._asked = number
         try:
             if not change_while_open(source, settings):
-                raise _Reopen(wanted)
-        except ConfigError as error:
+                raise _Reopen(wanted, number)
+        except NireError as error:
             _log.error("the settings of the source stay as they are: %s", error)
+            self._answer(str(error))
+            if isinstance(error, DeviceLost):
+                raise
             return
         self._config = wanted
+        self._answer("")
         _log.info("the source goes on with %s", ", ".join(f"{key} = {value}" for key, value in settings.items()))
+
+    def _answer(self, error: str) -> None:
+        """Say how the wish went that is being carried out, if there is one; "" = well."""
+        if self._asked is not None:
+            self._child.tell({"order": "source_set", "number": self._asked, "error": error[:_LONGEST_ANSWER]})
+            self._asked = None
 
     def _await_go(self) -> None:
         self._child.beat(State.WAITING)
         while not self._child.stopping and not self._started:
-            self._started = any(order["order"] == "go" for order in self._child.orders(timeout_s=0.05))
+            self._listen(timeout_s=0.05)
             self._child.beat()
 
     def _await_followers(self, writer: RingWriter, *, behind: int, at_most_s: float) -> None:
@@ -195,7 +225,7 @@ class _Producer:
         while self._lag(writer) > behind and now_ns() < deadline_ns:
             if self._child.stopping and at_most_s == math.inf:
                 return
-            self._child.orders(timeout_s=0.001)
+            self._listen(timeout_s=0.001)
             self._child.beat()
 
     def _lag(self, writer: RingWriter) -> int:
@@ -213,7 +243,7 @@ class _Producer:
     def _pause(self, seconds: float) -> None:
         deadline_ns = now_ns() + seconds * 1e9
         while now_ns() < deadline_ns and not self._child.stopping:
-            self._child.orders(timeout_s=0.05)
+            self._listen(timeout_s=0.05)
             self._child.beat()
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from drivers.source import SourceInfo
 from nire.types import Calibration, ExposedFrame, Stamps
+from stream.clock import now_ns
 from stream.config import Config
 from stream.config_sections import PlanConfig
 from stream.processes.board import Board, Row, State
@@ -17,7 +18,17 @@ from stream.processes.latency import RecentLatency
 
 _RATES = {"exposed": "exposed", "captured": "frames_in", "windows": "windows", "events": "events_in"}
 _LOSSES = ("lost_events", "lost_frames", "late_windows", "reduced_queries", "out_of_memory", "gaps")
-_PROCESS_COUNTERS = ("pid", "lives", "events_in", "frames_in", "lost_events", "lost_frames", "gaps", "private_kb")
+_PROCESS_COUNTERS = (
+    "pid",
+    "lives",
+    "events_in",
+    "frames_in",
+    "lost_events",
+    "lost_frames",
+    "gaps",
+    "refused_orders",
+    "private_kb",
+)
 
 
 class StageLatencies:
@@ -62,6 +73,21 @@ class Rates:
         self._counts, self._at_ns = counts, now_ns
 
 
+@dataclass(frozen=True, slots=True)
+class SourceChange:
+    """How the newest wish for other settings of the source went.
+
+    Attributes:
+        number: of the wish; 0 = there was none.
+        state: "pending", "done" or "failed".
+        error: why it failed.
+    """
+
+    number: int = 0
+    state: str = "pending"
+    error: str = ""
+
+
 @dataclass(slots=True)
 class StatusKeeper:
     """All that the status is made of, held by the consumer.
@@ -71,6 +97,8 @@ class StatusKeeper:
         publish, control: addresses as bound.
         latencies, rates: measured.
         made_by: backend and engine of the newest frame.
+        source_change: the newest wish for the source.
+        first_ns, last_ns: when the first and the newest frame were published, host monotonic time.
     """
 
     config: Config
@@ -82,11 +110,35 @@ class StatusKeeper:
     latencies: StageLatencies
     rates: Rates
     made_by: tuple[str, str] = ("", "")
+    source_change: SourceChange = SourceChange()
+    first_ns: int = 0
+    last_ns: int = 0
 
     def count(self, frame: ExposedFrame) -> None:
         """Note a published frame."""
         self.latencies.add(frame.stamps)
+        self.last_ns = frame.stamps.published_ns
+        self.first_ns = self.first_ns or self.last_ns
         self.made_by = (frame.backend, frame.engine)
+
+    def asked_hz(self, plan: PlanConfig) -> float:
+        """Images a second that the plan asks for; with one a captured frame, as many as are captured."""
+        return self.rates.values["captured"] if plan.name in ("deblur", "unroll") else plan.rate_hz
+
+    def line(self, plan: PlanConfig, paused: bool) -> str:
+        """Sum up in a line: address, source, plan, asked and delivered rate, losses."""
+        size = self.info.geometry
+        source = f"{self.info.name} {size.width} x {size.height}"
+        total = self.latencies.values(now_ns())["total"]["p50"]
+        latency = "" if total is None else f", {total:.1f} ms"
+        rate = f"{self.rates.values['exposed']:.0f} of {self.asked_hz(plan):.0f} images a second{latency}"
+        return f"{self.publish}: {source}, {plan.name}, {'paused' if paused else rate}; {losses(self.row)}"
+
+    def mean_rate(self, plan: PlanConfig) -> str:
+        """Say the delivered and the asked rate over the whole run."""
+        seconds = (self.last_ns - self.first_ns) * 1e-9
+        delivered_hz = (self.row["exposed"] - 1) / seconds if seconds > 0 else 0.0
+        return f"{delivered_hz:.0f} images a second, the plan asks for {self.asked_hz(plan):.0f}"
 
     def status(
         self,
@@ -126,6 +178,9 @@ class StatusKeeper:
             "covered_us": None if covered_us is None else [float(t) for t in covered_us],
             "newest_us": newest_us,
             "rates": dict(self.rates.values),
+            "asked_hz": self.asked_hz(plan),
+            "delivered_hz": self.rates.values["exposed"],
+            "source_change": asdict(self.source_change) if self.source_change.number else None,
             "latency_ms": self.latencies.values(now_ns),
             **{name: row[name] for name in _LOSSES},
             "events": row["events_in"],
@@ -136,6 +191,14 @@ class StatusKeeper:
             "calibration": _calibration(calibration),
             "processes": {name: _process(self.board.row(name)) for name in self.board.names},
         }
+
+
+def losses(row: Row) -> str:
+    """What was lost and left out so far, in words."""
+    return (
+        f"lost: {row['lost_events']} events, {row['lost_frames']} frames; {row['late_windows']} windows late, "
+        f"{row['reduced_queries']} queries reduced"
+    )
 
 
 def _state(row: Row, paused: bool) -> str:

@@ -15,6 +15,7 @@ from typing import Any, TextIO
 
 from stream.processes import child
 from stream.processes.log import ChildLines
+from stream.processes.orders import Orders
 
 RESTARTS = 5
 RESTARTS_WITHIN_S = 60.0
@@ -60,7 +61,7 @@ class RunningProcess:
 
     def start(self) -> None:
         """Start a life."""
-        self.orders, child_orders = Pipe()
+        self.orders, child_orders = Orders.pair()
         self.lines, child_lines = Pipe(duplex=False)
         self.exit_code: int | None = None
         self.gone = False
@@ -100,23 +101,24 @@ class RunningProcess:
             return f"was ended by {signal.Signals(-self.exit_code).name}"
         return f"ended with exit code {self.exit_code}"
 
-    def waitables(self) -> list[Connection | int]:
+    def waitables(self) -> list[Connection | Orders | int]:
         """What becomes ready when it prints, wishes, or ends."""
         return [] if self.gone else [self.lines, self.orders, self.process.sentinel]
 
-    def order(self, order: dict[str, Any]) -> None:
-        """Tell it something; one that ends at this very moment need not hear it."""
-        if not self.gone:
-            with contextlib.suppress(OSError):
-                self.orders.send(order)
+    def order(self, order: dict[str, Any]) -> bool:
+        """Tell it something, without waiting.
+
+        Returns:
+            Whether it is on its way: not where it has ended, or does not listen.
+        """
+        return not self.gone and self.orders.send(order)
 
     def hear(self) -> dict[str, Any] | None:
         """Take a wish; None where it has ended instead."""
         try:
-            wish: dict[str, Any] = self.orders.recv()
-        except (EOFError, OSError):
+            return self.orders.receive()
+        except EOFError:
             return None
-        return wish
 
     def print_lines(self) -> None:
         """Pass on what waits."""

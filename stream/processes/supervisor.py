@@ -15,6 +15,7 @@ from typing import Any, TextIO
 from nire.errors import RecordingDamaged
 from stream.clock import now_ns
 from stream.config import Config
+from stream.processes import log as logs
 from stream.processes.board import Board, State
 from stream.processes.supervised import RESTARTS, RESTARTS_WITHIN_S, Job, RunningProcess
 from stream.rings import place, ring
@@ -24,6 +25,7 @@ STEP_S = 5.0
 """What a process has for each step of being stopped: an order, then SIGTERM, then SIGKILL."""
 DAMAGED = RecordingDamaged.exit_code
 _TICK_S = 0.1
+_OWNER = {"set_source": "producer", "source_set": "consumer"}
 _STARTING_PATIENCE = 10
 _log = logging.getLogger(__name__)
 
@@ -53,7 +55,7 @@ def run(
 ) -> int:
     """Run a stream until its source ends, `seconds` have passed, or somebody says stop.
 
-    SIGINT and SIGTERM end everything in order. Call it from the main thread.
+    SIGINT, SIGTERM and SIGHUP end everything in order. Call it from the main thread.
 
     Args:
         config: of the stream.
@@ -72,11 +74,11 @@ def run(
     """
     place.require_writable()
     jobs = table or process_table(config, source, preview=preview, record_to=record_to)
-    with Board.create(config.stream_name, [job.name for job in jobs]) as board:
+    with logs.unblocked() as out, Board.create(config.stream_name, [job.name for job in jobs]) as board:
         try:
             ring.sweep(config.stream_name)  # what a killed supervisor left
             ring.require_room(config.ring)
-            supervisor = Supervisor(config.stream_name, jobs, board, seconds=seconds, on_tick=on_tick)
+            supervisor = Supervisor(config.stream_name, jobs, board, seconds=seconds, on_tick=on_tick, out=out)
             with _signals_to(supervisor.stop):
                 return supervisor.run()
         finally:
@@ -136,7 +138,8 @@ class Supervisor:
 
     def _serve(self, timeout_s: float) -> None:
         """Wait for lines, wishes and ends, and take them."""
-        owners: dict[Any, RunningProcess] = {ready: it for it in self._running.values() for ready in it.waitables()}
+        owners: dict[Any, RunningProcess] = {each: it for it in self._running.values() for each in it.waitables()}
+        ready: Any
         for ready in wait(list(owners), timeout_s):
             it = owners[ready]
             if ready is it.lines:
@@ -150,8 +153,11 @@ class Supervisor:
         if wish["order"] == "stop":
             _log.info("stop was asked for over the control socket")
             self.stop()
-        elif "producer" in self._running:
-            self._running["producer"].order(wish)
+            return
+        it = self._running.get(_OWNER[wish["order"]])
+        if (it is None or not it.order(wish)) and wish["order"] == "set_source":
+            error = "the producer does not listen: it has ended, hangs, or is being started"
+            self._carry_out({"order": "source_set", "number": wish["number"], "error": error})
 
     def _watch(self) -> None:
         for it in self._running.values():
@@ -252,8 +258,11 @@ def _kill(it: RunningProcess) -> None:
 
 @contextlib.contextmanager
 def _signals_to(stop: Callable[[], None]) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM ask for an orderly end instead of raising; a second one changes nothing."""
-    before = {number: signal.signal(number, lambda *_: stop()) for number in (signal.SIGINT, signal.SIGTERM)}
+    """Let Ctrl-C, SIGTERM and the end of a terminal ask for an orderly end; a second one changes nothing."""
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup wants us to outlive the terminal
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, lambda *_: stop()) for number in numbers}
     try:
         yield
     finally:

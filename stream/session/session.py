@@ -34,7 +34,7 @@ from stream.session.batches import Batches
 from stream.session.budget import Budget
 from stream.session.learning import Learning
 from stream.session.plan import cut_of, queries_of, require_grid, require_together
-from stream.session.shutters import covers, rank
+from stream.session.shutters import covers, rank, why_not
 from stream.windows.assembler import WindowAssembler
 from stream.windows.cut import Cut
 
@@ -195,11 +195,8 @@ class Session:
         candidates = [w for w in self._recent if covers(w, shutter)]
         if not candidates:
             covered_us = self.covered_us or (0.0, 0.0)
-            raise ShutterOutsideWindow(
-                f"the shutter [{shutter.first_us:.0f}, {shutter.last_us:.0f}] us is not covered; at present "
-                f"[{covered_us[0]:.0f}, {covered_us[1]:.0f}] us can be asked for",
-                covered_us,
-            )
+            widest_us = max((w.covered_us[1] - w.covered_us[0] for w in self._recent), default=0.0)
+            raise ShutterOutsideWindow(f"at present {why_not(shutter, covered_us, widest_us)}", covered_us)
         return self.ask_of(min(candidates, key=lambda window: rank(window, shutter)), shutter, tag)
 
     def ask_of(self, window: ContentWindow, shutter: Shutter, tag: str) -> ExposedFrame:

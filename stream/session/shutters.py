@@ -77,6 +77,32 @@ def rank(window: ContentWindow, shutter: Shutter) -> float:
     return min(abs(middle_us - mid_us) for middle_us in middles_us)
 
 
+def why_not(shutter: Shutter, covered_us: tuple[float, float], widest_us: float) -> str:
+    """Say why no window answers a shutter.
+
+    Args:
+        shutter: that none covers.
+        covered_us: (first, last) of all windows together.
+        widest_us: what the widest of them covers.
+    """
+    asked = f"the shutter [{shutter.first_us:.0f}, {shutter.last_us:.0f}] us"
+    if covered_us[0] > covered_us[1]:
+        return f"{asked} is not covered: there is nothing to answer from"
+    covers = f"[{covered_us[0]:.0f}, {covered_us[1]:.0f}]"
+    if not (covered_us[0] <= shutter.first_us and shutter.last_us <= covered_us[1]):
+        return f"{asked} is not covered; {covers} us can be asked for"
+    width_us = shutter.last_us - shutter.first_us
+    if width_us <= widest_us:
+        return (
+            f"{asked} is not covered by any one window, though {covers} us are by all: data are missing within it, or "
+            "it lies across the ends of two windows. Ask for a part of it"
+        )
+    return (
+        f"{asked} is not covered: with all its rows it is {width_us:.0f} us wide, and no window is wider than "
+        f"{widest_us:.0f} us. Ask for parts of it, of {covers} us"
+    )
+
+
 class Answers:
     """Follows the windows of a recording and tells which shutters each should answer.
 

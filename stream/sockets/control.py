@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import re
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,16 +18,36 @@ from nire.errors import ConfigError, NireError, ShutterOutsideWindow, WireError
 from stream.config_sections import ControlConfig, SecurityConfig
 from stream.sockets.endpoint import Endpoint
 from stream.sockets.keys import ClientKeys
-from stream.sockets.wire import plain
+from stream.sockets.wire import brief, plain, unpacked
 
-Handler = Callable[[dict[str, Any]], Mapping[str, Any]]
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """An answer that is waited for while the stream goes on.
+
+    Attributes:
+        outcome: called now and then; gives the fields of the reply, raises a `NireError`, or None = not yet.
+        meanwhile: the reply when it is not there in time.
+    """
+
+    outcome: Callable[[], Mapping[str, Any] | None]
+    meanwhile: Mapping[str, Any]
+
+
+Handler = Callable[[dict[str, Any]], Mapping[str, Any] | Pending]
 """Takes a checked request (all fields of its command present, plus "command"), returns the fields of the reply.
 
-"ok": true is added where it is missing. A `NireError` becomes {"ok": false, ...}."""
+"ok": true is added where it is missing. A `NireError` becomes {"ok": false, ...}. What takes longer than an answer may
+is a `Pending`."""
 
 _MAX_REQUEST_BYTES = 1 << 16
 # A flood of requests may delay the frames by this many answers, no more.
 _REQUESTS_PER_POLL = 16
+_PENDING_MOST = 16
+_PENDING_S = 0.15
+_LONGEST_HINT = 2000
+_NAMED = 3
+_MOST_KEYS, _LONGEST_KEY = 64, 128
 _TAG = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _log = logging.getLogger(__name__)
 
@@ -69,10 +91,13 @@ class ControlServer(Endpoint):
         """
         # The answer to "stop" is on its way while its sender is being stopped: a moment for it to leave.
         super().__init__(linger_ms=200)
+        self._pending: list[tuple[list[bytes], Pending, float]] = []
         # No REP: after a client that broke off within a message it would answer the next one to the wrong place.
-        self._socket = self.socket(zmq.ROUTER)
-        self._socket.maxmsgsize = _MAX_REQUEST_BYTES
-        self.address = self.bind(self._socket, "control.bind", control.bind, security)
+        self.address = self.serve(zmq.ROUTER, "control.bind", control.bind, security)
+
+    def prepare(self, socket: zmq.Socket[bytes]) -> None:
+        """Set what the socket needs before it is bound."""
+        socket.maxmsgsize = _MAX_REQUEST_BYTES
 
     def poll(self, handler: Handler, timeout_ms: int = 0) -> int:
         """Answer the requests that wait, at most 16 of them.
@@ -84,21 +109,53 @@ class ControlServer(Endpoint):
         Returns:
             How many were answered.
         """
-        answered = 0
+        if self.renew():
+            self._pending.clear()
+        answered = self._answer_pending()
         for attempt in range(_REQUESTS_PER_POLL):
-            if not self._socket.poll(0 if attempt else timeout_ms):
+            if not self.served.poll(0 if attempt else timeout_ms):
                 break
             try:
-                parts = self._socket.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
+                parts = self.served.recv_multipart(zmq.NOBLOCK)
+            except zmq.ZMQError:
                 break  # what waited was no request at all: ZMQ has thrown it away, and would block for the next one
             if b"" not in parts:
                 continue  # no request: an empty part ends what says where its answer belongs
             body = parts.index(b"") + 1
-            reply = msgpack.packb(answer(parts[body:], handler), default=plain)
-            self._socket.send_multipart([*parts[:body], reply])
+            reply = answer(parts[body:], handler)
+            if isinstance(reply, Pending):
+                self._wait_for(parts[:body], reply)
+                continue
+            self._send(parts[:body], reply)
             answered += 1
         return answered
+
+    def _wait_for(self, envelope: list[bytes], pending: Pending) -> None:
+        if len(self._pending) >= _PENDING_MOST:
+            self._send(envelope, refusal("busy", "too many wishes are being carried out; ask again in a second"))
+        else:
+            self._pending.append((envelope, pending, time.monotonic() + _PENDING_S))
+
+    def _answer_pending(self) -> int:
+        waiting, self._pending = self._pending, []
+        for envelope, pending, until_s in waiting:
+            reply = guarded(pending.outcome)
+            if reply is None and time.monotonic() >= until_s:
+                reply = {"ok": True, **pending.meanwhile}
+            if reply is None or isinstance(reply, Pending):
+                self._pending.append((envelope, pending, until_s))
+            else:
+                self._send(envelope, reply)
+        return len(waiting) - len(self._pending)
+
+    def _send(self, envelope: list[bytes], reply: Mapping[str, Any]) -> None:
+        try:
+            packed = msgpack.packb(reply, default=plain)
+        except (TypeError, ValueError, OverflowError) as error:
+            _log.exception("an answer cannot be packed")
+            packed = msgpack.packb(refusal("internal", f"{type(error).__name__}: the answer cannot be packed"))
+        with contextlib.suppress(zmq.ZMQError):  # its client has gone, or does not take its answers
+            self.served.send_multipart([*envelope, packed], zmq.NOBLOCK)
 
 
 class ControlClient(Endpoint):
@@ -149,38 +206,40 @@ class ControlClient(Endpoint):
         return reply
 
 
-def answer(parts: list[bytes], handler: Handler) -> dict[str, Any]:
+def answer(parts: list[bytes], handler: Handler) -> dict[str, Any] | Pending:
     """Turn the parts of a request into a reply; whatever is wrong becomes {"ok": false, "error", "hint"}."""
+    reply = guarded(lambda: handler(_checked(_decode(parts))))
+    return refusal("internal", "nothing was answered") if reply is None else reply
+
+
+def guarded(carry_out: Callable[[], Mapping[str, Any] | Pending | None]) -> dict[str, Any] | Pending | None:
+    """Carry out a wish; nothing that it raises gets further than the reply."""
     try:
-        request = _checked(_decode(parts))
+        reply = carry_out()
+        return reply if reply is None or isinstance(reply, Pending) else {"ok": True, **reply}
     except WireError as error:
         return refusal("bad_request", str(error))
-    try:
-        return {"ok": True, **handler(request)}
     except ShutterOutsideWindow as error:
         return refusal("not_covered", str(error)) | {"covered_us": [float(t) for t in error.covered_us]}
     except NireError as error:
         return refusal("refused", str(error))
     except Exception as error:  # noqa: BLE001 - a wish that cannot be carried out must not end the stream of frames
-        _log.exception("the control command %r failed", request["command"])
+        _log.exception("a control command failed")
         return refusal(
             "internal",
-            f"{type(error).__name__}: {error}. The log of the stream has the details",
+            f"{type(error).__name__}. The log of the stream has the details",
         )
 
 
 def refusal(error: str, hint: str) -> dict[str, Any]:
     """Make a reply that says no: `error` is a word for programs, `hint` a sentence for people."""
-    return {"ok": False, "error": error, "hint": hint}
+    return {"ok": False, "error": error, "hint": hint[:_LONGEST_HINT]}
 
 
 def _decode(parts: list[bytes]) -> dict[str, Any]:
     if len(parts) != 1:
         raise WireError(f"a control message has one part, got {len(parts)}")
-    try:
-        message = msgpack.unpackb(parts[0], raw=False)
-    except Exception as error:  # msgpack raises many unrelated types on damaged input
-        raise WireError(f"this is no msgpack map: {type(error).__name__} {error}") from error
+    message = unpacked(parts[0], "this")
     if not isinstance(message, dict):
         raise WireError(f"expected a msgpack map such as {{'command': 'status'}}, got {type(message).__name__}")
     return message
@@ -189,12 +248,12 @@ def _decode(parts: list[bytes]) -> dict[str, Any]:
 def _checked(request: dict[str, Any]) -> dict[str, Any]:
     command = request.get("command")
     if not isinstance(command, str) or command not in COMMANDS:
-        raise WireError(f"unknown command {str(command)[:64]!r}; known: {', '.join(COMMANDS)}")
+        raise WireError(f"unknown command {brief(command)}; known: {', '.join(COMMANDS)}")
     fields = COMMANDS[command]
-    extra = sorted(str(key)[:64] for key in request.keys() - fields.keys() - {"command"})
+    extra = sorted(brief(key).strip("'") for key in request.keys() - fields.keys() - {"command"})
     if extra:
         takes = ", ".join(fields) or "no fields"
-        raise WireError(f"{command} does not know {', '.join(extra)}; it takes {takes}")
+        raise WireError(f"{command} does not know {', '.join(extra[:_NAMED])}; it takes {takes}")
     checked: dict[str, Any] = {"command": command}
     for name, field in fields.items():
         checked[name] = _value(command, name, field, request.get(name, field.default))
@@ -208,12 +267,15 @@ def _value(command: str, name: str, field: _Field, value: Any) -> Any:
         number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
         if not number or value < field.low or abs(value) > 2**62:
             at_least = f" >= {field.low:g}" if field.low > -math.inf else ""
-            raise WireError(f"{command}: {name} = {str(value)[:64]!r}, expected a finite number{at_least}")
+            raise WireError(f"{command}: {name} = {brief(value)}, expected a finite number{at_least}")
         return float(value)
     if not isinstance(value, field.kind):
         raise WireError(f"{command}: {name} is a {type(value).__name__}, expected a {field.kind.__name__}")
     if field.kind is str and not _TAG.fullmatch(value):
-        raise WireError(f"{command}: {name} = {value[:64]!r}, expected 1 to 64 letters, digits, '_', '.', '-'")
-    if field.kind is dict and not all(isinstance(key, str) for key in value):
-        raise WireError(f"{command}: the keys of {name} must be text")
+        raise WireError(f"{command}: {name} = {brief(value)}, expected 1 to 64 letters, digits, '_', '.', '-'")
+    if field.kind is dict:
+        if not all(isinstance(key, str) for key in value):
+            raise WireError(f"{command}: the keys of {name} must be text")
+        if len(value) > _MOST_KEYS or any(len(key) > _LONGEST_KEY for key in value):
+            raise WireError(f"{command}: {name} has more than {_MOST_KEYS} keys, or one of over {_LONGEST_KEY} letters")
     return value

@@ -20,6 +20,7 @@ from stream.config_sections import SecurityConfig
 _ZAP_ADDRESS = "inproc://zeromq.zap.01"
 _STOP_ADDRESS = "inproc://nire-live.zap.stop"
 _DOMAIN = b"nire-live"
+_LOOK_MS = 500
 _HEADER = "# CURVE key of nire-live. {kind}\nmetadata\ncurve\n"
 
 
@@ -129,8 +130,9 @@ class Gate:
     """Guards the sockets of one context: CURVE on, and only keys of the allow-list pass.
 
     Without keys in the config it does nothing. The folder is read again at every new connection, so a key
-    that is added lets its owner in, and one that is removed keeps its owner out, without a restart. The server's
-    own key always passes: whoever holds its secret could take its place anyway.
+    that is added lets its owner in, and one that is removed keeps its owner out, without a restart; twice a second it
+    is read for those who are in already (`revoked`). The server's own key always passes: whoever holds its secret could
+    take its place anyway.
     """
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], security: SecurityConfig) -> None:
@@ -141,6 +143,7 @@ class Gate:
         """
         self._thread: threading.Thread | None = None
         self._pair: tuple[bytes, bytes] | None = None
+        self._revoked = threading.Event()
         if not security.server_key:
             return
         self._pair = load_secret(Path(security.server_key), "security.server_key")
@@ -159,7 +162,7 @@ class Gate:
         questions.linger = 0
         questions.bind(_ZAP_ADDRESS)
         self._thread = threading.Thread(
-            target=_answer, args=(questions, stop, folder, self._pair[0]), name="zap", daemon=True
+            target=_answer, args=(questions, stop, folder, self._pair[0], self._revoked), name="zap", daemon=True
         )
         self._thread.start()
 
@@ -172,6 +175,13 @@ class Gate:
         socket.zap_domain = _DOMAIN
         # Without this libzmq lets everybody in when nobody answers its question.
         socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
+
+    def revoked(self) -> bool:
+        """Tell, once, that a key which has passed is not on the list any more."""
+        if not self._revoked.is_set():
+            return False
+        self._revoked.clear()
+        return True
 
     def close(self) -> None:
         """Stop answering; safe to call twice."""
@@ -208,24 +218,31 @@ def authorized(folder: Path) -> set[bytes]:
     return keys
 
 
-def _answer(questions: zmq.Socket[bytes], stop: zmq.Socket[bytes], folder: Path, own: bytes) -> None:
+def _answer(
+    questions: zmq.Socket[bytes], stop: zmq.Socket[bytes], folder: Path, own: bytes, revoked: threading.Event
+) -> None:
+    passed: set[bytes] = set()
     with questions, stop:
         poller = zmq.Poller()
         poller.register(questions, zmq.POLLIN)
         poller.register(stop, zmq.POLLIN)
-        while stop not in dict(poller.poll()):
-            questions.send_multipart(_verdict(questions.recv_multipart(), folder, own))
+        while stop not in (ready := dict(poller.poll(_LOOK_MS))):
+            allowed = authorized(folder) | {own}
+            if not passed <= allowed:
+                passed &= allowed
+                revoked.set()
+            if questions in ready:
+                questions.send_multipart(_verdict(questions.recv_multipart(), allowed, passed))
 
 
-def _verdict(question: list[bytes], folder: Path, own: bytes) -> list[bytes]:
+def _verdict(question: list[bytes], allowed: set[bytes], passed: set[bytes]) -> list[bytes]:
+    """Answer libzmq's question about a key, and note who has passed."""
     version, request = question[0], question[1]
-    allowed = (
-        len(question) == 7
-        and question[5] == b"CURVE"
-        and len(question[6]) == 32
-        and z85.encode(question[6]) in authorized(folder) | {own}
-    )
-    code, text = (b"200", b"OK") if allowed else (b"400", b"key not on the list")
+    key = z85.encode(question[6]) if len(question) == 7 and len(question[6]) == 32 else b""
+    may_pass = question[5] == b"CURVE" and key in allowed
+    if may_pass:
+        passed.add(key)
+    code, text = (b"200", b"OK") if may_pass else (b"400", b"key not on the list")
     return [version, request, code, text, b"", b""]
 
 

@@ -17,6 +17,9 @@ from stream.sockets.event_image import EventImage
 
 # A subscription is a topic; whatever is longer is no subscriber of ours.
 _MAX_SUBSCRIPTION_BYTES = 1024
+# A flood of subscriptions delays frames by so many, and beyond so many everything counts as wanted.
+_HEARD_AT_ONCE = 256
+_SUBSCRIPTIONS_MOST = 1024
 # At the end of a recording the last frames are still in the socket; a subscriber that is stuck must not hold us.
 _LINGER_MS = 300
 # Handing over a buffer costs more than copying a DAVIS frame (100 against 80 us), less than a megapixel.
@@ -43,17 +46,22 @@ class Publisher(Endpoint):
         super().__init__(linger_ms=_LINGER_MS)
         self.sent = 0
         self._subscriptions: set[bytes] = set()
-        self._socket = self.socket(zmq.XPUB)
-        self._socket.sndhwm = publish.high_water_mark
-        self._socket.copy_threshold = _COPY_BELOW_BYTES
-        self._socket.maxmsgsize = _MAX_SUBSCRIPTION_BYTES
-        self.address = self.bind(self._socket, "publish.bind", publish.bind, security)
+        self._high_water_mark = publish.high_water_mark
+        self.address = self.serve(zmq.XPUB, "publish.bind", publish.bind, security)
+
+    def prepare(self, socket: zmq.Socket[bytes]) -> None:
+        """Set what a publishing socket needs before it is bound."""
+        socket.sndhwm = self._high_water_mark
+        socket.copy_threshold = _COPY_BELOW_BYTES
+        socket.maxmsgsize = _MAX_SUBSCRIPTION_BYTES
 
     def wants(self, topic_prefix: str) -> bool:
         """Tell whether somebody subscribes to a topic that begins with `topic_prefix`, or is it."""
         self._hear()
         topic = topic_prefix.encode()
         exact = topic + b"\0"
+        if len(self._subscriptions) > _SUBSCRIPTIONS_MOST:
+            return True
         return any(exact.startswith(wanted) or wanted.startswith(topic) for wanted in self._subscriptions)
 
     def send_frame(self, frame: ExposedFrame) -> ExposedFrame:
@@ -84,12 +92,19 @@ class Publisher(Endpoint):
 
     def _send(self, message: bytes) -> None:
         # XPUB drops for a slow subscriber and never waits; large buffers are handed over, not copied.
-        self._socket.send(message, flags=zmq.NOBLOCK, copy=False)
+        self.served.send(message, flags=zmq.NOBLOCK, copy=False)
         self.sent += 1
 
     def _hear(self) -> None:
-        while int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN:  # ten times cheaper than poll()
-            said = self._socket.recv(zmq.NOBLOCK)
+        if self.renew():
+            self._subscriptions.clear()  # whoever may come back subscribes again
+        for _ in range(_HEARD_AT_ONCE):
+            if not int(self.served.get(zmq.EVENTS)) & zmq.POLLIN:  # ten times cheaper than poll()
+                return
+            try:
+                said = self.served.recv(zmq.NOBLOCK)
+            except zmq.ZMQError:
+                return
             if said[:1] == b"\1":
                 self._subscriptions.add(said[1:])
             elif said[:1] == b"\0":

@@ -25,6 +25,9 @@ _LENGTH = struct.Struct("<I")
 _MAX_TOPIC_BYTES = 256
 _MAX_HEADER_BYTES = 1 << 20
 _MAX_PIXEL_BYTES = 1 << 30
+_MAX_DEPTH = 8
+_MAX_ITEMS = 1 << 12
+_NAMED_LETTERS = 64
 _NUMBER = (int, float)
 _FRAME_KEYS: Mapping[str, type | tuple[type, ...]] = {
     "index": int,
@@ -77,6 +80,47 @@ def plain(value: Any) -> Any:
     if isinstance(value, (np.generic, np.ndarray)):
         return value.tolist()
     raise TypeError(f"a message cannot carry a {type(value).__name__}")
+
+
+def brief(value: Any) -> str:
+    """Name a value from outside in a message: numbers and the beginning of texts, of anything else its type.
+
+    Nothing is formatted whole: what is nested or long enough brings down whoever prints it.
+    """
+    if isinstance(value, str | bytes):
+        return repr(value[:_NAMED_LETTERS])
+    if value is None or isinstance(value, bool | int | float):
+        return repr(value)[:_NAMED_LETTERS]
+    return f"a {type(value).__name__}"
+
+
+def unpacked(data: bytes | memoryview, what: str) -> Any:
+    """Decode msgpack from outside.
+
+    Args:
+        data: as received; its size is the caller's to limit.
+        what: it is, for the message: "the header".
+
+    Raises:
+        WireError: it is no msgpack, or nested deeper or longer in its parts than anything of ours.
+    """
+    try:
+        value = msgpack.unpackb(data, raw=False)
+    except Exception as error:  # msgpack raises many unrelated types on damaged input
+        raise WireError(f"{what} is no msgpack map: {type(error).__name__} {str(error)[:200]}") from error
+    if isinstance(value, dict | list) and not _is_small(value, _MAX_DEPTH):
+        raise WireError(f"{what} is nested more than {_MAX_DEPTH} deep, or has over {_MAX_ITEMS} items in one place")
+    return value
+
+
+def _is_small(value: dict[Any, Any] | list[Any], depth: int) -> bool:
+    if depth == 0 or len(value) > _MAX_ITEMS:
+        return False
+    for part in value.values() if type(value) is dict else value:
+        kind = type(part)
+        if (kind is dict or kind is list) and not _is_small(part, depth - 1):
+            return False
+    return True
 
 
 def pack(topic: str, header: Mapping[str, Any], payload: bytes | memoryview = b"") -> bytes:
@@ -192,14 +236,11 @@ def unpack(message: bytes | memoryview) -> Message:
     (length,) = _LENGTH.unpack(data[topic_end + 1 : start])
     if length > _MAX_HEADER_BYTES or start + length > len(data):
         raise WireError(f"the header claims {length} bytes, {len(data) - start} are left")
-    try:
-        header = msgpack.unpackb(data[start : start + length], raw=False)
-    except Exception as error:  # msgpack raises many unrelated types on damaged input
-        raise WireError(f"the header is no msgpack map: {error}") from error
+    header = unpacked(data[start : start + length], "the header")
     if not isinstance(header, dict):
         raise WireError(f"the header is a {type(header).__name__}, expected a map")
     if header.get("v") != VERSION:
-        raise WireError(f"the message has format version {header.get('v')!r}, this reader knows {VERSION}")
+        raise WireError(f"the message has format version {brief(header.get('v'))}, this reader knows {VERSION}")
     payload = data[start + length :]
     if "shape" not in header:
         return Message(topic, header, None)
@@ -221,12 +262,13 @@ def frame_of(message: Message) -> ExposedFrame:
         shutter = Shutter.rolling(
             header["t_a_us"], header["t_b_us"], row_delay_us=header["row_delay_us"], height=pixels.shape[0]
         )
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise WireError(f"the message on {message.topic!r}: {error}") from error
-    own = {key: header[key] for key in _CARRIED if key in header}
-    stamps = Stamps(
-        **{"device_us": shutter.mid_us} | {key: header["stamps"][key] for key in _STAMPS & header["stamps"].keys()}
-    )
+    own = {key: header[key] for key in _CARRIED if isinstance(header.get(key), int | float | str)}
+    told = {key: header["stamps"][key] for key in _STAMPS & header["stamps"].keys()}
+    if not all(isinstance(value, _NUMBER) for value in told.values()):
+        raise WireError(f"the message on {message.topic!r}: its stamps are no numbers")
+    stamps = Stamps(**{"device_us": shutter.mid_us} | told)
     return ExposedFrame(pixels=pixels, shutter=shutter, stamps=stamps, **{"window": -1} | own)
 
 
@@ -279,18 +321,18 @@ def _pixels(header: dict[str, Any], payload: memoryview) -> NDArray[Any] | bytes
         raise WireError(f"the header lacks {', '.join(missing)}")
     wrong = [key for key, kind in _FRAME_KEYS.items() if not isinstance(header[key], kind)]
     if wrong:
-        raise WireError(f"the header's {wrong[0]} is {str(header[wrong[0]])[:64]!r}, of the wrong type")
+        raise WireError(f"the header's {wrong[0]} is {brief(header[wrong[0]])}, of the wrong type")
     if not all(math.isfinite(header[key]) for key in ("t_a_us", "t_b_us", "row_delay_us")):
         raise WireError("the header's shutter is not finite")
     shape, dtype_name, encoding = header["shape"], header["dtype"], header["encoding"]
     if encoding == "jpeg":
         return bytes(payload)
     if encoding != "raw":
-        raise WireError(f"unknown encoding {encoding[:64]!r}, expected raw or jpeg")
+        raise WireError(f"unknown encoding {brief(encoding)}, expected raw or jpeg")
     if dtype_name not in ("uint8", "int8", "uint16", "float32"):
-        raise WireError(f"unknown dtype {dtype_name[:64]!r}")
+        raise WireError(f"unknown dtype {brief(dtype_name)}")
     if not (1 <= len(shape) <= 4 and all(isinstance(n, int) and 0 < n < 1 << 20 for n in shape)):
-        raise WireError(f"shape {str(shape)[:64]} is no list of sizes")
+        raise WireError(f"the shape, of {len(shape)} parts, is no list of sizes")
     dtype = np.dtype(dtype_name)
     size = dtype.itemsize
     for n in shape:

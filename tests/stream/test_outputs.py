@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from nire.errors import ConfigError
 from nire.shutter import Shutter
@@ -16,6 +17,7 @@ from nire.types import ExposedFrame, Stamps
 from stream.images import write_png
 from stream.outputs import open_output
 from stream.outputs.frames import FrameFolder
+from stream.outputs.gif import Gif
 from stream.outputs.video import Video
 
 GRAY = np.arange(48 * 64, dtype=np.uint32).astype(np.uint8).reshape(48, 64, 1)
@@ -81,8 +83,14 @@ def test_lines_written_later_are_in_the_order_of_their_indices(tmp_path: Path) -
     assert found == [2, 5, 9]
 
 
+@pytest.mark.parametrize("fast", [True, False], ids=["pyav", "opencv"])
 @pytest.mark.parametrize("size", [(48, 64), (47, 63), (260, 346)])
-def test_video_plays_and_looks_like_its_images(tmp_path: Path, size: tuple[int, int]) -> None:
+def test_video_plays_and_looks_like_its_images(
+    tmp_path: Path, size: tuple[int, int], fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if fast:
+        pytest.importorskip("av")
+    monkeypatch.setattr("stream.video_file.has_fast_encoder", lambda: fast)
     pixels = np.tile(np.linspace(20, 230, size[1]).astype(np.uint8), (size[0], 1))[..., None]
     with Video(tmp_path / "a.mp4") as video:
         for _ in range(5):
@@ -96,6 +104,19 @@ def test_video_plays_and_looks_like_its_images(tmp_path: Path, size: tuple[int, 
     height, width = size[0] // 2 * 2, size[1] // 2 * 2
     assert seen[0].shape[:2] == (height, width)
     assert np.abs(seen[-1][..., 0].astype(int) - pixels[:height, :width, 0]).mean() < 8
+
+
+def test_film_of_many_images_stays_small_and_as_long_as_it_is(tmp_path: Path) -> None:
+    gif = Gif(tmp_path / "a.gif")
+    with gif:
+        for index in range(1000):
+            gif.write(exposed(np.full((8, 8, 1), index % 256, np.uint8), t_us=index * 40_000.0), index=index)
+    assert "250 images (one of 4)" in gif.summary()
+    assert "6.25 images a second, real time" in gif.summary()
+    with Image.open(tmp_path / "a.gif") as film:
+        assert getattr(film, "n_frames", 1) == 250
+        film.seek(10)
+        assert film.convert("L").getpixel((3, 3)) == 40
 
 
 def test_video_without_frames_is_no_file(tmp_path: Path) -> None:

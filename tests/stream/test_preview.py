@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import struct
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ import pytest
 
 from nire.errors import ConfigError
 from stream.preview.browser import finite
-from stream.preview.feed import reachable
+from stream.preview.feed import Feed, reachable
 from stream.preview.images import overlay, picture
 from stream.preview.numbers import Numbers, Rate
 from stream.preview.server import PAGE, PreviewServer
@@ -305,3 +306,48 @@ def test_stream_with_keys_is_shown_by_the_owner_of_its_key(tmp_path: Path) -> No
 def test_page_loads_nothing_from_outside() -> None:
     for file in PAGE.iterdir():
         assert "//" not in file.read_text().replace("// ", ""), file.name
+
+
+def test_figures_of_a_dead_stream_are_not_kept(stream: FakeStream, monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = Feed(stream.address, "", None)
+    subject.follow(("status", "exposed"))
+
+    def shown() -> dict[str, Any]:
+        subject.drain()
+        return subject.state()
+
+    until(lambda: shown()["status"] and shown()["numbers"]["rate_hz"])
+    stream.close()
+    monkeypatch.setattr("stream.preview.feed._SILENT_S", 0.0)
+    subject.follow(("status",))
+    state = subject.state()
+    assert not state["live"]
+    assert state["status"] == {}
+    assert not any(state["numbers"].values())
+    asyncio.run(subject.close())
+
+
+@pytest.mark.parametrize("text", ["[" * 8000, "1" * 8000, '{"type": "ack", "kind": ' + "[" * 8000])
+def test_nested_words_of_a_browser_end_its_connection_only(served: Served, text: str) -> None:
+    async def use(socket: aiohttp.ClientWebSocketResponse) -> None:
+        await socket.send_str(text)
+        async for _ in socket:
+            pass
+
+    with_socket(served.url, use)
+    with_socket(served.url, lambda socket: socket.close())
+
+
+@pytest.mark.parametrize(
+    "head", ["Host: [abc", "Host: \\xff\\xfe", "Cookie: nire-live-token=\\xed\\xa0", "Origin: http://[a"]
+)
+def test_request_that_makes_no_sense_is_refused_and_the_page_is_served(served: Served, head: str) -> None:
+    at = urlsplit(served.url)
+    assert at.hostname is not None
+    line = head.encode().decode("unicode_escape").encode("latin-1")
+    host = b"" if line.startswith(b"Host") else f"Host: {at.netloc}\r\n".encode()
+    with socket.create_connection((at.hostname, at.port or 80), timeout=PATIENCE_S) as client:
+        client.sendall(b"GET /nothing HTTP/1.1\r\n" + host + line + b"\r\nConnection: close\r\n\r\n")
+        status = int(client.makefile("rb").readline().split()[1])
+    assert 400 <= status < 500
+    with_socket(served.url, lambda it: it.close())

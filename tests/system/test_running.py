@@ -89,7 +89,13 @@ def test_instant_that_was_asked_for_is_published_under_the_index_of_the_answer(s
 def test_source_settings_that_do_not_work_are_told_and_the_old_ones_used(stream: LiveStream) -> None:
     stream.until_exposing()
     gaps = stream.row("producer")["gaps"]
-    assert stream.ask("set_source", settings={"no_such_setting": 1})["ok"]
+    reply = stream.ask("set_source", settings={"no_such_setting": 1})
+    stream.until(lambda: stream.ask("status")["source_change"]["state"] != "pending")
+    change = stream.ask("status")["source_change"]
+    assert change["state"] == "failed"
+    assert "no_such_setting" in change["error"]
+    # A source that takes its time is answered for before it is known how it goes.
+    assert reply.get("state") == "pending" or (reply["error"], reply["hint"]) == ("refused", change["error"])
     stream.until(lambda: stream.row("producer")["gaps"] > gaps)
     stream.until_exposing()
     assert stream.row("producer")["lives"] == 1

@@ -108,6 +108,9 @@ function showNumbers(numbers, status) {
   };
   const rate = (value) => (value == null ? "–" : trim(value, value < 99.5 ? 1 : 0));
   put("n-rate", state.paused ? "0" : rate(numbers.rate_hz));
+  // Less than was asked for is no secret: the budget reduces what the machine cannot do.
+  const short = !state.paused && numbers.rate_hz != null && numbers.rate_hz < 0.95 * status.asked_hz;
+  put("n-asked", short ? ` of ${rate(status.asked_hz)}` : "");
   put("n-captured", rate(numbers.captured_hz));
   const stages = ["build", "expose", "publish", "total"];
   for (const stage of stages) put(`n-${stage}`, numbers.latency_ms ? `${numbers.latency_ms[stage].toFixed(2)} ms` : null);
@@ -115,6 +118,7 @@ function showNumbers(numbers, status) {
   count("n-lost-events", numbers.lost_events ?? status.lost_events);
   count("n-lost-frames", numbers.lost_frames ?? status.lost_frames);
   count("n-late", numbers.late_windows ?? status.late_windows);
+  count("n-reduced", status.reduced_queries);
   const sensor = status.calibration;
   put("n-thresholds", sensor ? `${sensor.threshold_positive.toFixed(3)} / ${sensor.threshold_negative.toFixed(3)}` : null);
   put("n-offset", sensor ? `${(sensor.time_offset_us / 1000).toFixed(2)} ms` : null);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 from collections.abc import Sequence
@@ -16,9 +17,11 @@ from drivers.recordings.recording.source import RecordingWriter
 from drivers.source import SourceInfo
 from nire.errors import ConfigError, SourceError
 from nire.metrics import psnr
-from nire.types import EventBatch, Frame, Geometry, SourcePacket
+from nire.types import EventBatch, ExposedFrame, Frame, Geometry, SourcePacket
+from stream import disk
 from stream.commands import offline
 from stream.config import load_config
+from stream.outputs.frames import FrameFolder
 from tests.drivers.recordings import aedat4_writer
 from tests.golden import example
 from tests.stream import packets
@@ -96,14 +99,113 @@ def test_two_runs_give_the_same_files(recording: Path, tmp_path: Path) -> None:
     assert records(tmp_path / "a") == records(tmp_path / "b")
 
 
-def test_images_of_an_earlier_run_are_removed(recording: Path, tmp_path: Path) -> None:
+def files(out: Path) -> set[str]:
+    return {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+
+
+def test_only_the_files_of_an_earlier_run_are_replaced(recording: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert run(recording, out, "plan.rate_hz=500") == 0
-    (out / "frames" / "mine.txt").write_text("keep")
+    assert run(recording, out, "plan.rate_hz=500", outputs=["video"]) == 0
     assert run(recording, out, "plan.name=deblur") == 0
+    assert files(out) == {"run.json", "frames.jsonl", *(f"frames/{n:06d}.png" for n in range(6))}
+    assert report(out)["state"] == "done"
+
+
+@pytest.mark.parametrize("name", ["frames/000003.png", "frames/900000.png", "frames.jsonl", "run.json", "notes.txt"])
+def test_files_of_somebody_else_are_refused_and_kept_even_when_overwriting(
+    recording: Path, tmp_path: Path, name: str
+) -> None:
+    out = tmp_path / "out"
+    (out / "frames").mkdir(parents=True)
+    (out / name).write_text('{"state": "done", "versions": {"other": 1}, "file": "frames/000003.png"}')
+    with pytest.raises(ConfigError, match=rf"no run of 'offline' wrote: {name}.*--overwrite"):
+        run(recording, out, "plan.name=deblur")
+    assert files(out) == {name}
+    assert run(recording, out, "plan.name=deblur", overwrite=True) == 0
+    written = {"run.json", "frames.jsonl", *(f"frames/{n:06d}.png" for n in range(6))}
+    assert files(out) == written | {name}
+    assert ((out / name).read_bytes().startswith(b'{"state": "done", "versions"')) == (name not in written)
+
+
+def test_folder_of_somebody_else_with_the_name_of_ours_is_kept(recording: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run(recording, out, "plan.name=deblur") == 0
+    (out / "earlier").mkdir()
+    (out / "earlier" / "run.json").write_text("mine")
+    assert run(recording, out, "plan.name=deblur", overwrite=True) == 0
+    assert (out / "earlier" / "run.json").read_text() == "mine"
     assert len(records(out)) == 6
-    assert len(list((out / "frames").glob("*.png"))) == 6
-    assert (out / "frames" / "mine.txt").exists()
+
+
+@pytest.mark.parametrize("moved", [0, 1, 3, 6, 7])
+def test_run_that_was_killed_while_setting_aside_the_one_before_loses_nothing_of_it(
+    recording: Path, tmp_path: Path, moved: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    assert run(recording, out, "plan.name=deblur") == 0
+    whole = images(out)
+    with monkeypatch.context() as patch:
+        put, left = Path.replace, [moved]
+
+        def until_killed(path: Path, target: Path) -> Path:
+            if not left[0]:
+                raise KeyboardInterrupt
+            left[0] -= 1
+            return put(path, target)
+
+        patch.setattr(Path, "replace", until_killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(recording, out, "plan.name=deblur")
+    with monkeypatch.context() as patch:
+        patch.setattr(offline.FrameFolder, "write", lambda *_, **__: (_ for _ in ()).throw(ConfigError("full")))
+        with pytest.raises(ConfigError, match="full"):
+            run(recording, out, "plan.name=deblur")
+    assert images(out / "earlier").keys() == whole.keys()
+    assert report(out / "earlier")["state"] == "done"
+    assert run(recording, out, "plan.name=deblur") == 0
+    assert files(out) == {"run.json", "frames.jsonl", *(f"frames/{name}" for name in whole)}
+
+
+def test_file_of_an_earlier_run_that_names_others_leads_nowhere(recording: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run(recording, out, "plan.name=deblur") == 0
+    (tmp_path / "precious.txt").write_text("mine")
+    told = report(out) | {"files": ["../precious.txt", "frames", "/etc/hostname", 3]}
+    (out / "run.json").write_text(json.dumps(told))
+    with (out / "frames.jsonl").open("a") as lines:
+        lines.write(json.dumps({"file": "../precious.txt"}) + "\n")
+    assert run(recording, out, "plan.name=deblur") == 0
+    assert (tmp_path / "precious.txt").read_text() == "mine"
+    (out / "run.json").write_text('{"made_by": "nire-live", "files": 7, "versions": 7}')
+    assert run(recording, out, "plan.name=deblur") == 0
+
+
+def test_run_that_breaks_off_leaves_what_it_had_and_the_run_before_it(
+    recording: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert run(recording, out, "plan.name=deblur") == 0
+    whole = images(out)
+    written = offline.FrameFolder.write
+
+    def until_full(folder: FrameFolder, frame: ExposedFrame, *, index: int) -> None:
+        if index == 3:
+            raise disk.refused(OSError(errno.ENOSPC, "No space left on device"), out)
+        written(folder, frame, index=index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(offline.FrameFolder, "write", until_full)
+        with pytest.raises(ConfigError, match=r"No space left on device. Free some room"):
+            run(recording, out, "plan.rate_hz=500")
+    assert "unfinished: 3 exposed frames so far" in capsys.readouterr().err
+    assert [record["file"] for record in records(out)] == [f"frames/{name}" for name in images(out)]
+    assert len(images(out)) == 3
+    assert report(out)["state"] == "unfinished"
+    before = images(out / "earlier")
+    assert before.keys() == whole.keys()
+    assert all((before[name] == whole[name]).all() for name in whole)
+    assert run(recording, out, "plan.name=deblur") == 0
+    assert files(out) == {"run.json", "frames.jsonl", *(f"frames/{name}" for name in whole)}
 
 
 def test_colour_frames_come_out_in_colour(tmp_path: Path) -> None:
@@ -119,15 +221,43 @@ def test_colour_frames_come_out_in_colour(tmp_path: Path) -> None:
         assert (image[..., ::-1] == pixels).all()
 
 
-def test_video_is_written_beside_the_frames(recording: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    assert run(recording, out, "plan.rate_hz=100", outputs=["video"]) == 0
-    video = cv2.VideoCapture(str(out / "video.mp4"))
-    count = 0
-    while video.read()[0]:
-        count += 1
+def film(path: Path) -> tuple[int, float, tuple[int, int]]:
+    """Images, images a second, and (width, height)."""
+    video = cv2.VideoCapture(str(path))
+    count, size = 0, (0, 0)
+    while (result := video.read())[0]:
+        count, size = count + 1, (result[1].shape[1], result[1].shape[0])
+    rate_hz = video.get(cv2.CAP_PROP_FPS)
     video.release()
-    assert count == len(records(out))
+    return count, rate_hz, size
+
+
+def test_films_are_written_beside_the_frames_and_their_pace_is_said(
+    recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert run(recording, out, "plan.rate_hz=500", outputs=["video", "beside", "gif"]) == 0
+    count, height, width = len(records(out)), packets.GEOMETRY.height // 2 * 2, packets.GEOMETRY.width // 2 * 2
+    assert film(out / "video.mp4") == (count, 30, (width, height))
+    assert film(out / "beside.mp4") == (count, 30, (2 * packets.GEOMETRY.width + 4, height))
+    told = capsys.readouterr().out
+    assert f"{count} images in {out / 'video.mp4'}, 30 images a second, 16.7 times slower" in told
+    assert (out / "video.gif").read_bytes().startswith(b"GIF89a")
+    assert run(recording, out, "plan.name=deblur", outputs=["video"]) == 0
+    assert film(out / "video.mp4")[:2] == (6, 25)
+    assert "25 images a second, real time" in capsys.readouterr().out
+    assert run(recording, out, "plan.name=deblur", outputs=["video"], fps=50) == 0
+    assert film(out / "video.mp4")[:2] == (6, 50)
+    assert "2 times faster" in capsys.readouterr().out
+    assert not (out / "beside.mp4").exists()
+
+
+def test_shutters_are_filmed_too(tmp_path: Path) -> None:
+    recording = example.write_recording(tmp_path / "golden.nire")
+    shutters = tmp_path / "s.jsonl"
+    shutters.write_text("".join(json.dumps({"t_a_us": t, "t_b_us": t}) + "\n" for t in range(0, 60_000, 10_000)))
+    assert run(recording, tmp_path / "out", shutters=shutters, outputs=["video"]) == 0
+    assert film(tmp_path / "out" / "video.mp4")[0] == 6
 
 
 # Shutters
@@ -187,6 +317,17 @@ def test_rows_of_a_rolling_shutter_that_leave_the_covered_span_are_not_answered(
     assert run(recording, tmp_path / "out", shutters=shutters) == 3
     assert "line 2" in capsys.readouterr().err
     assert list(images(tmp_path / "out")) == ["000000.png"]
+
+
+def test_shutter_wider_than_any_window_says_so(
+    recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutters = tmp_path / "s.jsonl"
+    first, last = packets.frames()[0], packets.frames()[-1]
+    shutters.write_text(json.dumps({"t_a_us": first.exposure_start_us, "t_b_us": last.exposure_end_us}))
+    assert run(recording, tmp_path / "out", shutters=shutters) == 3
+    width_us = last.exposure_end_us - first.exposure_start_us
+    assert f"with all its rows it is {width_us} us wide, and no window is wider than" in capsys.readouterr().err
 
 
 def test_bad_shutters_file_is_refused_before_anything_is_made(recording: Path, tmp_path: Path) -> None:

@@ -77,3 +77,21 @@ def deaf(child: Child) -> int:
     while True:
         time.sleep(0.02)
         child.beat()
+
+
+def wedged(child: Child) -> int:
+    """In the first life: get ready, then stand still as a hung driver does, hearing nothing."""
+    child.beat(State.READY)
+    if child.row["lives"] == 1:
+        time.sleep(3600)
+    return 0
+
+
+def floods(child: Child) -> int:
+    """Ask for other settings of the source as fast as it goes, until the producer has another life."""
+    child.beat(State.READY)
+    while child.board.row("producer")["lives"] < 2:
+        child.tell({"order": "set_source", "number": 1, "settings": {"name": "x" * 1000}})
+        child.orders()
+        child.beat()
+    return 0

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +16,7 @@ from nire.types import Stamps
 from stream.processes.board import COUNTERS, Board, State, private_kb
 from stream.processes.latency import LatencyHistogram, RecentLatency
 from stream.processes.status import Rates, StageLatencies
-from stream.rings.place import RingSpace
+from stream.rings.place import RingSpace, is_held
 from stream.rings.ring import sweep
 
 
@@ -120,3 +123,46 @@ def test_rates_are_per_second_between_two_ticks(name: str) -> None:
 
 def test_private_memory_is_measured() -> None:
     assert private_kb() > 1000
+
+
+def test_place_is_in_the_runtime_folder_where_that_is_the_users_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
+        name = f"test-{uuid.uuid4().hex[:8]}"
+        with Board.create(name, ["a"]) as board:
+            space = RingSpace.of(name)
+            assert space.root.parent == Path(folder) / "nire-live"
+            assert space.root.stat().st_mode & 0o777 == 0o700
+            assert {path.stat().st_mode & 0o077 for path in space.leftovers()} <= {0, 0o044}
+            board.remove()
+        sweep(name)
+        assert list(Path(folder).iterdir()) == []
+        Path(folder).chmod(0o755)
+        assert not RingSpace.of(name).root.is_relative_to(folder)
+
+
+def test_each_life_of_a_stream_has_names_of_its_own(name: str) -> None:
+    prefixes = []
+    for _ in range(2):
+        with Board.create(name, ["a"]) as board:
+            prefixes.append(RingSpace.of(name).prefix)
+            board.remove()
+        sweep(name)
+    assert prefixes[0] != prefixes[1]
+    assert all(len(prefix) > len(RingSpace.of(name).stem) for prefix in prefixes)
+
+
+def test_traps_with_the_names_of_a_stream_are_not_opened(name: str, tmp_path: Path) -> None:
+    with Board.create(name, ["a"]) as board:
+        path = RingSpace.of(name).shared_file("board")
+        path.unlink()
+        os.mkfifo(path)  # opening it would wait for ever
+        assert not is_held(path)
+        with pytest.raises(RingError, match="no stream named"):
+            Board.open(name)
+        path.unlink()
+        path.symlink_to(tmp_path / "precious")
+        with pytest.raises(RingError, match="no stream named"):
+            Board.open(name)
+        board.remove()
+    assert list(tmp_path.iterdir()) == []

@@ -53,7 +53,7 @@ def stream() -> Stream:
     return Stream()
 
 
-@pytest.mark.parametrize("interrupt", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("interrupt", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_processes_stop_in_reverse_order(stream: Stream, tmp_path: Path, interrupt: int) -> None:
     ends = tmp_path / "ends"
     handler = signal.getsignal(signal.SIGINT)
@@ -125,6 +125,11 @@ def test_bug_before_a_process_is_ready_is_not_tried_again(stream: Stream, capsys
 def test_process_without_a_sign_of_life_is_killed_and_started_again(stream: Stream) -> None:
     assert stream.run(job("one", "falls_silent", stuck_s=2.0)) == 0
     assert stream.lives["one"] == 2
+
+
+def test_wedged_producer_is_replaced_though_clients_flood_it(stream: Stream) -> None:
+    assert stream.run(job("consumer", "floods"), job("producer", "wedged", stuck_s=2.0)) == 0
+    assert stream.lives["producer"] == 2
 
 
 def test_deaf_process_is_killed_in_the_end(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:

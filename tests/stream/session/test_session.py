@@ -158,6 +158,14 @@ def test_asking_outside_names_what_is_covered() -> None:
     assert caught.value.covered_us == machine.covered_us
 
 
+def test_shutter_wider_than_a_window_says_so() -> None:
+    machine = session()
+    list(machine.feed(packets.usual()))
+    first_us, last_us = machine.covered_us or (0.0, 0.0)
+    with pytest.raises(ShutterOutsideWindow, match=r"us wide, and no window is wider than \d+ us"):
+        machine.ask(Shutter.rolling(first_us, last_us, row_delay_us=0, height=HEIGHT), "wide")
+
+
 def test_freshest_skips_older_windows_counts_them_and_leaves_holes_in_the_index() -> None:
     machine = session("plan.rate_hz=100", freshest=True)
     exposed = list(machine.feed(packets.usual()))

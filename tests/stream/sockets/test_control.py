@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from nire.errors import ConfigError, NireError, ShutterOutsideWindow
 from stream.config_sections import ControlConfig
-from stream.sockets.control import COMMANDS, ControlClient, ControlServer, answer
+from stream.sockets.control import COMMANDS, ControlClient, ControlServer, Pending, answer
 from tests.waiting import PATIENCE_MS, PATIENCE_S
 
 
@@ -55,6 +55,71 @@ def test_defaults_are_filled_in_before_the_handler_sees_a_request(address: str) 
         reply = client.ask("expose", t_us=5)
     wanted = {"command": "expose", "t_us": 5.0, "for_us": 0.0, "row_delay_us": 0.0, "tag": "expose"}
     assert reply == {"ok": True, "request": wanted}
+
+
+def nested(depth: int) -> bytes:
+    return b"\x91" * depth + b"\x01"
+
+
+HOSTILE = {
+    "nested": nested(1000),
+    "command": b"\x81" + msgpack.packb("command") + nested(1000),
+    "field": b"\x82" + msgpack.packb("command") + msgpack.packb("expose") + msgpack.packb("t_us") + nested(1000),
+    "key": b"\x81" + nested(1000) + b"\x01",
+    "plan": b"\x82" + msgpack.packb("command") + msgpack.packb("set_plan") + msgpack.packb("plan") + nested(900),
+    "wide": msgpack.packb({"command": "set_plan", "plan": {str(n): n for n in range(5000)}}),
+    "long": msgpack.packb({"command": "x" * 60_000}),
+    "keys": msgpack.packb({"command": "status"} | {f"{n:030}": n for n in range(1500)}),
+}
+
+
+@pytest.mark.parametrize("request_", HOSTILE.values(), ids=HOSTILE.keys())
+def test_hostile_request_is_answered_in_few_words_and_the_next_one_is_served(address: str, request_: bytes) -> None:
+    with zmq.Context() as context, context.socket(zmq.REQ) as socket:
+        socket.connect(address)
+        socket.send(request_)
+        assert socket.poll(PATIENCE_MS)
+        reply = msgpack.unpackb(socket.recv())
+    assert reply["error"] == "bad_request"
+    assert len(reply["hint"]) < 500
+    with ControlClient(address) as client:
+        assert client.ask("status")["ok"]
+
+
+def test_whatever_a_handler_raises_or_returns_ends_with_an_answer() -> None:
+    def too_deep(request: dict[str, Any]) -> Mapping[str, Any]:
+        return too_deep(request)
+
+    assert answer([msgpack.packb({"command": "status"})], too_deep)["error"] == "internal"
+    with ControlServer(ControlConfig(bind="tcp://127.0.0.1:*")) as server, ControlClient(server.address) as client:
+        replies: list[dict[str, Any]] = []
+        asking = threading.Thread(target=lambda: replies.append(client.ask("status")))
+        asking.start()
+        while not server.poll(lambda request: {"strange": object()}, timeout_ms=20):
+            pass
+        asking.join()
+    assert replies[0]["error"] == "internal"
+
+
+@pytest.mark.parametrize("is_done", [True, False])
+def test_answer_that_takes_long_is_sent_when_it_is_there_or_says_that_it_is_not(is_done: bool) -> None:
+    looks: list[int] = []
+
+    def outcome() -> dict[str, Any] | None:
+        looks.append(1)
+        return {"done": True} if is_done and len(looks) > 2 else None
+
+    replies: list[dict[str, Any]] = []
+    with (
+        ControlServer(ControlConfig(bind="tcp://127.0.0.1:*")) as server,
+        ControlClient(server.address, timeout_ms=PATIENCE_MS) as client,
+    ):
+        asking = threading.Thread(target=lambda: replies.append(client.ask("status")))
+        asking.start()
+        while not replies:
+            server.poll(lambda request: Pending(outcome, {"done": False}), timeout_ms=20)
+        asking.join()
+    assert replies == [{"ok": True, "done": is_done}]
 
 
 def test_client_goes_on_after_an_error(address: str) -> None:

@@ -182,3 +182,30 @@ def test_bind_beyond_loopback_without_keys_is_refused(section: str, address: str
 def test_subscription_is_heard_only_after_the_key_was_checked(publisher: Publisher, tmp_path: Path) -> None:
     with Subscriber(publisher.address, ["captured"], keys=client(tmp_path, "robot", listed=True)):
         until(lambda: publisher.wants("captured"))
+
+
+def test_key_that_is_revoked_ends_open_connections_and_others_come_back(
+    tmp_path: Path, publisher: Publisher, control: str
+) -> None:
+    revoked, other = client(tmp_path, "revoked", listed=True), client(tmp_path, "other", listed=True)
+
+    def gets(subscriber: Subscriber) -> bool:
+        publisher.send_captured(FRAME)
+        return subscriber.recv(20) is not None
+
+    with (
+        Subscriber(publisher.address, ["captured"], keys=revoked) as out,
+        Subscriber(publisher.address, ["captured"], keys=other) as inside,
+        ControlClient(control, revoked, timeout_ms=PATIENCE_MS) as asking,
+    ):
+        until(lambda: gets(out))
+        until(lambda: gets(inside))
+        assert asking.ask("status")["ok"]
+        (tmp_path / "allowed" / "revoked.key").unlink()
+        until(lambda: not any(gets(out) for _ in range(10)))
+        until(lambda: gets(inside))
+        assert not any(gets(out) for _ in range(10))
+        until(lambda: not gets_control(control, revoked, 200))
+        assert gets_control(control, other, PATIENCE_MS)
+    with ControlClient(control, revoked, timeout_ms=200) as asking, pytest.raises(NireError, match="nobody answers"):
+        asking.ask("status")

@@ -169,3 +169,15 @@ def test_missing_keys_are_named() -> None:
     del header["t_b_us"], header["tag"]
     with pytest.raises(WireError, match="lacks t_b_us, tag"):
         wire.unpack(wire.pack("frame/x", header, bytes(4)))
+
+
+@pytest.mark.parametrize("where", ["whole", "v", "index", "shape", "tag", "stamps"])
+def test_deeply_nested_header_is_refused_in_few_words(where: str) -> None:
+    deep = b"\x91" * 1000 + b"\x01"
+    header = {key: value for key, value in wire.frame_header(FRAME).items() if key != where}
+    packed = msgpack.packb(header)  # a map of 16 or more: its length is in two bytes
+    head = deep if where == "whole" else b"\xde" + (len(header) + 1).to_bytes(2) + packed[3:]
+    head = head if where == "whole" else head + msgpack.packb(where) + deep
+    with pytest.raises(WireError, match=r"deep|no msgpack") as told:
+        wire.unpack(b"frame/x\0" + len(head).to_bytes(4, "little") + head)
+    assert len(str(told.value)) < 300
