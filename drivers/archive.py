@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -16,6 +18,12 @@ from numpy.typing import NDArray
 
 from nire.errors import RecordingDamaged, SourceError
 
+UNREADABLE_ARCHIVE = (
+    *(OSError, EOFError, ValueError, KeyError, RuntimeError, NotImplementedError, OverflowError),
+    *(struct.error, zipfile.BadZipFile, zlib.error),
+)
+"""What damaged archives and names make zipfile, zlib and the file system raise."""
+_MOST_BYTES = 1 << 30
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".pgm", ".ppm", ".webp"})
 
 
@@ -44,7 +52,7 @@ class Members:
                 return cls(path, _ordered(p.relative_to(path).as_posix() for p in found))
             with zipfile.ZipFile(path) as archive:
                 return cls(path, _ordered(name for name in archive.namelist() if not name.endswith("/")))
-        except (OSError, zipfile.BadZipFile) as error:
+        except UNREADABLE_ARCHIVE as error:
             raise SourceError(f"{path} can be read neither as a folder nor as a zip archive: {error}") from error
 
     def open(self, name: str) -> AbstractContextManager[IO[bytes]]:
@@ -58,8 +66,23 @@ class Members:
                 return open(self.path / name, "rb")
             with zipfile.ZipFile(self.path) as archive:
                 return archive.open(name)  # keeps the archive's file open by itself
-        except (OSError, KeyError, zipfile.BadZipFile) as error:
+        except UNREADABLE_ARCHIVE as error:
             raise SourceError(f"cannot read {name} of {self.path}: {error}") from error
+
+    def read(self, name: str) -> bytes:
+        """Read a whole file, at most 1 GB.
+
+        Raises:
+            RecordingDamaged: it is missing, larger, or cannot be unpacked.
+        """
+        try:
+            with self.open(name) as file:
+                data = file.read(_MOST_BYTES + 1)
+        except (SourceError, *UNREADABLE_ARCHIVE) as error:
+            raise RecordingDamaged(f"{self.path}: {name} cannot be read: {error}") from error
+        if len(data) > _MOST_BYTES:
+            raise RecordingDamaged(f"{self.path}: {name} unpacks to more than {_MOST_BYTES} bytes")
+        return data
 
     def find(self, *names: str) -> str | None:
         """The first file of one of these names that lies least deep; None where there is none."""
@@ -76,12 +99,7 @@ class Members:
             RecordingDamaged: it is missing or cannot be decoded.
         """
         try:
-            with self.open(name) as file:
-                data = file.read()
-        except (SourceError, OSError, zipfile.BadZipFile) as error:
-            raise RecordingDamaged(f"{self.path}: the image {name} cannot be read: {error}") from error
-        try:
-            return decode_image(data)
+            return decode_image(self.read(name))
         except ValueError as error:
             raise RecordingDamaged(f"{self.path}: the image {name} cannot be read: {error}") from error
 

@@ -6,25 +6,38 @@ import logging
 import zipfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from drivers.archive import Members
+from drivers.frame_table import COLUMNS, FrameTable, read_frame_table
 from drivers.packets.ordering import merged
 from drivers.recording_file import RecordingFile
-from drivers.recordings.text.lines import BadLine, LineFormat, read_events
-from drivers.source import SourceInfo
+from drivers.recordings.text.lines import BadLine, LineFormat, Opening, columns_of, read_events
+from drivers.sense import (
+    LARGEST_PX,
+    Polarity,
+    Times,
+    TimeUnit,
+    brighter,
+    check_choice,
+    check_exposures,
+    find_order,
+    find_unit,
+    time_us,
+)
+from drivers.source import Found, SourceInfo
 from nire.errors import ConfigError, RecordingDamaged, SourceError
 from nire.types import EventBatch, Frame, Geometry, SourcePacket, Transfer
-
-TimeUnit = Literal["auto", "s", "ms", "us", "ns"]
 
 _EVENTS = ("events.txt", "events.csv")
 _IMAGES = ("images.txt",)
 _HEAD_BYTES = 4096
-_LONGEST = 1e19  # of a time, in any unit: more is damage
+_JUDGED_BYTES = 1 << 20  # of lines, by which columns and unit are told
 _log = logging.getLogger(__name__)
 
 
@@ -42,7 +55,9 @@ def open_source(
     path: str | Path,
     *,
     columns: str = "",
+    image_columns: str = "",
     time_unit: TimeUnit = "auto",
+    polarity: Polarity = "auto",
     width: int = 0,
     height: int = 0,
     transfer: Transfer = "linear",
@@ -51,10 +66,13 @@ def open_source(
 
     Args:
         path: a file of events, or a folder or zip archive with `events.txt` and, if there are frames, `images.txt`
-            (`time name`, or `start end name` where exposures are known).
-        columns: order of the columns of events, e.g. "xypt"; "" = as a line of names says, else "txyp".
-        time_unit: of all times; "auto": with a point seconds, else microseconds.
-        width, height: of the sensor; 0 = as a first line `width height` says, else as the images, else the largest
+            (a time, or start and end of an exposure, and the image's name).
+        columns: order of the columns of events, e.g. "xypt"; "" = as a line of names or a comment says, else as fits.
+        image_columns: what the numbers in `images.txt` are: "time", "start end", "id time" or "id start end"; "" = as
+            a comment says, else as fits.
+        time_unit: of all times; "auto" = fractions are seconds and whole numbers microseconds, where that fits.
+        polarity: "auto" = 0 and 1, or -1 and 1; "positive" = above 0 is brighter; "inverted" = any other is.
+        width, height: of the sensor; 0 = as a first line or comment says, else as the images, else the largest
             coordinates.
         transfer: of the images' pixels.
 
@@ -63,52 +81,92 @@ def open_source(
     """
     if columns and sorted(columns) != ["p", "t", "x", "y"]:
         raise ConfigError(f"text: columns = {columns!r}, expected the letters t, x, y, p in their order")
-    if time_unit not in ("auto", "s", "ms", "us", "ns"):
-        raise ConfigError(f"text: time_unit = {time_unit!r}, expected auto, s, ms, us or ns")
-    if transfer not in ("linear", "srgb"):
-        raise ConfigError(f"text: transfer = {transfer!r}, expected 'linear' or 'srgb'")
-    return TextSource(Path(path), columns, time_unit, size=(width, height), transfer=transfer)
+    check_choice("text", "image_columns", image_columns, COLUMNS)
+    check_choice("text", "time_unit", time_unit, get_args(TimeUnit))
+    check_choice("text", "polarity", polarity, get_args(Polarity))
+    check_choice("text", "transfer", transfer, get_args(Transfer))
+    meaning = _Meaning(columns, image_columns, time_unit, polarity)
+    return TextSource(Path(path), meaning, size=(width, height), transfer=transfer)
+
+
+@dataclass(frozen=True, slots=True)
+class _Meaning:
+    """What the user says the numbers mean."""
+
+    columns: str
+    image_columns: str
+    unit: TimeUnit
+    polarity: Polarity
 
 
 class TextSource(RecordingFile):
     """The source."""
 
-    def __init__(
-        self, path: Path, columns: str, time_unit: TimeUnit, *, size: tuple[int, int], transfer: Transfer
-    ) -> None:
+    def __init__(self, path: Path, meaning: _Meaning, *, size: tuple[int, int], transfer: Transfer) -> None:
         """Remember the settings."""
         super().__init__(path)
-        self._columns = columns
-        self._unit = time_unit
+        self._meaning = meaning
         self._size = size
         self._transfer: Transfer = transfer
         self._members: Members | None = None
         self._lines: LineFormat | None = None
-        self._images: list[tuple[float, float, bool, str]] = []
+        self._table: FrameTable | None = None
+        self._table_unit = "us"
 
     def _look(self) -> SourceInfo:
         """Look at the first lines and the first image.
 
         Raises:
-            SourceError: no such file, or no lines of events.
+            SourceError: no such file, no lines of events, or what their numbers mean cannot be told.
             RecordingDamaged: `images.txt` or the first image cannot be read.
         """
         is_many = self.path.is_dir() or zipfile.is_zipfile(self.path)
         self._members = Members.of(self.path) if is_many else None
         try:
             with self._open_events() as file:
-                self._lines = LineFormat.of(file.read(_HEAD_BYTES), self._columns, self._unit)
+                head = file.read(_HEAD_BYTES)
+                opening = Opening.of(head)
+                judged = (head + file.read(_JUDGED_BYTES))[opening.skip :]
         except ValueError as error:
             raise SourceError(f"{self.path} has no events: {error}") from error
         except OSError as error:
             raise SourceError(f"cannot read {self.path}: {error.strerror or error}") from error
-        self._images = self._read_images()
+        self._table = self._read_images()
+        found = self._judge(opening, judged)
         first = next(self._frames(), None)
         return SourceInfo(
             name=self.path.name,
-            geometry=Geometry(*self._choose_size(first), channels=1 if first is None else first.pixels.shape[2]),
+            geometry=Geometry(
+                *self._choose_size(opening, first), channels=1 if first is None else first.pixels.shape[2]
+            ),
             has_frames=first is not None,
+            found=found,
         )
+
+    def _judge(self, opening: Opening, judged: bytes) -> tuple[Found, ...]:
+        """Tell columns and units from the first lines."""
+        whole = judged[: judged.rfind(b"\n") + 1] or judged
+        columns, _ = columns_of(whole)
+        table, meaning = self._table, self._meaning
+        frames = np.empty(0) if table is None else table.start
+        order = find_order(columns, meaning.columns, path=self.path, said=opening.columns, size=opening.size)
+        t, x, y, p = (columns[order.value.index(letter)] for letter in "txyp")
+        try:
+            brighter(p, meaning.polarity)
+        except ValueError as error:
+            raise SourceError(f"{self.path}: {error}, or source.settings.columns to another order") from error
+        pixels = int(min(x.max() + 1, LARGEST_PX) * min(y.max() + 1, LARGEST_PX)) if x.size else 1
+        times = Times(t, frames if np.size(frames) and _overlap(t, frames) else np.empty(0), pixels=pixels)
+        unit = find_unit(times, meaning.unit, path=self.path, said=opening.unit)
+        self._lines = LineFormat(opening.skip, order.value, unit.value, meaning.polarity)
+        if table is None:
+            return order, unit
+        frame_unit = find_unit(
+            Times(np.empty(0), frames), meaning.unit, path=self.path, said=table.said_unit, usual=unit.value
+        )
+        self._table_unit = frame_unit.value
+        check_exposures(time_us(table.start, frame_unit.value), time_us(table.end, frame_unit.value), path=self.path)
+        return order, unit, table.found, replace(frame_unit, what="unit of images' times")
 
     def __iter__(self) -> Iterator[SourcePacket]:
         """Yield events in pieces, and each image as soon as the events have passed it.
@@ -137,53 +195,37 @@ class TextSource(RecordingFile):
         except (OSError, EOFError, zipfile.BadZipFile) as error:
             raise RecordingDamaged(f"{self.path}: its events cannot be read further: {error}") from error
 
-    def _read_images(self) -> list[tuple[float, float, bool, str]]:
-        """(start, end, exposure known, name) of each line of `images.txt`, times in the file's unit."""
+    def _read_images(self) -> FrameTable | None:
+        """The table of images; None where there is none."""
         name = self._members.find(*_IMAGES) if self._members else None
         if name is None:
-            return []
+            return None
         assert self._members is not None  # it has a file
         folder = name.rpartition("/")[0]
-        with self._members.open(name) as file:
-            lines = file.read().decode("utf-8", "replace").splitlines()
-        found = []
-        for number, line in enumerate(lines, 1):
-            words = line.split()
-            if not words or words[0].startswith("#"):
-                continue
-            try:
-                times = [float(word) for word in words[:-1]]
-                start, end = (times[0], times[-1]) if len(times) in (1, 2) else (1.0, 0.0)
-            except (ValueError, IndexError):
-                start, end = 1.0, 0.0
-            if end < start:
-                raise RecordingDamaged(
-                    f"{self.path}: line {number} of {name} is no `time image`: {line[:60]!r}", number
-                )
-            found.append((start, end, len(times) == 2, f"{folder}/{words[-1]}" if folder else words[-1]))
-        return found
+        table = read_frame_table(
+            self._members.read(name).decode("utf-8", "replace"),
+            path=f"{name} of {self.path}",
+            columns=self._meaning.image_columns,
+            is_named=True,
+        )
+        return replace(table, names=tuple(f"{folder}/{image}" if folder else image for image in table.names))
 
     def _frames(self) -> Iterator[Frame]:
-        assert self._lines is not None  # entered
-        factor = {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}[self._lines.unit]
-        for index, (start, end, known, name) in enumerate(self._images):
-            assert self._members is not None  # it has images
+        table = self._table
+        if table is None:
+            return
+        assert self._members is not None  # it has a table
+        starts_us, ends_us = (time_us(times, self._table_unit).tolist() for times in (table.start, table.end))
+        for index, (start_us, end_us, name) in enumerate(zip(starts_us, ends_us, table.names, strict=True)):
             pixels = self._members.image(name)
-            yield Frame(
-                index,
-                pixels,
-                round(start * factor),
-                round(end * factor),
-                transfer=self._transfer,
-                exposure_known=known,
-            )
+            known = table.are_exposures
+            yield Frame(index, pixels, start_us, end_us, transfer=self._transfer, exposure_known=known)
 
-    def _choose_size(self, first: Frame | None) -> tuple[int, int]:
-        assert self._lines is not None  # entered
+    def _choose_size(self, opening: Opening, first: Frame | None) -> tuple[int, int]:
         if all(self._size):
             return self._size
-        if self._lines.size is not None:
-            return self._lines.size
+        if opening.size is not None:
+            return opening.size
         if first is not None:
             return first.pixels.shape[1], first.pixels.shape[0]
         _log.warning("%s does not say the size of the sensor: taken from its largest coordinates", self.path)
@@ -208,9 +250,15 @@ def _events_name(members: Members) -> str | None:
         return found if _has_events(file.read(_HEAD_BYTES)) else None
 
 
+def _overlap(events: NDArray[np.float64], frames: NDArray[np.float64]) -> bool:
+    """Tell whether frames begin within a thousand of their distances of the events: then both have one unit."""
+    reach = 1000 * float(np.median(np.abs(np.diff(frames)))) if frames.size > 1 else 0.0
+    return bool(abs(float(frames[0]) - float(events[0])) <= reach)
+
+
 def _has_events(head: bytes) -> bool:
     try:
-        LineFormat.of(head)
+        Opening.of(head)
     except ValueError:
         return False
     return True
