@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from drivers.pixels import Depth, as_rgb
 from nire.errors import RecordingDamaged, SourceError
 
 UNREADABLE_ARCHIVE = (
@@ -24,6 +26,7 @@ UNREADABLE_ARCHIVE = (
 )
 """What damaged archives and names make zipfile, zlib and the file system raise."""
 _MOST_BYTES = 1 << 30
+_LEARNED = 8  # images by which the depth of all is told
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".pgm", ".ppm", ".webp"})
 
 
@@ -92,20 +95,39 @@ class Members:
                 return min(found, key=lambda name: name.count("/"))
         return None
 
-    def image(self, name: str) -> NDArray[np.uint8]:
+    def image(self, name: str, depth: Depth) -> NDArray[np.uint8]:
         """Read an image: uint8 [H, W, 1] or [H, W, 3] RGB.
+
+        Args:
+            name: of the file.
+            depth: of all images of the recording.
 
         Raises:
             RecordingDamaged: it is missing or cannot be decoded.
+            SourceError: its pixels are of a type that is not read.
         """
         try:
-            return decode_image(self.read(name))
+            return decode_image(self.read(name), depth, path=f"the image {name} of {self.path}")
         except ValueError as error:
             raise RecordingDamaged(f"{self.path}: the image {name} cannot be read: {error}") from error
 
+    def learn(self, names: Sequence[str], depth: Depth) -> None:
+        """Let a depth see some images, spread over all of them.
 
-def decode_image(data: bytes) -> NDArray[np.uint8]:
-    """Decode PNG, JPEG and what else OpenCV knows: uint8 [H, W, 1] or [H, W, 3] RGB; 16 bits lose the lower 8.
+        Raises:
+            SourceError: their values do not tell how many bits they use.
+        """
+        for name in names[:: max(1, len(names) // _LEARNED)]:
+            with contextlib.suppress(RecordingDamaged, ValueError):
+                image = raw_image(self.read(name))
+                if image.dtype == np.uint8:
+                    return  # as all others
+                depth.see(image)
+        depth.decide(path=self.path)
+
+
+def raw_image(data: bytes) -> NDArray[Any]:
+    """Decode PNG, JPEG and what else OpenCV knows, as it is stored: [H, W] or [H, W, C], colours as BGR.
 
     Raises:
         ValueError: it is no image.
@@ -116,13 +138,22 @@ def decode_image(data: bytes) -> NDArray[np.uint8]:
         raise ValueError(f"{len(data)} bytes are no image: {error}") from error
     if image is None:
         raise ValueError(f"{len(data)} bytes are no image that OpenCV decodes")
-    if image.dtype == np.uint16:
-        image = (image >> 8).astype(np.uint8)
-    if image.dtype != np.uint8:
-        raise ValueError(f"an image of {image.dtype}, expected 8 or 16 bits")
-    if image.ndim == 2:
-        return np.ascontiguousarray(image[..., None])
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGRA2RGB if image.shape[2] == 4 else cv2.COLOR_BGR2RGB), np.uint8)
+    return np.asarray(image)
+
+
+def decode_image(data: bytes, depth: Depth, *, path: object) -> NDArray[np.uint8]:
+    """Decode an image: uint8 [H, W, 1] or [H, W, 3] RGB.
+
+    Args:
+        data: of the file.
+        depth: of all images of the recording.
+        path: for messages.
+
+    Raises:
+        ValueError: it is no image.
+        SourceError: its pixels are of a type that is not read.
+    """
+    return as_rgb(depth.to_8(raw_image(data), path=path), "bgr")
 
 
 def _ordered(names: Iterable[str]) -> tuple[str, ...]:

@@ -59,7 +59,9 @@ def read_frame_table(text: str, *, path: object, columns: str = "", is_named: bo
         RecordingDamaged: a line that is no row.
         SourceError: what the numbers are cannot be told; the message names the setting.
     """
-    said, unit, rows, names = "", "", [], []
+    said, unit = "", ""
+    rows: list[list[float]] = []
+    names: list[str] = []
     for number, line in enumerate(text.splitlines(), 1):
         words = [word for word in re.split(r"[\s,;]+", line.strip()[:_MOST_CHARACTERS]) if word]
         if not words:

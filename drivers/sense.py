@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Literal
@@ -17,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from drivers.source import Found
+from drivers.source import Found, SourceInfo
 from nire.errors import ConfigError, SourceError
 
 TimeUnit = Literal["auto", "s", "ms", "us", "ns"]
@@ -26,6 +27,8 @@ Polarity = Literal["auto", "positive", "inverted"]
 MICROSECONDS = {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}
 LONGEST_US = 2.0**62
 """A time beyond it is damage, and must still fit into 64 bits."""
+GUESSED_SIZE = "not said: the largest coordinates"
+"""Why a sensor has a size that no file says."""
 LARGEST_PX = 4096
 """No event sensor has more columns or rows."""
 
@@ -154,6 +157,11 @@ def time_us(times: NDArray[Any], unit: str) -> NDArray[np.int64]:
     return np.rint(np.clip(us, -LONGEST_US, LONGEST_US)).astype(np.int64)
 
 
+def is_size_guessed(info: SourceInfo) -> bool:
+    """Tell whether a recording's sensor may be larger than it says."""
+    return any(found.why == GUESSED_SIZE for found in info.found)
+
+
 def find_order(
     columns: NDArray[np.float64],
     setting: str,
@@ -201,6 +209,13 @@ def order_in_words(text: str) -> str:
     letters = [_NAMES[word] for word in re.findall(r"[a-z]+", text.lower().replace("_", "")) if word in _NAMES]
     order = "".join(dict.fromkeys(letters))
     return order if len(order) == 4 else ""
+
+
+def name_columns(names: Iterable[str]) -> tuple[str, str, str, str] | None:
+    """Find the names of t, x, y, p among those of fields, arrays or datasets; None where one of them is missing."""
+    known = {name: _NAMES.get(name.lower().replace("_", "")) for name in names}
+    t, x, y, p = (min((n for n, letter in known.items() if letter == wanted), key=len, default="") for wanted in "txyp")
+    return (t, x, y, p) if t and x and y and p else None
 
 
 def size_in_words(text: str) -> tuple[int, int] | None:

@@ -7,16 +7,18 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from drivers.archive import IMAGE_SUFFIXES, Members
 from drivers.packets.ordering import due_us
+from drivers.pixels import Depth, check_bits
 from drivers.recording_file import RecordingFile
+from drivers.sense import check_choice
 from drivers.source import SourceInfo, require_sdk
-from nire.errors import ConfigError, RecordingDamaged, SourceError
+from nire.errors import RecordingDamaged, SourceError
 from nire.types import EventBatch, Frame, Gap, Geometry, SourcePacket, Transfer
 
 _PREFIX = "section_event_"
@@ -51,19 +53,20 @@ def missing_sdk() -> str:
     return ""
 
 
-def open_source(path: str | Path, transfer: Transfer = "linear") -> MatPairs:
+def open_source(path: str | Path, transfer: Transfer = "linear", bits: int = 0) -> MatPairs:
     """Open a folder; it is checked on entry. Memory holds one pair at a time.
 
     Args:
         path: the folder; the pairs may lie in folders of it, such as `images/` and `mat/`.
         transfer: of the images' pixels.
+        bits: that pixels of 16 bits use, 8 to 16; 0 = by the largest value.
 
     Raises:
-        ConfigError: another word for `transfer`.
+        ConfigError: another word for `transfer`, or another number of bits.
     """
-    if transfer not in ("linear", "srgb"):
-        raise ConfigError(f"mat_pairs: transfer = {transfer!r}, expected 'linear' or 'srgb'")
-    return MatPairs(Path(path), transfer)
+    check_choice("mat_pairs", "transfer", transfer, get_args(Transfer))
+    check_bits("mat_pairs", bits)
+    return MatPairs(Path(path), transfer, bits)
 
 
 class MatPairs(RecordingFile):
@@ -72,12 +75,14 @@ class MatPairs(RecordingFile):
     An image without an event file has no exposure in this layout and is left out; its index stays a hole.
     """
 
-    def __init__(self, path: Path, transfer: Transfer) -> None:
+    def __init__(self, path: Path, transfer: Transfer, bits: int) -> None:
         """Remember the settings."""
         super().__init__(path)
+        self._bits = bits
         self._transfer: Transfer = transfer
         self._members: Members | None = None
         self._pairs: list[_Pair] = []
+        self._depth = Depth()
 
     def _look(self) -> SourceInfo:
         """Find the pairs and read the first image.
@@ -93,8 +98,10 @@ class MatPairs(RecordingFile):
         images = [pair.image for pair in self._pairs if pair.image]
         if not images:
             raise SourceError(f"{self.path} has no pairs of NUMBER.png and eventNUMBER.mat")
-        height, width, channels = self._members.image(images[0]).shape
-        return SourceInfo(self.path.name, Geometry(width, height, channels))
+        self._depth = Depth(self._bits)
+        self._members.learn(images, self._depth)
+        height, width, channels = self._members.image(images[0], self._depth).shape
+        return SourceInfo(self.path.name, Geometry(width, height, channels), found=self._depth.found)
 
     def __iter__(self) -> Iterator[SourcePacket]:
         """Yield the events of each exposure and its image, with gaps between.
@@ -118,7 +125,7 @@ class MatPairs(RecordingFile):
             yield EventBatch.empty(known_us)
             latest_us = known_us + (1 if t_us.size and int(t_us[-1]) == known_us else 0)
             if pair.image:
-                pixels = self._members.image(pair.image)
+                pixels = self._members.image(pair.image, self._depth)
                 frame = Frame(pair.index, pixels, int(start_us), int(end_us), transfer=self._transfer)
                 assert due_us(frame) <= known_us
                 yield frame

@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from drivers.archive import Members
 from drivers.frame_table import COLUMNS, FrameTable, read_frame_table
 from drivers.packets.ordering import merged
+from drivers.pixels import Depth, check_bits
 from drivers.recording_file import RecordingFile
 from drivers.recordings.text.lines import BadLine, LineFormat, Opening, columns_of, read_events
 from drivers.sense import (
+    GUESSED_SIZE,
     LARGEST_PX,
     Polarity,
     Times,
@@ -58,6 +60,7 @@ def open_source(
     image_columns: str = "",
     time_unit: TimeUnit = "auto",
     polarity: Polarity = "auto",
+    bits: int = 0,
     width: int = 0,
     height: int = 0,
     transfer: Transfer = "linear",
@@ -72,6 +75,7 @@ def open_source(
             a comment says, else as fits.
         time_unit: of all times; "auto" = fractions are seconds and whole numbers microseconds, where that fits.
         polarity: "auto" = 0 and 1, or -1 and 1; "positive" = above 0 is brighter; "inverted" = any other is.
+        bits: that images of 16 bits use, 8 to 16; 0 = by the largest value.
         width, height: of the sensor; 0 = as a first line or comment says, else as the images, else the largest
             coordinates.
         transfer: of the images' pixels.
@@ -85,7 +89,8 @@ def open_source(
     check_choice("text", "time_unit", time_unit, get_args(TimeUnit))
     check_choice("text", "polarity", polarity, get_args(Polarity))
     check_choice("text", "transfer", transfer, get_args(Transfer))
-    meaning = _Meaning(columns, image_columns, time_unit, polarity)
+    check_bits("text", bits)
+    meaning = _Meaning(columns, image_columns, time_unit, polarity, bits)
     return TextSource(Path(path), meaning, size=(width, height), transfer=transfer)
 
 
@@ -97,6 +102,7 @@ class _Meaning:
     image_columns: str
     unit: TimeUnit
     polarity: Polarity
+    bits: int
 
 
 class TextSource(RecordingFile):
@@ -112,6 +118,7 @@ class TextSource(RecordingFile):
         self._lines: LineFormat | None = None
         self._table: FrameTable | None = None
         self._table_unit = "us"
+        self._depth = Depth(meaning.bits)
 
     def _look(self) -> SourceInfo:
         """Look at the first lines and the first image.
@@ -132,15 +139,16 @@ class TextSource(RecordingFile):
         except OSError as error:
             raise SourceError(f"cannot read {self.path}: {error.strerror or error}") from error
         self._table = self._read_images()
-        found = self._judge(opening, judged)
+        found = [*self._judge(opening, judged), *self._judge_images()]
         first = next(self._frames(), None)
+        size, is_guessed = self._choose_size(opening, first)
+        if is_guessed:
+            found.append(Found("sensor", f"{size[0]} x {size[1]}", GUESSED_SIZE))
         return SourceInfo(
             name=self.path.name,
-            geometry=Geometry(
-                *self._choose_size(opening, first), channels=1 if first is None else first.pixels.shape[2]
-            ),
+            geometry=Geometry(*size, channels=1 if first is None else first.pixels.shape[2]),
             has_frames=first is not None,
-            found=found,
+            found=tuple(found),
         )
 
     def _judge(self, opening: Opening, judged: bytes) -> tuple[Found, ...]:
@@ -210,6 +218,14 @@ class TextSource(RecordingFile):
         )
         return replace(table, names=tuple(f"{folder}/{image}" if folder else image for image in table.names))
 
+    def _judge_images(self) -> tuple[Found, ...]:
+        """Tell the depth of pixels from some images."""
+        if self._members is None or self._table is None:
+            return ()
+        self._depth = Depth(self._meaning.bits)
+        self._members.learn(self._table.names, self._depth)
+        return self._depth.found
+
     def _frames(self) -> Iterator[Frame]:
         table = self._table
         if table is None:
@@ -217,17 +233,18 @@ class TextSource(RecordingFile):
         assert self._members is not None  # it has a table
         starts_us, ends_us = (time_us(times, self._table_unit).tolist() for times in (table.start, table.end))
         for index, (start_us, end_us, name) in enumerate(zip(starts_us, ends_us, table.names, strict=True)):
-            pixels = self._members.image(name)
+            pixels = self._members.image(name, self._depth)
             known = table.are_exposures
             yield Frame(index, pixels, start_us, end_us, transfer=self._transfer, exposure_known=known)
 
-    def _choose_size(self, opening: Opening, first: Frame | None) -> tuple[int, int]:
+    def _choose_size(self, opening: Opening, first: Frame | None) -> tuple[tuple[int, int], bool]:
+        """Width and height, and whether they are only those of the largest coordinates."""
         if all(self._size):
-            return self._size
+            return self._size, False
         if opening.size is not None:
-            return opening.size
+            return opening.size, False
         if first is not None:
-            return first.pixels.shape[1], first.pixels.shape[0]
+            return (first.pixels.shape[1], first.pixels.shape[0]), False
         _log.warning("%s does not say the size of the sensor: taken from its largest coordinates", self.path)
         width = height = 1
         try:
@@ -235,7 +252,7 @@ class TextSource(RecordingFile):
                 width, height = max(width, int(np.max(batch.x)) + 1), max(height, int(np.max(batch.y)) + 1)
         except RecordingDamaged:
             _log.warning("%s is damaged; the size is that of what comes before", self.path)
-        return width, height
+        return (width, height), True
 
 
 def _events_name(members: Members) -> str | None:

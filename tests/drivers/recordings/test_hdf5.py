@@ -107,8 +107,11 @@ def test_records_of_another_unit_without_a_size(tmp_path: Path, caplog: pytest.L
         assert source.info.geometry == Geometry(64, 48)
         assert _is_as_written(list(source))
     assert "taken from its largest coordinates" in caplog.text
-    with open_source(path, width=100, height=90) as source:
+    with open_source(path, width=100, height=90, time_unit="ns") as source:
         assert source.info.geometry == Geometry(100, 90)
+    # 100 events a second, or 100,000: both can be.
+    with pytest.raises(SourceError, match="time_unit"), open_recording(path):
+        pass
 
 
 def test_colours_are_kept_in_any_order_of_axes(tmp_path: Path) -> None:

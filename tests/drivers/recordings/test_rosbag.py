@@ -66,7 +66,9 @@ def test_events_and_images_of_every_kind_of_bag(tmp_path: Path, kind: str) -> No
 )
 def test_encodings_of_images_become_gray_or_rgb(tmp_path: Path, encoding: str, expected: tuple[int, ...]) -> None:
     if encoding == "mono16":
-        data = np.full((48, 64), 7 * 256 + 99, "<u2").view(np.uint8)
+        data = np.full((48, 64), 7 * 256 + 99, "<u2")
+        data[0, 0] = 65_535  # the largest value tells that all 16 bits are used
+        data = data.view(np.uint8)
     elif encoding.startswith("bayer"):
         data = np.full((48, 64), 100, np.uint8)
         data[::2, ::2], data[1::2, 1::2] = 200, 10
