@@ -26,6 +26,9 @@ UNREADABLE_ARCHIVE = (
 )
 """What damaged archives and names make zipfile, zlib and the file system raise."""
 _MOST_BYTES = 1 << 30
+_MOST_PIXELS, _PIXELS_OF_A_BYTE = 1 << 27, 8192  # that one byte of an image can stand for, at the very most
+_PNG = b"\x89PNG\r\n\x1a\n"
+_JPEG_FRAME = re.compile(rb"\xff[\xc0-\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf]..\x08(..)(..)", re.DOTALL)
 _LEARNED = 8  # images by which the depth of all is told
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".pgm", ".ppm", ".webp"})
 
@@ -132,6 +135,11 @@ def raw_image(data: bytes) -> NDArray[Any]:
     Raises:
         ValueError: it is no image.
     """
+    width, height = _claimed_size(data)
+    if width * height > min(_MOST_PIXELS, _PIXELS_OF_A_BYTE * len(data)):
+        raise ValueError(f"{len(data)} bytes claim to be an image of {width} x {height}")
+    if data.startswith(_PNG) and not _chunks_fit(data):
+        raise ValueError(f"a part of its {len(data)} bytes claims more than is left of them")
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
     except cv2.error as error:
@@ -139,6 +147,29 @@ def raw_image(data: bytes) -> NDArray[Any]:
     if image is None:
         raise ValueError(f"{len(data)} bytes are no image that OpenCV decodes")
     return np.asarray(image)
+
+
+def _claimed_size(data: bytes) -> tuple[int, int]:
+    """Width and height that the head of a PNG, JPEG or BMP claims; (0, 0) for others. Decoders believe them at once."""
+    if data.startswith(_PNG) and len(data) >= 24:
+        width, height = struct.unpack_from(">II", data, 16)
+        return width, height
+    if data.startswith(b"BM") and len(data) >= 26:
+        width, height = struct.unpack_from("<ii", data, 18)
+        return abs(width), abs(height)
+    found = _JPEG_FRAME.search(data) if data.startswith(b"\xff\xd8") else None
+    return (int.from_bytes(found[2], "big"), int.from_bytes(found[1], "big")) if found else (0, 0)
+
+
+def _chunks_fit(data: bytes) -> bool:
+    """Tell whether the parts of a PNG lie within its bytes."""
+    at = 8
+    while at + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        at += 12 + length
+        if kind == b"IEND":
+            break
+    return at <= len(data)
 
 
 def decode_image(data: bytes, depth: Depth, *, path: object) -> NDArray[np.uint8]:

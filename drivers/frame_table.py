@@ -68,7 +68,8 @@ def read_frame_table(text: str, *, path: object, columns: str = "", is_named: bo
             continue
         numbers = [float(word) for word in words if _is_time(word)]
         others = [word for word in words if not _is_time(word)]
-        if words[0].startswith(("#", "%", "//")) or (not rows and not numbers):
+        is_heading = not rows and not numbers and not any(_is_image(word) for word in words)
+        if words[0].startswith(("#", "%", "//")) or is_heading:
             said, unit = _columns_in_words(line) or said, unit_in_words(line) or unit
             continue
         name = others[0] if len(others) == 1 and "\0" not in others[0] else ""
@@ -139,7 +140,7 @@ def _is_image(word: str) -> bool:
 
 def _no_row(path: object, number: int, line: str) -> RecordingDamaged:
     return RecordingDamaged(
-        f"line {number} of {path} is none of {', '.join(repr(order) for order in COLUMNS if order)}, with the name of "
-        f"an image beside it or without: {line[:60]!r}",
+        f"line {number} of {path} is no row of times ({', '.join(repr(order) for order in COLUMNS if order)}) and the "
+        f"name of an image: {line[:60]!r}",
         number,
     )

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from drivers.packets.clock import CLAMP_US
 from drivers.source import Found, SourceInfo
 from nire.errors import ConfigError, SourceError
 
@@ -38,12 +39,13 @@ _LEAST_HZ, _ODD_HZ = (
     20.0,
 )  # events a second of a whole sensor: below the first it is odd, below the second wrong
 _MOST_HZ, _MOST_OF_A_PIXEL_HZ, _SMALL_HZ = 1e9, 1e4, 1e7
-_FRAME_PERIOD_US, _ODD_FRAME_PERIOD_US = (100.0, 2e6), (20.0, 2e7)
+_FRAME_PERIOD_US, _ODD_FRAME_PERIOD_US = (100.0, 2e6), (50.0, 2e7)
 _OVERLAP = 0.05  # of the distance of frames, by which two exposures may overlap by rounding
 _LONGEST_EXPOSURE_US = 60e6
 _LONGEST_RECORDING_US = 30 * 86_400e6
 _YEARS_US = (1.1e15, 4.1e15)  # 2004 to 2099, since 1970
 _BLOCKS = 8
+_FEW_STEPS, _LATE_SHARE, _LONGEST_REACH_US = 3, 0.02, 1_000_000
 _ROUND = 1e-9  # relative, of a whole number that went through a float
 _SIZE = re.compile(r"(?:geometry|resolution|sensor|size|width)\D{0,12}?(\d{1,5})\s*(?:[x,; ]|height\W*)+\s*(\d{1,5})\b")
 _UNIT_WORDS = {
@@ -143,7 +145,7 @@ def find_unit(times: Times, setting: TimeUnit, *, path: object, said: str = "", 
 
 def unit_in_words(text: str) -> str:
     """Find a unit that a comment names beside the time, as in `timestamp [us]` or `time (float s)`; "" where none."""
-    found = re.search(r"\b(?:timestamps?|time|ts?)\b\s*(?:in\s+|_|[\[(](?:\w+\s+)?)(\w+)", text.lower())
+    found = re.search(r"\b(?:timestamps?|time|ts?)(?:\s*[\[(](?:\w+\s+)?|\s+in\s+|_)([a-z]+)", text.lower())
     word = found[1] if found else ""
     return next((unit for unit, words in _UNIT_WORDS.items() if re.fullmatch(words, word)), "")
 
@@ -153,7 +155,8 @@ def time_us(times: NDArray[Any], unit: str) -> NDArray[np.int64]:
     if times.dtype.kind != "f" and unit in ("us", "ns"):
         whole = times.astype(np.int64)
         return whole if unit == "us" else whole // 1000
-    us = np.nan_to_num(times.astype(np.float64) * MICROSECONDS[unit], nan=LONGEST_US)
+    with np.errstate(over="ignore"):
+        us = np.nan_to_num(times.astype(np.float64) * MICROSECONDS[unit], nan=LONGEST_US)
     return np.rint(np.clip(us, -LONGEST_US, LONGEST_US)).astype(np.int64)
 
 
@@ -202,6 +205,39 @@ def find_order(
         f"{path} does not tell the order of its columns ({head}; ...): {found}. To fix it, set source.settings.columns "
         'to the letters t, x, y, p in their order, as "xypt"'
     )
+
+
+def find_reach(t_us: NDArray[np.int64], setting: int, *, path: object) -> tuple[int, tuple[Found, ...]]:
+    """Tell within which time events must be sorted.
+
+    Args:
+        t_us: int64 [N], of the first events, in the order of the file.
+        setting: of the user, us; -1 = told from the times.
+        path: for the message.
+
+    Returns:
+        The reach for `sorted_within`, us, 0 where they are in order but for single ones; and what was found.
+
+    Raises:
+        SourceError: they would have to be sorted over more than a second.
+    """
+    if setting >= 0:
+        return setting, (Found("order of events", f"sorted within {setting} us", "set by sort_us"),)[: setting > 0]
+    late_us = np.maximum.accumulate(t_us) - t_us if t_us.size else t_us
+    late = int(np.count_nonzero(late_us > CLAMP_US))
+    steps = int(np.count_nonzero(np.diff(t_us) < -CLAMP_US))
+    if steps < _FEW_STEPS or late < _LATE_SHARE * t_us.size:
+        return 0, ()
+    # As single times may be wrong, the last per mille does not count.
+    reach_us = 2 * int(np.percentile(late_us, 99.9))
+    if reach_us > _LONGEST_REACH_US:
+        raise SourceError(
+            f"{path} is not in the order of time: {late} of its first {t_us.size} events come up to {reach_us // 2} us "
+            "late. To fix it, sort the file by time, or set source.settings.sort_us to the microseconds within which "
+            "to sort: so much of it is held in memory"
+        )
+    found = Found("order of events", f"sorted within {reach_us} us", f"{late} of the first {t_us.size} come late")
+    return reach_us, (found,)
 
 
 def order_in_words(text: str) -> str:
@@ -335,7 +371,7 @@ def _span(times: Times) -> float:
 def _claim(times: Times, unit: str) -> str:
     """Say what a unit would mean."""
     us = MICROSECONDS[unit]
-    if _fit_of_frames(times, us) is not _Fit.GOOD:
+    if _fit_of_frames(times, us) is not _Fit.GOOD or (len(times.frames) > 1 and not times.events.size):
         return f"in {unit} it has {1e6 / max(1e-9, _period(times) * us):.3g} images a second"
     rate_hz = _rate_hz(times, us)
     if rate_hz is None:

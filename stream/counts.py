@@ -77,6 +77,11 @@ class Census:
     last_imu_us: int = 0
     _last_index: int | None = None
 
+    @property
+    def is_empty(self) -> bool:
+        """Tell whether there was nothing but promises and gaps."""
+        return not (self.events or self.frames or self.triggers or self.imu)
+
     def add(self, packet: SourcePacket) -> None:
         """Count a packet."""
         if isinstance(packet, EventBatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivers.array_files import array_names, is_npz, read_array, read_arrays
+from drivers.packets.ordering import sorted_within
 from drivers.recording_file import RecordingFile
 from drivers.sense import (
     GUESSED_SIZE,
@@ -23,6 +25,7 @@ from drivers.sense import (
     check_choice,
     coordinate,
     find_order,
+    find_reach,
     find_unit,
     name_columns,
     time_us,
@@ -55,6 +58,7 @@ def open_source(
     columns: str = "",
     time_unit: TimeUnit = "auto",
     polarity: Polarity = "auto",
+    sort_us: int = -1,
     width: int = 0,
     height: int = 0,
 ) -> ArraysSource:
@@ -65,6 +69,7 @@ def open_source(
         columns: order of the columns of a matrix [N, 4], e.g. "xytp"; "" = as fits.
         time_unit: of the times; "auto" = fractions are seconds and whole numbers microseconds, where that fits.
         polarity: "auto" = 0 and 1, or -1 and 1; "positive" = above 0 is brighter; "inverted" = any other is.
+        sort_us: within which to sort events by time, us; -1 = as far as the first ones need it, up to a second.
         width, height: of the sensor; 0 = as the largest coordinates, which costs a pass over the files.
 
     Raises:
@@ -73,7 +78,7 @@ def open_source(
     check_choice("arrays", "columns", "".join(sorted(columns)), ("", "ptxy"))
     check_choice("arrays", "time_unit", time_unit, get_args(TimeUnit))
     check_choice("arrays", "polarity", polarity, get_args(Polarity))
-    return ArraysSource(Path(path), _Meaning(columns, time_unit, polarity), (width, height))
+    return ArraysSource(Path(path), _Meaning(columns, time_unit, polarity, sort_us), (width, height))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +88,7 @@ class _Meaning:
     columns: str
     unit: TimeUnit
     polarity: Polarity
+    sort_us: int
     parts: int = 1
 
 
@@ -113,13 +119,15 @@ class ArraysSource(RecordingFile):
             found.append(Found("sensor", f"{size[0]} x {size[1]}", GUESSED_SIZE))
         return SourceInfo(self.path.name, Geometry(*size), has_frames=False, found=tuple(found))
 
-    def __iter__(self) -> Iterator[SourcePacket]:
+    def _play(self) -> Iterator[SourcePacket]:
         """Yield events in pieces.
 
         Raises:
             RecordingDamaged: a file cannot be read; all before it was delivered.
         """
-        _ = self.info
+        return sorted_within(self._batches(), self._meaning.sort_us)
+
+    def _batches(self) -> Iterator[EventBatch]:
         for number, file in enumerate(self._files()):
             columns, _ = _columns_of(file)
             order = self._meaning.columns
@@ -161,7 +169,9 @@ class ArraysSource(RecordingFile):
         said = unit_in_words(f"time_{names[0].rpartition('_')[2]}") if names else ""
         unit = find_unit(times, self._said.unit, path=self.path, said=said)
         yield unit
-        self._meaning = _Meaning(order.value, unit.value, self._said.polarity, parts)  # type: ignore[arg-type]
+        reach_us, sorting = find_reach(time_us(t, unit.value), self._said.sort_us, path=self.path)
+        yield from sorting
+        self._meaning = _Meaning(order.value, unit.value, self._said.polarity, reach_us, parts)  # type: ignore[arg-type]
 
     def _largest(self, files: list[Path]) -> tuple[int, int]:
         size = [1, 1]
@@ -210,6 +220,8 @@ def _columns_of(path: Path) -> tuple[_Columns, tuple[str, ...]]:
     """The columns of a file, and their names: t, x, y, p where they have names, else as they stand."""
     if is_npz(path):
         names = name_columns(array_names(path))
+        if not zipfile.is_zipfile(path):
+            raise RecordingDamaged(f"{path} is damaged: it has no list of its arrays")
         if names is None:
             raise SourceError(f"{path} has the arrays {', '.join(array_names(path))}, expected t, x, y, p")
         arrays = read_arrays(path, names)

@@ -151,13 +151,12 @@ class ImageFolder(RecordingFile):
             self._events = None
         self._info = None
 
-    def __iter__(self) -> Iterator[SourcePacket]:
+    def _play(self) -> Iterator[SourcePacket]:
         """Yield the packets of the events, and each image as soon as they have passed it.
 
         Raises:
             RecordingDamaged: an image or the events cannot be read; all before was delivered.
         """
-        _ = self.info
         assert self._events is not None  # entered
         kinds = (EventBatch, Gap, Trigger, ImuBatch)
         return merged((packet for packet in self._events if isinstance(packet, kinds)), self._frames())

@@ -88,9 +88,8 @@ class NpzSource(RecordingFile):
         self._info = None
         self._arrays, self._frames, self._gaps = {}, [], []
 
-    def __iter__(self) -> Iterator[SourcePacket]:
+    def _play(self) -> Iterator[SourcePacket]:
         """Yield events in pieces of 5 ms; gaps and frames as soon as the events have passed them."""
-        _ = self.info
         frames, gaps = iter(self._frames), iter(self._gaps)
         frame, gap = next(frames, None), next(gaps, None)
         watermark_us: int | None = None

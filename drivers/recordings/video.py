@@ -206,7 +206,7 @@ class VideoSource(RecordingFile):
             time_offset_us=0.0,
         )
 
-    def __iter__(self) -> Iterator[EventBatch | Frame]:
+    def _play(self) -> Iterator[EventBatch | Frame]:
         """Yield event batches every `packet_us` and each frame right after its read-out.
 
         Raises:

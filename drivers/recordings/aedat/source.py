@@ -1,4 +1,4 @@
-"""Recordings of jAER and cAER: AEDAT 2.0 and 3.1, with events, frames, edges and inertial samples."""
+"""Recordings of jAER and cAER: AEDAT 2.0, 2.1 and 3.1, with events, frames, edges and inertial samples."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from nire.errors import ConfigError, RecordingDamaged, SourceError
 from nire.types import Frame, Geometry, SourcePacket
 
 _MAGIC = b"#!AER-DAT"
+_VERSIONS = ("2.0", "2.1", "3.1")
 _END_HEADER = b"#!END-HEADER"
 _LONGEST_HEADER = 1 << 24
 _MOST_BODY_BYTES = 1 << 28
@@ -54,8 +55,8 @@ class _Header:
 
 
 def recognise(head: bytes, path: Path) -> bool:
-    """Tell from its first bytes whether a file is AEDAT 2.0 or 3.1; 1.0 has no mark and is not read."""
-    return head.startswith((_MAGIC + b"2.0", _MAGIC + b"3.1"))
+    """Tell from its first bytes whether a file is of jAER or cAER; 1.0 has no mark, and AEDAT4 has a driver."""
+    return head.startswith(_MAGIC) and not head.startswith(_MAGIC + b"4")
 
 
 def open_source(
@@ -94,7 +95,7 @@ class AedatSource(RecordingFile):
         """Read the header and look for a first frame.
 
         Raises:
-            SourceError: no such file, no AEDAT 2.0 or 3.1, or a chip that is not known.
+            SourceError: no such file, another version, or a chip that is not known.
             RecordingDamaged: the header has no end.
         """
         try:
@@ -112,20 +113,19 @@ class AedatSource(RecordingFile):
             duration_us=self._duration_us(),
         )
 
-    def __iter__(self) -> Iterator[SourcePacket]:
+    def _play(self) -> Iterator[SourcePacket]:
         """Yield packets; frames and the rest as soon as the events have passed them.
 
         Raises:
             RecordingDamaged: the file ends inside a record, or a packet makes no sense; all before was delivered.
         """
-        _ = self.info
         return arranged(self._packets())
 
     def _packets(self) -> Iterator[SourcePacket]:
         assert self._header is not None  # entered
         with open(self.path, "rb") as file:
             file.seek(self._header.start)
-            yield from self._words(file) if self._header.version == "2.0" else self._records(file)
+            yield from self._words(file) if self._header.version != "3.1" else self._records(file)
 
     def _words(self, file: BinaryIO) -> Iterator[SourcePacket]:
         """AEDAT 2.0, piece by piece."""
@@ -147,7 +147,7 @@ class AedatSource(RecordingFile):
     def _records(self, file: BinaryIO) -> Iterator[SourcePacket]:
         """AEDAT 3.1, packet by packet, of the source that comes first."""
         assert self._header is not None  # entered
-        decoder, chosen = PacketDecoder(), None
+        decoder, chosen = PacketDecoder(self._chip_size()), None
         for position, head in self._heads(file):
             chosen = head.source if chosen is None else chosen
             if head.source != chosen:
@@ -178,12 +178,16 @@ class AedatSource(RecordingFile):
             yield position, head
             position += HEAD.size + head.body_bytes
 
+    def _chip_size(self) -> tuple[int, int]:
+        assert self._chip is not None  # entered
+        return self._chip.width, self._chip.height
+
     def _damaged(self, position: int, why: str) -> RecordingDamaged:
         return RecordingDamaged(f"{self.path} is damaged at byte {position}: {why}; all before was delivered", position)
 
     def _find_chip(self, header: _Header) -> tuple[str, Chip]:
         """Name and properties of the sensor."""
-        pattern = r"^#\s*AEChip:\s*(\S+)" if header.version == "2.0" else r"^#\s*Source \d+:\s*(.+?)\s*$"
+        pattern = r"^#\s*AEChip:\s*(\S+)" if header.version != "3.1" else r"^#\s*Source \d+:\s*(.+?)\s*$"
         found = re.search(pattern, header.text, re.MULTILINE)
         name = found[1].rpartition(".")[2] if found else ""
         width, height, is_davis = next((chip for key, chip in _CHIPS.items() if key in name.lower()), (0, 0, True))
@@ -201,7 +205,7 @@ class AedatSource(RecordingFile):
         with open(self.path, "rb") as file:
             try:
                 if self._header.version == "3.1":
-                    decoder = PacketDecoder()
+                    decoder = PacketDecoder(self._chip_size())
                     for position, head in self._heads(file):
                         if head.kind == FRAME and head.count:
                             file.seek(position + HEAD.size)
@@ -219,7 +223,7 @@ class AedatSource(RecordingFile):
         """From the first to the last event; None where that takes more than a look at both ends."""
         header = self._header
         assert header is not None  # entered
-        if header.version != "2.0" or header.end - header.start < _WORD.itemsize:
+        if header.version == "3.1" or header.end - header.start < _WORD.itemsize:
             return None
         last = header.start + (header.end - header.start - _WORD.itemsize) // _WORD.itemsize * _WORD.itemsize
         ends = [np.fromfile(self.path, _WORD, 1, offset=at)["t"][0] for at in (header.start, last)]
@@ -232,13 +236,15 @@ def _read_header(file: BinaryIO, path: Path) -> _Header:
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     first = file.readline(64)
-    if not recognise(first, path):
-        raise SourceError(f"{path} is no AEDAT 2.0 or 3.1 recording: it begins with {first[:16]!r}")
     version = first[len(_MAGIC) :].strip().decode("ascii", "replace")
+    if not recognise(first, path) or version not in _VERSIONS:
+        raise SourceError(
+            f"{path} begins with {first[:16]!r}, expected AEDAT {', '.join(_VERSIONS)}: convert it with DV"
+        )
     lines = [first]
     start = file.tell()
     while (line := file.readline(_LONGEST_HEADER)).startswith(b"#"):
-        if version == "2.0" and not line.rstrip(b"\r\n").isascii():
+        if version != "3.1" and not line.rstrip(b"\r\n").isascii():
             break  # an event whose first byte is that of '#'
         lines.append(line)
         start = file.tell()

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from drivers.packets.ordering import merged
+from drivers.packets.ordering import merged, sorted_within
 from drivers.pixels import Colours, Depth, as_rgb, check_bits, colours_in_words
 from drivers.recording_file import RecordingFile
 from drivers.recordings.hdf5.layout import EventColumns, Images, find_events, find_images, find_size
@@ -28,6 +28,7 @@ from drivers.sense import (
     check_exposures,
     coordinate,
     find_order,
+    find_reach,
     find_unit,
     time_us,
 )
@@ -70,6 +71,7 @@ def open_source(
     columns: str = "",
     time_unit: TimeUnit = "auto",
     polarity: Polarity = "auto",
+    sort_us: int = -1,
     colours: Colours = "auto",
     bits: int = 0,
     transfer: Transfer = "linear",
@@ -83,6 +85,7 @@ def open_source(
         time_unit: of all times in the file; "auto" = as the file says, else fractions are seconds and whole numbers
             microseconds, where that fits.
         polarity: "auto" = 0 and 1, or -1 and 1; "positive" = above 0 is brighter; "inverted" = any other is.
+        sort_us: within which to sort events by time, us; -1 = as far as the first ones need it, up to a second.
         colours: "auto" = as the file says, else RGB.
         bits: that pixels of 16 bits use, 8 to 16; 0 = by the largest value.
         transfer: of the images' pixels.
@@ -96,7 +99,7 @@ def open_source(
     check_choice("hdf5", "colours", colours, get_args(Colours))
     check_choice("hdf5", "transfer", transfer, get_args(Transfer))
     check_bits("hdf5", bits)
-    meaning = _Meaning(columns, time_unit, polarity, colours, bits, transfer)
+    meaning = _Meaning(columns, time_unit, polarity, sort_us, colours, bits, transfer)
     return Hdf5Source(Path(path), (width, height), meaning)
 
 
@@ -107,6 +110,7 @@ class _Meaning:
     columns: str
     unit: TimeUnit
     polarity: Polarity
+    sort_us: int
     colours: Colours
     bits: int
     transfer: Transfer
@@ -127,6 +131,7 @@ class Hdf5Source(RecordingFile):
         self._images: Images | None = None
         self._order = "txyp"
         self._units = ("us", "us")
+        self._reach_us = 0
         self._offset_us = 0
 
     def _look(self) -> SourceInfo:
@@ -142,8 +147,10 @@ class Hdf5Source(RecordingFile):
         self.close()
         try:
             self._file = h5py.File(self.path, "r")
+        except (FileNotFoundError, PermissionError) as error:
+            raise SourceError(f"cannot read {self.path}: {error.strerror}") from error
         except OSError as error:
-            raise SourceError(f"cannot read {self.path} as HDF5: {error}") from error
+            raise RecordingDamaged(f"cannot read {self.path} as HDF5: {error}", 0) from error
         try:
             return self._find()
         except _UNREADABLE as error:
@@ -156,19 +163,19 @@ class Hdf5Source(RecordingFile):
             self._file = None
         self._info = None
 
-    def __iter__(self) -> Iterator[SourcePacket]:
+    def _play(self) -> Iterator[SourcePacket]:
         """Yield events in pieces, and each image as soon as the events have passed it.
 
         Raises:
             RecordingDamaged: a part of the file cannot be read; all before was delivered.
             SourceError: a filter that is not installed compresses it.
         """
-        _ = self.info
-        return merged(self._batches(), self._frames())
+        return merged(sorted_within(self._batches(), self._reach_us), self._frames())
 
     def _find(self) -> SourceInfo:
         events = find_events(self._file)
-        self._images = find_images(self._file)
+        images = find_images(self._file)
+        self._images = images if images is not None and images.count else None
         if events is None:
             raise SourceError(
                 f"{self.path} has {', '.join(sorted(self._file)) or 'nothing'}: no layout that is known; "
@@ -223,6 +230,8 @@ class Hdf5Source(RecordingFile):
         said = events.unit or ("us" if "ms_to_idx" in self._file else "")
         unit = find_unit(times, self._meaning.unit, path=self.path, said=said)
         yield unit
+        self._reach_us, sorting = find_reach(time_us(t, unit.value), self._meaning.sort_us, path=self.path)
+        yield from sorting
         frame_unit = unit
         if len(frames):
             frame_times = Times(np.empty(0), frames[:, 0])
@@ -324,13 +333,13 @@ class Hdf5Source(RecordingFile):
             pixels = self._pixels_of(images, n)
             try:
                 time, exposure = images.times(n)
-                times = [np.asarray(value).reshape(1) for value in exposure or (time, time)]
+                known = exposure is not None and bool(exposure[0] <= exposure[1])
+                times = [np.asarray(value).reshape(1) for value in (exposure if known and exposure else (time, time))]
                 start_us, end_us = (int(time_us(value, self._units[1])[0]) for value in times)
                 pixels = as_rgb(_channels_last(self._depth.to_8(pixels, path=self.path)), self._colours)
             except _UNREADABLE as error:
                 raise RecordingDamaged(f"{self.path}: image {n} cannot be read: {error}", n) from error
-            known, transfer = exposure is not None and start_us <= end_us, self._meaning.transfer
-            yield Frame(n, pixels, start_us, max(start_us, end_us), transfer=transfer, exposure_known=known)
+            yield Frame(n, pixels, start_us, end_us, transfer=self._meaning.transfer, exposure_known=known)
 
     def _pixels_of(self, images: Images, n: int) -> NDArray[Any]:
         try:

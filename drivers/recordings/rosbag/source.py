@@ -139,13 +139,12 @@ class RosSource(RecordingFile):
                 raise
         return first
 
-    def __iter__(self) -> Iterator[SourcePacket]:
+    def _play(self) -> Iterator[SourcePacket]:
         """Yield packets; images and the rest as soon as the events have passed them.
 
         Raises:
             RecordingDamaged: a message cannot be decoded or the file ends within one; all before was delivered.
         """
-        _ = self.info
         return arranged(self._packets())
 
     def _packets(self) -> Iterator[SourcePacket]:
@@ -265,13 +264,12 @@ class _Decoder:
 
     def _exposed(self, length_us: int, received_ns: int) -> Iterator[Frame]:
         """Give the image that waits its length; a length that comes before its image waits for it."""
-        if self._waiting is None:
+        if self._waiting is None or abs(received_ns - self._waiting[1]) > _TOGETHER_NS:
             self._length = length_us, received_ns
             return
-        frame, recorded_ns = self._waiting
-        if length_us < 0 or abs(received_ns - recorded_ns) > _TOGETHER_NS:
+        if length_us < 0:
             return
-        self._waiting = None
+        (frame, _), self._waiting = self._waiting, None
         start_us = frame.exposure_start_us - length_us // 2
         yield replace(frame, exposure_start_us=start_us, exposure_end_us=start_us + length_us, exposure_known=True)
 

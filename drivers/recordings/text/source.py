@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from drivers.archive import Members
 from drivers.frame_table import COLUMNS, FrameTable, read_frame_table
-from drivers.packets.ordering import merged
+from drivers.packets.ordering import merged, sorted_within
 from drivers.pixels import Depth, check_bits
 from drivers.recording_file import RecordingFile
 from drivers.recordings.text.lines import BadLine, LineFormat, Opening, columns_of, read_events
@@ -29,6 +29,7 @@ from drivers.sense import (
     check_choice,
     check_exposures,
     find_order,
+    find_reach,
     find_unit,
     time_us,
 )
@@ -60,6 +61,7 @@ def open_source(
     image_columns: str = "",
     time_unit: TimeUnit = "auto",
     polarity: Polarity = "auto",
+    sort_us: int = -1,
     bits: int = 0,
     width: int = 0,
     height: int = 0,
@@ -75,6 +77,7 @@ def open_source(
             a comment says, else as fits.
         time_unit: of all times; "auto" = fractions are seconds and whole numbers microseconds, where that fits.
         polarity: "auto" = 0 and 1, or -1 and 1; "positive" = above 0 is brighter; "inverted" = any other is.
+        sort_us: within which to sort events by time, us; -1 = as far as the first ones need it, up to a second.
         bits: that images of 16 bits use, 8 to 16; 0 = by the largest value.
         width, height: of the sensor; 0 = as a first line or comment says, else as the images, else the largest
             coordinates.
@@ -90,7 +93,7 @@ def open_source(
     check_choice("text", "polarity", polarity, get_args(Polarity))
     check_choice("text", "transfer", transfer, get_args(Transfer))
     check_bits("text", bits)
-    meaning = _Meaning(columns, image_columns, time_unit, polarity, bits)
+    meaning = _Meaning(columns, image_columns, time_unit, polarity, sort_us, bits)
     return TextSource(Path(path), meaning, size=(width, height), transfer=transfer)
 
 
@@ -102,6 +105,7 @@ class _Meaning:
     image_columns: str
     unit: TimeUnit
     polarity: Polarity
+    sort_us: int
     bits: int
 
 
@@ -118,6 +122,7 @@ class TextSource(RecordingFile):
         self._lines: LineFormat | None = None
         self._table: FrameTable | None = None
         self._table_unit = "us"
+        self._reach_us = 0
         self._depth = Depth(meaning.bits)
 
     def _look(self) -> SourceInfo:
@@ -167,23 +172,23 @@ class TextSource(RecordingFile):
         times = Times(t, frames if np.size(frames) and _overlap(t, frames) else np.empty(0), pixels=pixels)
         unit = find_unit(times, meaning.unit, path=self.path, said=opening.unit)
         self._lines = LineFormat(opening.skip, order.value, unit.value, meaning.polarity)
+        self._reach_us, sorting = find_reach(time_us(t, unit.value), meaning.sort_us, path=self.path)
         if table is None:
-            return order, unit
+            return order, unit, *sorting
         frame_unit = find_unit(
             Times(np.empty(0), frames), meaning.unit, path=self.path, said=table.said_unit, usual=unit.value
         )
         self._table_unit = frame_unit.value
         check_exposures(time_us(table.start, frame_unit.value), time_us(table.end, frame_unit.value), path=self.path)
-        return order, unit, table.found, replace(frame_unit, what="unit of images' times")
+        return order, unit, *sorting, table.found, replace(frame_unit, what="unit of images' times")
 
-    def __iter__(self) -> Iterator[SourcePacket]:
+    def _play(self) -> Iterator[SourcePacket]:
         """Yield events in pieces, and each image as soon as the events have passed it.
 
         Raises:
             RecordingDamaged: a line or an image cannot be read; all before was delivered.
         """
-        _ = self.info
-        return merged(self._batches(), self._frames())
+        return merged(sorted_within(self._batches(), self._reach_us), self._frames())
 
     def _open_events(self) -> AbstractContextManager[IO[bytes]]:
         if self._members is None:
@@ -256,15 +261,15 @@ class TextSource(RecordingFile):
 
 
 def _events_name(members: Members) -> str | None:
-    """The file of events: of a known name, or the only text file that has such lines."""
+    """The file of events: of a known name, whatever is in it, or the only text file that has such lines."""
     found = members.find(*_EVENTS)
-    if found is None:
-        texts = [name for name in members.names if name.endswith((".txt", ".csv"))]
-        found = texts[0] if len(texts) == 1 else None
-    if found is None:
+    if found is not None:
+        return found
+    texts = [name for name in members.names if name.endswith((".txt", ".csv"))]
+    if len(texts) != 1:
         return None
-    with members.open(found) as file:
-        return found if _has_events(file.read(_HEAD_BYTES)) else None
+    with members.open(texts[0]) as file:
+        return texts[0] if _has_events(file.read(_HEAD_BYTES)) else None
 
 
 def _overlap(events: NDArray[np.float64], frames: NDArray[np.float64]) -> bool:

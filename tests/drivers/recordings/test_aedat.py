@@ -217,8 +217,8 @@ def test_what_is_not_read_is_said(tmp_path: Path) -> None:
         pass
     old = tmp_path / "old.aedat"
     old.write_bytes(b"#!AER-DAT1.0\r\n" + bytes(60))
-    with pytest.raises(SourceError, match="is no recording that can be read"):
-        open_recording(old)
+    with pytest.raises(SourceError, match=r"AER-DAT1.0.*expected AEDAT 2.0, 2.1, 3.1"), open_recording(old):
+        pass
     endless = tmp_path / "b.aedat"
     endless.write_bytes(b"#!AER-DAT3.1\r\n#Source 1: DAVIS346\r\n" + bytes(99))
     with pytest.raises(RecordingDamaged, match="header has no end"), open_recording(endless):
