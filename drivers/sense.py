@@ -30,6 +30,8 @@ LONGEST_US = 2.0**62
 """A time beyond it is damage, and must still fit into 64 bits."""
 GUESSED_SIZE = "not said: the largest coordinates"
 """Why a sensor has a size that no file says."""
+LEAST_EXTENT = 0.75
+"""Of one side of the images, at least, that the events of a whole recording use."""
 LARGEST_PX = 4096
 """No event sensor has more columns or rows."""
 
@@ -120,6 +122,11 @@ def find_unit(times: Times, setting: TimeUnit, *, path: object, said: str = "", 
         return Found("unit of time", setting, "set by time_unit")
     if said:
         return Found("unit of time", said, "the file says so")
+    if times.events.size >= _ENOUGH and times.events.min() == times.events.max() and not _span(times):
+        raise SourceError(
+            f"{path}: all of its events are dated {times.events[0]:.16g}: they were written with too few digits, or "
+            "another column has them. To fix it, write them with all digits, or set source.settings.columns"
+        )
     first = times.events if times.events.size else times.frames
     if not first.size:
         return Found("unit of time", usual or "us", "no time to judge by")
@@ -158,6 +165,26 @@ def time_us(times: NDArray[Any], unit: str) -> NDArray[np.int64]:
     with np.errstate(over="ignore"):
         us = np.nan_to_num(times.astype(np.float64) * MICROSECONDS[unit], nan=LONGEST_US)
     return np.rint(np.clip(us, -LONGEST_US, LONGEST_US)).astype(np.int64)
+
+
+def check_extent(largest: tuple[int, int], size: tuple[int, int], count: int = _ENOUGH, *, path: object) -> None:
+    """Refuse a sensor's size that is only that of its images, where all events lie in a corner of them.
+
+    Args:
+        largest: columns and rows that events use, from the first.
+        size: width and height of the images.
+        count: events that were looked at.
+        path: for the message.
+
+    Raises:
+        SourceError: both sides are far smaller; the message names the settings.
+    """
+    if count >= _ENOUGH and all(used < LEAST_EXTENT * side for used, side in zip(largest, size, strict=True)):
+        raise SourceError(
+            f"{path} does not say the size of the sensor, its images are {size[0]} x {size[1]} pixels, its events use "
+            f"{largest[0]} x {largest[1]}: frames and events must share one pixel grid. For two cameras use the driver "
+            "hybrid; if it is one, set width and height in source.settings (in event_settings for a folder of images)"
+        )
 
 
 def is_size_guessed(info: SourceInfo) -> bool:

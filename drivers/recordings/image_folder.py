@@ -15,7 +15,16 @@ from drivers.frame_table import COLUMNS, FrameTable, read_frame_table
 from drivers.packets.ordering import merged
 from drivers.pixels import Depth, check_bits
 from drivers.recording_file import RecordingFile
-from drivers.sense import Times, TimeUnit, check_choice, check_exposures, find_unit, is_size_guessed, time_us
+from drivers.sense import (
+    Times,
+    TimeUnit,
+    check_choice,
+    check_exposures,
+    check_extent,
+    find_unit,
+    is_size_guessed,
+    time_us,
+)
 from drivers.source import Found, Source, SourceInfo, Stream
 from nire.errors import SourceError
 from nire.types import EventBatch, Frame, Gap, ImuBatch, SourcePacket, Transfer, Trigger
@@ -140,6 +149,8 @@ class ImageFolder(RecordingFile):
         source = open_recording(self.path / name, **settings).__enter__()
         geometry = source.info.geometry
         if is_size_guessed(source.info) and geometry.width <= size[0] and geometry.height <= size[1]:
+            # The whole of the events was looked at for it.
+            check_extent((geometry.width, geometry.height), size, path=self.path)
             source.__exit__(None, None, None)
             source = open_recording(self.path / name, **{**settings, "width": size[0], "height": size[1]}).__enter__()
         return source

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from drivers.array_files import array_names, is_npz, read_arrays
 from drivers.recording_file import RecordingFile
-from drivers.source import SourceInfo
+from drivers.source import Found, SourceInfo
 from nire.errors import RecordingDamaged, SourceError
 from nire.types import EventBatch, Frame, Gap, Geometry, SourcePacket
 
@@ -68,6 +68,10 @@ class NpzSource(RecordingFile):
         if layout is None:
             raise SourceError(f"{self.path} has the arrays {', '.join(sorted(arrays))}: no layout that is known")
         _check(self.path, arrays)
+        late = int(np.count_nonzero(np.diff(arrays["t_us"]) < 0))
+        if late:
+            order = np.argsort(arrays["t_us"], kind="stable")
+            arrays |= {name: arrays[name][order] for name in _EVENTS}
         self._arrays = {name: arrays[name] for name in _EVENTS}
         height, width = (int(n) for n in arrays["frames"].shape[1:3])
         if layout == "estimated":
@@ -81,6 +85,7 @@ class NpzSource(RecordingFile):
             geometry=Geometry(width, height),
             has_frames=bool(self._frames),
             duration_us=int(t_us[-1] - t_us[0]) if t_us.size else None,
+            found=(Found("order of events", "sorted", f"the times went back {late} times"),)[: late > 0],
         )
 
     def close(self) -> None:

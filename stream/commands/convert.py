@@ -22,7 +22,7 @@ from stream.sources import SourceOrder, open_source
 
 def command(
     recording: Recording,
-    out: Annotated[Path, typer.Argument(help="File to write: NAME.nire, .aedat4 or .mcap.", show_default=False)],
+    out: Annotated[Path, typer.Argument(help="File to write: NAME.nire, .aedat4, .mcap or .h5.", show_default=False)],
     overrides: Overrides = None,
     log_level: LogLevel = "WARNING",
 ) -> None:

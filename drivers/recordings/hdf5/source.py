@@ -20,12 +20,14 @@ from drivers.recordings.hdf5.layout import EventColumns, Images, find_events, fi
 from drivers.sense import (
     GUESSED_SIZE,
     LARGEST_PX,
+    LEAST_EXTENT,
     Polarity,
     Times,
     TimeUnit,
     brighter,
     check_choice,
     check_exposures,
+    check_extent,
     coordinate,
     find_order,
     find_reach,
@@ -289,14 +291,25 @@ class Hdf5Source(RecordingFile):
         if said is not None:
             return said, False
         if first is not None:
-            return (first.pixels.shape[1], first.pixels.shape[0]), False
+            size = first.pixels.shape[1], first.pixels.shape[0]
+            check_extent(*self._extent(events, size), path=self.path)
+            return size, False
         _log.warning("%s does not say the size of the sensor: taken from its largest coordinates", self.path)
-        size = [1, 1]
+        return self._extent(events)[0], True
+
+    def _extent(
+        self, events: EventColumns, enough: tuple[int, int] | None = None
+    ) -> tuple[tuple[int, int], tuple[int, int], int]:
+        """Columns and rows that events use, `enough` itself, and the events until one of its sides was nearly used."""
+        used, count = [1, 1], 0
         for start in range(0, events.count, _PIECE):
             for axis in range(2):
                 column = self._read(events.columns[self._order.index("xy"[axis])], slice(start, start + _PIECE), start)
-                size[axis] = max(size[axis], int(coordinate(column).max()) + 1)
-        return (size[0], size[1]), True
+                used[axis] = max(used[axis], int(coordinate(column).max()) + 1)
+            count = min(events.count, start + _PIECE)
+            if enough and any(side >= LEAST_EXTENT * whole for side, whole in zip(used, enough, strict=True)):
+                break
+        return (used[0], used[1]), enough or (used[0], used[1]), count
 
     def _batches(self) -> Iterator[EventBatch]:
         assert self._events is not None  # entered

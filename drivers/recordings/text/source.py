@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import re
 import zipfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -22,12 +24,14 @@ from drivers.recordings.text.lines import BadLine, LineFormat, Opening, columns_
 from drivers.sense import (
     GUESSED_SIZE,
     LARGEST_PX,
+    LEAST_EXTENT,
     Polarity,
     Times,
     TimeUnit,
     brighter,
     check_choice,
     check_exposures,
+    check_extent,
     find_order,
     find_reach,
     find_unit,
@@ -169,7 +173,12 @@ class TextSource(RecordingFile):
         except ValueError as error:
             raise SourceError(f"{self.path}: {error}, or source.settings.columns to another order") from error
         pixels = int(min(x.max() + 1, LARGEST_PX) * min(y.max() + 1, LARGEST_PX)) if x.size else 1
-        times = Times(t, frames if np.size(frames) and _overlap(t, frames) else np.empty(0), pixels=pixels)
+        times = Times(
+            t,
+            frames if np.size(frames) and _overlap(t, frames) else np.empty(0),
+            pixels=pixels,
+            last=self._last_time(order.value),
+        )
         unit = find_unit(times, meaning.unit, path=self.path, said=opening.unit)
         self._lines = LineFormat(opening.skip, order.value, unit.value, meaning.polarity)
         self._reach_us, sorting = find_reach(time_us(t, unit.value), meaning.sort_us, path=self.path)
@@ -207,6 +216,20 @@ class TextSource(RecordingFile):
             raise RecordingDamaged(f"{self.path}: {error}; all before was delivered", error.position) from error
         except (OSError, EOFError, zipfile.BadZipFile) as error:
             raise RecordingDamaged(f"{self.path}: its events cannot be read further: {error}") from error
+
+    def _last_time(self, columns: str) -> float | None:
+        """The time in the last line, in the file's unit; None where an archive would have to be unpacked for it."""
+        path = self.path
+        if self._members is not None:
+            path = self.path / (_events_name(self._members) or "")
+            if not self.path.is_dir():
+                return None
+        with open(path, "rb") as file:
+            file.seek(max(0, path.stat().st_size - _HEAD_BYTES))
+            lines = [line for line in file.read().splitlines()[1:] if line.strip()]
+        with contextlib.suppress(ValueError, IndexError):
+            return float(re.split(rb"[\s,;]+", lines[-1].strip())[columns.index("t")])
+        return None
 
     def _read_images(self) -> FrameTable | None:
         """The table of images; None where there is none."""
@@ -249,15 +272,25 @@ class TextSource(RecordingFile):
         if opening.size is not None:
             return opening.size, False
         if first is not None:
-            return (first.pixels.shape[1], first.pixels.shape[0]), False
+            size = first.pixels.shape[1], first.pixels.shape[0]
+            check_extent(*self._extent(size), path=self.path)
+            return size, False
         _log.warning("%s does not say the size of the sensor: taken from its largest coordinates", self.path)
+        return self._extent()[0], True
+
+    def _extent(self, enough: tuple[int, int] | None = None) -> tuple[tuple[int, int], tuple[int, int], int]:
+        """Columns and rows that events use, `enough` itself, and the events until one of its sides was nearly used."""
         width = height = 1
+        count = 0
         try:
             for batch in self._batches():
                 width, height = max(width, int(np.max(batch.x)) + 1), max(height, int(np.max(batch.y)) + 1)
+                count += len(batch)
+                if enough and (width >= enough[0] * LEAST_EXTENT or height >= enough[1] * LEAST_EXTENT):
+                    break
         except RecordingDamaged:
             _log.warning("%s is damaged; the size is that of what comes before", self.path)
-        return (width, height), True
+        return (width, height), enough or (width, height), count
 
 
 def _events_name(members: Members) -> str | None:

@@ -63,7 +63,7 @@ def _write_time_lens(folder: Path, *, parts: int = 1) -> Path:
         x, y = ((axis[part] * parts).astype(np.uint16) for axis in (X, Y))
         np.savez(folder / f"events_aligned/{n:06d}.npz", x=x, y=y, t=T_US[part], p=P[part])
     for n in range(4):
-        assert cv2.imwrite(str(folder / f"images_corrected/{n:06d}.png"), np.full((100, 200), n, np.uint8))
+        assert cv2.imwrite(str(folder / f"images_corrected/{n:06d}.png"), np.full((50, 80), n, np.uint8))
     times = "".join(f"{1_000_000 + 20_000 * n}\n" for n in range(4))
     (folder / "images_corrected/timestamp.txt").write_text(times)
     return folder
@@ -78,7 +78,7 @@ def test_folder_of_time_lens_has_pieces_of_events_between_its_images(tmp_path: P
         (1_000_000 + 20_000 * n, False) for n in range(4)
     ]
     with open_recording(folder) as source:
-        assert source.info.geometry == Geometry(200, 100)  # of the images: the arrays do not say it
+        assert source.info.geometry == Geometry(80, 50)  # of the images: the arrays do not say it
     assert _is_as_written(_read(folder / "events_aligned"))
 
 
@@ -144,3 +144,21 @@ def test_frames_with_exposures_and_events_that_go_on_between_them(tmp_path: Path
     assert [(f.index, f.exposure_start_us, f.exposure_end_us, f.exposure_known) for f in frames] == [
         (n, int(starts[n]), int(starts[n]) + 5000, True) for n in range(3)
     ]
+
+
+def test_images_of_another_camera_are_told_by_their_size(tmp_path: Path) -> None:
+    folder = _write_time_lens(tmp_path / "a")
+    for n in range(4):
+        assert cv2.imwrite(str(folder / f"images_corrected/{n:06d}.png"), np.full((100, 200), n, np.uint8))
+    with pytest.raises(SourceError, match=r"images are 200 x 100 pixels, its events use 64 x 48.*hybrid"):
+        _read(folder)
+    assert _is_as_written(_read(folder, event_settings={"width": 200, "height": 100}))
+
+
+def test_events_that_are_not_sorted_are_sorted_beside_frames(tmp_path: Path) -> None:
+    order = np.random.default_rng(1).permutation(COUNT)
+    columns = {name: column[order] for name, column in zip(("t_us", "x", "y", "p"), (T_US, X, Y, P), strict=True)}
+    starts = 1_000_000 + 20_000 * np.arange(3)
+    frames = {"frames": np.zeros((3, 48, 64), np.uint8), "exposure_start_us": starts, "exposure_end_us": starts + 5000}
+    np.savez(tmp_path / "a.npz", **frames, **columns)
+    assert _is_as_written(_read(tmp_path / "a.npz"))

@@ -287,3 +287,13 @@ def test_writing_nothing_is_a_file_that_says_so(tmp_path: Path) -> None:
         pass
     with open_recording(tmp_path / "a.h5") as source:
         assert not [packet for packet in source if isinstance(packet, EventBatch) and len(packet)]
+
+
+def test_images_larger_than_what_all_events_use_are_of_another_camera(tmp_path: Path) -> None:
+    path = write_common(tmp_path / "a.h5")
+    with h5py.File(path, "a") as file:
+        del file["images"]
+        file["images"] = np.zeros((3, 75, 100), np.uint8)
+    with pytest.raises(SourceError, match=r"images are 100 x 75 pixels, its events use 64 x 48.*hybrid"):
+        _read(path)
+    assert _is_as_written(_read(path, width=100, height=75))

@@ -193,3 +193,20 @@ def test_images_of_16_bits_use_as_many_as_their_largest_value(tmp_path: Path) ->
         assert cv2.imwrite(str(folder / f"images/frame_{n:08d}.png"), image)
     frame = next(packet for packet in _read(folder) if isinstance(packet, Frame))
     np.testing.assert_array_equal(frame.pixels[..., 0], image >> 2)
+
+
+def test_images_larger_than_what_all_events_use_are_of_another_camera(tmp_path: Path) -> None:
+    import cv2
+
+    folder = write_folder(tmp_path / "a")
+    for n in range(2):
+        assert cv2.imwrite(str(folder / f"images/frame_{n:08d}.png"), np.full((75, 100), n, np.uint8))
+    with pytest.raises(SourceError, match=r"images are 100 x 75 pixels, its events use 64 x 48.*hybrid"):
+        _read(folder)
+    assert _columns(_read(folder, width=100, height=75)) == EXPECTED
+
+
+def test_times_with_too_few_digits_are_refused(tmp_path: Path) -> None:
+    path = _text(tmp_path / "a.txt", [["1.54082e+09", *row[1:]] for row in _rows("txyp")])
+    with pytest.raises(SourceError, match="too few digits"):
+        _read(path)
