@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -16,10 +18,11 @@ from drivers.packets.ordering import arranged
 from drivers.recording_file import RecordingFile
 from drivers.recordings.aedat.aedat2_words import Chip, WordDecoder
 from drivers.recordings.aedat.aedat3_packets import FRAME, HEAD, PacketDecoder, PacketHead
-from drivers.source import SourceInfo
+from drivers.source import SourceInfo, Stream
 from nire.errors import ConfigError, RecordingDamaged, SourceError
 from nire.types import Frame, Geometry, SourcePacket
 
+_log = logging.getLogger(__name__)
 _MAGIC = b"#!AER-DAT"
 _VERSIONS = ("2.0", "2.1", "3.1")
 _END_HEADER = b"#!END-HEADER"
@@ -60,7 +63,12 @@ def recognise(head: bytes, path: Path) -> bool:
 
 
 def open_source(
-    path: str | Path, width: int = 0, height: int = 0, shutter: Literal["global", "rolling"] = "global"
+    path: str | Path,
+    width: int = 0,
+    height: int = 0,
+    shutter: Literal["global", "rolling"] = "global",
+    *,
+    camera: int = 0,
 ) -> AedatSource:
     """Open a recording; it is checked on entry. Memory holds one piece of it at a time.
 
@@ -70,6 +78,8 @@ def open_source(
         shutter: of the frames of AEDAT 2.0, whose file does not tell: "global" takes the last reset of a pixel before
             the read-out for the start of the exposure, "rolling" the first one.
 
+        camera: number of the source to read in AEDAT 3.1, as `info` lists them; 0 = that of the first packet.
+
     Raises:
         ConfigError: another word for `shutter`, or half a size.
     """
@@ -77,15 +87,20 @@ def open_source(
         raise ConfigError(f"aedat: shutter = {shutter!r}, expected 'global' or 'rolling'")
     if (width > 0) != (height > 0) or width < 0 or height < 0:
         raise ConfigError(f"aedat: width = {width}, height = {height}: expected both, in pixels, or none")
-    return AedatSource(Path(path), (width, height), shutter)
+    return AedatSource(Path(path), (width, height), shutter, camera)
 
 
 class AedatSource(RecordingFile):
     """The source."""
 
-    def __init__(self, path: Path, size: tuple[int, int], shutter: Literal["global", "rolling"]) -> None:
+    def __init__(
+        self, path: Path, size: tuple[int, int], shutter: Literal["global", "rolling"], camera: int = 0
+    ) -> None:
         """Remember the settings."""
         super().__init__(path)
+        self._wanted = camera
+        self._camera = camera
+        self._cameras: dict[int, str] = {}
         self._size = size
         self._shutter: Literal["global", "rolling"] = shutter
         self._header: _Header | None = None
@@ -103,6 +118,7 @@ class AedatSource(RecordingFile):
                 self._header = _read_header(file, self.path)
         except OSError as error:
             raise SourceError(f"cannot read {self.path}: {error.strerror}") from error
+        self._choose_camera(self._header)
         name, self._chip = self._find_chip(self._header)
         first = self._first_frame()
         channels = 1 if first is None else first.pixels.shape[2]
@@ -111,6 +127,9 @@ class AedatSource(RecordingFile):
             geometry=Geometry(self._chip.width, self._chip.height, channels),
             has_frames=first is not None,
             duration_us=self._duration_us(),
+            streams=tuple(
+                Stream(f"camera {number}", camera, number == self._camera) for number, camera in self._cameras.items()
+            ),
         )
 
     def _play(self) -> Iterator[SourcePacket]:
@@ -145,12 +164,11 @@ class AedatSource(RecordingFile):
                 )
 
     def _records(self, file: BinaryIO) -> Iterator[SourcePacket]:
-        """AEDAT 3.1, packet by packet, of the source that comes first."""
+        """AEDAT 3.1, packet by packet, of one camera."""
         assert self._header is not None  # entered
-        decoder, chosen = PacketDecoder(self._chip_size()), None
+        decoder = PacketDecoder(self._chip_size())
         for position, head in self._heads(file):
-            chosen = head.source if chosen is None else chosen
-            if head.source != chosen:
+            if head.source != self._camera:
                 continue
             file.seek(position + HEAD.size)
             try:
@@ -185,9 +203,27 @@ class AedatSource(RecordingFile):
     def _damaged(self, position: int, why: str) -> RecordingDamaged:
         return RecordingDamaged(f"{self.path} is damaged at byte {position}: {why}; all before was delivered", position)
 
+    def _choose_camera(self, header: _Header) -> None:
+        """Tell which of the cameras of AEDAT 3.1 is read: the one that is set, else that of the first packet."""
+        self._cameras, self._camera = {}, self._wanted
+        if header.version != "3.1":
+            return
+        lines = re.finditer(r"^#\s*Source (\d+):\s*(.+?)\s*$", header.text, re.MULTILINE)
+        self._cameras = {int(line[1]): line[2] for line in lines}
+        if self._wanted and self._wanted not in self._cameras:
+            there = ", ".join(f"{number} ({camera})" for number, camera in self._cameras.items()) or "none"
+            raise SourceError(f"{self.path} has the cameras {there}; source.settings.camera = {self._wanted} is none")
+        if not self._wanted:
+            with open(self.path, "rb") as file, contextlib.suppress(RecordingDamaged):
+                self._camera = next((head.source for _, head in self._heads(file)), 0)
+        others = [number for number in self._cameras if number != self._camera]
+        if others:
+            _log.warning("%s: camera %d is read, not %s; see source.settings.camera", self.path, self._camera, others)
+
     def _find_chip(self, header: _Header) -> tuple[str, Chip]:
         """Name and properties of the sensor."""
-        pattern = r"^#\s*AEChip:\s*(\S+)" if header.version != "3.1" else r"^#\s*Source \d+:\s*(.+?)\s*$"
+        number = self._camera if self._camera in self._cameras else r"\d+"
+        pattern = r"^#\s*AEChip:\s*(\S+)" if header.version != "3.1" else rf"^#\s*Source {number}:\s*(.+?)\s*$"
         found = re.search(pattern, header.text, re.MULTILINE)
         name = found[1].rpartition(".")[2] if found else ""
         width, height, is_davis = next((chip for key, chip in _CHIPS.items() if key in name.lower()), (0, 0, True))
@@ -207,7 +243,7 @@ class AedatSource(RecordingFile):
                 if self._header.version == "3.1":
                     decoder = PacketDecoder(self._chip_size())
                     for position, head in self._heads(file):
-                        if head.kind == FRAME and head.count:
+                        if head.source == self._camera and head.kind == FRAME and head.count:
                             file.seek(position + HEAD.size)
                             frames = decoder.decode(head, file.read(head.body_bytes))
                             return next((frame for frame in frames if isinstance(frame, Frame)), None)
