@@ -28,7 +28,7 @@ _WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class FrameTable:
-    """Rows of a table, in their order.
+    """Rows of a table: by time where they have names, else in their order.
 
     Attributes:
         start, end: float64 [N], in the file's unit; equal where no exposure is known.
@@ -86,7 +86,9 @@ def read_frame_table(text: str, *, path: object, columns: str = "", is_named: bo
     end = table[:, parts.index("end")] if "end" in parts else start
     if (wrong := np.flatnonzero(end < start)).size:
         raise RecordingDamaged(f"{path}: row {wrong[0] + 1} ends its exposure before it begins", int(wrong[0]))
-    return FrameTable(start, end, tuple(names), "end" in parts, unit, found)
+    order = np.argsort(start, kind="stable") if is_named or any(names) else np.arange(len(start))
+    names = [names[n] for n in order]
+    return FrameTable(start[order], end[order], tuple(names), "end" in parts, unit, found)
 
 
 def _choose(table: NDArray[np.float64], columns: str, said: str, path: object) -> tuple[str, Found]:

@@ -56,7 +56,7 @@ def open_source(
     """Open a folder; it is checked on entry. Memory holds one image and what the reader of the events holds.
 
     Args:
-        path: the folder. Images are taken in the order of the numbers in their names.
+        path: the folder. Images are taken by the names in the table, else in the order of the numbers in their names.
         events: the file of events in it, or a folder of numbered ones; "" = the first one called `event...`, or in a
             folder so called.
         event_settings: of the reader of the events.
@@ -184,6 +184,9 @@ class ImageFolder(RecordingFile):
         path = f"{name} of {self.path}"
         text = members.read(name).decode("utf-8", "replace")
         table = self._table = read_frame_table(text, path=path, columns=self._wanted.image_columns)
+        named = {image.rpartition("/")[2]: image for image in self._images}
+        if any(table.names) and all(image.rpartition("/")[2] in named for image in table.names):
+            self._images = [named[image.rpartition("/")[2]] for image in table.names]
         if len(table.start) != len(self._images):
             raise SourceError(
                 f"{self.path} has {len(self._images)} images, its table {name} {len(table.start)} lines of times"
