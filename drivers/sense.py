@@ -222,7 +222,7 @@ def find_order(
     if said:
         return Found("columns", said, "the file names them")
     fitting = [order for order in _orders(size) if _order_fits(columns, order, size)]
-    if usual in fitting:
+    if usual in fitting or (not fitting and _order_fits(columns, usual, size, with_reset=True)):
         return Found("columns", usual, "the usual order, and the values fit it")
     if len(fitting) == 1:
         return Found("columns", fitting[0], "the only order that the values fit")
@@ -383,7 +383,9 @@ def _rate_hz(times: Times, us: float) -> float | None:
         return None
     low, high = np.percentile(times.events, (1, 99))
     if high > low:
-        return float(0.98 * times.events.size / ((high - low) * us) * 1e6)
+        # Where a clock begins again, the times that pass are fewer than those between its ends.
+        passed = min(high - low, float(np.maximum(np.diff(times.events), 0).sum()) or high - low)
+        return float(0.98 * times.events.size / (passed * us) * 1e6)
     span = _span(times)
     return max(times.count, times.events.size) / (span * us) * 1e6 if span > 0 else None
 
@@ -412,7 +414,9 @@ def _orders(size: tuple[int, int] | None) -> list[str]:
     return [order for order in orders if size is not None or order.index("x") < order.index("y")]
 
 
-def _order_fits(columns: NDArray[np.float64], order: str, size: tuple[int, int] | None) -> bool:
+def _order_fits(
+    columns: NDArray[np.float64], order: str, size: tuple[int, int] | None, *, with_reset: bool = False
+) -> bool:
     t, x, y, p = (columns[order.index(letter)] for letter in "txyp")
     width, height = size or (LARGEST_PX, LARGEST_PX)
     on_sensor = all(
@@ -420,7 +424,18 @@ def _order_fits(columns: NDArray[np.float64], order: str, size: tuple[int, int] 
         for axis, side in ((x, width), (y, height))
     )
     both_used = t.size < _ENOUGH or (np.ptp(x) > 0 and np.ptp(y) > 0)
-    return on_sensor and both_used and bool(np.isin(p, (-1, 0, 1)).all()) and _rises(t)
+    if not (on_sensor and both_used and np.isin(p, (-1, 0, 1)).all()):
+        return False
+    return _is_reset(t, p) if with_reset else _rises(t)
+
+
+def _is_reset(t: NDArray[np.float64], p: NDArray[np.float64]) -> bool:
+    """Tell whether times rise but for few steps back, and events are not just sorted by polarity."""
+    steps = np.diff(t)
+    if t.size < _ENOUGH or np.count_nonzero(steps < 0) > _FEW_STEPS:
+        return False
+    at = int(np.argmin(steps)) + 1
+    return all(np.ptp(part) > 0 for part in (p[:at], p[at:]) if part.size >= _ENOUGH)
 
 
 def _rises(t: NDArray[np.float64]) -> bool:

@@ -37,6 +37,7 @@ from nire.types import EventBatch, Geometry, SourcePacket
 
 _MAGIC = b"\x93NUMPY"
 _PIECE, _JUDGED = 1 << 16, 1 << 16
+_TABLE = "events"  # an array that may hold all columns
 _NUMBERED = re.compile(r"\d+\.np[zy]$")
 # BS-ERGB has coordinates after rectification, in parts of a pixel, as 16 bits: those left of 0 wrap around.
 _PARTS_OF_A_PIXEL, _TURN, _NEGATIVE_FROM = 32, 1 << 16, (1 << 16) - (1 << 12)
@@ -207,8 +208,13 @@ def _has_events(path: Path) -> bool:
     try:
         if is_npz(path):
             names = array_names(path)
-            return name_columns(names) is not None and not any("frame" in name or "image" in name for name in names)
-        array = read_array(path)
+            if any("frame" in name or "image" in name for name in names):
+                return False
+            if name_columns(names) is not None or _TABLE not in names:
+                return name_columns(names) is not None
+            array = read_arrays(path, [_TABLE])[_TABLE]
+        else:
+            array = read_array(path)
     except SourceError:
         return False
     return (array.dtype.names is not None and name_columns(array.dtype.names) is not None) or (
@@ -222,14 +228,15 @@ def _columns_of(path: Path) -> tuple[_Columns, tuple[str, ...]]:
         names = name_columns(array_names(path))
         if not zipfile.is_zipfile(path):
             raise RecordingDamaged(f"{path} is damaged: it has no list of its arrays")
-        if names is None:
+        if names is not None:
+            arrays = read_arrays(path, names)
+            columns = [arrays[name].reshape(-1) for name in names]
+            if len({len(column) for column in columns}) != 1:
+                raise RecordingDamaged(f"{path}: its arrays {', '.join(names)} have different lengths")
+            return _numbers(columns, path), names
+        if _TABLE not in array_names(path):
             raise SourceError(f"{path} has the arrays {', '.join(array_names(path))}, expected t, x, y, p")
-        arrays = read_arrays(path, names)
-        columns = [arrays[name].reshape(-1) for name in names]
-        if len({len(column) for column in columns}) != 1:
-            raise RecordingDamaged(f"{path}: its arrays {', '.join(names)} have different lengths")
-        return _numbers(columns, path), names
-    array = read_array(path)
+    array = read_arrays(path, [_TABLE])[_TABLE] if is_npz(path) else read_array(path)
     if array.dtype.names is not None and (named := name_columns(array.dtype.names)) is not None:
         return _numbers([array[name] for name in named], path), named
     if array.ndim != 2 or array.shape[1] != 4:

@@ -127,11 +127,14 @@ class MatPairs(RecordingFile):
         assert self._members is not None  # entered
         try:
             values = read_arrays(self._members.read(pair.events))
+            wanted = (*(_PREFIX + name for name in _COLUMNS), "start_timestamp", "end_timestamp")
+            if missing := [name for name in wanted if name not in values]:
+                raise ValueError(f"it has no {', '.join(missing)}")
             lengths = {values[_PREFIX + name].size for name in _COLUMNS}
             times = _time_us(values["start_timestamp"]), _time_us(values["end_timestamp"])
         except (ValueError, KeyError, zlib.error, struct.error) as error:
             raise RecordingDamaged(
-                f"{self.path}: {pair.events} cannot be read: {error!r}; all before was delivered", pair.index
+                f"{self.path}: {pair.events} cannot be read: {error}; all before was delivered", pair.index
             ) from error
         except RecordingDamaged as error:
             raise RecordingDamaged(str(error), pair.index) from error

@@ -54,7 +54,7 @@ class Opening:
             is_comment = text.lstrip().startswith(_COMMENTS)
             if found := _PLAIN_SIZE.match(text):
                 size = (int(found[1]), int(found[2]))
-            elif is_comment or len(re.findall(r"\w+", text)) == 4:
+            elif is_comment or len(re.split(r"[\s,;]+", text.strip())) == 4:
                 named = order_in_words(text)
                 columns, unit = named or columns, (unit_in_words(text) if named else "") or unit
                 size = (size_in_words(text) if is_comment else None) or size

@@ -36,13 +36,15 @@ def _records() -> np.ndarray:
     return records
 
 
-@pytest.mark.parametrize("kind", ["npz", "npz s", "records", "x y t p", "t x y p"])
+@pytest.mark.parametrize("kind", ["npz", "npz s", "npz events", "records", "x y t p", "t x y p"])
 def test_arrays_of_events_are_read(tmp_path: Path, kind: str) -> None:
     path = tmp_path / ("a.npz" if kind.startswith("npz") else "a.npy")
     if kind == "npz":
         np.savez_compressed(path, x=X.astype(np.uint16), y=Y.astype(np.uint16), t=T_US, p=P.astype(np.uint8))
     elif kind == "npz s":
         np.savez(path, xs=X, ys=Y, ts=T_US * 1e-6, ps=P * 2 - 1)
+    elif kind == "npz events":
+        np.savez(path, events=np.stack([T_US, X, Y, P], axis=1))
     elif kind == "records":
         np.save(path, _records())
     else:

@@ -210,3 +210,17 @@ def test_times_with_too_few_digits_are_refused(tmp_path: Path) -> None:
     path = _text(tmp_path / "a.txt", [["1.54082e+09", *row[1:]] for row in _rows("txyp")])
     with pytest.raises(SourceError, match="too few digits"):
         _read(path)
+
+
+def test_clock_that_begins_again_is_no_other_order_of_columns(tmp_path: Path) -> None:
+    rows = [*_rows("txyp", 2000, start_us=5_000_000), *_rows("txyp", 2000)]
+    t_us = _columns(_read(_text(tmp_path / "a.txt", rows)))[0]
+    assert (t_us[0], t_us[2000]) == (5_000_000, 0)
+    by_polarity = sorted(_rows("txyp"), key=lambda row: row[3])
+    with pytest.raises(SourceError):
+        _read(_text(tmp_path / "b.txt", by_polarity))
+
+
+def test_line_of_names_may_tell_the_unit(tmp_path: Path) -> None:
+    path = _text(tmp_path / "a.csv", _rows("xypt"), head="x,y,polarity,timestamp[ns]\n", between=",")
+    assert _columns(_read(path))[0][-1] == round(2999 * SLOW / 1000)
