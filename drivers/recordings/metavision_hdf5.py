@@ -61,6 +61,8 @@ def open_source(path: str | Path, width: int = 0, height: int = 0) -> Metavision
 class MetavisionHdf5Source(RecordingFile):
     """The source. Memory holds 65,536 events and as many edges at a time."""
 
+    may_crash = "drivers.recordings.metavision_hdf5"
+
     def __init__(self, path: Path, size: tuple[int, int] | None) -> None:
         """Remember the settings."""
         super().__init__(path)

@@ -171,6 +171,8 @@ def open_source(
 class VideoSource(RecordingFile):
     """The source; each iteration reads the video from its start. Device time 0 is the video's first image."""
 
+    may_crash = "drivers.recordings.video"
+
     def __init__(self, path: Path, settings: VideoSettings) -> None:
         """Remember path and settings.
 

@@ -121,6 +121,8 @@ class _Meaning:
 class Hdf5Source(RecordingFile):
     """The source; the file is open between entering and leaving."""
 
+    may_crash = "drivers.recordings.hdf5"
+
     def __init__(self, path: Path, size: tuple[int, int], meaning: _Meaning) -> None:
         """Remember the settings."""
         super().__init__(path)
