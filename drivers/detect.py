@@ -5,7 +5,9 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import logging
 import pkgutil
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -15,9 +17,10 @@ import drivers.cameras
 import drivers.recordings
 from drivers.settings import called
 from drivers.source import Source
-from nire.errors import ConfigError, SourceError
+from nire.errors import ConfigError, RecordingDamaged, SourceError
 
 _HEAD_BYTES = 4096
+_log = logging.getLogger(__name__)
 
 
 def camera_names() -> list[str]:
@@ -111,6 +114,7 @@ def open_recording(path: str | Path, **settings: Any) -> Source:
 
     Raises:
         SourceError: no such file, an empty file, or a kind that no driver knows.
+        RecordingDamaged: an archive without its list of files.
         ConfigError: the driver has no such setting.
     """
     path = Path(path)
@@ -149,7 +153,7 @@ def read_head(path: Path) -> bytes:
 def _reader_of(path: Path, head: bytes) -> ModuleType:
     known = []
     for module in _readers():
-        if module.recognise(head, path):
+        if _recognises(module, head, path):
             return module
         known.append(module.__name__.rpartition(".")[2])
     if path.is_dir():
@@ -157,10 +161,23 @@ def _reader_of(path: Path, head: bytes) -> ModuleType:
             f"{path} is a folder without a recording of several files (events.txt, or images with their times and a "
             "file of events): name a file in it"
         )
+    if head.startswith(b"PK") and not zipfile.is_zipfile(path):
+        raise RecordingDamaged(
+            f"{path} is a damaged archive: it begins as a zip archive does and has no list of files", 0
+        )
     raise SourceError(
         f"{path} is no recording that can be read: it begins with {head[:16]!r}, and none of the readers "
         f"({', '.join(known)}) knows that"
     )
+
+
+def _recognises(module: ModuleType, head: bytes, path: Path) -> bool:
+    """Ask a reader about a file; one that its bytes make stumble does not know it."""
+    try:
+        return bool(module.recognise(head, path))
+    except Exception:  # noqa: BLE001 - whatever a parser makes of strange bytes
+        _log.debug("%s stumbles over %s", module.__name__, path, exc_info=True)
+        return False
 
 
 def _readers() -> Iterator[ModuleType]:

@@ -15,6 +15,36 @@ from nire.types import Geometry, SourcePacket
 
 
 @dataclass(frozen=True, slots=True)
+class Found:
+    """What was found out about a recording that does not say all itself, for people.
+
+    Attributes:
+        what: "unit of time", "columns", ...
+        value: as found.
+        why: how it was found: set, said by the file, or by what fits.
+    """
+
+    what: str
+    value: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """One of the streams of a recording, for people.
+
+    Attributes:
+        name: a topic, the number of a stream, a file, a dataset.
+        kind: what it carries, as the format calls it.
+        taken: it is read; others are left alone.
+    """
+
+    name: str
+    kind: str
+    taken: bool
+
+
+@dataclass(frozen=True, slots=True)
 class SourceInfo:
     """What is known of a source before its first packet.
 
@@ -26,6 +56,8 @@ class SourceInfo:
         duration_us: length of a recording; None for a live source or where unknown.
         time_offset_us: event time minus frame time where the source knows it (0 for one clock and no lag);
             None where it has to be estimated.
+        streams: all streams of a recording, those that are read marked; empty where it has one of each kind at most.
+        found: what the recording did not say by itself, and how it was found.
     """
 
     name: str
@@ -34,6 +66,8 @@ class SourceInfo:
     live: bool = False
     duration_us: int | None = None
     time_offset_us: float | None = None
+    streams: tuple[Stream, ...] = ()
+    found: tuple[Found, ...] = ()
 
 
 class Source(Protocol):

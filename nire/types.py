@@ -70,11 +70,11 @@ class EventBatch:
             epoch,
         )
 
-    def part(self, which: slice | NDArray[np.bool_], watermark_us: int | None = None) -> EventBatch:
-        """Take some of the events, in their order; a slice copies nothing.
+    def part(self, which: slice | NDArray[np.bool_] | NDArray[np.intp], watermark_us: int | None = None) -> EventBatch:
+        """Take some of the events; a slice copies nothing.
 
         Args:
-            which: a slice, or bool [N], True where an event is taken.
+            which: a slice; or bool [N], True where an event is taken; or places, in the order in which to take them.
             watermark_us: the promise of the part; None = that of the whole.
         """
         return replace(

@@ -78,6 +78,11 @@ class Census:
     first_imu_us: int = 0
     last_imu_us: int = 0
 
+    @property
+    def is_empty(self) -> bool:
+        """Tell whether there was nothing but promises and gaps."""
+        return not (self.events or self.frames or self.triggers or self.imu)
+
     def add(self, packet: SourcePacket) -> None:
         """Count a packet."""
         if isinstance(packet, EventBatch | Frame | Gap):

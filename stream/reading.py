@@ -56,6 +56,8 @@ class Reading:
         except RecordingDamaged as error:
             self.damage = error
             return
+        if frames == events == 0:
+            raise SourceError(f"{self._name} gives neither events nor frames: there is nothing to re-expose")
         if frames == 0 and self._needs_frames:
             raise SourceError(
                 f"{self._name} holds {events} events but no frames; re-exposure starts from frames. Use a recording "

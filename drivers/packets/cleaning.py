@@ -10,14 +10,16 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from drivers.packets.clock import CLAMP_US, ClockReset, SteadyClock
 from drivers.packets.epochs import Epochs
 from drivers.source import Source
 from nire.errors import RecordingDamaged, SourceError
 from nire.types import EventBatch, Frame, Gap, SourcePacket
 
-_CLAMP_US = 1000
 _LATEST_US = 1 << 60  # 36,000 years
 _OUTSIDE_SHARE = 0.01
+_STRAY_SHARE, _STRAY_AFTER = 0.01, 100  # of the events, and in all
+_RESETS, _EVENTS_OF_A_RESET = 8, 1000  # so many, with fewer events to each, are no resets
 _OUTSIDE_AFTER = 10_000  # events; before that the share is only known at the end
 
 _log = logging.getLogger(__name__)
@@ -31,7 +33,8 @@ class HygieneCounters:
         events: that came in.
         events_clamped: time stamps that went back by at most 1 ms and were held at the latest time.
         events_outside: events off the sensor, dropped.
-        clock_resets: times that the device clock went back further.
+        events_stray: dated far off those around them, dropped.
+        clock_resets: times that the device clock went back further and stayed there.
         frames_stale: frames of the clock before a reset that came after it, dropped.
         exposures_unknown: frames whose exposure neither the source nor the config knows; they pass as instants.
     """
@@ -39,6 +42,7 @@ class HygieneCounters:
     events: int = 0
     events_clamped: int = 0
     events_outside: int = 0
+    events_stray: int = 0
     clock_resets: int = 0
     frames_stale: int = 0
     exposures_unknown: int = 0
@@ -82,6 +86,8 @@ class CleanedPackets:
         self._exposure_us = exposure_us
         self._floor_us: int | None = None  # no event of this epoch may be earlier
         self._frame_us: int | None = None  # start of the newest frame of this epoch
+        self._clock = SteadyClock()
+        self._passed = 0  # events
         self._epochs = epochs
         self._waiting: list[Frame] = []  # their epochs are the stream's
         self._said: set[str] = set()
@@ -91,7 +97,7 @@ class CleanedPackets:
 
         Raises:
             RecordingDamaged: more than 1 % of the events lie outside the sensor.
-            SourceError: a frame has another size than the sensor; or whatever the source raises.
+            SourceError: a frame has another size than the sensor, events have no order; or whatever the source raises.
         """
         for packet in self._source:
             if isinstance(packet, EventBatch):
@@ -99,25 +105,37 @@ class CleanedPackets:
             elif isinstance(packet, Frame):
                 yield from self._frame(packet)
             elif isinstance(packet, Gap):
+                yield from self._steady(self._clock.settle())
                 yield self._epochs.numbered(packet)
             else:
                 yield packet
+        yield from self._steady(self._clock.settle())
         yield from self._waiting
         self._waiting = []
         self._check_outside(at_end=True)
 
     def _events(self, batch: EventBatch) -> Iterator[SourcePacket]:
         self.counters.events += len(batch)
-        batch = self._on_sensor(batch)
-        rest: EventBatch | None = batch
-        is_sorted = not _goes_back(batch.t_us)  # then its parts are too
-        while rest is not None:
-            batch, rest = self._until_reset(rest, is_sorted)
-            if len(batch) or rest is None:
-                yield self._epochs.numbered(self._in_order(batch, is_sorted))
+        self._check_times(batch)
+        yield from self._steady(self._clock.feed(self._on_sensor(batch)))
+
+    def _steady(self, pieces: Iterator[EventBatch | ClockReset]) -> Iterator[SourcePacket]:
+        """Pass on what the clock gives, epoch by epoch."""
+        for piece in pieces:
+            self._count_strays()
+            self._check_order()
+            if isinstance(piece, ClockReset):
+                yield from self._reset(piece.t_us, piece.received_ns, piece.epoch)
+            else:
+                self._passed += len(piece)
+                yield self._epochs.numbered(self._in_order(piece))
                 yield from self._due()
-            if rest is not None:
-                yield from self._reset(int(rest.t_us[0]) if len(rest) else rest.watermark_us, rest)
+        self._count_strays()
+
+    def _count_strays(self) -> None:
+        if self._clock.strays > self.counters.events_stray:
+            self.counters.events_stray = self._clock.strays
+            self._say("stray", "events dated far off the others are dropped (first: %d)", self._clock.strays)
 
     def _on_sensor(self, batch: EventBatch) -> EventBatch:
         width, height = self._geometry.width, self._geometry.height
@@ -139,52 +157,44 @@ class CleanedPackets:
                 "is taken for noise. Is this the right sensor size, or is the recording damaged?"
             )
 
-    def _until_reset(self, batch: EventBatch, is_sorted: bool) -> tuple[EventBatch, EventBatch | None]:
-        """Split where the clock goes back by more than the clamp: what is before, and the rest."""
-        floor_us = self._floor_us
-        t_us = batch.t_us
-        ends_us = (int(t_us[0]), int(t_us[-1])) if len(batch) else ()
-        self._check_times(*ends_us, batch.watermark_us)
-        if not len(batch):
-            back = floor_us is not None and batch.watermark_us < floor_us - _CLAMP_US
-            return (EventBatch.empty(floor_us or 0, epoch=batch.epoch), batch) if back else (batch, None)
-        start = t_us[0] if floor_us is None else max(int(t_us[0]), floor_us)
-        if floor_us is not None and t_us[0] < floor_us - _CLAMP_US:
-            return EventBatch.empty(floor_us, epoch=batch.epoch), batch
-        if not is_sorted:
-            self._check_times(int(t_us.min()), int(t_us.max()))
-            latest = np.maximum(np.maximum.accumulate(t_us), start)
-            far = np.flatnonzero(t_us < latest - _CLAMP_US)
-            if far.size:
-                cut = int(far[0])
-                return batch.part(slice(cut), int(latest[cut - 1])), batch.part(slice(cut, None))
-        return batch, None
-
-    def _check_times(self, *times_us: int) -> None:
+    def _check_times(self, batch: EventBatch) -> None:
         """Refuse times that no clock shows: sums of them would leave 64 bits."""
-        if min(times_us) < -_LATEST_US or max(times_us) > _LATEST_US:
+        first_us, last_us = (int(batch.t_us.min()), int(batch.t_us.max())) if len(batch) else (batch.watermark_us,) * 2
+        first_us, last_us = min(first_us, batch.watermark_us), max(last_us, batch.watermark_us)
+        if first_us < -_LATEST_US or last_us > _LATEST_US:
             raise RecordingDamaged(
-                f"{self._source.info.name}: events are dated between {min(times_us)} and {max(times_us)} us, expected "
+                f"{self._source.info.name}: events are dated between {first_us} and {last_us} us, expected "
                 f"at most {_LATEST_US} either way: the recording is damaged there; all before was delivered"
             )
 
-    def _in_order(self, batch: EventBatch, is_sorted: bool) -> EventBatch:
+    def _check_order(self) -> None:
+        """Refuse a stream without an order: neither sorting nor beginning again makes sense of it."""
+        wrong, steps = self.counters.events_stray, self.counters.clock_resets
+        are_many = wrong > max(_STRAY_AFTER, _STRAY_SHARE * self._passed)
+        if are_many or (steps >= _RESETS and self._passed < steps * _EVENTS_OF_A_RESET):
+            raise SourceError(
+                f"{self._source.info.name} is not in the order of time: of its first {self._passed + wrong} events "
+                f"{wrong} are dated far off the others, and {steps} times the clock went back. To fix it, sort the "
+                "events by time; readers of text, arrays and HDF5 do so within source.settings.sort_us"
+            )
+
+    def _in_order(self, batch: EventBatch) -> EventBatch:
         """Clamp small steps back and keep the watermark's promise."""
         t_us = batch.t_us
         floor_us = (
             self._floor_us if self._floor_us is not None else (int(t_us[0]) if len(batch) else batch.watermark_us)
         )
-        if len(batch) and (t_us[0] < floor_us or (not is_sorted and _goes_back(t_us))):
+        if len(batch) and (t_us[0] < floor_us or _goes_back(t_us)):
             clamped = np.maximum(np.maximum.accumulate(t_us), floor_us)
             self.counters.events_clamped += int(np.count_nonzero(clamped != t_us))
-            self._say("clamped", "event times that go back by at most %d us are clamped", _CLAMP_US)
+            self._say("clamped", "event times that go back by at most %d us are clamped", CLAMP_US)
             batch = replace(batch, t_us=clamped)
         watermark_us = max(batch.watermark_us, floor_us, int(batch.t_us[-1]) if len(batch) else floor_us)
         self._floor_us = watermark_us
         return batch if watermark_us == batch.watermark_us else replace(batch, watermark_us=watermark_us)
 
-    def _reset(self, t_us: int, first: EventBatch | Frame) -> Iterator[SourcePacket]:
-        """Begin a new epoch at a time of the new clock, with the first packet that has it."""
+    def _reset(self, t_us: int, received_ns: int, epoch: int) -> Iterator[SourcePacket]:
+        """Begin a new epoch at a time of the new clock; `epoch` is the source's."""
         yield from self._waiting
         self._waiting = []
         back_us = (self._floor_us or 0) - t_us
@@ -194,13 +204,16 @@ class CleanedPackets:
         self._frame_us = None
         _log.warning("%s: the device clock went back by %d us: a new epoch begins", self._source.info.name, back_us)
         reason = f"the device clock went back by {back_us} us"
-        yield self._epochs.numbered(Gap(t_us, t_us, reason, first.received_ns, first.epoch))
+        yield self._epochs.numbered(Gap(t_us, t_us, reason, received_ns, epoch))
 
     def _frame(self, frame: Frame) -> Iterator[SourcePacket]:
+        if self._tells_of_held(frame):
+            yield from self._steady(self._clock.settle())
         frame = self._completed(frame)
-        if self._frame_us is not None and frame.exposure_start_us < self._frame_us - _CLAMP_US:
+        if self._frame_us is not None and frame.exposure_start_us < self._frame_us - CLAMP_US:
             # Ahead of the events in telling that the clock began again; they follow without a second reset.
-            yield from self._reset(frame.exposure_start_us, frame)
+            yield from self._reset(frame.exposure_start_us, frame.received_ns, frame.epoch)
+            self._clock.begin_at(frame.exposure_start_us)
         elif self._stale(frame):
             self.counters.frames_stale += 1
             self._say("stale", "frame %d belongs to the clock before its reset and is dropped", frame.index)
@@ -208,6 +221,13 @@ class CleanedPackets:
         self._frame_us = frame.exposure_start_us
         self._waiting.append(self._epochs.numbered(frame))
         yield from self._due()
+
+    def _tells_of_held(self, frame: Frame) -> bool:
+        """Tell whether a frame is of the clock of the events that wait, rather than of that of the ones before."""
+        held_us, floor_us = self._clock.held_us, self._floor_us
+        return held_us is not None and (
+            floor_us is None or abs(frame.last_us - held_us) < abs(frame.last_us - floor_us)
+        )
 
     def _stale(self, frame: Frame) -> bool:
         """A frame far ahead of the events, right after a reset: its clock is the old one."""

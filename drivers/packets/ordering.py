@@ -6,6 +6,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+import numpy as np
+
 from nire.types import EventBatch, Frame, Gap, ImuBatch, SourcePacket, Trigger
 
 _MOST_WAITING = 64  # packets that may wait for events; a file without events would be held in memory as a whole
@@ -70,6 +72,37 @@ def merged(batches: Iterable[SourcePacket], frames: Iterable[Frame]) -> Iterator
         yield EventBatch.empty(watermark_us)
         yield frame
         frame = next(queue, None)
+
+
+def sorted_within(batches: Iterable[EventBatch], reach_us: int) -> Iterator[EventBatch]:
+    """Sort events of batches by time, as far as none is more than some time late; memory holds that much of them.
+
+    Args:
+        batches: whose times may go back by up to `reach_us`, device time; their watermarks are not used.
+        reach_us: 0 passes them on as they are.
+    """
+    if reach_us <= 0:
+        yield from batches
+        return
+    held: list[EventBatch] = []
+    newest_us = -(2**62)
+    for batch in batches:
+        held.append(batch)
+        newest_us = max(newest_us, int(batch.t_us.max()))
+        if newest_us - min(int(part.t_us[0]) for part in held) > 2 * reach_us:
+            ordered = _in_order(held)
+            cut = int(np.searchsorted(ordered.t_us, newest_us - reach_us))
+            if cut:
+                yield ordered.part(slice(cut), int(ordered.t_us[cut - 1]))
+            held = [ordered.part(slice(cut, None))]
+    if held:
+        ordered = _in_order(held)
+        yield replace(ordered, watermark_us=int(ordered.t_us[-1]))
+
+
+def _in_order(batches: list[EventBatch]) -> EventBatch:
+    joined = EventBatch.joined(batches)
+    return joined.part(np.argsort(joined.t_us, kind="stable"))
 
 
 def due_us(packet: SourcePacket) -> int:

@@ -69,7 +69,7 @@ class PropheseeFile(RecordingFile):
             duration_us=_duration_us(self.path, layout),
         )
 
-    def __iter__(self) -> Iterator[SourcePacket]:
+    def _play(self) -> Iterator[SourcePacket]:
         """Yield batches and edges in time order.
 
         Raises:
@@ -77,7 +77,6 @@ class PropheseeFile(RecordingFile):
                 after everything before it. An end between two words cannot be told from the recording's own end.
             SourceError: reading failed.
         """
-        _ = self.info
         layout = self._layout
         assert layout is not None  # entered
         decoder = _decoder(self.path, layout, layout.first_byte)

@@ -61,6 +61,8 @@ def open_source(path: str | Path, width: int = 0, height: int = 0) -> Metavision
 class MetavisionHdf5Source(RecordingFile):
     """The source. Memory holds 65,536 events and as many edges at a time."""
 
+    may_crash = "drivers.recordings.metavision_hdf5"
+
     def __init__(self, path: Path, size: tuple[int, int] | None) -> None:
         """Remember the settings."""
         super().__init__(path)
@@ -78,8 +80,10 @@ class MetavisionHdf5Source(RecordingFile):
         h5py = require_sdk("h5py", package="h5py", extra="hdf5")
         try:
             self._file = h5py.File(self.path, "r")
+        except (FileNotFoundError, PermissionError) as error:
+            raise SourceError(f"cannot read {self.path}: {error.strerror}") from error
         except OSError as error:
-            raise SourceError(f"cannot read {self.path}: {error}") from error
+            raise RecordingDamaged(f"cannot read {self.path} as HDF5: {error}", 0) from error
         events = self._dataset("CD/events", _FIELDS)
         if events is None:
             raise SourceError(f"{self.path} has no events in CD/events: Metavision did not write it")
@@ -98,13 +102,12 @@ class MetavisionHdf5Source(RecordingFile):
             self._file.close()
         self._file = None
 
-    def __iter__(self) -> Iterator[SourcePacket]:
+    def _play(self) -> Iterator[SourcePacket]:
         """Yield batches; edges after the batch in which they lie.
 
         Raises:
             RecordingDamaged: a chunk cannot be read; with the number of the first event that is missing.
         """
-        _ = self.info
         events = self._dataset("CD/events", _FIELDS)
         edges = self._edges()
         edge = next(edges, None)

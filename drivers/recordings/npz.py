@@ -1,58 +1,45 @@
-"""Recordings repacked as .npz: frames and sorted events in named arrays, in two layouts. Read as a whole."""
+"""Recordings repacked as .npz: frames and sorted events in named arrays, in three layouts. Read as a whole."""
 
 from __future__ import annotations
 
 import logging
-import math
-import struct
-import zipfile
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from drivers.array_files import array_names, is_npz, read_arrays
 from drivers.recording_file import RecordingFile
-from drivers.source import SourceInfo
+from drivers.source import Found, SourceInfo
 from nire.errors import RecordingDamaged, SourceError
 from nire.types import EventBatch, Frame, Gap, Geometry, SourcePacket
 
 _EVENTS = ("t_us", "x", "y", "p")
-# Layout -> arrays that tell it.
-_EXPOSED = ("frames", "frame_id", "has_events", "exposure_start_us", "exposure_end_us", *_EVENTS)
-_ESTIMATED = ("frames", "frame_t_us_estimated", *_EVENTS)
+# Arrays that tell a layout; the first that fits.
+_LAYOUTS = {
+    "exposed": ("frames", "frame_id", "has_events", "exposure_start_us", "exposure_end_us", *_EVENTS),
+    "estimated": ("frames", "frame_t_us_estimated", *_EVENTS),
+    "continuous": ("frames", "exposure_start_us", "exposure_end_us", *_EVENTS),
+}
 _PACKET_US = 5000
-# What zipfile, zlib and numpy raise on damaged archives.
-_BROKEN = (
-    ValueError,
-    EOFError,
-    KeyError,
-    NotImplementedError,
-    OverflowError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    struct.error,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 _log = logging.getLogger(__name__)
 
 
 def recognise(head: bytes, path: Path) -> bool:
-    """Tell from the names of its arrays whether a zip file is one of the two layouts."""
-    return head.startswith(b"PK") and _layout(_names(path)) is not None
+    """Tell from the names of its arrays whether a zip file is one of the layouts."""
+    return head.startswith(b"PK") and _layout(array_names(path)) is not None
 
 
 def open_source(path: str | Path) -> NpzSource:
-    """Open a recording of either layout; it is read into memory on entry.
+    """Open a recording of one of the layouts; it is read into memory on entry.
 
     Layout "exposed" (`exposure_start_us`, `exposure_end_us`, `frame_id`, `has_events`): events exist only inside
     exposures, so a `Gap` lies between them. Layout "estimated" (`frame_t_us_estimated`): the exposure is unknown, the
-    first frame has another brightness and is left out.
+    first frame has another brightness and is left out. Layout "continuous" (`exposure_start_us`, `exposure_end_us`
+    without `has_events`): exposures are known and events go on between them; `frame_id` may count the frames.
     """
     return NpzSource(Path(path))
 
@@ -81,19 +68,24 @@ class NpzSource(RecordingFile):
         if layout is None:
             raise SourceError(f"{self.path} has the arrays {', '.join(sorted(arrays))}: no layout that is known")
         _check(self.path, arrays)
+        late = int(np.count_nonzero(np.diff(arrays["t_us"]) < 0))
+        if late:
+            order = np.argsort(arrays["t_us"], kind="stable")
+            arrays |= {name: arrays[name][order] for name in _EVENTS}
         self._arrays = {name: arrays[name] for name in _EVENTS}
         height, width = (int(n) for n in arrays["frames"].shape[1:3])
-        if layout == "exposed":
-            self._frames, self._gaps = _exposed(self.path, arrays)
-        else:
+        if layout == "estimated":
             self._frames = _estimated(arrays)
             _log.info("%s: frame 0 is left out, its brightness differs", self.path)
+        else:
+            self._frames, self._gaps = _exposed(self.path, arrays)
         t_us = arrays["t_us"]
         return SourceInfo(
             name=self.path.name,
             geometry=Geometry(width, height),
             has_frames=bool(self._frames),
             duration_us=int(t_us[-1] - t_us[0]) if t_us.size else None,
+            found=(Found("order of events", "sorted", f"the times went back {late} times"),)[: late > 0],
         )
 
     def close(self) -> None:
@@ -101,9 +93,8 @@ class NpzSource(RecordingFile):
         self._info = None
         self._arrays, self._frames, self._gaps = {}, [], []
 
-    def __iter__(self) -> Iterator[SourcePacket]:
+    def _play(self) -> Iterator[SourcePacket]:
         """Yield events in pieces of 5 ms; gaps and frames as soon as the events have passed them."""
-        _ = self.info
         frames, gaps = iter(self._frames), iter(self._gaps)
         frame, gap = next(frames, None), next(gaps, None)
         watermark_us: int | None = None
@@ -142,53 +133,18 @@ class NpzSource(RecordingFile):
         return EventBatch(t_us, x, y, p, watermark_us)
 
 
-def _names(path: Path) -> list[str]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return [name.removesuffix(".npy") for name in archive.namelist()]
-    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
-        return []
-
-
-def _layout(names: Mapping[str, Any] | list[str]) -> str | None:
-    if all(name in names for name in _EXPOSED):
-        return "exposed"
-    return "estimated" if all(name in names for name in _ESTIMATED) else None
+def _layout(names: Iterable[str]) -> str | None:
+    there = set(names)
+    return next((layout for layout, arrays in _LAYOUTS.items() if there.issuperset(arrays)), None)
 
 
 def _load(path: Path) -> dict[str, NDArray[Any]]:
-    try:
-        with open(path, "rb") as file:
-            if file.read(2) != b"PK":
-                raise SourceError(f"{path} is no npz recording: it does not start as a zip archive does")
-        _check_sizes(path)
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except OSError as error:
-        raise SourceError(f"cannot read {path}: {error.strerror or error}") from error
-    except _BROKEN as error:
-        raise RecordingDamaged(f"{path}: the archive is damaged: {error}") from error
+    if not is_npz(path):
+        raise SourceError(f"{path} is no npz recording: it does not start as a zip archive does")
+    known = {name for arrays in _LAYOUTS.values() for name in arrays}
+    arrays = read_arrays(path, [name for name in array_names(path) if name in known])
     types = {"t_us": np.int64, "x": np.uint16, "y": np.uint16, "p": np.uint8}
     return arrays | {name: np.ascontiguousarray(arrays[name], dtype) for name, dtype in types.items() if name in arrays}
-
-
-def _check_sizes(path: Path) -> None:
-    """Compare the sizes that arrays claim with the archive's, before as much memory is asked for.
-
-    Raises:
-        ValueError: an array claims more than the archive holds of it.
-    """
-    with zipfile.ZipFile(path) as archive:
-        for member in archive.infolist():
-            if member.filename.endswith(".npy"):
-                with archive.open(member) as file:
-                    version = np.lib.format.read_magic(file)
-                    read = (
-                        np.lib.format.read_array_header_1_0 if version[0] == 1 else np.lib.format.read_array_header_2_0
-                    )
-                    shape, _, dtype = read(file)
-                if math.prod(shape) * dtype.itemsize > member.file_size or dtype.hasobject:
-                    raise ValueError(f"{member.filename} claims {dtype} {shape} in {member.file_size} bytes")
 
 
 def _check(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -206,7 +162,7 @@ def _check(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 
 
 def _exposed(path: Path, arrays: Mapping[str, NDArray[Any]]) -> tuple[list[Frame], list[Gap]]:
-    """Frames with their exposures; a gap wherever no exposure with events is."""
+    """Frames with their exposures; where the layout says which of these have events, a gap wherever none is."""
     frames: list[Frame] = []
     gaps: list[Gap] = []
     unknown = 0
@@ -217,8 +173,9 @@ def _exposed(path: Path, arrays: Mapping[str, NDArray[Any]]) -> tuple[list[Frame
         if start_us < 0 or end_us < start_us:
             unknown += 1  # without any time it cannot be placed; its index stays a hole
             continue
-        frames.append(Frame(int(arrays["frame_id"][row]), _pixels(arrays["frames"][row]), start_us, end_us))
-        if not arrays["has_events"][row]:
+        index = int(arrays["frame_id"][row]) if "frame_id" in arrays else row
+        frames.append(Frame(index, _pixels(arrays["frames"][row]), start_us, end_us))
+        if "has_events" not in arrays or not arrays["has_events"][row]:
             continue
         if covered_us is not None and start_us > covered_us and t_us.size:
             before = int(np.searchsorted(t_us, start_us)) - 1

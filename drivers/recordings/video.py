@@ -171,6 +171,8 @@ def open_source(
 class VideoSource(RecordingFile):
     """The source; each iteration reads the video from its start. Device time 0 is the video's first image."""
 
+    may_crash = "drivers.recordings.video"
+
     def __init__(self, path: Path, settings: VideoSettings) -> None:
         """Remember path and settings.
 
@@ -206,7 +208,7 @@ class VideoSource(RecordingFile):
             time_offset_us=0.0,
         )
 
-    def __iter__(self) -> Iterator[EventBatch | Frame]:
+    def _play(self) -> Iterator[EventBatch | Frame]:
         """Yield event batches every `packet_us` and each frame right after its read-out.
 
         Raises:

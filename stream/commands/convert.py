@@ -12,7 +12,7 @@ from rich.console import Console
 from drivers.packets.cleaning import cleaned
 from drivers.packets.playback import packet_span_us
 from drivers.writing import writer_for
-from nire.errors import ConfigError, RecordingDamaged
+from nire.errors import ConfigError, RecordingDamaged, SourceError
 from nire.types import EventBatch, Frame, ImuBatch, SourcePacket
 from stream.config import Config, load_config
 from stream.options import LogLevel, Overrides, Recording, configure_log, leave
@@ -22,7 +22,7 @@ from stream.sources import SourceOrder, open_source
 
 def command(
     recording: Recording,
-    out: Annotated[Path, typer.Argument(help="File to write: NAME.nire, .aedat4 or .mcap.", show_default=False)],
+    out: Annotated[Path, typer.Argument(help="File to write: NAME.nire, .aedat4, .mcap or .h5.", show_default=False)],
     overrides: Overrides = None,
     log_level: LogLevel = "WARNING",
 ) -> None:
@@ -48,7 +48,7 @@ def convert(config: Config, recording: Path, out: Path, console: Console) -> int
 
     Raises:
         ConfigError: no format has that suffix, or both names are one file.
-        SourceError: the recording cannot be read, or the file not be written.
+        SourceError: the recording cannot be read or gives nothing, or the file cannot be written.
         RecordingDamaged: after everything before the damage was written.
     """
     format_ = writer_for(out)
@@ -66,6 +66,8 @@ def convert(config: Config, recording: Path, out: Path, console: Console) -> int
                     bar.at(count.add(packet), info.duration_us)
             except RecordingDamaged as error:
                 damage = error
+            if count.is_empty and damage is None:
+                raise SourceError(f"{recording} gives neither events nor frames: there is nothing to write")
     console.print(f"{out}: {count.text()}, {out.stat().st_size / 1e6:.1f} MB", soft_wrap=True, highlight=False)
     if writer.lost:
         lost = ", ".join(f"{what} ({times})" for what, times in writer.lost.items())
@@ -95,6 +97,11 @@ class _Count:
         self._first_us = first_us if self._first_us is None else self._first_us
         self._span_us = max(self._span_us, last_us - self._first_us)
         return self._span_us
+
+    @property
+    def is_empty(self) -> bool:
+        """Tell whether nothing was written but promises and gaps."""
+        return not (self._events or self._frames or self._others)
 
     def text(self) -> str:
         """Say it in words."""

@@ -18,7 +18,7 @@ from rich.table import Table
 from drivers.packets.cleaning import HygieneCounters, cleaned
 from drivers.source import SourceInfo
 from nire.calibrate import DEFAULT_THRESHOLD, Calibrator
-from nire.errors import RecordingDamaged
+from nire.errors import RecordingDamaged, SourceError
 from nire.types import Calibration, ContentWindow, EventBatch, Frame, Gap
 from stream.config import load_config
 from stream.config_sections import SourceConfig
@@ -93,7 +93,7 @@ def describe(
         source_config: how to read it, for recordings that do not say all themselves; None = by the content alone.
 
     Raises:
-        SourceError: it cannot be opened; a damaged one is described up to the damage, then reported.
+        SourceError: it cannot be opened, or gives nothing; a damaged one is described up to the damage, then reported.
         ConfigError: the picture cannot be written.
     """
     wanted = source_config or SourceConfig()
@@ -116,6 +116,8 @@ def describe(
         _write_picture(picture, windows.picture, console)
     if damage is not None:
         raise damage
+    if census.is_empty:
+        raise SourceError(f"{recording} gives neither events nor frames, edges or inertial samples")
 
 
 def _table(
@@ -133,6 +135,10 @@ def _table(
     if census.frames:
         table.add_row("light", _light_text(census))
     table.add_row("gaps", _gaps_text(census))
+    for stream in info.streams:
+        table.add_row("read" if stream.taken else "not read", f"{stream.name} ({stream.kind})")
+    for found in info.found:
+        table.add_row(found.what, f"{found.value} ({found.why})")
     table.add_row("triggers", _triggers_text(census))
     table.add_row("IMU samples", _imu_text(census))
     if len(census.epochs) > 1:

@@ -48,8 +48,8 @@ def _hdf5(path: Path) -> None:
     h5py = pytest.importorskip("h5py")
     with h5py.File(path, "w") as file:
         for name in "txyp":
-            file[f"events/{name}"] = np.arange(40, dtype=np.uint16)
-        file["images"], file["images_ts"] = np.zeros((2, 40, 40), np.uint8), np.array([3, 9])
+            file[f"events/{name}"] = np.arange(40, dtype=np.uint16) % (2 if name == "p" else 40)
+        file["images"], file["images_ts"] = np.zeros((2, 40, 40), np.uint8), np.array([3, 9003])
 
 
 FILES: dict[str, tuple[ModuleType, Callable[[Path], object]]] = {

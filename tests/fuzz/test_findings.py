@@ -5,20 +5,28 @@ from __future__ import annotations
 import struct
 import tracemalloc
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import lz4.frame
 import numpy as np
 import pytest
 import zstandard
 
+from drivers.archive import raw_image
+from drivers.detect import open_recording
 from drivers.packets.cleaning import cleaned
+from drivers.recording_file import RecordingFile
 from drivers.recordings import npz
 from drivers.recordings.aedat4 import source as aedat4
-from nire.errors import RecordingDamaged
-from nire.types import EventBatch
+from drivers.sense import time_us
+from drivers.source import SourceInfo
+from nire.errors import RecordingDamaged, SourceError
+from nire.types import EventBatch, Geometry, SourcePacket
 from tests.drivers.packets.made import Given, events
 from tests.drivers.recordings import aedat4_writer as writer
+from tests.drivers.recordings import text_files
 
 GRAY = np.zeros((24, 32), np.uint8)
 
@@ -98,11 +106,87 @@ def test_sensor_that_cannot_be_is_a_damaged_header(tmp_path: Path, size: tuple[i
         pass
 
 
-def test_frame_of_two_channels_is_damage_and_no_error_of_opencv(tmp_path: Path) -> None:
+def test_frame_of_two_channels_is_named_and_no_error_of_opencv(tmp_path: Path) -> None:
     frame = writer.frame_packet(np.zeros((24, 32, 2), np.uint8), 5, length_us=3)
     path = aedat4_of(tmp_path, [(0, writer.event_packet([1, 9])), (1, frame)])
-    with aedat4.open_source(path) as source, pytest.raises(RecordingDamaged, match="OpenCV type 8"):
+    with pytest.raises(SourceError, match="OpenCV's type 8 are not read"), aedat4.open_source(path):
+        pass
+    # Behind frames that are read it is a damaged packet: all before it is delivered.
+    good = writer.frame_packet(GRAY, 1, length_us=3)
+    path = aedat4_of(tmp_path, [(0, writer.event_packet([1, 9])), *[(1, good)] * 9, (1, frame)])
+    packets = []
+    with aedat4.open_source(path) as source, pytest.raises(RecordingDamaged, match="OpenCV's type 8"):
+        packets.extend(source)
+    assert len(packets) >= 10
+
+
+def _png(width: int, height: int) -> bytes:
+    return cv2.imencode(".png", np.zeros((height, width), np.uint8))[1].tobytes()
+
+
+def test_images_that_claim_more_than_their_bytes_can_hold_are_refused_at_once() -> None:
+    png, jpeg = _png(32, 24), cv2.imencode(".jpg", GRAY)[1].tobytes()
+    bmp = cv2.imencode(".bmp", GRAY)[1].tobytes()
+    frame = jpeg.index(b"\xff\xc0")
+    spoilt = (
+        png[:16] + struct.pack(">II", 60_000, 60_000) + png[24:],
+        png[:33] + struct.pack(">I", 0x7FFFFFFF) + png[37:],  # the length of its data
+        jpeg[: frame + 5] + struct.pack(">HH", 60_000, 60_000) + jpeg[frame + 9 :],
+        bmp[:18] + struct.pack("<ii", 60_000, -60_000) + bmp[26:],
+    )
+    for data in spoilt:
+        with pytest.raises(ValueError, match="claim"):
+            raw_image(data)
+    for data in (png, jpeg, bmp):
+        assert raw_image(data).shape[:2] == (24, 32)
+
+
+def test_names_of_images_with_a_null_are_damage(tmp_path: Path) -> None:
+    folder = text_files.write_folder(tmp_path / "a")
+    (folder / "images.txt").write_bytes(b"1468940032.23 images/frame_0000\0\0\0.png\n")
+    with pytest.raises(RecordingDamaged, match=r"line 1 of images.txt"), open_recording(folder):
+        pass
+
+
+@pytest.mark.parametrize("name", ["events.txt", "images.txt", "images/frame_00000000.png"])
+def test_archive_whose_members_cannot_be_inflated_is_damage(tmp_path: Path, name: str) -> None:
+    path = text_files.zipped(text_files.write_folder(tmp_path / "a"))
+    with zipfile.ZipFile(path) as archive:
+        at = archive.getinfo(name).header_offset
+    data = bytearray(path.read_bytes())
+    begin = at + 30 + len(name)
+    data[begin : begin + 8] = b"\xff" * 8
+    path.write_bytes(data)
+    with pytest.raises(RecordingDamaged), open_recording(path) as source:
         list(source)
+
+
+def test_archive_without_its_list_is_damage(tmp_path: Path) -> None:
+    path = text_files.zipped(text_files.write_folder(tmp_path / "a"))
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(RecordingDamaged, match="no list of files"):
+        open_recording(path)
+
+
+def test_times_beyond_all_floats_bring_no_warning() -> None:
+    assert time_us(np.array([1e308, -1e308, np.nan, 1.0]), "s")[3] == 1_000_000
+
+
+@pytest.mark.parametrize("error", [RuntimeError("odd"), ZeroDivisionError(), MemoryError(), RecursionError("deep")])
+def test_whatever_a_parser_raises_is_a_damaged_recording(tmp_path: Path, error: Exception) -> None:
+    class Broken(RecordingFile):
+        def _look(self) -> SourceInfo:
+            return SourceInfo("broken", Geometry(32, 24))
+
+        def _play(self) -> Iterator[SourcePacket]:
+            yield events([1, 2])
+            raise error
+
+    packets: list[SourcePacket] = []
+    with Broken(tmp_path / "a") as source, pytest.raises(RecordingDamaged, match="behind its packet 1") as told:
+        packets.extend(source)
+    assert len(packets) == 1
+    assert told.value.position == 1
 
 
 def test_archive_of_an_unknown_version_or_compression_is_a_damaged_recording(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from drivers.pixels import in_place
 from nire.types import EventBatch, Frame, ImuBatch, SourcePacket, Trigger
 
 HEAD = struct.Struct("<hhiiiiii")
@@ -51,9 +52,10 @@ class PacketHead:
 class PacketDecoder:
     """Decodes the packets of one source in their order; counts the frames."""
 
-    def __init__(self) -> None:
-        """Begin."""
+    def __init__(self, size: tuple[int, int]) -> None:
+        """Begin; `size` is the sensor's width and height, in which a frame may be a region of interest."""
         self._frames = 0
+        self._size = size
 
     def decode(self, head: PacketHead, body: bytes) -> Iterator[SourcePacket]:
         """Decode the records of a packet; kinds that are not known give nothing.
@@ -82,13 +84,14 @@ class PacketDecoder:
         self._frames += 1
         if not info & 1:
             return
-        if channels not in (1, 3, 4) or width < 1 or height < 1 or (x, y) != (0, 0) or end < start:
+        if channels not in (1, 3, 4) or width < 1 or height < 1 or min(x, y) < 0 or end < start:
             raise ValueError(f"a frame of {width} x {height} x {channels} at ({x}, {y}), exposed from {start} to {end}")
         if _FRAME_BYTES + 2 * count > len(record):
             raise ValueError(f"a frame of {width} x {height} x {channels} does not fit a record of {len(record)} bytes")
         pixels = record[_FRAME_BYTES : _FRAME_BYTES + 2 * count].view("<u2").reshape(height, width, channels)
         pixels = (pixels[..., :3] >> 8).astype(np.uint8)
-        yield Frame(self._frames - 1, np.ascontiguousarray(pixels), base_us + start, base_us + end)
+        placed = in_place(np.ascontiguousarray(pixels), (x, y), self._size)
+        yield Frame(self._frames - 1, placed, base_us + start, base_us + end)
 
 
 def _column(records: NDArray[np.uint8], at: int, dtype: str) -> NDArray[np.int64]:

@@ -1,8 +1,10 @@
-"""Recordings of jAER and cAER: AEDAT 2.0 and 3.1, with events, frames, edges and inertial samples."""
+"""Recordings of jAER and cAER: AEDAT 2.0, 2.1 and 3.1, with events, frames, edges and inertial samples."""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -16,11 +18,13 @@ from drivers.packets.ordering import arranged
 from drivers.recording_file import RecordingFile
 from drivers.recordings.aedat.aedat2_words import Chip, WordDecoder
 from drivers.recordings.aedat.aedat3_packets import FRAME, HEAD, PacketDecoder, PacketHead
-from drivers.source import SourceInfo
+from drivers.source import SourceInfo, Stream
 from nire.errors import ConfigError, RecordingDamaged, SourceError
 from nire.types import Frame, Geometry, SourcePacket
 
+_log = logging.getLogger(__name__)
 _MAGIC = b"#!AER-DAT"
+_VERSIONS = ("2.0", "2.1", "3.1")
 _END_HEADER = b"#!END-HEADER"
 _LONGEST_HEADER = 1 << 24
 _MOST_BODY_BYTES = 1 << 28
@@ -54,12 +58,17 @@ class _Header:
 
 
 def recognise(head: bytes, path: Path) -> bool:
-    """Tell from its first bytes whether a file is AEDAT 2.0 or 3.1; 1.0 has no mark and is not read."""
-    return head.startswith((_MAGIC + b"2.0", _MAGIC + b"3.1"))
+    """Tell from its first bytes whether a file is of jAER or cAER; 1.0 has no mark, and AEDAT4 has a driver."""
+    return head.startswith(_MAGIC) and not head.startswith(_MAGIC + b"4")
 
 
 def open_source(
-    path: str | Path, width: int = 0, height: int = 0, shutter: Literal["global", "rolling"] = "global"
+    path: str | Path,
+    width: int = 0,
+    height: int = 0,
+    shutter: Literal["global", "rolling"] = "global",
+    *,
+    camera: int = 0,
 ) -> AedatSource:
     """Open a recording; it is checked on entry. Memory holds one piece of it at a time.
 
@@ -69,6 +78,8 @@ def open_source(
         shutter: of the frames of AEDAT 2.0, whose file does not tell: "global" takes the last reset of a pixel before
             the read-out for the start of the exposure, "rolling" the first one.
 
+        camera: number of the source to read in AEDAT 3.1, as `info` lists them; 0 = that of the first packet.
+
     Raises:
         ConfigError: another word for `shutter`, or half a size.
     """
@@ -76,15 +87,20 @@ def open_source(
         raise ConfigError(f"aedat: shutter = {shutter!r}, expected 'global' or 'rolling'")
     if (width > 0) != (height > 0) or width < 0 or height < 0:
         raise ConfigError(f"aedat: width = {width}, height = {height}: expected both, in pixels, or none")
-    return AedatSource(Path(path), (width, height), shutter)
+    return AedatSource(Path(path), (width, height), shutter, camera)
 
 
 class AedatSource(RecordingFile):
     """The source."""
 
-    def __init__(self, path: Path, size: tuple[int, int], shutter: Literal["global", "rolling"]) -> None:
+    def __init__(
+        self, path: Path, size: tuple[int, int], shutter: Literal["global", "rolling"], camera: int = 0
+    ) -> None:
         """Remember the settings."""
         super().__init__(path)
+        self._wanted = camera
+        self._camera = camera
+        self._cameras: dict[int, str] = {}
         self._size = size
         self._shutter: Literal["global", "rolling"] = shutter
         self._header: _Header | None = None
@@ -94,7 +110,7 @@ class AedatSource(RecordingFile):
         """Read the header and look for a first frame.
 
         Raises:
-            SourceError: no such file, no AEDAT 2.0 or 3.1, or a chip that is not known.
+            SourceError: no such file, another version, or a chip that is not known.
             RecordingDamaged: the header has no end.
         """
         try:
@@ -102,6 +118,7 @@ class AedatSource(RecordingFile):
                 self._header = _read_header(file, self.path)
         except OSError as error:
             raise SourceError(f"cannot read {self.path}: {error.strerror}") from error
+        self._choose_camera(self._header)
         name, self._chip = self._find_chip(self._header)
         first = self._first_frame()
         channels = 1 if first is None else first.pixels.shape[2]
@@ -110,22 +127,24 @@ class AedatSource(RecordingFile):
             geometry=Geometry(self._chip.width, self._chip.height, channels),
             has_frames=first is not None,
             duration_us=self._duration_us(),
+            streams=tuple(
+                Stream(f"camera {number}", camera, number == self._camera) for number, camera in self._cameras.items()
+            ),
         )
 
-    def __iter__(self) -> Iterator[SourcePacket]:
+    def _play(self) -> Iterator[SourcePacket]:
         """Yield packets; frames and the rest as soon as the events have passed them.
 
         Raises:
             RecordingDamaged: the file ends inside a record, or a packet makes no sense; all before was delivered.
         """
-        _ = self.info
         return arranged(self._packets())
 
     def _packets(self) -> Iterator[SourcePacket]:
         assert self._header is not None  # entered
         with open(self.path, "rb") as file:
             file.seek(self._header.start)
-            yield from self._words(file) if self._header.version == "2.0" else self._records(file)
+            yield from self._words(file) if self._header.version != "3.1" else self._records(file)
 
     def _words(self, file: BinaryIO) -> Iterator[SourcePacket]:
         """AEDAT 2.0, piece by piece."""
@@ -145,12 +164,11 @@ class AedatSource(RecordingFile):
                 )
 
     def _records(self, file: BinaryIO) -> Iterator[SourcePacket]:
-        """AEDAT 3.1, packet by packet, of the source that comes first."""
+        """AEDAT 3.1, packet by packet, of one camera."""
         assert self._header is not None  # entered
-        decoder, chosen = PacketDecoder(), None
+        decoder = PacketDecoder(self._chip_size())
         for position, head in self._heads(file):
-            chosen = head.source if chosen is None else chosen
-            if head.source != chosen:
+            if head.source != self._camera:
                 continue
             file.seek(position + HEAD.size)
             try:
@@ -178,12 +196,34 @@ class AedatSource(RecordingFile):
             yield position, head
             position += HEAD.size + head.body_bytes
 
+    def _chip_size(self) -> tuple[int, int]:
+        assert self._chip is not None  # entered
+        return self._chip.width, self._chip.height
+
     def _damaged(self, position: int, why: str) -> RecordingDamaged:
         return RecordingDamaged(f"{self.path} is damaged at byte {position}: {why}; all before was delivered", position)
 
+    def _choose_camera(self, header: _Header) -> None:
+        """Tell which of the cameras of AEDAT 3.1 is read: the one that is set, else that of the first packet."""
+        self._cameras, self._camera = {}, self._wanted
+        if header.version != "3.1":
+            return
+        lines = re.finditer(r"^#\s*Source (\d+):\s*(.+?)\s*$", header.text, re.MULTILINE)
+        self._cameras = {int(line[1]): line[2] for line in lines}
+        if self._wanted and self._wanted not in self._cameras:
+            there = ", ".join(f"{number} ({camera})" for number, camera in self._cameras.items()) or "none"
+            raise SourceError(f"{self.path} has the cameras {there}; source.settings.camera = {self._wanted} is none")
+        if not self._wanted:
+            with open(self.path, "rb") as file, contextlib.suppress(RecordingDamaged):
+                self._camera = next((head.source for _, head in self._heads(file)), 0)
+        others = [number for number in self._cameras if number != self._camera]
+        if others:
+            _log.warning("%s: camera %d is read, not %s; see source.settings.camera", self.path, self._camera, others)
+
     def _find_chip(self, header: _Header) -> tuple[str, Chip]:
         """Name and properties of the sensor."""
-        pattern = r"^#\s*AEChip:\s*(\S+)" if header.version == "2.0" else r"^#\s*Source \d+:\s*(.+?)\s*$"
+        number = self._camera if self._camera in self._cameras else r"\d+"
+        pattern = r"^#\s*AEChip:\s*(\S+)" if header.version != "3.1" else rf"^#\s*Source {number}:\s*(.+?)\s*$"
         found = re.search(pattern, header.text, re.MULTILINE)
         name = found[1].rpartition(".")[2] if found else ""
         width, height, is_davis = next((chip for key, chip in _CHIPS.items() if key in name.lower()), (0, 0, True))
@@ -201,9 +241,9 @@ class AedatSource(RecordingFile):
         with open(self.path, "rb") as file:
             try:
                 if self._header.version == "3.1":
-                    decoder = PacketDecoder()
+                    decoder = PacketDecoder(self._chip_size())
                     for position, head in self._heads(file):
-                        if head.kind == FRAME and head.count:
+                        if head.source == self._camera and head.kind == FRAME and head.count:
                             file.seek(position + HEAD.size)
                             frames = decoder.decode(head, file.read(head.body_bytes))
                             return next((frame for frame in frames if isinstance(frame, Frame)), None)
@@ -219,7 +259,7 @@ class AedatSource(RecordingFile):
         """From the first to the last event; None where that takes more than a look at both ends."""
         header = self._header
         assert header is not None  # entered
-        if header.version != "2.0" or header.end - header.start < _WORD.itemsize:
+        if header.version == "3.1" or header.end - header.start < _WORD.itemsize:
             return None
         last = header.start + (header.end - header.start - _WORD.itemsize) // _WORD.itemsize * _WORD.itemsize
         ends = [np.fromfile(self.path, _WORD, 1, offset=at)["t"][0] for at in (header.start, last)]
@@ -232,13 +272,15 @@ def _read_header(file: BinaryIO, path: Path) -> _Header:
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     first = file.readline(64)
-    if not recognise(first, path):
-        raise SourceError(f"{path} is no AEDAT 2.0 or 3.1 recording: it begins with {first[:16]!r}")
     version = first[len(_MAGIC) :].strip().decode("ascii", "replace")
+    if not recognise(first, path) or version not in _VERSIONS:
+        raise SourceError(
+            f"{path} begins with {first[:16]!r}, expected AEDAT {', '.join(_VERSIONS)}: convert it with DV"
+        )
     lines = [first]
     start = file.tell()
     while (line := file.readline(_LONGEST_HEADER)).startswith(b"#"):
-        if version == "2.0" and not line.rstrip(b"\r\n").isascii():
+        if version != "3.1" and not line.rstrip(b"\r\n").isascii():
             break  # an event whose first byte is that of '#'
         lines.append(line)
         start = file.tell()

@@ -31,6 +31,7 @@ _LZ4, _ZSTD = (1, 2), (3, 4)
 _MAX_PACKET_BYTES = 1 << 29
 _MAX_PAYLOAD_BYTES, _MAX_WINDOW_BYTES, _PIECE_BYTES = 1 << 28, 1 << 27, 1 << 20
 _LZ4_RATIO = 256
+_DEPTHS: dict[int, np.dtype[Any]] = {0: np.dtype(np.uint8), 2: np.dtype("<u2")}  # OpenCV's: CV_8U, CV_16U
 _LARGEST_PX, _LATEST_US = 1 << 14, 1 << 60
 _CHUNK_BYTES = 1 << 16
 
@@ -67,13 +68,20 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class FrameRecord:
-    """A frame as the file has it: times in microseconds (0 = not written), OpenCV type, pixels [H, W] or [H, W, C]."""
+    """A frame as the file has it.
+
+    Attributes:
+        t_us, exposure_start_us, exposure_end_us, exposure_us: in microseconds, 0 = not written.
+        pixels: [H, W] or [H, W, C], uint8 or uint16, colours as BGR.
+        at: column and row of the first pixel on the sensor: frames may be a region of interest.
+    """
 
     t_us: int
     exposure_start_us: int
     exposure_end_us: int
     exposure_us: int
-    pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
+    pixels: np.ndarray[tuple[int, ...], np.dtype[Any]]
+    at: tuple[int, int]
 
 
 class Table:
@@ -235,6 +243,7 @@ def frame_record(data: bytes) -> FrameRecord:
 
     Raises:
         ValueError: pixels and size do not fit.
+        SourceError: a type of pixels that is not read.
     """
     table = Table.root(data)
     kind, width, height = int(table.number(5, "B")), int(table.number(6, "h")), int(table.number(7, "h"))
@@ -243,14 +252,18 @@ def frame_record(data: bytes) -> FrameRecord:
     times_us = [int(table.number(field, "q")) for field in (0, 3, 4, 11)]
     if max(map(abs, times_us)) > _LATEST_US:
         raise ValueError(f"a frame has the times {times_us} us")
-    if kind & 7 or channels not in (1, 3, 4) or pixels.size != width * height * channels or not pixels.size:
+    dtype: np.dtype[Any] | None = _DEPTHS.get(kind & 7)
+    if dtype is None or channels not in (1, 3, 4):
+        raise SourceError(f"frames of OpenCV's type {kind} are not read, expected 8 or 16 bits of 1, 3 or 4 channels")
+    if pixels.size != width * height * channels * dtype.itemsize or not pixels.size:
         raise ValueError(f"a frame of {width} x {height}, OpenCV type {kind}, has {pixels.size} bytes of pixels")
     return FrameRecord(
         t_us=int(table.number(0, "q")),
         exposure_start_us=int(table.number(3, "q")),
         exposure_end_us=int(table.number(4, "q")),
         exposure_us=int(table.number(11, "q")),
-        pixels=pixels.reshape((height, width) if channels == 1 else (height, width, channels)),
+        pixels=np.frombuffer(pixels, dtype).reshape((height, width) if channels == 1 else (height, width, channels)),
+        at=(int(table.number(8, "h")), int(table.number(9, "h"))),
     )
 
 

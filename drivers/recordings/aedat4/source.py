@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import struct
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Literal, TypeVar
 
-import cv2
 import numpy as np
 
+from drivers.pixels import Depth, as_rgb, check_bits, in_place
 from drivers.recording_file import RecordingFile
 from drivers.recordings.aedat4.file import (
     EVENT,
@@ -28,12 +29,14 @@ from drivers.recordings.aedat4.lookahead import LookAhead
 from drivers.recordings.aedat4.missing_events import silent_spans
 from drivers.sdk.dv_packets import EDGES, GRAVITY_MPS2
 from drivers.source import SourceInfo
+from drivers.source import Stream as ListedStream
 from nire.colour import PATTERNS, BayerPattern, demosaiced
 from nire.errors import ConfigError, RecordingDamaged, SourceError
 from nire.types import EventBatch, Frame, Gap, Geometry, ImuBatch, SourcePacket, Trigger
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
+_LEARNED = 8  # frames by which the depth of all is told
 
 
 def recognise(head: bytes, path: Path) -> bool:
@@ -42,7 +45,12 @@ def recognise(head: bytes, path: Path) -> bool:
 
 
 def open_source(
-    path: str | Path, gaps: Literal["auto", "none"] = "auto", bayer: BayerPattern | Literal["none"] = "none"
+    path: str | Path,
+    gaps: Literal["auto", "none"] = "auto",
+    bayer: BayerPattern | Literal["none"] = "none",
+    *,
+    camera: str = "",
+    bits: int = 0,
 ) -> Aedat4Source:
     """Open a recording; it is checked on entry.
 
@@ -53,23 +61,33 @@ def open_source(
         bayer: "RGGB", "BGGR", "GRBG" or "GBRG" for a colour camera: its events lie behind that filter, and one-channel
             frames (recorded with the colour mode "original") are its mosaic. "none": one-channel frames are gray.
             Frames that were recorded in colour are RGB anyway.
+        camera: name of the camera whose streams are read, as `info` lists them; "" = that of the first events.
+        bits: that frames of 16 bits use, 8 to 16; 0 = by the largest value.
 
     Raises:
-        ConfigError: another word for `gaps` or `bayer`.
+        ConfigError: another word for `gaps` or `bayer`, or another number of bits.
     """
+    check_bits("aedat4", bits)
     if gaps not in ("auto", "none"):
         raise ConfigError(f"aedat4: gaps = {gaps!r}, expected 'auto' or 'none'")
     if bayer not in ("none", *PATTERNS):
         raise ConfigError(f"aedat4: bayer = {bayer!r}, expected none, {', '.join(PATTERNS)}")
-    return Aedat4Source(Path(path), find_gaps=gaps == "auto", bayer=None if bayer == "none" else bayer)
+    pattern = None if bayer == "none" else bayer
+    return Aedat4Source(Path(path), find_gaps=gaps == "auto", bayer=pattern, camera=camera, bits=bits)
 
 
 class Aedat4Source(RecordingFile):
     """The source: one cursor per kind of packet walks the file, so that any order of packets in it is merged."""
 
-    def __init__(self, path: Path, *, find_gaps: bool, bayer: BayerPattern | None = None) -> None:
+    def __init__(
+        self, path: Path, *, find_gaps: bool, bayer: BayerPattern | None = None, camera: str = "", bits: int = 0
+    ) -> None:
         """Remember the path."""
         super().__init__(path)
+        self._camera = camera
+        self._bits = bits
+        self._depth = Depth(bits)
+        self._size = (0, 0)
         self._bayer: BayerPattern | None = bayer
         self._find_gaps = find_gaps
         self._header: Header | None = None
@@ -94,8 +112,9 @@ class Aedat4Source(RecordingFile):
         if sized is None:
             kinds = ", ".join(sorted(s.kind for s in self._header.streams.values())) or "no streams"
             raise SourceError(f"{self.path} has neither events nor frames ({kinds}): nothing can be re-exposed")
+        size = self._size = (sized.width, sized.height)
+        self._depth = Depth(self._bits)
         first = self._first_frame() if frames else None
-        size = (sized.width, sized.height)
         if not all(size) and first is not None:
             size = (first.pixels.shape[1], first.pixels.shape[0])
         if not all(size):
@@ -105,15 +124,16 @@ class Aedat4Source(RecordingFile):
             geometry=Geometry(*size, channels=1 if first is None else first.pixels.shape[2], bayer=self._bayer or ""),
             has_frames=first is not None,
             duration_us=self._duration_us(),
+            streams=self._streams(),
+            found=self._depth.found,
         )
 
-    def __iter__(self) -> Iterator[SourcePacket]:
+    def _play(self) -> Iterator[SourcePacket]:
         """Yield packets in time order; frames and the rest as soon as the events have passed them.
 
         Raises:
             RecordingDamaged: after everything that lies before the damage in the file.
         """
-        _ = self.info
         self._damage = None
         frames = LookAhead(self._frames(), lambda frame: frame.exposure_end_us, self._is_sound)
         others = LookAhead(self._others(), _time_us, self._is_sound)
@@ -134,22 +154,48 @@ class Aedat4Source(RecordingFile):
             raise self._damage
 
     def _first_frame(self) -> Frame | None:
-        """Look at the first frame: a stream of frames may be announced and stay empty."""
-        frames = self._frames()
-        try:
-            return next(frames, (0, None))[1]
-        finally:
-            frames.close()
+        """Look at the first frames: a stream of frames may be announced and stay empty."""
+        records = self._decoded("FRME", frame_record)
+        near = [record for _, record in itertools.islice(records, _LEARNED)]
+        for record in near:
+            self._depth.see(record.pixels)
+        self._depth.decide(path=self.path)
+        return self._frame(0, near[0]) if near else None
 
     def _choose(self) -> None:
-        """Take the first stream of each kind."""
+        """Take the streams of one camera, of each kind the first: that of the events, or the one that is set."""
         assert self._header is not None  # entered
-        for stream in sorted(self._header.streams.values(), key=lambda s: s.number):
-            taken = self._chosen.setdefault(stream.kind, stream)
-            if taken.number != stream.number:
+        streams = sorted(self._header.streams.values(), key=lambda stream: stream.number)
+        leading = next((s for kind in ("EVTS", "FRME") for s in streams if s.kind == kind), None)
+        camera = self._camera or (leading.camera if leading else "")
+        if self._camera and not any(stream.camera == camera for stream in streams):
+            cameras = ", ".join(sorted({stream.camera for stream in streams if stream.camera})) or "no names of cameras"
+            raise SourceError(f"{self.path} has {cameras}; source.settings.camera = {camera!r} is none of them")
+        self._chosen = {}
+        for stream in streams:
+            if not camera or not stream.camera or stream.camera == camera:
+                self._chosen.setdefault(stream.kind, stream)
+        for stream in streams:
+            if self._chosen.get(stream.kind) != stream and stream.kind in ("EVTS", "FRME"):
                 _log.warning(
-                    "%s: %s stream %d is ignored, %d is read", self.path, stream.kind, stream.number, taken.number
+                    "%s: stream %d (%s of %s) is not read; see source.settings.camera",
+                    self.path,
+                    stream.number,
+                    stream.kind,
+                    stream.camera or "a camera without a name",
                 )
+
+    def _streams(self) -> tuple[ListedStream, ...]:
+        """All streams, for people."""
+        assert self._header is not None  # entered
+        return tuple(
+            ListedStream(
+                f"{number} {stream.camera}".rstrip(),
+                f"{stream.kind} {stream.width} x {stream.height}" if stream.width else stream.kind,
+                self._chosen.get(stream.kind) == stream,
+            )
+            for number, stream in sorted(self._header.streams.items())
+        )
 
     def _payloads(self, *kinds: str) -> Iterator[tuple[str, int, bytes]]:
         """(kind, position, payload) of all packets of these kinds; stops at the damage that any cursor met first."""
@@ -174,7 +220,9 @@ class Aedat4Source(RecordingFile):
         for _, position, data in self._payloads(kind):
             try:
                 value = decode(data)
-            except (ValueError, IndexError, struct.error) as error:
+            except (ValueError, IndexError, struct.error, SourceError) as error:
+                if isinstance(error, SourceError) and self._info is None:
+                    raise SourceError(f"{self.path}: {error}") from error
                 self._broke(self._damaged(position, error))
                 return
             yield position, value
@@ -208,7 +256,18 @@ class Aedat4Source(RecordingFile):
 
     def _frames(self) -> Generator[tuple[int, Frame], None, None]:
         for index, (position, record) in enumerate(self._decoded("FRME", frame_record)):
-            yield position, _frame(index, record, self._bayer)
+            yield position, self._frame(index, record)
+
+    def _frame(self, index: int, record: FrameRecord) -> Frame:
+        """Choose the exposure: start and end where written (old dialect: `t` may be the middle), else t and length."""
+        plain = self._depth.to_8(record.pixels, path=self.path)
+        pixels = demosaiced(plain, self._bayer) if plain.ndim == 2 and self._bayer else as_rgb(plain, "bgr")
+        pixels = in_place(pixels, record.at, self._size)
+        start_us, end_us = record.exposure_start_us, record.exposure_end_us
+        known = 0 < start_us <= end_us
+        if not known:
+            start_us, end_us, known = record.t_us, record.t_us + max(0, record.exposure_us), record.exposure_us > 0
+        return Frame(index, pixels, start_us, end_us, exposure_known=known)
 
     def _others(self) -> Iterator[tuple[int, Trigger | ImuBatch]]:
         for kind, position, data in self._payloads("IMUS", "TRIG"):
@@ -238,20 +297,6 @@ class Aedat4Source(RecordingFile):
             return int(times[1][-1] - times[0][0])
         except (RecordingDamaged, ValueError, IndexError, struct.error):
             return None
-
-
-def _frame(index: int, record: FrameRecord, bayer: BayerPattern | None) -> Frame:
-    """Choose the exposure: start and end where written (old dialect: `t` may be the middle), else t and length."""
-    pixels = record.pixels
-    if pixels.ndim == 3:
-        pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB if pixels.shape[2] == 3 else cv2.COLOR_BGRA2RGB)
-    else:
-        pixels = pixels[..., None] if bayer is None else demosaiced(pixels, bayer)
-    start_us, end_us = record.exposure_start_us, record.exposure_end_us
-    known = 0 < start_us <= end_us
-    if not known:
-        start_us, end_us, known = record.t_us, record.t_us + max(0, record.exposure_us), record.exposure_us > 0
-    return Frame(index, pixels, start_us, end_us, exposure_known=known)
 
 
 def _imu(table: Table) -> ImuBatch | None:

@@ -9,19 +9,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# Groups that hold the columns, and what the columns t, x, y, p are called there.
+from drivers.sense import name_columns, unit_in_words
+
+# Where the columns, or a table of them, may be.
 _GROUPS = ("events", "CD/events", "davis/left/events", "dvs/events", "/")
-_COLUMNS = (
-    ("t", "x", "y", "p"),
-    ("ts", "xs", "ys", "ps"),
-    ("timestamps", "x", "y", "polarity"),
-    ("timestamp", "x", "y", "polarity"),
-    ("timestamps", "x", "y", "polarities"),
-    ("t", "x", "y", "polarity"),
-    ("ts", "x", "y", "p"),
-)
 # A stack of images, and names that its times have; {} is the stack's own name.
-_STACKS = ("images", "frames", "image", "image_raw", "davis/left/image_raw", "images/data", "images/images", "imgs")
+_STACKS = (
+    "images",
+    "frames",
+    "image",
+    "frame",
+    "image_raw",
+    "davis/left/image_raw",
+    "images/data",
+    "images/images",
+    "imgs",
+)
 _TIMES = (
     "{}_ts",
     "{}_timestamps",
@@ -37,6 +40,8 @@ _EXPOSURES = (
     ("images/exposure_start", "images/exposure_end"),
     ("exposure_start", "exposure_end"),
 )
+_UNIT_ATTRIBUTES = ("unit", "units", "time_unit")
+_WORDS = ("type", "encoding", "colour", "color", "colour_space", "color_space", "channels", "format")
 _TIME_ATTRIBUTES = ("timestamp", "ts", "t", "timestamp_us")
 
 Column = Callable[[slice], NDArray[Any]]
@@ -48,22 +53,38 @@ class EventColumns:
 
     Attributes:
         count: of events.
-        columns: t, x, y, p.
+        columns: four of them; t, x, y, p where `order` is that, else as they stand.
         where: name of the group or dataset.
+        order: of the columns where names tell it; "" = to be told from the values.
+        usual: the order to prefer then.
+        unit: of the times, as an attribute or a name says it; "" = not said.
     """
 
     count: int
     columns: tuple[Column, Column, Column, Column]
     where: str
+    order: str = "txyp"
+    usual: str = "txyp"
+    unit: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """Images in order: `pixels(n)` and `times(n)` = (time, start and end of exposure or None), in the file's unit."""
+    """Images in order, as the file has them.
+
+    Attributes:
+        count: of images.
+        pixels: of an image by its number.
+        times: (time, start and end of its exposure or None), in the file's unit.
+        words: what the file says about its pixels, such as "color_bgr".
+        where: name of the group or dataset.
+    """
 
     count: int
     pixels: Callable[[int], NDArray[Any]]
     times: Callable[[int], tuple[Any, tuple[Any, Any] | None]]
+    words: str
+    where: str
 
 
 def find_events(file: Any) -> EventColumns | None:
@@ -77,26 +98,36 @@ def find_events(file: Any) -> EventColumns | None:
             if found is not None:
                 return found
             continue
-        for names in _COLUMNS:
-            if all(column in where for column in names):
-                parts = [where[column] for column in names]
-                counts = {part.shape for part in parts}
-                if len(counts) != 1 or len(parts[0].shape) != 1:
-                    raise ValueError(f"the columns {', '.join(names)} of {name} have different lengths")
-                return EventColumns(parts[0].shape[0], _columns(parts), name)
+        names = name_columns(key for key in where if hasattr(where[key], "shape"))
+        if names is not None:
+            parts = [where[column] for column in names]
+            counts = {part.shape for part in parts}
+            if len(counts) != 1 or len(parts[0].shape) != 1:
+                raise ValueError(f"the columns {', '.join(names)} of {name} have different lengths")
+            return EventColumns(parts[0].shape[0], _columns(parts), name, unit=_unit_of(names[0], parts[0]))
     return None
 
 
 def _of_table(table: Any, name: str) -> EventColumns | None:
-    """Columns of one dataset: of records with named fields, or [N, 4] in the order x, y, t, p."""
+    """Columns of one dataset: of records with named fields, or [N, 4]."""
     if table.dtype.names:
-        for names in _COLUMNS:
-            if set(names) <= set(table.dtype.names):
-                return EventColumns(len(table), _columns([_Field(table, column) for column in names]), name)
-        return None
+        names = name_columns(table.dtype.names)
+        if names is None:
+            return None
+        unit = _unit_of(names[0], table)
+        return EventColumns(len(table), _columns([_Field(table, column) for column in names]), name, unit=unit)
     if len(table.shape) == 2 and table.shape[1] == 4:
-        return EventColumns(len(table), _columns([_Part(table, n) for n in (2, 0, 1, 3)]), name)
+        # MVSEC has x y t p, v2e has t x y p.
+        usual = "xytp" if name.startswith("davis") else "txyp"
+        parts = _columns([_Part(table, n) for n in range(4)])
+        return EventColumns(len(table), parts, name, order="", usual=usual, unit=_unit_of("", table))
     return None
+
+
+def _unit_of(name: str, dataset: Any) -> str:
+    """The unit of times that a name or an attribute tells; "" where none does."""
+    said = [str(dataset.attrs[key]) for key in _UNIT_ATTRIBUTES if key in dataset.attrs]
+    return unit_in_words(f"time ({said[0]})" if said else f"time_{name.rpartition('_')[2]}")
 
 
 class _Field:
@@ -133,11 +164,11 @@ def find_images(file: Any) -> Images | None:
         if hasattr(stack, "shape") and len(stack.shape) in (3, 4):
             times = next((file[key] for key in (t.format(name) for t in _TIMES) if key in file), None)
             if times is not None and len(times) == len(stack):
-                return Images(len(stack), stack.__getitem__, _stack_times(file, times))
+                return Images(len(stack), stack.__getitem__, _stack_times(file, times), _words(stack), name)
         elif hasattr(stack, "keys"):
             found = list(_single_images(stack))
             if found:
-                return _of_group(found)
+                return _of_group(found, name)
     return None
 
 
@@ -157,13 +188,17 @@ def _single_images(group: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
             yield image.attrs[key], image
 
 
-def _of_group(found: list[tuple[Any, Any]]) -> Images:
+def _of_group(found: list[tuple[Any, Any]], where: str) -> Images:
     def times(n: int) -> tuple[Any, tuple[Any, Any] | None]:
         attributes = found[n][1].attrs
         pairs = ((attributes[a], attributes[b]) for a, b in _EXPOSURES if a in attributes and b in attributes)
         return found[n][0], next(pairs, None)
 
-    return Images(len(found), lambda n: np.asarray(found[n][1]), times)
+    return Images(len(found), lambda n: np.asarray(found[n][1]), times, _words(found[0][1]), where)
+
+
+def _words(image: Any) -> str:
+    return " ".join(str(image.attrs[key]) for key in _WORDS if key in image.attrs)
 
 
 def find_size(file: Any, events: EventColumns) -> tuple[int, int] | None:

@@ -6,27 +6,42 @@ import contextlib
 import importlib
 import logging
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from drivers.packets.ordering import merged
+from drivers.packets.ordering import merged, sorted_within
+from drivers.pixels import Colours, Depth, as_rgb, check_bits, colours_in_words
 from drivers.recording_file import RecordingFile
 from drivers.recordings.hdf5.layout import EventColumns, Images, find_events, find_images, find_size
-from drivers.source import SourceInfo, require_sdk
-from nire.errors import ConfigError, RecordingDamaged, SourceError
+from drivers.sense import (
+    GUESSED_SIZE,
+    LARGEST_PX,
+    LEAST_EXTENT,
+    Polarity,
+    Times,
+    TimeUnit,
+    brighter,
+    check_choice,
+    check_exposures,
+    check_extent,
+    coordinate,
+    find_order,
+    find_reach,
+    find_unit,
+    time_us,
+)
+from drivers.source import Found, SourceInfo, require_sdk
+from nire.errors import RecordingDamaged, SourceError
 from nire.install import pip_install
 from nire.types import EventBatch, Frame, Geometry, SourcePacket, Transfer
 
-TimeUnit = Literal["auto", "s", "ms", "us", "ns"]
-
 _MAGIC = b"\x89HDF\r\n\x1a\n"
 _PIECE = 1 << 18  # events that are read at once
-_LONGEST_US = 2.0**62  # a time beyond it is damage, and must still fit into 64 bits
-_SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+_JUDGED, _JUDGED_FRAMES, _JUDGED_IMAGES = 1 << 16, 1 << 10, 8  # by which units, columns and depth are told
 # What h5py makes of damaged bytes.
 _UNREADABLE = (OSError, ValueError, RuntimeError, KeyError, TypeError, OverflowError, IndexError, MemoryError)
 _log = logging.getLogger(__name__)
@@ -55,7 +70,12 @@ def open_source(
     *,
     width: int = 0,
     height: int = 0,
+    columns: str = "",
     time_unit: TimeUnit = "auto",
+    polarity: Polarity = "auto",
+    sort_us: int = -1,
+    colours: Colours = "auto",
+    bits: int = 0,
     transfer: Transfer = "linear",
 ) -> Hdf5Source:
     """Open a recording; it is checked on entry. Memory holds one piece of its events and one image at a time.
@@ -63,31 +83,59 @@ def open_source(
     Args:
         path: the file.
         width, height: of the sensor; 0 = as the file says, else as its images or its largest coordinates.
-        time_unit: of all times in the file; "auto": whole numbers are microseconds, fractions seconds.
+        columns: order of the columns of a matrix of events, e.g. "xytp"; "" = as fits.
+        time_unit: of all times in the file; "auto" = as the file says, else fractions are seconds and whole numbers
+            microseconds, where that fits.
+        polarity: "auto" = 0 and 1, or -1 and 1; "positive" = above 0 is brighter; "inverted" = any other is.
+        sort_us: within which to sort events by time, us; -1 = as far as the first ones need it, up to a second.
+        colours: "auto" = as the file says, else RGB.
+        bits: that pixels of 16 bits use, 8 to 16; 0 = by the largest value.
         transfer: of the images' pixels.
 
     Raises:
-        ConfigError: another word for `time_unit` or `transfer`.
+        ConfigError: a setting has no meaning.
     """
-    if time_unit not in ("auto", *_SECONDS):
-        raise ConfigError(f"hdf5: time_unit = {time_unit!r}, expected auto, s, ms, us or ns")
-    if transfer not in ("linear", "srgb"):
-        raise ConfigError(f"hdf5: transfer = {transfer!r}, expected 'linear' or 'srgb'")
-    return Hdf5Source(Path(path), (width, height), time_unit, transfer)
+    check_choice("hdf5", "columns", "".join(sorted(columns)), ("", "ptxy"))
+    check_choice("hdf5", "time_unit", time_unit, get_args(TimeUnit))
+    check_choice("hdf5", "polarity", polarity, get_args(Polarity))
+    check_choice("hdf5", "colours", colours, get_args(Colours))
+    check_choice("hdf5", "transfer", transfer, get_args(Transfer))
+    check_bits("hdf5", bits)
+    meaning = _Meaning(columns, time_unit, polarity, sort_us, colours, bits, transfer)
+    return Hdf5Source(Path(path), (width, height), meaning)
+
+
+@dataclass(frozen=True, slots=True)
+class _Meaning:
+    """What the user says the numbers mean."""
+
+    columns: str
+    unit: TimeUnit
+    polarity: Polarity
+    sort_us: int
+    colours: Colours
+    bits: int
+    transfer: Transfer
 
 
 class Hdf5Source(RecordingFile):
     """The source; the file is open between entering and leaving."""
 
-    def __init__(self, path: Path, size: tuple[int, int], time_unit: TimeUnit, transfer: Transfer) -> None:
+    may_crash = "drivers.recordings.hdf5"
+
+    def __init__(self, path: Path, size: tuple[int, int], meaning: _Meaning) -> None:
         """Remember the settings."""
         super().__init__(path)
         self._size = size
-        self._unit: TimeUnit = time_unit
-        self._transfer: Transfer = transfer
+        self._meaning = meaning
+        self._depth = Depth(meaning.bits)
+        self._colours: Literal["rgb", "bgr"] = "rgb"
         self._file: Any = None
         self._events: EventColumns | None = None
         self._images: Images | None = None
+        self._order = "txyp"
+        self._units = ("us", "us")
+        self._reach_us = 0
         self._offset_us = 0
 
     def _look(self) -> SourceInfo:
@@ -103,8 +151,10 @@ class Hdf5Source(RecordingFile):
         self.close()
         try:
             self._file = h5py.File(self.path, "r")
+        except (FileNotFoundError, PermissionError) as error:
+            raise SourceError(f"cannot read {self.path}: {error.strerror}") from error
         except OSError as error:
-            raise SourceError(f"cannot read {self.path} as HDF5: {error}") from error
+            raise RecordingDamaged(f"cannot read {self.path} as HDF5: {error}", 0) from error
         try:
             return self._find()
         except _UNREADABLE as error:
@@ -117,19 +167,19 @@ class Hdf5Source(RecordingFile):
             self._file = None
         self._info = None
 
-    def __iter__(self) -> Iterator[SourcePacket]:
+    def _play(self) -> Iterator[SourcePacket]:
         """Yield events in pieces, and each image as soon as the events have passed it.
 
         Raises:
             RecordingDamaged: a part of the file cannot be read; all before was delivered.
             SourceError: a filter that is not installed compresses it.
         """
-        _ = self.info
-        return merged(self._batches(), self._frames())
+        return merged(sorted_within(self._batches(), self._reach_us), self._frames())
 
     def _find(self) -> SourceInfo:
         events = find_events(self._file)
-        self._images = find_images(self._file)
+        images = find_images(self._file)
+        self._images = images if images is not None and images.count else None
         if events is None:
             raise SourceError(
                 f"{self.path} has {', '.join(sorted(self._file)) or 'nothing'}: no layout that is known; "
@@ -138,41 +188,142 @@ class Hdf5Source(RecordingFile):
         self._events = events
         offset = self._file.get("t_offset")
         self._offset_us = int(np.asarray(offset).reshape(-1)[0]) if offset is not None else 0
+        found = [*self._judge_events(events), *self._judge_images()]
         first = next(self._frames(), None)
-        size = self._choose_size(events, first)
+        size, is_guessed = self._choose_size(events, first)
+        if is_guessed:
+            found.append(Found("sensor", f"{size[0]} x {size[1]}", GUESSED_SIZE))
         span_us = None
         if events.count:
-            ends = [self._read(events.columns[0], slice(at, at + 1), at) for at in (0, events.count - 1)]
-            span_us = int(self._time_us(ends[1])[0] - self._time_us(ends[0])[0])
+            first_of_all = self._read(events.columns[self._order.index("t")], slice(0, 1), 0)
+            ends = np.array([float(first_of_all[0]), self._last_of(events) or np.nan])
+            span_us = None if np.isnan(ends[1]) else int(np.diff(time_us(ends, self._units[0]))[0])
         return SourceInfo(
             name=self.path.name,
             geometry=Geometry(*size, channels=1 if first is None else first.pixels.shape[2]),
             has_frames=first is not None,
             duration_us=span_us,
+            found=tuple(found),
         )
 
-    def _choose_size(self, events: EventColumns, first: Frame | None) -> tuple[int, int]:
+    def _judge_events(self, events: EventColumns) -> Iterator[Found]:
+        """Tell the order of columns and the units of times; remember them."""
+        pieces = self._first_of(events)
+        columns = np.stack([piece.astype(np.float64) for piece in pieces])
+        order = Found("columns", events.order, "")
+        if not events.order:
+            order = find_order(columns, self._meaning.columns, path=self.path, usual=events.usual)
+            yield order
+        self._order = order.value
+        t, x, y, p = (columns[self._order.index(letter)] for letter in "txyp")
+        try:
+            brighter(p, self._meaning.polarity)
+        except ValueError as error:
+            raise SourceError(f"{self.path}: {error}") from error
+        is_whole = True if pieces[self._order.index("t")].dtype.kind in "iu" else None
+        last = self._last_of(events)
+        frames = self._frame_times()
+        times = Times(
+            t,
+            frames[:, 0] if self._offset_us == 0 else np.empty(0),
+            last=last,
+            count=events.count,
+            pixels=int(min(x.max() + 1, LARGEST_PX) * min(y.max() + 1, LARGEST_PX)) if x.size else 1,
+            is_whole=is_whole,
+        )
+        said = events.unit or ("us" if "ms_to_idx" in self._file else "")
+        unit = find_unit(times, self._meaning.unit, path=self.path, said=said)
+        yield unit
+        self._reach_us, sorting = find_reach(time_us(t, unit.value), self._meaning.sort_us, path=self.path)
+        yield from sorting
+        frame_unit = unit
+        if len(frames):
+            frame_times = Times(np.empty(0), frames[:, 0])
+            frame_unit = find_unit(frame_times, self._meaning.unit, path=self.path, usual=unit.value)
+            yield replace(frame_unit, what="unit of images' times")
+        self._units = unit.value, frame_unit.value
+        check_exposures(*(time_us(frames[:, n], frame_unit.value) for n in (1, 2)), path=self.path)
+
+    def _first_of(self, events: EventColumns) -> list[NDArray[Any]]:
+        """The columns of the first events, fewer where damage follows."""
+        for rows in (_JUDGED, _JUDGED >> 3, _JUDGED >> 6):
+            with contextlib.suppress(RecordingDamaged):
+                return [self._read(column, slice(0, min(rows, events.count)), 0) for column in events.columns]
+        return [self._read(column, slice(0, min(1, events.count)), 0) for column in events.columns]
+
+    def _last_of(self, events: EventColumns) -> float | None:
+        """The time of the last event; None where it cannot be read."""
+        with contextlib.suppress(RecordingDamaged, IndexError):
+            rows = slice(max(0, events.count - 1), events.count)
+            return float(self._read(events.columns[self._order.index("t")], rows, 0)[0])
+        return None
+
+    def _frame_times(self) -> NDArray[np.float64]:
+        """Time, start and end of the first images, float64 [M, 3], in the file's unit."""
+        rows = []
+        for n in range(min(self._images.count, _JUDGED_FRAMES) if self._images else 0):
+            assert self._images is not None  # counted
+            time, exposure = self._images.times(n)
+            rows.append([float(np.asarray(value).reshape(-1)[0]) for value in (time, *(exposure or (time, time)))])
+        return np.array(rows, np.float64).reshape(-1, 3)
+
+    def _judge_images(self) -> Iterator[Found]:
+        """Tell the depth of pixels and the order of colours; remember them."""
+        images = self._images
+        if images is None:
+            return
+        for n in range(0, images.count, max(1, images.count // _JUDGED_IMAGES)):
+            pixels = self._pixels_of(images, n)
+            if pixels.dtype == np.uint8:
+                break
+            self._depth.see(pixels)
+        self._depth.decide(path=self.path)
+        yield from self._depth.found
+        if _channels_last(self._pixels_of(images, 0)).ndim == 3:
+            said, wanted = colours_in_words(images.words), self._meaning.colours
+            self._colours = wanted if wanted != "auto" else said or "rgb"
+            why = "set by colours" if wanted != "auto" else "the file says so" if said else "not said, the usual order"
+            yield Found("colours", self._colours, why)
+
+    def _choose_size(self, events: EventColumns, first: Frame | None) -> tuple[tuple[int, int], bool]:
+        """Width and height, and whether they are only those of the largest coordinates."""
         if all(self._size):
-            return self._size
+            return self._size, False
         said = find_size(self._file, events)
         if said is not None:
-            return said
+            return said, False
         if first is not None:
-            return first.pixels.shape[1], first.pixels.shape[0]
+            size = first.pixels.shape[1], first.pixels.shape[0]
+            check_extent(*self._extent(events, size), path=self.path)
+            return size, False
         _log.warning("%s does not say the size of the sensor: taken from its largest coordinates", self.path)
-        size = [1, 1]
+        return self._extent(events)[0], True
+
+    def _extent(
+        self, events: EventColumns, enough: tuple[int, int] | None = None
+    ) -> tuple[tuple[int, int], tuple[int, int], int]:
+        """Columns and rows that events use, `enough` itself, and the events until one of its sides was nearly used."""
+        used, count = [1, 1], 0
         for start in range(0, events.count, _PIECE):
             for axis in range(2):
-                column = self._read(events.columns[1 + axis], slice(start, start + _PIECE), start)
-                size[axis] = max(size[axis], int(column.max()) + 1)
-        return size[0], size[1]
+                column = self._read(events.columns[self._order.index("xy"[axis])], slice(start, start + _PIECE), start)
+                used[axis] = max(used[axis], int(coordinate(column).max()) + 1)
+            count = min(events.count, start + _PIECE)
+            if enough and any(side >= LEAST_EXTENT * whole for side, whole in zip(used, enough, strict=True)):
+                break
+        return (used[0], used[1]), enough or (used[0], used[1]), count
 
     def _batches(self) -> Iterator[EventBatch]:
         assert self._events is not None  # entered
         for start in range(0, self._events.count, _PIECE):
-            t, x, y, p = (self._read(column, slice(start, start + _PIECE), start) for column in self._events.columns)
-            t_us = self._time_us(t) + self._offset_us
-            yield EventBatch(t_us, _coordinate(x), _coordinate(y), (p > 0).astype(np.uint8), int(t_us.max()))
+            pieces = [self._read(column, slice(start, start + _PIECE), start) for column in self._events.columns]
+            t, x, y, p = (pieces[self._order.index(letter)] for letter in "txyp")
+            t_us = time_us(t, self._units[0]) + self._offset_us
+            try:
+                polarity = brighter(p, self._meaning.polarity)
+            except ValueError as error:
+                raise RecordingDamaged(f"{self.path}: from event {start} on {error}", start) from error
+            yield EventBatch(t_us, coordinate(x), coordinate(y), polarity, int(t_us.max()))
 
     def _read(self, column: Any, part: slice, start: int) -> NDArray[Any]:
         try:
@@ -194,40 +345,26 @@ class Hdf5Source(RecordingFile):
         images = self._images
         for n in range(images.count if images else 0):
             assert images is not None  # counted
+            pixels = self._pixels_of(images, n)
             try:
-                pixels, (time, exposure) = _pixels(np.asarray(images.pixels(n))), images.times(n)
-                start_us, end_us = (int(self._time_us(np.asarray(t).reshape(1))[0]) for t in (exposure or (time, time)))
+                time, exposure = images.times(n)
+                known = exposure is not None and bool(exposure[0] <= exposure[1])
+                times = [np.asarray(value).reshape(1) for value in (exposure if known and exposure else (time, time))]
+                start_us, end_us = (int(time_us(value, self._units[1])[0]) for value in times)
+                pixels = as_rgb(_channels_last(self._depth.to_8(pixels, path=self.path)), self._colours)
             except _UNREADABLE as error:
                 raise RecordingDamaged(f"{self.path}: image {n} cannot be read: {error}", n) from error
-            known = exposure is not None and start_us <= end_us
-            yield Frame(n, pixels, start_us, max(start_us, end_us), transfer=self._transfer, exposure_known=known)
+            yield Frame(n, pixels, start_us, end_us, transfer=self._meaning.transfer, exposure_known=known)
 
-    def _time_us(self, times: NDArray[Any]) -> NDArray[np.int64]:
-        unit = self._unit
-        if unit == "auto":
-            unit = "s" if times.dtype.kind == "f" else "us"
-        if times.dtype.kind != "f" and unit in ("us", "ns"):
-            return times.astype(np.int64) // (1 if unit == "us" else 1000)
-        t_us = np.nan_to_num(times.astype(np.float64) * (_SECONDS[unit] * 1e6), nan=0.0)
-        return np.rint(np.clip(t_us, -_LONGEST_US, _LONGEST_US)).astype(np.int64)
+    def _pixels_of(self, images: Images, n: int) -> NDArray[Any]:
+        try:
+            return np.asarray(images.pixels(n))
+        except _UNREADABLE as error:
+            raise RecordingDamaged(f"{self.path}: image {n} cannot be read: {error}", n) from error
 
 
-def _coordinate(column: NDArray[Any]) -> NDArray[np.uint16]:
-    """What does not fit a coordinate becomes one beyond any sensor: cleaning drops and counts it."""
-    whole = np.nan_to_num(np.clip(column, -1, 65535) if column.dtype.kind == "f" else column, nan=-1).astype(np.int64)
-    return np.where((whole < 0) | (whole > 65535), 65535, whole).astype(np.uint16)
-
-
-def _pixels(image: NDArray[Any]) -> NDArray[np.uint8]:
-    """uint8 [H, W, C] of an image [H, W], [H, W, C] or [C, H, W]; fractions of 1 and 16 bits are scaled."""
+def _channels_last(image: NDArray[Any]) -> NDArray[Any]:
+    """[H, W] or [H, W, C] of an image [H, W], [H, W, C] or [C, H, W]."""
     if image.ndim == 3 and image.shape[0] in (1, 3) and image.shape[2] not in (1, 3, 4):
-        image = np.moveaxis(image, 0, 2)
-    if image.dtype == np.uint16:
-        image = (image >> 8).astype(np.uint8)
-    elif image.dtype.kind == "f":
-        image = np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
-    if image.dtype != np.uint8 or image.ndim not in (2, 3):
-        raise ValueError(f"it is {image.dtype} {image.shape}, expected [H, W] or [H, W, C] of 8 bits")
-    if image.ndim == 2:
-        return np.ascontiguousarray(image[..., None])
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGRA2BGR) if image.shape[2] == 4 else np.ascontiguousarray(image))
+        return np.moveaxis(image, 0, 2)
+    return image

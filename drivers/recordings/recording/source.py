@@ -141,13 +141,12 @@ class RecordingSource(RecordingFile):
         except OSError as error:
             raise SourceError(f"cannot read {self.path}: {error.strerror}") from error
 
-    def __iter__(self) -> Iterator[SourcePacket]:
+    def _play(self) -> Iterator[SourcePacket]:
         """Yield the packets.
 
         Raises:
             RecordingDamaged: after the last good packet: a chunk is cut or altered, or the end is missing.
         """
-        _ = self.info
         with open(self.path, "rb") as file:
             file.seek(self._first_packet)
             while True:

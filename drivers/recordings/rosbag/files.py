@@ -31,12 +31,20 @@ _UNREADABLE = (
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message: its topic, its type as package/Name, how and what it holds, and where it lies for errors."""
+    """A message.
+
+    Attributes:
+        topic, kind: its topic, and its type as package/Name.
+        serialization, data: how and what it holds.
+        received_ns: when it was recorded, by the clock of the recording machine.
+        position: where it lies, for errors.
+    """
 
     topic: str
     kind: str
     serialization: Serialization
     data: bytes
+    received_ns: int
     position: int
 
 
@@ -63,6 +71,53 @@ def messages_of(path: Path) -> Iterator[Message]:
             yield from _mcap(file)
         else:
             yield from _sqlite(file)
+
+
+def topics_of(path: Path) -> dict[str, str]:
+    """Types of the topics by the file's index, which knows those that begin late; {} where it cannot be read."""
+    found: dict[str, str] = {}
+    with contextlib.suppress(*_UNREADABLE, sqlite3.Error, SourceError):
+        for file in files_of(path):
+            head = _head(file)
+            if head.startswith(BAG):
+                found |= _topics_of_bag(file)
+            elif head.startswith(MCAP):
+                found |= _topics_of_mcap(file)
+            else:
+                with contextlib.closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as base:
+                    found |= {name: _short(kind) for name, kind in base.execute("SELECT name, type FROM topics")}
+    return found
+
+
+def _topics_of_bag(path: Path) -> dict[str, str]:
+    topics: dict[int, tuple[str, str]] = {}
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(len(BAG))
+        fields, _, _ = _record(file, size)
+        at = int.from_bytes(fields.get("index_pos", b""), "little")
+        while 0 < at < size:
+            file.seek(at)
+            fields, begin, count = _record(file, size)
+            if fields["op"][0] == _CONNECTION:
+                _connect(fields, file.read(count), topics)
+            at = begin + count
+    return dict(topics.values())
+
+
+def _topics_of_mcap(path: Path) -> dict[str, str]:
+    from mcap.exceptions import McapError
+    from mcap.reader import SeekingReader
+
+    with open(path, "rb") as file:
+        try:
+            summary = SeekingReader(file, record_size_limit=_MOST_BYTES).get_summary()
+        except McapError:
+            return {}
+        if summary is None:
+            return {}
+        kinds = {number: _short(schema.name) for number, schema in summary.schemas.items()}
+        return {channel.topic: kinds.get(channel.schema_id, "") for channel in summary.channels.values()}
 
 
 def _head(path: Path) -> bytes:
@@ -155,7 +210,8 @@ def _of_bag(
     fields: dict[str, bytes], data: bytes, topics: dict[int, tuple[str, str]], position: int
 ) -> Iterator[Message]:
     topic, kind = topics[int.from_bytes(fields["conn"], "little")]
-    yield Message(topic, kind, "ros1", data, position)
+    seconds, nanoseconds = struct.unpack("<II", fields["time"]) if "time" in fields else (0, 0)
+    yield Message(topic, kind, "ros1", data, seconds * 1_000_000_000 + nanoseconds, position)
 
 
 def _mcap(path: Path) -> Iterator[Message]:
@@ -177,7 +233,7 @@ def _mcap(path: Path) -> Iterator[Message]:
                 elif isinstance(record, Record) and record.channel_id in channels:
                     topic, kind, serialization = channels[record.channel_id]
                     if serialization is not None:
-                        yield Message(topic, kind, serialization, record.data, file.tell())
+                        yield Message(topic, kind, serialization, record.data, record.log_time, file.tell())
         except (McapError, ZstdError, *_UNREADABLE) as error:
             position = file.tell()
             raise RecordingDamaged(
@@ -222,9 +278,11 @@ def _sqlite(path: Path) -> Iterator[Message]:
     try:
         with contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as base:
             topics = {row[0]: (row[1], _short(row[2])) for row in base.execute("SELECT id, name, type FROM topics")}
-            for topic, data in base.execute("SELECT topic_id, data FROM messages ORDER BY timestamp, id"):
+            for topic, data, ns in base.execute(
+                "SELECT topic_id, data, timestamp FROM messages ORDER BY timestamp, id"
+            ):
                 if topic in topics:
-                    yield Message(*topics[topic], "cdr", data, count)
+                    yield Message(*topics[topic], "cdr", data, ns, count)
                 count += 1
     except (sqlite3.Error, ValueError, OverflowError, MemoryError) as error:
         raise RecordingDamaged(f"{path}: cannot be read from message {count} on: {error}", count) from error

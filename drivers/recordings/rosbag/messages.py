@@ -5,15 +5,18 @@ Read by hand, because a general deserialiser makes an object of every event.
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from drivers.archive import decode_image
+from drivers.archive import raw_image
+from drivers.pixels import Depth, as_rgb
+from nire.errors import SourceError
 
 Serialization = Literal["ros1", "cdr"]
 
@@ -24,19 +27,20 @@ _PACKED = np.dtype({"names": _FIELDS, "formats": ["<u2", "<u2", "<i4", "<u4", "u
 _ALIGNED = np.dtype(
     {"names": _FIELDS, "formats": ["<u2", "<u2", "<i4", "<u4", "u1"], "offsets": [0, 2, 6, 10, 14], "itemsize": 16}
 )
-_PLAIN = {"mono8": 1, "8UC1": 1, "rgb8": 3, "bgr8": 3, "8UC3": 3, "rgba8": 4, "bgra8": 4, "8UC4": 4}
-_TO_RGB = {
-    "bgr8": cv2.COLOR_BGR2RGB,
-    "8UC3": cv2.COLOR_BGR2RGB,
-    "rgba8": cv2.COLOR_RGBA2RGB,
-    "bgra8": cv2.COLOR_BGRA2RGB,
-    "8UC4": cv2.COLOR_BGRA2RGB,
+# Encoding of an image -> channels and order of colours; those of 16 bits have the values of 10, 12 or more of them.
+_PLAIN = {
+    "mono": (1, "rgb"),
+    "rgb": (3, "rgb"),
+    "bgr": (3, "bgr"),
+    "rgba": (4, "rgb"),
+    "bgra": (4, "bgr"),
 }
+_OF_OPENCV = {"C1": "mono", "C3": "bgr", "C4": "bgra"}  # 8UC3 and the like say no order; OpenCV's is BGR
 _BAYER = {
-    "bayer_rggb8": cv2.COLOR_BayerRGGB2RGB,
-    "bayer_bggr8": cv2.COLOR_BayerBGGR2RGB,
-    "bayer_gbrg8": cv2.COLOR_BayerGBRG2RGB,
-    "bayer_grbg8": cv2.COLOR_BayerGRBG2RGB,
+    "bayer_rggb": cv2.COLOR_BayerRGGB2RGB,
+    "bayer_bggr": cv2.COLOR_BayerBGGR2RGB,
+    "bayer_gbrg": cv2.COLOR_BayerGBRG2RGB,
+    "bayer_grbg": cv2.COLOR_BayerGRBG2RGB,
 }
 
 
@@ -62,6 +66,32 @@ class EventPacket:
     time_base_ns: int
     encoding: str
     events: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RawImage:
+    """An image as a message has it.
+
+    Attributes:
+        stamp_ns: of its header.
+        pixels: [H, W] or [H, W, C], uint8 or uint16.
+        encoding: "mono", "rgb", "bgr", "rgba", "bgra", or one of a mosaic, "bayer_rggb".
+    """
+
+    stamp_ns: int
+    pixels: NDArray[Any]
+    encoding: str
+
+    def turned(self, depth: Depth, *, path: object) -> NDArray[np.uint8]:
+        """Turn it into what frames have: uint8 [H, W, 1] or [H, W, 3] RGB.
+
+        Raises:
+            SourceError: its values do not fit the depth.
+        """
+        pixels = depth.to_8(self.pixels, path=path)
+        if self.encoding in _BAYER:
+            return np.asarray(cv2.cvtColor(pixels, _BAYER[self.encoding]), np.uint8)
+        return as_rgb(pixels, "bgr" if self.encoding.startswith("bgr") else "rgb")
 
 
 class _Cursor:
@@ -155,6 +185,7 @@ def event_packet(data: bytes, serialization: Serialization) -> EventPacket:
 
     Raises:
         ValueError: the bytes do not fit the message.
+        SourceError: they have another order.
     """
     cursor = _cursor(data, serialization)
     stamp_ns = cursor.header_ns()
@@ -162,7 +193,8 @@ def event_packet(data: bytes, serialization: Serialization) -> EventPacket:
     cursor.integer("Q")
     time_base_ns = cursor.integer("Q")
     encoding = cursor.text()
-    cursor.integer("B")
+    if cursor.integer("B"):
+        raise SourceError("packets of events with their high bytes first are not read, expected low bytes first")
     return EventPacket(stamp_ns, width, height, time_base_ns, encoding, bytes(cursor.block()))
 
 
@@ -178,44 +210,67 @@ def mono_events(packet: EventPacket) -> Columns:
     return Columns(t_us, x, y, (words >> 63).astype(np.uint8), packet.width, packet.height)
 
 
-def image(data: bytes, serialization: Serialization) -> tuple[int, NDArray[np.uint8]]:
-    """Decode sensor_msgs/Image: stamp in ns, uint8 [H, W, 1] or [H, W, 3] RGB.
+def image(data: bytes, serialization: Serialization) -> RawImage:
+    """Decode sensor_msgs/Image.
 
     Raises:
-        ValueError: the bytes do not fit, or an encoding that is not known.
+        ValueError: the bytes do not fit.
+        SourceError: an encoding that is not read; the message names those that are.
     """
     cursor = _cursor(data, serialization)
     stamp_ns = cursor.header_ns()
     height, width = cursor.integer("I"), cursor.integer("I")
     encoding = cursor.text()
+    name, bits = _encoding(encoding)
     is_big = cursor.integer("B")
     step = cursor.integer("I")
     rows = np.frombuffer(cursor.block(), np.uint8)
-    wide = encoding in ("mono16", "16UC1")
-    channels = _PLAIN.get(encoding, 1 if encoding in _BAYER else 0) * (2 if wide else 1) or (2 if wide else 0)
-    if not channels:
-        raise ValueError(f"images of encoding {encoding!r} are not read")
-    if step < width * channels or rows.size < step * height or not width * height:
+    channels = 1 if name in _BAYER else _PLAIN[name][0]
+    row_bytes = width * channels * bits // 8
+    if step < row_bytes or rows.size < step * height or not width * height:
         raise ValueError(f"{rows.size} bytes for {width} x {height} pixels of {encoding} in rows of {step} bytes")
-    pixels = np.ascontiguousarray(rows[: step * height].reshape(height, step)[:, : width * channels])
-    if wide:
-        return stamp_ns, np.ascontiguousarray(pixels.reshape(height, width, 2)[..., 0 if is_big else 1, None])
-    if encoding in _BAYER:
-        return stamp_ns, np.asarray(cv2.cvtColor(pixels, _BAYER[encoding]), np.uint8)
-    pixels = pixels.reshape(height, width, channels)
-    return stamp_ns, np.asarray(cv2.cvtColor(pixels, _TO_RGB[encoding]) if encoding in _TO_RGB else pixels, np.uint8)
+    flat = np.ascontiguousarray(rows[: step * height].reshape(height, step)[:, :row_bytes])
+    pixels = flat if bits == 8 else flat.view(">u2" if is_big else "<u2").astype(np.uint16)
+    return RawImage(stamp_ns, pixels if channels == 1 else pixels.reshape(height, width, channels), name)
 
 
-def compressed_image(data: bytes, serialization: Serialization) -> tuple[int, NDArray[np.uint8]]:
-    """Decode sensor_msgs/CompressedImage: stamp in ns, uint8 [H, W, 1] or [H, W, 3] RGB.
+def _encoding(encoding: str) -> tuple[str, int]:
+    """Name and bits of an image's encoding.
+
+    Raises:
+        SourceError: it is not read.
+    """
+    found = re.fullmatch(r"(mono|rgba?|bgra?|bayer_[rgb]{4})(8|16)|(8|16)U(C[134])", encoding)
+    name = (found[1] or _OF_OPENCV[found[4]]) if found else ""
+    if found is None or (name not in _PLAIN and name not in _BAYER):
+        known = ", ".join((*_PLAIN, *_BAYER, "8UC1, 8UC3, 8UC4"))
+        raise SourceError(f"images of encoding {encoding!r} are not read; those of 8 and 16 bits are: {known}")
+    return name, int(found[2] or found[3])
+
+
+def compressed_image(data: bytes, serialization: Serialization) -> RawImage:
+    """Decode sensor_msgs/CompressedImage.
 
     Raises:
         ValueError: the bytes do not fit, or are no image.
+        SourceError: images of depth are none of light.
     """
     cursor = _cursor(data, serialization)
     stamp_ns = cursor.header_ns()
-    cursor.text()
-    return stamp_ns, decode_image(bytes(cursor.block()))
+    kind = cursor.text()
+    if "compressedDepth" in kind:
+        raise SourceError(f"images compressed as {kind!r} hold distances, expected light: set frames_topic to another")
+    pixels = raw_image(bytes(cursor.block()))
+    return RawImage(stamp_ns, pixels, {2: "mono"}.get(pixels.ndim, "bgr" if pixels.shape[-1] == 3 else "bgra"))
+
+
+def length_us(data: bytes, serialization: Serialization) -> int:
+    """Decode std_msgs/Int32 or UInt32, a length in us.
+
+    Raises:
+        ValueError: the bytes do not fit.
+    """
+    return _cursor(data, serialization).integer("i")
 
 
 def inertial(data: bytes, serialization: Serialization) -> tuple[int, list[float], list[float]]:

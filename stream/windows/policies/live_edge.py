@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from nire.types import ContentWindow, Frame
-from stream.windows.held import Held
+from stream.windows.held import LONGEST_PAIR_US, Held
 
 
 def create(held: Held) -> LiveEdge:
@@ -57,7 +57,9 @@ class LiveEdge:
     def _up_to(self, edge_us: float) -> ContentWindow | None:
         """Cut the window of the first frame that answers what is new of the grid, up to some time."""
         held, frame, newest_us = self._held, self._held.frames[0], self._newest_us(edge_us)
-        begin_us, end_us = max(self._answered_us, frame.first_us), max(newest_us, frame.last_us)
+        # A clock that jumps ahead asks for no instants of the time that it left out.
+        begin_us = max(self._answered_us, frame.first_us, newest_us - LONGEST_PAIR_US)
+        end_us = max(newest_us, frame.last_us)
         if newest_us < begin_us:
             return None
         self._answered_us = float(np.nextafter(newest_us, np.inf))

@@ -64,6 +64,47 @@ def test_clock_reset_inside_a_batch_splits_it() -> None:
     assert counters == {"events": 5, "events_clamped": 1, "clock_resets": 1}
 
 
+def test_times_that_are_wrong_are_dropped_and_the_clock_goes_on() -> None:
+    good = list(range(10_000, 11_000))
+    for wrong in ([3], [3, 4, 5], [900_000_000], [40_000, 50_000, 60_000], [2**40, 7]):
+        packets, counters = clean(events([*good[:500], *wrong, *good[500:]]))
+        assert times(packets) == good
+        assert not any(isinstance(packet, Gap) for packet in packets)
+        assert counters == {"events": 1000 + len(wrong), "events_stray": len(wrong)}
+
+
+@pytest.mark.parametrize("cut", [0, 1, 3, 400])
+def test_wrong_time_is_told_also_at_the_end_of_a_batch(cut: int) -> None:
+    good = list(range(10_000, 11_000))
+    for wrong in (3, 900_000_000):
+        rest = [events(good[500:][:cut])] if cut else []
+        packets, counters = clean(events([*good[:500], wrong]), *rest, events(good[500:][cut:]))
+        assert times(packets) == good
+        assert counters == {"events": 1001, "events_stray": 1}
+        watermarks = [packet.watermark_us for packet in packets if isinstance(packet, EventBatch)]
+        assert watermarks == sorted(watermarks)
+        assert watermarks[-1] == good[-1]
+
+
+def test_first_event_alone_ahead_of_all_others_is_dropped() -> None:
+    packets, counters = clean(events([2**50, *range(100)]))
+    assert times(packets) == list(range(100))
+    assert counters == {"events": 101, "events_stray": 1}
+
+
+def test_jump_ahead_that_stays_is_believed() -> None:
+    packets, counters = clean(events([10, 20]), events(range(60_000_000, 60_000_100)))
+    assert times(packets) == [10, 20, *range(60_000_000, 60_000_100)]
+    assert counters == {"events": 102}
+
+
+def test_events_without_an_order_are_refused_once(caplog: pytest.LogCaptureFixture) -> None:
+    by_pixel = [t for _ in range(300) for t in range(0, 90_000, 3000)]  # each pixel's events, one pixel after the other
+    with pytest.raises(SourceError, match=r"not in the order of time.*sort_us"):
+        clean(events(by_pixel))
+    assert len(caplog.records) < 10
+
+
 def test_several_resets_count_epochs_up() -> None:
     packets, counters = clean(events([50_000]), events([40_000]), events([30_000]), EventBatch.empty(10_000))
     assert [p.epoch for p in packets if isinstance(p, EventBatch)] == [0, 1, 2, 3]
@@ -77,7 +118,7 @@ def test_reset_that_a_frame_shows_first_is_counted_once() -> None:
 
 
 def test_frame_of_the_old_clock_after_a_reset_is_dropped() -> None:
-    packets, counters = clean(events([9_000_000]), events([100]), frame(7, 8_000_000, 8_020_000))
+    packets, counters = clean(events([9_000_000]), events(range(100, 120)), frame(7, 8_000_000, 8_020_000))
     assert not [p for p in packets if isinstance(p, Frame)]
     assert counters["frames_stale"] == 1
 

@@ -240,3 +240,13 @@ def test_edges_stay_between_the_events_they_were_written_between(tmp_path: Path)
             assert packet.t_us <= newest
         elif isinstance(packet, EventBatch):
             newest = packet.watermark_us
+
+
+@pytest.mark.parametrize("encoding", ["EVT21", "EVT21 legacy"])
+def test_order_of_evt21_that_masks_do_not_tell_is_told_by_the_times(tmp_path: Path, encoding: str) -> None:
+    # Of each vector the same two pixels fire: their mask looks like a type, in either half.
+    events = [(16 * n, 32 + k, 7, 1) for n in range(300) for k in (0, 1)]
+    path = writer.raw(tmp_path / "a.raw", encoding, events)
+    path.write_bytes(path.read_bytes().replace(b"endianness=little;", b"").replace(b"endianness=legacy;", b""))
+    with open_recording(path) as source:
+        assert sum(len(packet) for packet in source if isinstance(packet, EventBatch)) == 600

@@ -12,11 +12,12 @@ import zstandard
 
 MAGIC = b"#!AER-DAT4.0\r\n"
 NONE, LZ4, ZSTD = 0, 1, 3
+_DEPTHS = {"u1": 0, "u2": 2, "i2": 3, "f4": 5}  # OpenCV's
 _XML = """<dv version="2.0"><node name="outInfo" path="/outInfo/">{}</node></dv>"""
 _NODE = (
     '<node name="{number}" path="/outInfo/{number}/"><attr key="typeIdentifier" type="string">{kind}</attr>'
     '<node name="info" path="/outInfo/{number}/info/"><attr key="sizeX" type="int">{width}</attr>'
-    '<attr key="sizeY" type="int">{height}</attr><attr key="source" type="string">TEST_1</attr></node></node>'
+    '<attr key="sizeY" type="int">{height}</attr><attr key="source" type="string">{camera}</attr></node></node>'
 )
 
 
@@ -55,14 +56,22 @@ def event_packet(t_us: Sequence[int]) -> bytes:
 
 
 def frame_packet(
-    pixels: np.ndarray, t_us: int, *, exposure: tuple[int, int] | None = None, length_us: int | None = None
+    pixels: np.ndarray,
+    t_us: int,
+    *,
+    exposure: tuple[int, int] | None = None,
+    length_us: int | None = None,
+    at: tuple[int, int] | None = None,
 ) -> bytes:
-    """FRME: in the dialect with start and end of exposure, in the one with a length, or with neither."""
+    """FRME: in the dialect with start and end of exposure, in the one with a length, or with neither.
+
+    `at` is the place of a region of interest. Pixels of uint8, uint16 or another type.
+    """
     height, width = pixels.shape[:2]
     channels = 1 if pixels.ndim == 2 else pixels.shape[2]
     fields = {
         0: struct.pack("<q", t_us),
-        5: struct.pack("<B", (channels - 1) << 3),
+        5: struct.pack("<B", (channels - 1) << 3 | _DEPTHS[pixels.dtype.str[1:]]),
         6: struct.pack("<h", width),
         7: struct.pack("<h", height),
     }
@@ -70,7 +79,9 @@ def frame_packet(
         fields |= {3: struct.pack("<q", exposure[0]), 4: struct.pack("<q", exposure[1])}
     if length_us is not None:
         fields[11] = struct.pack("<q", length_us)
-    return table(fields, {10: (pixels.size, pixels.tobytes())}, b"FRME")
+    if at is not None:
+        fields |= {8: struct.pack("<h", at[0]), 9: struct.pack("<h", at[1])}
+    return table(fields, {10: (pixels.nbytes, pixels.tobytes())}, b"FRME")
 
 
 def write(
@@ -80,10 +91,15 @@ def write(
     compression: int = LZ4,
     kinds: Sequence[str] = ("EVTS", "FRME"),
     size: tuple[int, int] = (32, 24),
+    cameras: Sequence[str] = (),
     finished: bool = True,
 ) -> list[int]:
-    """Write (stream number, flatbuffer) packets; stream n is of kind `kinds[n]`. Returns each packet's position."""
-    nodes = [_NODE.format(number=n, kind=kind, width=size[0], height=size[1]) for n, kind in enumerate(kinds)]
+    """Write (stream number, flatbuffer) packets; stream n is of `kinds[n]`, `cameras[n]`. Returns their positions."""
+    names = cameras or ["TEST_1"] * len(kinds)
+    nodes = [
+        _NODE.format(number=n, kind=kind, width=size[0], height=size[1], camera=camera)
+        for n, (kind, camera) in enumerate(zip(kinds, names, strict=True))
+    ]
     xml = _XML.format("".join(nodes)).encode()
     pack = {NONE: bytes, LZ4: lz4.frame.compress, ZSTD: zstandard.ZstdCompressor().compress}[compression]
 

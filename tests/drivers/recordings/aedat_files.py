@@ -76,8 +76,13 @@ def frame_3(pixels: np.ndarray, start_us: int, end_us: int) -> bytes:
 
 
 def write_3(path: Path, packets: Iterable[bytes], *, source: str = "DAVIS346", format_: str = "RAW") -> Path:
-    """Write AEDAT 3.1."""
-    lines = ["#!AER-DAT3.1", f"#Format: {format_}", f"#Source 1: {source}", "#Start-Time: 2017-01-01 00:00:00"]
+    """Write AEDAT 3.1; several sources are joined by +."""
+    lines = [
+        "#!AER-DAT3.1",
+        f"#Format: {format_}",
+        *(f"#Source {n}: {name}" for n, name in enumerate(source.split("+"), 1)),
+        "#Start-Time: 2017-01-01 00:00:00",
+    ]
     header = "".join(line + "\r\n" for line in [*lines, "#!END-HEADER"]).encode()
     path.write_bytes(header + b"".join(packets))
     return path

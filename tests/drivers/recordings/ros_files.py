@@ -194,6 +194,54 @@ def two_cameras(folder: Path) -> Path:
     return folder / "two.bag"
 
 
+def bag_of_cameras(folder: Path, messages: Sequence[tuple[str, str, int, Any]]) -> Path:
+    """A bag of ROS 1 of (topic, "events" or "image" or "length", stamp in us, size or length in us)."""
+    from rosbags.rosbag1 import Writer
+
+    store = store_1()
+
+    def made() -> Iterator[tuple[str, str, int, Any]]:
+        for topic, what, t_us, value in messages:
+            if what == "length":
+                yield topic, "std_msgs/msg/Int32", t_us, store.types["std_msgs/msg/Int32"](value)
+                continue
+            width, height = value
+            if what == "image":
+                kind, data = "sensor_msgs/msg/Image", np.full(width * height, len(topic), np.uint8)
+                yield (
+                    topic,
+                    kind,
+                    t_us,
+                    store.types[kind](_header(store, t_us), height, width, "mono8", 0, width, data),
+                )
+            else:
+                kind, whole = "dvs_msgs/msg/EventArray", _events(store, "dvs_msgs", slice(0, 50))
+                whole.width, whole.height = width, height
+                for event in whole.events:
+                    event.x = len(topic)
+                yield topic, kind, t_us, whole
+
+    _write(Writer(folder / "c.bag"), store, made(), ros1=True)
+    return folder / "c.bag"
+
+
+def packets_bag(folder: Path, encoding: str, packets: Sequence[tuple[int, bytes]]) -> Path:
+    """A bag of packets (base time in ns, bytes) of an encoding, 640 x 480."""
+    from rosbags.rosbag2 import StoragePlugin, Writer
+
+    store = store_2()
+
+    def messages() -> Iterator[tuple[str, str, int, Any]]:
+        for n, (base_ns, data) in enumerate(packets):
+            kind = store.types["event_camera_msgs/msg/EventPacket"]
+            bytes_ = np.frombuffer(data, np.uint8)
+            packet = kind(_header(store, START_US + n), 480, 640, n, base_ns, encoding, False, bytes_)
+            yield "/event_camera/events", "event_camera_msgs/msg/EventPacket", START_US + n, packet
+
+    _write(Writer(folder / "p", version=9, storage_plugin=StoragePlugin.MCAP), store, messages(), ros1=False)
+    return folder / "p"
+
+
 def evt3_bag(folder: Path, words: bytes, *, pieces: int) -> Path:
     """A bag of EVT3 words, cut into packets at odd places."""
     from rosbags.rosbag2 import StoragePlugin, Writer

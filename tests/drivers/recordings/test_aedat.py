@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -217,9 +218,48 @@ def test_what_is_not_read_is_said(tmp_path: Path) -> None:
         pass
     old = tmp_path / "old.aedat"
     old.write_bytes(b"#!AER-DAT1.0\r\n" + bytes(60))
-    with pytest.raises(SourceError, match="is no recording that can be read"):
-        open_recording(old)
+    with pytest.raises(SourceError, match=r"AER-DAT1.0.*expected AEDAT 2.0, 2.1, 3.1"), open_recording(old):
+        pass
     endless = tmp_path / "b.aedat"
     endless.write_bytes(b"#!AER-DAT3.1\r\n#Source 1: DAVIS346\r\n" + bytes(99))
     with pytest.raises(RecordingDamaged, match="header has no end"), open_recording(endless):
         pass
+
+
+def test_cameras_of_one_file_are_never_mixed(tmp_path: Path) -> None:
+    packets = [
+        files.packet_3(1, [files.event_3(5, 300, 200), files.event_3(900, 300, 201)], source=2),
+        files.packet_3(1, [files.event_3(6, 7, 8)], source=1),
+        files.packet_3(2, [files.frame_3(np.zeros((128, 128, 1), np.uint8), 5, 9)], source=1),
+    ]
+    path = files.write_3(tmp_path / "a.aedat", packets, source="DVS128+DAVIS346")
+    for settings, size, count in (({}, (346, 260), 2), ({"camera": 1}, (128, 128), 1)):
+        with open_recording(path, **settings) as source:
+            found = list(source)
+            assert (source.info.geometry.width, source.info.geometry.height) == size
+            assert {stream.name for stream in source.info.streams if stream.taken} == {f"camera {2 - len(settings)}"}
+        assert sum(len(packet) for packet in found if isinstance(packet, EventBatch)) == count
+        assert sum(isinstance(packet, Frame) for packet in found) == len(settings)
+    with (
+        pytest.raises(SourceError, match=r"has the cameras 1 \(DVS128\), 2 \(DAVIS346\)"),
+        open_recording(path, camera=3),
+    ):
+        pass
+
+
+def test_region_of_interest_of_3_1_lies_where_the_record_says(tmp_path: Path) -> None:
+    record = bytearray(files.frame_3(np.full((10, 12, 1), 77, np.uint8), 5, 9))
+    record[28:36] = struct.pack("<ii", 3, 4)
+    path = files.write_3(tmp_path / "a.aedat", [files.packet_3(2, [bytes(record)])], source="DVS128")
+    with open_recording(path) as source:
+        (frame,) = [packet for packet in source if isinstance(packet, Frame)]
+    assert frame.pixels.shape == (128, 128, 1)
+    assert np.argwhere(frame.pixels[..., 0]).min(axis=0).tolist() == [4, 3]
+    assert np.count_nonzero(frame.pixels) == 120
+
+
+def test_mark_of_2_1_is_read_as_2_0(tmp_path: Path) -> None:
+    path = files.write_2(tmp_path / "a.aedat", [files.davis_event(n * 10, n, n) for n in range(100)])
+    path.write_bytes(path.read_bytes().replace(b"#!AER-DAT2.0", b"#!AER-DAT2.1"))
+    with open_recording(path) as source:
+        assert sum(len(packet) for packet in source if isinstance(packet, EventBatch)) == 100

@@ -236,3 +236,61 @@ def test_silence_of_a_quiet_camera_is_a_still_scene(tmp_path: Path) -> None:
 def test_gaps_setting_has_two_words(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="gaps = 'maybe'"):
         open_source(tmp_path / "a.aedat4", gaps="maybe")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("bits", "settings"), [(10, {}), (12, {}), (16, {}), (10, {"bits": 12})])
+def test_frames_of_16_bits_are_scaled_by_their_largest_value(
+    tmp_path: Path, bits: int, settings: dict[str, int]
+) -> None:
+    wide = (GRAY.astype(np.uint16) + 1) << (bits - 8)
+    packets = [(0, writer.event_packet([1, 9000])), (1, writer.frame_packet(wide, 100, exposure=(100, 200)))]
+    writer.write(tmp_path / "a.aedat4", packets)
+    found, damage = read(tmp_path / "a.aedat4", **settings)  # type: ignore[arg-type]
+    assert damage is None
+    expected = (GRAY.astype(int) + 1) >> (settings.get("bits", bits) - bits)
+    np.testing.assert_array_equal(frames_of(found)[0].pixels[..., 0], expected)
+    with open_source(tmp_path / "a.aedat4", **settings) as source:  # type: ignore[arg-type]
+        assert f"{settings.get('bits', bits)} of 16" in [told.value for told in source.info.found]
+
+
+def test_dark_frames_of_16_bits_are_asked_about_and_other_types_named(tmp_path: Path) -> None:
+    events = (0, writer.event_packet([1, 9000]))
+    writer.write(tmp_path / "a.aedat4", [events, (1, writer.frame_packet(GRAY.astype(np.uint16), 100))])
+    with pytest.raises(SourceError, match=r"set source.settings.bits"), open_source(tmp_path / "a.aedat4"):
+        pass
+    writer.write(tmp_path / "a.aedat4", [events, (1, writer.frame_packet(GRAY.astype(np.float32), 100))])
+    with pytest.raises(SourceError, match=r"OpenCV's type 5 are not read") as told, open_source(tmp_path / "a.aedat4"):
+        pass
+    assert not isinstance(told.value, RecordingDamaged)
+
+
+def test_region_of_interest_lies_where_the_file_says(tmp_path: Path) -> None:
+    frame = writer.frame_packet(GRAY[:10, :12], 100, exposure=(100, 200), at=(3, 4))
+    writer.write(tmp_path / "a.aedat4", [(0, writer.event_packet([1, 9000])), (1, frame)])
+    (image,) = frames_of(read(tmp_path / "a.aedat4")[0])
+    expected = np.zeros_like(GRAY)
+    expected[4:14, 3:15] = GRAY[:10, :12]
+    np.testing.assert_array_equal(image.pixels[..., 0], expected)
+
+
+def test_streams_of_two_cameras_are_never_mixed(tmp_path: Path) -> None:
+    packets = [
+        (0, writer.frame_packet(GRAY, 100, exposure=(100, 200))),
+        (1, writer.event_packet([1, 9000])),
+        (2, writer.frame_packet(GRAY + np.uint8(1), 300, exposure=(300, 400))),
+        (3, writer.event_packet([5, 6, 9000])),
+    ]
+    path = tmp_path / "a.aedat4"
+    writer.write(path, packets, kinds=("FRME", "EVTS", "FRME", "EVTS"), cameras=("RIGHT", "LEFT", "LEFT", "RIGHT"))
+    for settings, count, start_us in (({}, 2, 300), ({"camera": "RIGHT"}, 3, 100)):
+        found, _ = read(path, **settings)
+        assert len(times_of(found)) == count
+        assert [frame.exposure_start_us for frame in frames_of(found)] == [start_us]
+    with open_source(path) as source:
+        taken = {stream.name: stream.taken for stream in source.info.streams}
+    assert taken == {"0 RIGHT": False, "1 LEFT": True, "2 LEFT": True, "3 RIGHT": False}
+    with (
+        pytest.raises(SourceError, match=r"has LEFT, RIGHT; source.settings.camera = 'MIDDLE'"),
+        open_source(path, camera="MIDDLE"),
+    ):
+        pass

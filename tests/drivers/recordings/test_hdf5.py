@@ -12,9 +12,12 @@ import pytest
 
 from drivers.detect import open_recording
 from drivers.recordings.hdf5.source import open_source
+from drivers.recordings.hdf5.writer import create_writer
+from drivers.source import SourceInfo
 from nire.errors import ConfigError, RecordingDamaged, SdkMissing, SourceError
 from nire.install import pip_install
-from nire.types import EventBatch, Frame, Geometry, SourcePacket
+from nire.types import EventBatch, Frame, Gap, Geometry, SourcePacket, Trigger
+from tests.drivers.packets.made import GEOMETRY, column_digests, events, frame
 from tests.drivers.recordings.hdf5_files import COUNT, T_US, P, X, Y, write_common
 
 h5py = pytest.importorskip("h5py")
@@ -107,8 +110,11 @@ def test_records_of_another_unit_without_a_size(tmp_path: Path, caplog: pytest.L
         assert source.info.geometry == Geometry(64, 48)
         assert _is_as_written(list(source))
     assert "taken from its largest coordinates" in caplog.text
-    with open_source(path, width=100, height=90) as source:
+    with open_source(path, width=100, height=90, time_unit="ns") as source:
         assert source.info.geometry == Geometry(100, 90)
+    # 100 events a second, or 100,000: both can be.
+    with pytest.raises(SourceError, match="time_unit"), open_recording(path):
+        pass
 
 
 def test_colours_are_kept_in_any_order_of_axes(tmp_path: Path) -> None:
@@ -166,3 +172,128 @@ def test_what_cannot_be_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(SdkMissing, match=re.escape(pip_install("hdf5"))), open_source(other):
         pass
+
+
+def _with_image(path: Path, image: np.ndarray, **attributes: str) -> Path:
+    """Columns of the common layout, and two images as event_utils writes them."""
+    with h5py.File(path, "w") as file:
+        file.attrs["sensor_resolution"] = (48, 64)
+        for name, column in {"ts": T_US * 1e-6, "xs": X, "ys": Y, "ps": P.astype(bool)}.items():
+            file[f"events/{name}"] = column
+        for n in range(2):
+            file[f"images/image{n:09d}"] = image
+            for key, value in {"timestamp": 0.005 + 0.01 * n, **attributes}.items():
+                file[f"images/image{n:09d}"].attrs[key] = value
+    return path
+
+
+@pytest.mark.parametrize(
+    ("words", "settings", "is_bgr"),
+    [("color_bgr", {}, True), ("color_rgb", {}, False), ("", {}, False), ("", {"colours": "bgr"}, True)],
+)
+def test_order_of_colours_is_the_files_or_set(
+    tmp_path: Path, words: str, settings: dict[str, str], is_bgr: bool
+) -> None:
+    image = np.zeros((48, 64, 3), np.uint8)
+    image[..., 0], image[..., 2] = 200, 10
+    path = _with_image(tmp_path / "a.h5", image, **({"type": words} if words else {}))
+    frame = next(packet for packet in _read(path, **settings) if isinstance(packet, Frame))
+    np.testing.assert_array_equal(frame.pixels, image[..., ::-1] if is_bgr else image)
+
+
+def test_values_of_pixels_are_told_by_the_largest(tmp_path: Path) -> None:
+    image = (np.arange(48 * 64) % 1024).astype(np.uint16).reshape(48, 64)
+    for pixels, expected in (
+        (image, image >> 2),
+        (image << 6, image >> 2),
+        ((image >> 2).astype(np.float32), image >> 2),
+        ((image >> 2) / np.float32(255), image >> 2),
+    ):
+        path = _with_image(tmp_path / "a.h5", pixels)
+        frame = next(packet for packet in _read(path) if isinstance(packet, Frame))
+        np.testing.assert_array_equal(frame.pixels[..., 0], expected)
+    with pytest.raises(SourceError, match="images of int32"):
+        _read(_with_image(tmp_path / "a.h5", image.astype(np.int32)))
+
+
+def test_matrix_of_v2e_has_its_time_first(tmp_path: Path) -> None:
+    path = tmp_path / "v2e.h5"
+    with h5py.File(path, "w") as file:
+        file["events"] = np.stack([T_US, X, Y, P], axis=1).astype(np.uint32)
+        file["frame"], file["frame_ts"] = np.zeros((2, 48, 64), np.uint8), np.array([0, 10_000], np.uint32)
+    packets = _read(path)
+    assert _is_as_written(packets)
+    assert sum(isinstance(packet, Frame) for packet in packets) == 2
+
+
+@pytest.mark.parametrize("unit", ["us", "ns", "float us", "attribute ns", "s since 1970"])
+def test_units_are_told_from_values_and_attributes(tmp_path: Path, unit: str) -> None:
+    path = tmp_path / "a.h5"
+    begin_us = 1_700_000_000_000_000
+    t = {
+        "us": T_US,
+        "ns": (begin_us + T_US) * 1000,
+        "float us": T_US.astype(np.float64),
+        "attribute ns": T_US * 1000,
+        "s since 1970": (begin_us + T_US) * 1e-6,
+    }[unit]
+    with h5py.File(path, "w") as file:
+        for name, column in zip("txyp", (t, X, Y, P), strict=True):
+            file[f"events/{name}"] = column
+        if unit == "attribute ns":
+            file["events/t"].attrs["unit"] = "ns"
+    packets = _read(path)
+    assert _is_as_written(packets, offset_us=begin_us if unit in ("ns", "s since 1970") else 0)
+
+
+def test_polarities_that_are_none_are_refused_and_can_be_set(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        for name, column in zip("txyp", (T_US, X, Y, P * 255), strict=True):
+            file[f"events/{name}"] = column
+    with pytest.raises(SourceError, match=r"source.settings.polarity"):
+        _read(path)
+    assert _is_as_written(_read(path, polarity="positive"))
+
+
+def test_what_is_written_comes_back_and_is_dsecs_layout(tmp_path: Path) -> None:
+    begin_us = 1_700_000_000_000_000
+    t_us = begin_us + np.arange(0, 200_000, 2)
+    packets: list[SourcePacket] = [
+        events(t_us[:70_000].tolist()),
+        frame(0, begin_us + 10_000, begin_us + 20_000),
+        frame(1, begin_us + 50_000, begin_us + 50_000, known=False),
+        events(t_us[70_000:].tolist()),
+    ]
+    path = tmp_path / "a.h5"
+    with create_writer(path, GEOMETRY, SourceInfo("camera", GEOMETRY)) as writer:
+        for packet in [*packets, Gap(1, 2, "lost"), Trigger(5, 0, True)]:
+            writer.write(packet)
+    assert writer.lost == {"gaps": 1, "triggers": 1}
+    assert column_digests(_read(path)) == column_digests(packets)
+    with h5py.File(path) as file:
+        assert int(np.asarray(file["t_offset"])) == begin_us
+        t = np.asarray(file["events/t"])
+        marks = np.asarray(file["ms_to_idx"])
+    # As DSEC says: t[ms_to_idx[ms]] >= ms * 1000, and the event before is earlier.
+    milliseconds = np.arange(len(marks))
+    assert len(marks) == 200
+    assert (t[marks] >= milliseconds * 1000).all()
+    assert (t[marks[1:] - 1] < milliseconds[1:] * 1000).all()
+
+
+def test_writing_nothing_is_a_file_that_says_so(tmp_path: Path) -> None:
+    with create_writer(tmp_path / "a.h5", GEOMETRY, SourceInfo("camera", GEOMETRY)):
+        pass
+    with open_recording(tmp_path / "a.h5") as source:
+        assert not [packet for packet in source if isinstance(packet, EventBatch) and len(packet)]
+
+
+def test_images_larger_than_what_all_events_use_are_of_another_camera(tmp_path: Path) -> None:
+    path = write_common(tmp_path / "a.h5")
+    with h5py.File(path, "a") as file:
+        del file["images"]
+        file["images"] = np.zeros((3, 75, 100), np.uint8)
+    with pytest.raises(SourceError, match=r"images are 100 x 75 pixels, its events use 64 x 48.*hybrid"):
+        _read(path)
+    assert _is_as_written(_read(path, width=100, height=75))

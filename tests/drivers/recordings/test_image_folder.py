@@ -94,3 +94,10 @@ def test_damaged_image_is_told_after_the_frames_before_it(tmp_path: Path) -> Non
     with open_recording(folder) as source, pytest.raises(RecordingDamaged, match=r"img10.png cannot be read"):
         packets.extend(source)
     assert [row[0] for row in _frames(packets)] == [0]
+
+
+def test_names_in_the_table_choose_and_order_the_images(tmp_path: Path) -> None:
+    folder = image_folders.write(tmp_path / "a", lines="22000 img9.png\n2000 img11.png\n")
+    with open_recording(folder) as source:
+        frames = [packet for packet in source if isinstance(packet, Frame)]
+    assert [(frame.exposure_start_us, int(frame.pixels[0, 0, 0])) for frame in frames] == [(2000, 11), (22_000, 9)]

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.io
 
 from drivers.detect import open_recording
+from drivers.recordings.mat_pairs.matlab import read_arrays
 from nire.errors import RecordingDamaged, SourceError
 from nire.types import EventBatch, Frame, Gap, SourcePacket
 from tests.drivers.packets.made import column_digests
@@ -77,6 +79,31 @@ def test_folder_without_a_pair_is_none_of_these(tmp_path: Path) -> None:
         image.unlink()
     with pytest.raises(SourceError, match="is a folder without a recording"):
         open_recording(folder)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_arrays_of_matlab_are_as_scipy_wrote_them(tmp_path: Path, compressed: bool) -> None:
+    values = {
+        "double": np.linspace(0, 1, 7)[:, None],
+        "byte": np.arange(3, dtype=np.uint8),
+        "small": np.array([[5.0]]),
+        "text": "words",
+        "cells": np.array([1, "a"], object),
+        "wide": np.arange(300, dtype=np.int16)[None],
+    }
+    scipy.io.savemat(tmp_path / "a.mat", values, do_compression=compressed)
+    arrays = read_arrays((tmp_path / "a.mat").read_bytes())
+    assert sorted(arrays) == ["byte", "double", "small", "wide"]
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(array, np.ravel(values[name]))
+
+
+def test_file_of_a_later_level_is_not_damaged(tmp_path: Path) -> None:
+    folder = mat_files.write(tmp_path / "a")
+    (folder / "event000007.mat").write_bytes(b"MATLAB 7.3 MAT-file".ljust(600, b"\0"))
+    with open_recording(folder) as source, pytest.raises(SourceError, match=r"-v7.3, which is not read") as told:
+        list(source)
+    assert not isinstance(told.value, RecordingDamaged)
 
 
 @pytest.mark.real

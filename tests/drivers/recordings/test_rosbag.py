@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import struct
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,9 @@ def test_events_and_images_of_every_kind_of_bag(tmp_path: Path, kind: str) -> No
 )
 def test_encodings_of_images_become_gray_or_rgb(tmp_path: Path, encoding: str, expected: tuple[int, ...]) -> None:
     if encoding == "mono16":
-        data = np.full((48, 64), 7 * 256 + 99, "<u2").view(np.uint8)
+        data = np.full((48, 64), 7 * 256 + 99, "<u2")
+        data[0, 0] = 65_535  # the largest value tells that all 16 bits are used
+        data = data.view(np.uint8)
     elif encoding.startswith("bayer"):
         data = np.full((48, 64), 100, np.uint8)
         data[::2, ::2], data[1::2, 1::2] = 200, 10
@@ -129,6 +132,129 @@ def test_evt3_packets_in_a_bag_are_the_file_that_they_came_from(shared_data: Pat
     for ours, theirs in zip(_columns(found)[1:], _columns(expected)[1:], strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert sum(isinstance(packet, Trigger) for packet in found) == 4157
+
+
+# Streams of one camera
+
+
+def _two(first: str, second: str) -> list[tuple[str, str, int, Any]]:
+    return [
+        (f"{second}/image_raw", "image", START_US, (64, 48)),
+        (f"{first}/events", "events", START_US, (64, 48)),
+        (f"{second}/events", "events", START_US, (64, 48)),
+        (f"{first}/image_raw", "image", START_US + 1000, (64, 48)),
+    ]
+
+
+def test_events_and_images_are_of_one_camera(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = ros_files.bag_of_cameras(tmp_path, _two("/davis/left", "/davis/right"))
+    packets = _read(path)
+    assert set(_columns(packets)[1].tolist()) == {len("/davis/left/events")}
+    assert [frame.exposure_start_us for frame in _frames(packets)] == [START_US + 1000]
+    assert "events are read from /davis/left/events, not from /davis/right/events" in caplog.text
+    with open_recording(path) as source:
+        assert {stream.name for stream in source.info.streams if stream.taken} == {
+            "/davis/left/events",
+            "/davis/left/image_raw",
+        }
+    packets = _read(path, events_topic="/davis/right/events")
+    assert [frame.exposure_start_us for frame in _frames(packets)] == [START_US]
+    assert not _frames(_read(path, frames_topic="none"))
+
+
+@pytest.mark.parametrize("images_first", [True, False])
+def test_images_of_another_size_are_refused_whatever_comes_first(tmp_path: Path, images_first: bool) -> None:
+    messages = [("/dvs/events", "events", START_US, (40, 30)), ("/flir/image", "image", START_US, (100, 75))]
+    path = ros_files.bag_of_cameras(tmp_path, messages[::-1] if images_first else messages)
+    with pytest.raises(SourceError, match=r"100 x 75 pixels, .* 40 x 30.*driver hybrid"), open_recording(path):
+        pass
+
+
+def test_topics_that_share_no_namespace_are_asked_about(tmp_path: Path) -> None:
+    messages = [("/dvs/events", "events", START_US, (64, 48)), ("/flir/image", "image", START_US, (64, 48))]
+    path = ros_files.bag_of_cameras(tmp_path, messages)
+    with pytest.raises(SourceError, match=r"events_topic and frames_topic"), open_recording(path):
+        pass
+    assert len(_frames(_read(path, events_topic="none"))) == 1
+
+
+@pytest.mark.parametrize("lengths_first", [True, False])
+def test_lengths_of_exposures_are_those_of_their_images(tmp_path: Path, lengths_first: bool) -> None:
+    messages: list[tuple[str, str, int, Any]] = [("/dvs/events", "events", START_US, (64, 48))]
+    for n, length_us in enumerate((5000, 7001, None, 9000)):
+        pair: list[tuple[str, str, int, Any]] = [
+            ("/dvs/image_raw", "image", START_US + 20_000 * n, (64, 48)),
+            *([("/dvs/exposure", "length", START_US + 20_000 * n + 100, length_us)] if length_us else []),
+        ]
+        messages += pair[::-1] if lengths_first else pair
+    messages.append(("/other/exposure", "length", START_US + 90_000, 3))
+    frames = _frames(_read(ros_files.bag_of_cameras(tmp_path, messages)))
+    assert [(f.exposure_start_us - START_US, f.exposure_end_us - START_US, f.exposure_known) for f in frames] == [
+        (-2500, 2500, True),
+        (20_000 - 3500, 20_000 + 3501, True),
+        (40_000, 40_000, False),
+        (60_000 - 4500, 60_000 + 4500, True),
+    ]
+
+
+# iniVation's driver of ROS 2
+
+
+def _word(t_us: int, x: int, y: int, p: int) -> bytes:
+    return struct.pack("<Ii", x << 17 | y << 2 | p << 1 | 1, t_us)
+
+
+def test_words_of_libcaer_count_from_1970_over_the_turn_of_their_clock(tmp_path: Path) -> None:
+    turn_us = 1 << 31
+    base_ns = (START_US - turn_us + 100) * 1000
+    inside = _word(turn_us - 50, 3, 5, 1) + _word(turn_us - 10, 4, 6, 0) + _word(7, 600, 470, 1)
+    after = _word(20, 1, 2, 0)
+    path = ros_files.packets_bag(tmp_path, "libcaer", [(base_ns, inside), (base_ns + turn_us * 1000, after)])
+    t_us, x, y, p = (column.tolist() for column in _columns(_read(path)))
+    assert t_us == [START_US + 50, START_US + 90, START_US + 107, START_US + 120]
+    assert (x, y, p) == ([3, 4, 600, 1], [5, 6, 470, 2], [1, 0, 1, 0])
+
+
+def test_packed_words_of_libcaer_are_events_and_vectors(tmp_path: Path) -> None:
+    high, low, column, row, base, vector = range(6)
+
+    def words(*items: tuple[int, int]) -> bytes:
+        return b"".join(struct.pack("<H", kind << 12 | value) for kind, value in items)
+
+    first = words((high, 1), (low, 4), (column, 30), (row, 0x800 | 7), (base, 100), (vector, 0b10000001), (vector, 2))
+    second = words((row, 9), (low, 1), (vector, 1))  # column and rows go on, time does not
+    path = ros_files.packets_bag(
+        tmp_path, "libcaer_cmp", [(START_US * 1000, first), ((START_US + 9000) * 1000, second)]
+    )
+    t_us, x, y, p = (column.tolist() for column in _columns(_read(path)))
+    assert t_us == [START_US + 4100] * 4 + [START_US + 9000, START_US + 9001]
+    assert x == [30] * 6
+    assert y == [7, 100, 107, 109, 9, 116]
+    assert p == [1, 0, 0, 0, 0, 0]
+    unknown = ros_files.packets_bag(tmp_path / "u", "libcaer_cmp", [(0, words((column, 3), (7, 1)))])
+    with pytest.raises(RecordingDamaged, match=r"word 1 .* has the type 7"):
+        _read(unknown)
+
+
+@pytest.mark.real
+def test_davis346_of_ros_2_is_read_whole(shared_data: Path) -> None:
+    packets = _read(shared_data / "recordings" / "ecp_test_events_2_davis346_libcaer.mcap")
+    t_us, x, y, p = _columns(packets)
+    assert len(t_us) == 571_266
+    assert (np.diff(t_us) >= 0).all()
+    assert (int(x.max()), int(y.max()), set(p.tolist())) == (345, 259, {0, 1})
+    assert t_us[0] > 1_700_000_000_000_000
+
+
+def test_what_is_not_supported_is_no_damage(tmp_path: Path) -> None:
+    path = ros_files.packets_bag(tmp_path / "a", "trigger", [(0, b"12345678")])
+    with pytest.raises(SourceError, match=r"'trigger' are not read, expected evt3, mono, libcaer") as told:
+        _read(path)
+    assert not isinstance(told.value, RecordingDamaged)
+    path = ros_files.ros2_images(tmp_path / "b", [("yuv422", np.zeros((48, 128), np.uint8))])
+    with pytest.raises(SourceError, match=r"encoding 'yuv422' are not read") as told:
+        _read(path)
+    assert not isinstance(told.value, RecordingDamaged)
 
 
 # Writing MCAP

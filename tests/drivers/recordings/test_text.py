@@ -121,3 +121,106 @@ def test_what_is_no_text_recording_is_not_taken_for_one(tmp_path: Path) -> None:
     ):
         with pytest.raises(ConfigError, match=message):
             open_source(tmp_path, **settings)  # type: ignore[arg-type]
+
+
+SLOW = 40  # events 40 us apart: 25,000 a second
+
+
+def _rows(order: str, count: int = 3000, *, unit: str = "us", start_us: int = 0) -> list[list[str]]:
+    t_us = start_us + SLOW * np.arange(count)
+    times = {
+        "us": [f"{t}" for t in t_us],
+        "savetxt": [f"{t:.18e}" for t in t_us],
+        "g": [f"{t * 1e-6:g}" for t in t_us],
+        "ns": [f"{t * 1000}" for t in t_us],
+    }[unit]
+    values = {"t": times, "x": [str(n % 64) for n in range(count)], "y": [str(n % 48) for n in range(count)]}
+    values["p"] = [str(n % 2) for n in range(count)]
+    return [list(row) for row in zip(*(values[name] for name in order), strict=True)]
+
+
+def _text(path: Path, rows: list[list[str]], *, head: str = "", between: str = " ") -> Path:
+    path.write_text(head + "".join(between.join(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.mark.parametrize("head", ["%geometry:64,48\n", "", "# x y p t\n"])
+def test_columns_of_metavision_are_told(tmp_path: Path, head: str) -> None:
+    path = _text(tmp_path / "a.csv", _rows("xypt"), head=head, between=",")
+    t_us, x, _, _ = _columns(_read(path))
+    assert (t_us[:3], x[:3]) == ([0, 40, 80], [0, 1, 2])
+    with open_recording(path) as source:
+        assert source.info.geometry == Geometry(64, 48)
+
+
+@pytest.mark.parametrize(("unit", "start_us"), [("us", 0), ("savetxt", 0), ("g", 0), ("ns", 1_700_000_000_000_000)])
+def test_units_of_times_are_told_by_what_a_camera_can_do(tmp_path: Path, unit: str, start_us: int) -> None:
+    path = _text(tmp_path / "a.txt", _rows("txyp", unit=unit, start_us=start_us))
+    t_us = _columns(_read(path))[0]
+    assert t_us[:3] == [start_us, start_us + SLOW, start_us + 2 * SLOW]
+    assert t_us[-1] == start_us + 2999 * SLOW
+
+
+def test_counts_of_images_are_no_exposures(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "a")
+    lines = (folder / "images.txt").read_text().splitlines()
+    for head in ("# id timestamp image_name\n", ""):
+        (folder / "images.txt").write_text(head + "".join(f"{n} {text}\n" for n, text in enumerate(lines)))
+        frames = [packet for packet in _read(folder) if isinstance(packet, Frame)]
+        assert [(f.exposure_start_us, f.exposure_known) for f in frames] == [
+            (T_US[0], False),
+            (T_US[0] + 10_000, False),
+        ]
+
+
+def test_events_sorted_by_pixel_are_sorted_by_time(tmp_path: Path) -> None:
+    rows = _rows("txyp")
+    mixed = [rows[start + k] for start in range(0, 3000, 250) for n in range(5) for k in range(n, 250, 5)]
+    path = _text(tmp_path / "a.txt", mixed)
+    t_us, x, y, _ = _columns(_read(path))
+    assert t_us == [SLOW * n for n in range(3000)]
+    assert (x[:70], y[:70]) == ([n % 64 for n in range(70)], [n % 48 for n in range(70)])
+    with open_recording(path) as source:
+        assert any(found.what == "order of events" for found in source.info.found)
+
+
+def test_images_of_16_bits_use_as_many_as_their_largest_value(tmp_path: Path) -> None:
+    import cv2
+
+    folder = write_folder(tmp_path / "a")
+    image = (np.arange(48 * 64) % 1024).astype(np.uint16).reshape(48, 64)
+    for n in range(2):
+        assert cv2.imwrite(str(folder / f"images/frame_{n:08d}.png"), image)
+    frame = next(packet for packet in _read(folder) if isinstance(packet, Frame))
+    np.testing.assert_array_equal(frame.pixels[..., 0], image >> 2)
+
+
+def test_images_larger_than_what_all_events_use_are_of_another_camera(tmp_path: Path) -> None:
+    import cv2
+
+    folder = write_folder(tmp_path / "a")
+    for n in range(2):
+        assert cv2.imwrite(str(folder / f"images/frame_{n:08d}.png"), np.full((75, 100), n, np.uint8))
+    with pytest.raises(SourceError, match=r"images are 100 x 75 pixels, its events use 64 x 48.*hybrid"):
+        _read(folder)
+    assert _columns(_read(folder, width=100, height=75)) == EXPECTED
+
+
+def test_times_with_too_few_digits_are_refused(tmp_path: Path) -> None:
+    path = _text(tmp_path / "a.txt", [["1.54082e+09", *row[1:]] for row in _rows("txyp")])
+    with pytest.raises(SourceError, match="too few digits"):
+        _read(path)
+
+
+def test_clock_that_begins_again_is_no_other_order_of_columns(tmp_path: Path) -> None:
+    rows = [*_rows("txyp", 2000, start_us=5_000_000), *_rows("txyp", 2000)]
+    t_us = _columns(_read(_text(tmp_path / "a.txt", rows)))[0]
+    assert (t_us[0], t_us[2000]) == (5_000_000, 0)
+    by_polarity = sorted(_rows("txyp"), key=lambda row: row[3])
+    with pytest.raises(SourceError):
+        _read(_text(tmp_path / "b.txt", by_polarity))
+
+
+def test_line_of_names_may_tell_the_unit(tmp_path: Path) -> None:
+    path = _text(tmp_path / "a.csv", _rows("xypt"), head="x,y,polarity,timestamp[ns]\n", between=",")
+    assert _columns(_read(path))[0][-1] == round(2999 * SLOW / 1000)

@@ -92,7 +92,7 @@ def test_numbers_too_hard_for_the_loop_come_to_their_place(monkeypatch: pytest.M
     monkeypatch.setattr("drivers.recordings.text.lines._PIECE_BYTES", piece_bytes)
     lines = [f"{n}.{'5' * 30} {n}e-30 7 1.000000000000000000000000000001\n" for n in range(50)]
     data = "".join(lines).encode()
-    batches = list(read_events(io.BytesIO(data), LineFormat(0, "txyp", "s", None)))
+    batches = list(read_events(io.BytesIO(data), LineFormat(0, "txyp", "s")))
     t_us = np.concatenate([batch.t_us for batch in batches]).tolist()
     assert t_us == [n * 1_000_000 + 555_556 for n in range(50)]
     assert {(x, y, p) for b in batches for x, y, p in zip(b.x, b.y, b.p, strict=True)} == {(0, 7, 1)}
@@ -111,7 +111,7 @@ class _Short(io.BytesIO):
 def test_a_last_line_without_an_end_is_whole_wherever_the_reading_pauses(few: int) -> None:
     file = _Short(b"10 1 2 1\n20 30 40 0\n300 100 200 1")
     file.few = few
-    batches = list(read_events(file, LineFormat(0, "txyp", "us", None)))
+    batches = list(read_events(file, LineFormat(0, "txyp", "us")))
     events = [tuple(map(int, event)) for b in batches for event in zip(b.t_us, b.x, b.y, b.p, strict=True)]
     assert events == [(10, 1, 2, 1), (20, 30, 40, 0), (300, 100, 200, 1)]
 
@@ -119,5 +119,5 @@ def test_a_last_line_without_an_end_is_whole_wherever_the_reading_pauses(few: in
 def test_a_line_without_an_end_is_told_before_it_fills_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("drivers.recordings.text.lines._PIECE_BYTES", 1000)
     with pytest.raises(BadLine) as told:
-        list(read_events(io.BytesIO(b"1 2 3 1\n" + b"1" * 5000), LineFormat(0, "txyp", "us", None)))
+        list(read_events(io.BytesIO(b"1 2 3 1\n" + b"1" * 5000), LineFormat(0, "txyp", "us")))
     assert told.value.position == 8

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from nire.errors import ConfigError, RecordingDamaged, SourceError
 from nire.types import EventBatch, Frame, Gap, Geometry, ImuBatch, Trigger
 from stream.commands.info import describe
 from stream.config_sections import SourceConfig
+from tests.drivers.recordings import image_folders
 from tests.golden import example
 from tests.stream import packets
 
@@ -73,12 +75,28 @@ def test_recording_without_frames_or_events_is_described_and_has_no_picture(tmp_
         with RecordingWriter(path, packets.GEOMETRY) as writer:
             for packet in content:
                 writer.write(packet)
-        text = told(path, tmp_path / "none.png")
+        shown = io.StringIO()
+        is_empty = pytest.raises(SourceError, match="gives neither events nor frames")
+        with is_empty if name == "nothing" else contextlib.nullcontext():
+            describe(path, tmp_path / "none.png", Console(file=shown, width=200))
+        text = shown.getvalue()
         assert "none: re-exposure by edi needs frames" in text
         assert "inf" not in text.replace("info", "")
         assert "nan" not in text
         assert "no picture" in text
     assert not (tmp_path / "none.png").exists()
+
+
+def test_streams_and_what_was_found_out_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("".join(f"{n % 64},{n % 48},{n % 2},{40 * n}\n" for n in range(1000)))
+    text = told(path)
+    for words in ("xypt (the only order that the values fit)", "us (whole numbers", "64 x 48 (not said: the largest"):
+        assert words in text
+    folder = image_folders.write(tmp_path / "folder")
+    text = told(folder)
+    assert "events.aedat4 (events)" in text
+    assert "timestamps.txt (times of images)" in text
 
 
 def test_edges_are_counted_by_channel_and_direction_and_the_rest_by_kind(tmp_path: Path) -> None:

@@ -163,6 +163,18 @@ def test_live_edge_answers_on_a_grid_without_waiting_for_the_next_frame() -> Non
     assert [end for _, end in ends] == [np.nextafter(t_us, np.inf) for t_us in grid_us]
 
 
+def test_live_edge_asks_for_nothing_of_the_time_that_a_clock_leaves_out() -> None:
+    machine = assembler("live_edge")
+    machine.push(packets.frames(1)[0])
+    machine.push(EventBatch.empty(START_US + 30_000))
+    before = list(machine.complete())[-1]
+    machine.push(EventBatch.empty(START_US + 60_000_000))
+    (after,) = machine.complete()
+    begin_us, end_us = after.answers_us
+    assert before.answers_us[1] < begin_us
+    assert end_us - begin_us <= 600_001
+
+
 def test_span_windows_tile_a_stream_without_frames() -> None:
     found = windows_of(packets.cut(packets.events(), range(START_US, START_US + 200_000, 3000)), "span")
     assert len(found) >= 3

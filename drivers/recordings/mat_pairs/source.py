@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import re
+import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from drivers.archive import IMAGE_SUFFIXES, Members
 from drivers.packets.ordering import due_us
+from drivers.pixels import Depth, check_bits
 from drivers.recording_file import RecordingFile
-from drivers.source import SourceInfo, require_sdk
-from nire.errors import ConfigError, RecordingDamaged, SourceError
+from drivers.recordings.mat_pairs.matlab import read_arrays
+from drivers.sense import brighter, check_choice, coordinate, time_us
+from drivers.source import SourceInfo
+from nire.errors import RecordingDamaged, SourceError
 from nire.types import EventBatch, Frame, Gap, Geometry, SourcePacket, Transfer
 
 _PREFIX = "section_event_"
@@ -42,28 +46,20 @@ def recognise(head: bytes, path: Path) -> bool:
     return any(pair.image and pair.events for pair in _pairs(Members.of(path)))
 
 
-def missing_sdk() -> str:
-    """What is not installed: "" or how to get it."""
-    try:
-        require_sdk("scipy.io.matlab", package="scipy")
-    except SourceError:
-        return "scipy"
-    return ""
-
-
-def open_source(path: str | Path, transfer: Transfer = "linear") -> MatPairs:
+def open_source(path: str | Path, transfer: Transfer = "linear", bits: int = 0) -> MatPairs:
     """Open a folder; it is checked on entry. Memory holds one pair at a time.
 
     Args:
         path: the folder; the pairs may lie in folders of it, such as `images/` and `mat/`.
         transfer: of the images' pixels.
+        bits: that pixels of 16 bits use, 8 to 16; 0 = by the largest value.
 
     Raises:
-        ConfigError: another word for `transfer`.
+        ConfigError: another word for `transfer`, or another number of bits.
     """
-    if transfer not in ("linear", "srgb"):
-        raise ConfigError(f"mat_pairs: transfer = {transfer!r}, expected 'linear' or 'srgb'")
-    return MatPairs(Path(path), transfer)
+    check_choice("mat_pairs", "transfer", transfer, get_args(Transfer))
+    check_bits("mat_pairs", bits)
+    return MatPairs(Path(path), transfer, bits)
 
 
 class MatPairs(RecordingFile):
@@ -72,37 +68,38 @@ class MatPairs(RecordingFile):
     An image without an event file has no exposure in this layout and is left out; its index stays a hole.
     """
 
-    def __init__(self, path: Path, transfer: Transfer) -> None:
+    def __init__(self, path: Path, transfer: Transfer, bits: int) -> None:
         """Remember the settings."""
         super().__init__(path)
+        self._bits = bits
         self._transfer: Transfer = transfer
         self._members: Members | None = None
         self._pairs: list[_Pair] = []
+        self._depth = Depth()
 
     def _look(self) -> SourceInfo:
         """Find the pairs and read the first image.
 
         Raises:
             SourceError: no such folder, or no pairs in it.
-            SdkMissing: scipy, which reads MATLAB's files, is not installed.
             RecordingDamaged: the first image cannot be decoded.
         """
-        require_sdk("scipy.io.matlab", package="scipy")
         self._members = Members.of(self.path)
         self._pairs = [pair for pair in _pairs(self._members) if pair.events]
         images = [pair.image for pair in self._pairs if pair.image]
         if not images:
             raise SourceError(f"{self.path} has no pairs of NUMBER.png and eventNUMBER.mat")
-        height, width, channels = self._members.image(images[0]).shape
-        return SourceInfo(self.path.name, Geometry(width, height, channels))
+        self._depth = Depth(self._bits)
+        self._members.learn(images, self._depth)
+        height, width, channels = self._members.image(images[0], self._depth).shape
+        return SourceInfo(self.path.name, Geometry(width, height, channels), found=self._depth.found)
 
-    def __iter__(self) -> Iterator[SourcePacket]:
+    def _play(self) -> Iterator[SourcePacket]:
         """Yield the events of each exposure and its image, with gaps between.
 
         Raises:
             RecordingDamaged: a file cannot be read; all pairs before it were delivered.
         """
-        _ = self.info
         assert self._members is not None  # entered
         latest_us: int | None = None
         for pair in self._pairs:
@@ -110,7 +107,10 @@ class MatPairs(RecordingFile):
             start_us, end_us = (_time_us(values[name])[0] for name in ("start_timestamp", "end_timestamp"))
             if latest_us is not None and start_us > latest_us:
                 yield Gap(latest_us, int(start_us), "this layout has no events between exposures")
-            t_us, x, y, p = _columns(values)
+            try:
+                t_us, x, y, p = _columns(values)
+            except ValueError as error:
+                raise RecordingDamaged(f"{self.path}: {pair.events}: {error}; all before was delivered") from error
             for at in range(0, t_us.size, _PIECE):
                 part = slice(at, at + _PIECE)
                 yield EventBatch(t_us[part], x[part], y[part], p[part], int(t_us[part].max()))
@@ -118,23 +118,28 @@ class MatPairs(RecordingFile):
             yield EventBatch.empty(known_us)
             latest_us = known_us + (1 if t_us.size and int(t_us[-1]) == known_us else 0)
             if pair.image:
-                pixels = self._members.image(pair.image)
+                pixels = self._members.image(pair.image, self._depth)
                 frame = Frame(pair.index, pixels, int(start_us), int(end_us), transfer=self._transfer)
                 assert due_us(frame) <= known_us
                 yield frame
 
-    def _read(self, pair: _Pair) -> dict[str, Any]:
+    def _read(self, pair: _Pair) -> dict[str, NDArray[np.float64]]:
         assert self._members is not None  # entered
-        matlab = require_sdk("scipy.io.matlab", package="scipy")
-        unreadable = (OSError, ValueError, TypeError, KeyError, NotImplementedError, zlib.error, matlab.MatReadError)
         try:
-            values: dict[str, Any] = matlab.loadmat(str(self.path / pair.events))
+            values = read_arrays(self._members.read(pair.events))
+            wanted = (*(_PREFIX + name for name in _COLUMNS), "start_timestamp", "end_timestamp")
+            if missing := [name for name in wanted if name not in values]:
+                raise ValueError(f"it has no {', '.join(missing)}")
             lengths = {values[_PREFIX + name].size for name in _COLUMNS}
             times = _time_us(values["start_timestamp"]), _time_us(values["end_timestamp"])
-        except unreadable as error:
+        except (ValueError, KeyError, zlib.error, struct.error) as error:
             raise RecordingDamaged(
-                f"{self.path}: {pair.events} cannot be read: {error!r}; all before was delivered", pair.index
+                f"{self.path}: {pair.events} cannot be read: {error}; all before was delivered", pair.index
             ) from error
+        except RecordingDamaged as error:
+            raise RecordingDamaged(str(error), pair.index) from error
+        except SourceError as error:
+            raise SourceError(f"{self.path}: {pair.events}: {error}") from error
         if len(lengths) != 1 or any(time.size != 1 for time in times) or times[1][0] < times[0][0]:
             raise RecordingDamaged(
                 f"{self.path}: the columns or the exposure of {pair.events} do not fit; all before was delivered",
@@ -155,16 +160,15 @@ def _pairs(members: Members) -> list[_Pair]:
     return [_Pair(number, images.get(number, ""), events.get(number, "")) for number in numbers]
 
 
-def _time_us(seconds: NDArray[Any]) -> NDArray[np.int64]:
-    return np.rint(np.asarray(seconds, np.float64).ravel() * 1e6).astype(np.int64)
+def _time_us(seconds: NDArray[np.float64]) -> NDArray[np.int64]:
+    return time_us(seconds, "s")
 
 
 def _columns(
-    values: dict[str, Any],
+    values: dict[str, NDArray[np.float64]],
 ) -> tuple[NDArray[np.int64], NDArray[np.uint16], NDArray[np.uint16], NDArray[np.uint8]]:
     """Columns in order of time, as the files have them almost; what fits no coordinate lies beyond any sensor."""
     t_us = _time_us(values[_PREFIX + "timestamp"])
-    x, y, p = (np.asarray(values[_PREFIX + name]).ravel() for name in _COLUMNS[1:])
+    x, y, p = (values[_PREFIX + name] for name in _COLUMNS[1:])
     order = np.argsort(t_us, kind="stable")
-    x, y = (np.where((c < 0) | (c > 65535), 65535, c).astype(np.uint16)[order] for c in (x, y))
-    return t_us[order], x, y, (p > 0).astype(np.uint8)[order]
+    return t_us[order], coordinate(x)[order], coordinate(y)[order], brighter(p, "auto")[order]
