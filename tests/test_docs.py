@@ -111,7 +111,7 @@ HISTORY = re.compile(
     re.IGNORECASE,
 )
 # Paths that are there on one machine only, and words for code that nobody outside would know.
-PRIVATE = re.compile(r"/(?:home|root|Users|work|mnt)/|\.\./shared\b|/tmp/\w")
+PRIVATE = re.compile(r"/(?:home|root|Users|work|mnt)/|\.\./shared\b|/tmp/(?!nire-)\w")
 JARGON = re.compile(r"\b(?:house|rooms?)\b", re.IGNORECASE)
 SENTENCE_WORDS = 8
 
