@@ -44,7 +44,7 @@ contracts: $(STAMP) ## who may import whom
 	$(BIN)/lint-imports
 
 tests: $(STAMP) ## only the tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 docs: $(STAMP) ## the documentation as a site: out/site/index.html
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
