@@ -49,26 +49,23 @@ class Motion:
         return _fetched(self.first, to_first), _fetched(self.second, to_second)
 
 
-class Flow:
-    """Finds motion; one instance per thread."""
+def motion_between(first: Image, second: Image) -> Motion:
+    """Search both ways between two images.
 
-    def __init__(self) -> None:
-        """Make the search; it keeps memory for one size of image."""
-        self._search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    Args:
+        first, second: float32 [H, W], square roots of linear light, 1 = white.
+    """
+    if min(first.shape) < _LEAST_PX:
+        still = np.zeros((*first.shape, 2), np.float32)
+        return Motion(first, second, still, still)
+    images = [np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8) for image in (first, second)]
+    return Motion(first, second, _flow(images[0], images[1]), _flow(images[1], images[0]))
 
-    def between(self, first: Image, second: Image) -> Motion:
-        """Search both ways between two images.
 
-        Args:
-            first, second: float32 [H, W], square roots of linear light, 1 = white.
-        """
-        if min(first.shape) < _LEAST_PX:
-            still = np.zeros((*first.shape, 2), np.float32)
-            return Motion(first, second, still, still)
-        images = [np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8) for image in (first, second)]
-        forward = np.asarray(self._search.calc(images[0], images[1], None), np.float32)
-        backward = np.asarray(self._search.calc(images[1], images[0], None), np.float32)
-        return Motion(first, second, forward, backward)
+def _flow(origin: NDArray[np.uint8], target: NDArray[np.uint8]) -> Image:
+    # One that searched before may find something else in small images: it keeps what it found there.
+    search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    return np.asarray(search.calc(origin, target, None), np.float32)
 
 
 def _fetched(image: Image, flow: Image) -> Image:

@@ -95,7 +95,9 @@ def reconstructor_type(backend: str) -> type[Reconstructor] | None:
         made = typing.get_type_hints(_module(backend).create).get("return")
     except NameError:  # a name that is there for type checkers only
         return None
-    return cast(type[Reconstructor], made) if hasattr(made, "needs_frames") and hasattr(made, "name") else None
+    # Of several that are made, by the weights, each would be told the same.
+    first = next(iter(typing.get_args(made)), made)
+    return cast(type[Reconstructor], first) if hasattr(first, "needs_frames") and hasattr(first, "name") else None
 
 
 def check_device(config: Config, backend: str) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nire.backends import prepare_torch
 from nire.explicit.witnesses import encoded
-from nire.flow import Flow, Motion
+from nire.flow import Motion, motion_between
 from nire.integral.reconstructor import IntegralReconstructor, threads_for
 from nire.shutter import Shutter, Times
 from nire.types import ContentWindow, Geometry
@@ -33,7 +33,6 @@ class FlowReconstructor(IntegralReconstructor):
     def __init__(self, geometry: Geometry, device: torch.device, bin_us: int) -> None:
         """Allocate for one sensor on one device; flow itself is found on the CPU."""
         super().__init__(geometry, device, bin_us)
-        self._flow = Flow()
         self._motion: Motion | None = None
         self._when_us = (0.0, 0.0)
 
@@ -45,7 +44,7 @@ class FlowReconstructor(IntegralReconstructor):
             deblurred.append(self._integral.estimates(Shutter.instant(middle_us, self._geometry.height))[0][n])
             when_us.append(middle_us)
         images = [image.permute(1, 2, 0).cpu().numpy() for image in deblurred]
-        found = self._flow.between(*(encoded(image).cpu().numpy() for image in (deblurred[0], deblurred[-1])))
+        found = motion_between(*(encoded(image).cpu().numpy() for image in (deblurred[0], deblurred[-1])))
         self._motion = Motion(images[0], images[-1], found.forward, found.backward)
         self._when_us = (when_us[0], when_us[-1])
         del light

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from nire.explicit.config import ExplicitConfig
 from nire.explicit.network import CUT, WITNESSES, Inputs
-from nire.flow import Flow
+from nire.flow import motion_between
 from nire.integral.double_integral import DoubleIntegral
 from nire.light import BRIGHTEST
 from nire.network.ranges import image_ranges, span_of
@@ -35,7 +35,6 @@ class Witnesses:
         self._config = config
         self._padded = padded
         self._device = device
-        self._flow = Flow()
 
     def times_us(self, window: ContentWindow) -> NDArray[np.float64]:
         """Give the key times of a window: float64 [K + 1], frame time."""
@@ -99,7 +98,7 @@ class Witnesses:
         if len(deblurred) == 1:
             seen[:] = deblurred[0]
             return
-        motion = self._flow.between(*(image.cpu().numpy() for image in deblurred))
+        motion = motion_between(*(image.cpu().numpy() for image in deblurred))
         for k, t_us in enumerate(times_us):
             share = (t_us - when_us[0]) / max(when_us[1] - when_us[0], 1.0)
             for n, image in enumerate(motion.at(share)):

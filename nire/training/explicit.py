@@ -6,7 +6,6 @@ What lies between two planes is physics (`between_planes`), the same in training
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +17,7 @@ from torch.nn import functional
 
 from nire.explicit.network import CUT, Inputs, prior
 from nire.explicit.witnesses import LEAST_SHARE, noise_level, scaled
-from nire.flow import Flow
+from nire.flow import motion_between
 from nire.light import BRIGHTEST
 from nire.training.physics import (
     DARK,
@@ -35,7 +34,6 @@ _LOG_LIMIT = 5.7
 # Witnesses and images are compared in squares of so many pixels, so that noise does not decide.
 _COMPARED_PX = 5
 _TOLERANCE = 1e-3
-_mine = threading.local()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -194,24 +192,16 @@ def _moved(middles: Tensor, exposures: Tensor, keys: Tensor) -> tuple[Tensor, Te
     if count == 1:
         moved = middles[:, :, 0].expand(-1, planes, -1, -1)[:, :, None].expand(-1, -1, 2, -1, -1)
         return moved.contiguous(), torch.full_like(moved, 2 * CUT)
-    flow = _flow()
     moved = torch.empty((batch, planes, 2, height, width))
     first_us, second_us = exposures.mean((2, 3)).unbind(1)
     share = (keys.mean((2, 3)) - first_us[:, None]) / (second_us - first_us).clamp_min(1e-3)[:, None]
     for k in range(batch):
-        motion = flow.between(*(middles[k, n, n].cpu().numpy() for n in (0, 1)))
+        motion = motion_between(*(middles[k, n, n].cpu().numpy() for n in (0, 1)))
         for plane in range(planes):
             images = motion.at(float(share[k, plane]))
             moved[k, plane] = torch.from_numpy(np.stack(images))
     shares = torch.stack([1 - share, share], -1).clamp(LEAST_SHARE, 1).log_()
     return moved.to(middles.device), shares[..., None, None].expand(-1, -1, -1, height, width).to(middles.device)
-
-
-def _flow() -> Flow:
-    if not hasattr(_mine, "flow"):
-        _mine.flow = Flow()
-    found: Flow = _mine.flow
-    return found
 
 
 def _in_squares(images: Tensor) -> Tensor:

@@ -214,7 +214,7 @@ def test_config_that_is_none_is_refused(capsys: pytest.CaptureFixture[str], reco
         ("source.driver=no.such.module", ["cannot be imported"]),
         ("source.driver=stream.cli", ["no driver", "open_source"]),
         ("source.settings.gap=none", ["no setting 'gap'"]),
-        ("reconstructor.backend=eddi", ["eddi", "edi, events_only, neural, passthrough"]),
+        ("reconstructor.backend=eddi", ["eddi", "edi, events_only, flow, neural, passthrough"]),
         ("reconstructor.device=gpu", ["auto, cpu or cuda:N"]),
         ("publish.bind=tcp://0.0.0.0:5556", ["other machines", "nire-live keys new"]),
         ("control.bind=tcp://*:5557", ["other machines", "nire-live keys new"]),

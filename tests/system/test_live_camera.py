@@ -31,7 +31,9 @@ def test_exposure_is_changed_without_a_gap_and_a_wrong_one_leaves_it_as_it_is(tm
             gaps = stream.row("producer")["gaps"]
             assert stream.ask("set_source", settings={"exposure_us": 2000})["ok"]
             stream.until(lambda: exposed_for(2000))
-            assert stream.ask("set_source", settings={"exposure_us": 0})["ok"]
+            refused = stream.ask("set_source", settings={"exposure_us": 0})
+            assert not refused["ok"]
+            assert "exposure_us = 0 us, expected 1 to" in refused["hint"]
             assert stream.ask("set_source", settings={"exposure_us": 3000})["ok"]
             stream.until(lambda: exposed_for(3000))
         assert stream.row("producer")["gaps"] == gaps == 0

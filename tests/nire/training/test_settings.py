@@ -63,10 +63,10 @@ def test_whole_numbers_serve_where_shares_are_wanted() -> None:
 
 
 def test_network_of_a_size_can_be_changed_by_field() -> None:
-    config = network_config(ModelSettings("nano", {"film": "learned"}))
+    config = network_config(ModelSettings(size="nano", change={"film": "learned"}))
     assert (config.size, config.film) == ("nano", "learned")
     with pytest.raises(ConfigError, match="unknown wings; the fields are"):
-        network_config(ModelSettings("nano", {"wings": 2}))
+        network_config(ModelSettings(size="nano", change={"wings": 2}))
 
 
 def test_command_trains_and_leaves_weights_that_load(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -127,7 +127,7 @@ def test_everything_is_said_at_once(check: Check, monkeypatch: pytest.MonkeyPatc
         "publish.bind",
         "control.bind",
     )
-    assert len(lines) == len(said)
+    assert len(lines) == len(said), lines
     assert all(word in line for word, line in zip(said, lines, strict=True)), lines
 
 
