@@ -74,24 +74,23 @@ def admit(
 def link(
     begins: NDArray[np.int64],
     latest: Cells,
-    columns: tuple[Cells, NDArray[np.int64], Plane],
+    columns: tuple[Cells, NDArray[np.int64]],
     first: int,
     holes_us: NDArray[np.int64],
 ) -> None:
     """Find when the ramp towards each event can begin at the earliest: `Sweep`.
 
-    Not before the event that came before it in its pixel, nor before the end of missing events. And where the next
-    event of the pixel goes the same way, light was as fast before the event as it is after it: no earlier than so long
-    before it.
+    Not before the event that came before it in its pixel, nor before the end of missing events, and not earlier than
+    half as long before it as the next event of the pixel comes after it: what goes on fast did not begin long ago.
 
     Args:
         begins: of all events [N]; written for those from `first` on, and changed for the last one of each pixel.
         latest: [P], number of the last event of each pixel, -1 for none; changed.
-        columns: pixels, times and factors of all events [N].
+        columns: pixels and times of all events [N].
         first: of the new ones.
         holes_us: ends of the spans whose events are missing, ascending.
     """
-    cells, t_us, factors = columns
+    cells, t_us = columns
     hole = np.searchsorted(holes_us, t_us[first], side="right") if first < len(cells) else 0
     for k in range(first, len(cells)):
         while hole < len(holes_us) and holes_us[hole] <= t_us[k]:
@@ -100,8 +99,8 @@ def link(
         last = latest[cell]
         begin_us = holes_us[hole - 1] if hole > 0 else NEVER_US
         if last >= 0:
-            if t_us[last] >= begin_us and (factors[last] > _ONE) == (factors[k] > _ONE):
-                begins[last] = max(begins[last], 2 * t_us[last] - t_us[k])
+            if t_us[last] >= begin_us:
+                begins[last] = max(begins[last], t_us[last] - (t_us[k] - t_us[last]) // 2)
             begin_us = max(begin_us, t_us[last])
         begins[k] = begin_us
         latest[cell] = k

@@ -120,8 +120,8 @@ class Sweep:
         """Put pixels that are on their way to their next event on their ramps.
 
         Light goes evenly from where the events before left it to where the next one does. The ramp begins at the event
-        before, at most `reach_us` earlier, no earlier than the event after it is late where that goes the same way (as
-        fast as light is then, it was before), and does not reach across missing events.
+        before, at most `reach_us` earlier, at most half as long before as the event after it comes later, and does not
+        reach across missing events.
 
         Args:
             gain: [H, W], of the events up to `at_us`; changed.
@@ -282,11 +282,9 @@ class Sweep:
         self._factors = _appended(self._factors, self._taken, torch.from_numpy(factors))
         self._weights = _appended(self._weights, self._taken, torch.from_numpy(weights))
         taken, self._taken = self._taken, len(events)
-        cells, times, factors = (
-            column[: len(events)].cpu().numpy() for column in (self._cells, self._times, self._factors)
-        )
+        cells, times = (column[: len(events)].cpu().numpy() for column in (self._cells, self._times))
         begins, holes_us = self._begins[: len(events)].numpy(), _holes_us(window, window.t1_us)
-        plane_loops.link(begins, self._latest, (cells, times, factors), taken, holes_us)
+        plane_loops.link(begins, self._latest, (cells, times), taken, holes_us)
         return True
 
     def _run(self, t1_us: int) -> None:

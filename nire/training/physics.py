@@ -104,9 +104,9 @@ def changes(counts: Tensor, positive: Tensor, negative: Tensor, observed: Tensor
     """Sum events up, with ramps in place of the staircase.
 
     A sensor tells of a change when it has happened: log light is not constant between two events of a pixel but on
-    its way to the second. The ramp begins at the event before, at most `RAMP_SHARE` of the window earlier, no earlier
-    than the event after it is late where that goes the same way, and does not reach across missing events. The events
-    of a step lie evenly in it.
+    its way to the second. The ramp begins at the event before, at most `RAMP_SHARE` of the window earlier, at most half
+    as long before as the event after it comes later, and does not reach across missing events. The events of a step
+    lie evenly in it.
 
     Args:
         counts: [b, T, 2, H, W], events.
@@ -150,14 +150,13 @@ def changes_by_torch(counts: Tensor, positive: Tensor, negative: Tensor, observe
     coming, amount = torch.full_like(before, math.inf), torch.zeros_like(before)
     longest = torch.full_like(before, math.inf)
     for step in range(steps - 1, -1, -1):
-        onwards = torch.where(amount * first[:, step] > 0, coming - (step + half[:, step]), math.inf)
-        onwards = torch.where(number[:, step] > 1, 2 * half[:, step], onwards)
+        onwards = (coming - (step + half[:, step])) / 2
+        onwards = torch.where(number[:, step] > 1, half[:, step], onwards)
         longest = torch.where(fires[:, step], onwards, longest)
         coming = torch.where(fires[:, step], step + half[:, step], coming)
         amount = torch.where(fires[:, step], first[:, step], amount)
         if lost is not None:
             coming = torch.where(lost[:, step], math.inf, coming)
-            amount = torch.where(lost[:, step], 0.0, amount)
         begin = torch.maximum(previous[:, step], coming - longest.clamp(max=RAMP_SHARE * steps))
         share = ((step - begin) / (coming - begin)).nan_to_num_(0.0, 0.0, 0.0).clamp_(0, 1)
         share = torch.where(coming < math.inf, share, 0.0)
@@ -208,18 +207,15 @@ def ramp_up(
         for k in range(steps - 1, -1, -1):
             if lost[b, k]:
                 coming[:] = never
-                amount[:] = 0
                 continue
             for p in range(pixels):
                 down, up = np.float32(counts[b, k, 0, p]), np.float32(counts[b, k, 1, p])
                 if up + down > 0:
                     first = k + np.float32(0.5) / (up + down)
                     mean = (up * brighter - down * darker) / (up + down)
-                    longest[p] = never
+                    longest[p] = np.float32(0.5) * (coming[p] - first)
                     if up + down > 1:
-                        longest[p] = np.float32(1) / (up + down)
-                    elif amount[p] * mean > 0:
-                        longest[p] = coming[p] - first
+                        longest[p] = np.float32(0.5) / (up + down)
                     coming[p], amount[p] = first, mean
                 if coming[p] < never:
                     begin = max(before[k, p], coming[p] - min(np.float32(reach), longest[p]))

@@ -30,14 +30,8 @@ class ExactPixel:
         for step in steps:
             self.levels.append(self.levels[-1] + step)
         self.begins = [
-            max(last, now - reach_us, 2 * now - coming if goes_on else -np.inf)
-            for last, now, coming, goes_on in zip(
-                [-np.inf, *self.times],
-                self.times,
-                [*self.times[1:], np.inf],
-                [*(a * b > 0 for a, b in itertools.pairwise(steps)), False],
-                strict=False,
-            )
+            max(last, now - reach_us, now - (coming - now) // 2)
+            for last, now, coming in zip([-np.inf, *self.times], self.times, [*self.times[1:], np.inf], strict=False)
         ]
 
     def gain(self, t_us: float) -> float:
