@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -43,6 +44,7 @@ class Command:
         self.process = subprocess.Popen(
             command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
         )
+        self._said = ""
 
     def __enter__(self) -> Self:
         return self
@@ -64,8 +66,9 @@ class Command:
         """Wait for the end."""
         if self.process.stderr is None or self.process.stderr.closed:
             return Done(self.process.returncode, "", "")
+        os.set_blocking(self.process.stderr.fileno(), True)
         out, err = self.process.communicate(timeout=PATIENCE_S)
-        return Done(self.process.returncode, out, err)
+        return Done(self.process.returncode, out, self._said + err)
 
     def until(self, what: Callable[[], Any]) -> Any:
         """Wait until something is true, and give it."""
@@ -76,6 +79,19 @@ class Command:
             assert self.process.poll() is None, self.wait().err
             time.sleep(0.005)
         raise AssertionError(f"not within {PATIENCE_S:g} s")
+
+    def until_said(self, words: str) -> None:
+        """Wait until the log has these words."""
+        assert self.process.stderr is not None
+        log = self.process.stderr.fileno()
+        os.set_blocking(log, False)
+
+        def said() -> bool:
+            with contextlib.suppress(BlockingIOError):
+                self._said += os.read(log, 65_536).decode()
+            return words in self._said
+
+        self.until(said)
 
     def ctl(self, command: str, *arguments: str) -> Done:
         """Ask by the command line."""
