@@ -30,8 +30,6 @@ _STEP_US = 500
 _LEARNING_PAIRS = 8
 _FOLLOW_EVERY = 16
 _FORGET = 0.9
-# Events that are missing for longer than this share of a pair's span are missed: thresholds would come out too small.
-_MOST_MISSING = 0.05
 _LIMITS = (0.05, 1.0)
 _DARK, _BRIGHT = 8.0, 245.0
 _MIN_PIXELS = 200
@@ -88,19 +86,18 @@ class Calibrator:
     def observe(self, frames: Sequence[Frame], events: EventBatch, gaps: Sequence[Gap] = ()) -> None:
         """Learn from two consecutive frames and all events from the first's start to the second's end.
 
-        Static scenes and frames without usable pixels teach nothing. A pair with a gap teaches no offset, and no
-        thresholds either where the gap is more than a twentieth of its span: the frames changed by more than the
-        events tell.
+        Static scenes and frames without usable pixels teach nothing. A pair with a gap teaches no offset; it does
+        teach thresholds, because missing events are as often positive as negative.
         """
         first, second = frames
-        missing = _missing_share(gaps, first.first_us, second.last_us)
+        cut = any(gap.t1_us > first.first_us and gap.t0_us < second.last_us for gap in gaps)
         self._watch_pixels(events, first.pixels.shape[:2])
         change, usable = _log_change(first, second)
         if usable.sum() < _MIN_PIXELS or len(events) < _MIN_PIXELS:
             return
-        if self.learning and not self._fixed_offset and not missing:
+        if self.learning and not self._fixed_offset and not cut:
             self._learn_offset(first, second, events, change, usable)
-        if not self._fixed_thresholds and missing <= _MOST_MISSING:
+        if not self._fixed_thresholds:
             self._learn_thresholds(first, second, events, change, usable)
         self._pairs_used += 1
 
@@ -156,12 +153,6 @@ class Calibrator:
         )
         hot = self._activity > 30 + 2.0 * around
         self.current = replace(self.current, hot_pixels=hot if hot.any() else None)
-
-
-def _missing_share(gaps: Sequence[Gap], first_us: float, last_us: float) -> float:
-    """Share of a span whose events are missing; gaps do not overlap."""
-    missing_us = sum(max(0.0, min(gap.t1_us, last_us) - max(gap.t0_us, first_us)) for gap in gaps)
-    return missing_us / max(last_us - first_us, 1.0)
 
 
 def _share(t_us: Field | NDArray[np.int64], delay_us: NDArray[np.floating], first: Frame, second: Frame) -> Field:

@@ -11,7 +11,7 @@ import pytest
 
 from drivers.cameras.synthetic import open_source
 from nire.calibrate import SEARCH_US, Calibrator
-from nire.types import ContentWindow, EventBatch, Frame, Gap
+from nire.types import ContentWindow, EventBatch, Frame
 from stream.windows.assembler import WindowAssembler
 from stream.windows.cut import Cut
 
@@ -82,18 +82,6 @@ def test_static_scene_teaches_nothing() -> None:
     calibrator.observe(still, EventBatch.empty(window.t1_us))
     assert calibrator.current.threshold_positive == Calibrator().current.threshold_positive
     assert calibrator.learning
-
-
-def test_pair_with_many_events_missing_teaches_no_thresholds_and_one_with_few_does() -> None:
-    window = windows(0.3, 0.3)[0]
-    first, second = window.frames
-    for share, expected in ((0.5, Calibrator().current.threshold_positive), (0.01, 0.3)):
-        span_us = second.last_us - first.first_us
-        gap = Gap(round(first.last_us), round(first.last_us + share * span_us), "lost")
-        kept = (window.events.t_us < gap.t0_us) | (window.events.t_us >= gap.t1_us)
-        calibrator = Calibrator(time_offset_us=0.0)
-        calibrator.observe(window.frames, window.events.part(kept), (gap,))
-        assert calibrator.current.threshold_positive == pytest.approx(expected, rel=0.25)
 
 
 def test_pixel_that_fires_all_the_time_is_masked_and_its_neighbours_are_not() -> None:
