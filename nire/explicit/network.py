@@ -28,6 +28,9 @@ TOLD = 5
 # What the network takes the flow's trust to be before it has learned: little.
 _FLOW_TRUST = -2.0
 _SHUT = -30.0
+# How far the network may move a witness's logarithm of trust, and how little of a correction the gate lets through.
+_MOST_SWAYED = 6.0
+_LEAST_GATE = 0.02
 
 
 class Inputs(NamedTuple):
@@ -105,7 +108,10 @@ class KeyPlaneNetwork(nn.Module):
         maps = torch.cat([part.to(folded.dtype) for part in parts], 1).contiguous(memory_format=torch.channels_last)
         corrections = self.leave(activate(self.middle(activate(self.enter(maps)))))
         residual, swayed, gate = corrections.float().split([4, WITNESSES, 1], 1)
-        residual = functional.pixel_shuffle(residual * torch.sigmoid(gate), 2).view(b, planes, height, width)
+        # Bounded, because what saturates learns nothing more.
+        swayed = _MOST_SWAYED * torch.tanh(swayed / _MOST_SWAYED)
+        gate = _LEAST_GATE + (1 - _LEAST_GATE) * torch.sigmoid(gate)
+        residual = functional.pixel_shuffle(torch.tanh(residual) * gate, 2).view(b, planes, height, width)
         swayed = functional.interpolate(swayed, scale_factor=2.0).view(b, planes, WITNESSES, height, width)
         blended = (functional.softmax(heard + swayed, 2) * given.witnesses).sum(2)
         return blended + residual
