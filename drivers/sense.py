@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,6 +100,18 @@ def check_choice(driver: str, name: str, value: str, choices: tuple[str, ...]) -
     """
     if value not in choices:
         raise ConfigError(f"{driver}: {name} = {value!r}, expected {', '.join(map(repr, choices))}")
+
+
+def check_meaning(driver: str, columns: str, time_unit: str, polarity: str) -> None:
+    """Check what a user says of the columns, the unit of times and the polarity of events.
+
+    Raises:
+        ConfigError: one has no meaning; the message names driver, setting and choices.
+    """
+    if columns and sorted(columns) != ["p", "t", "x", "y"]:
+        raise ConfigError(f"{driver}: columns = {columns!r}, expected the letters t, x, y, p in their order")
+    check_choice(driver, "time_unit", time_unit, get_args(TimeUnit))
+    check_choice(driver, "polarity", polarity, get_args(Polarity))
 
 
 def find_unit(times: Times, setting: TimeUnit, *, path: object, said: str = "", usual: str = "") -> Found:

@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from drivers.sense import (
     Times,
     TimeUnit,
     brighter,
-    check_choice,
+    check_meaning,
     coordinate,
     find_order,
     find_reach,
@@ -76,9 +76,7 @@ def open_source(
     Raises:
         ConfigError: a setting has no meaning.
     """
-    check_choice("arrays", "columns", "".join(sorted(columns)), ("", "ptxy"))
-    check_choice("arrays", "time_unit", time_unit, get_args(TimeUnit))
-    check_choice("arrays", "polarity", polarity, get_args(Polarity))
+    check_meaning("arrays", columns, time_unit, polarity)
     return ArraysSource(Path(path), _Meaning(columns, time_unit, polarity, sort_us), (width, height))
 
 

@@ -15,7 +15,8 @@ class ExplicitConfig:
         size: name, free.
         bins: K; a window has K + 1 key planes, the first at its start and the last at its end.
         channels: of the body, one entry per stride 2, 4, 8, ...
-        encoder_blocks, decoder_blocks: residual blocks per stride; the decoder's last entry is not used.
+        encoder_blocks: residual blocks per stride.
+        decoder_blocks: the same of the decoder, which ends at stride 4: of strides 4, 8, ... but the coarsest.
         guide: channels that the body gives to each plane.
         head: channels of the head that all planes share.
     """
@@ -37,10 +38,10 @@ class ExplicitConfig:
         levels = len(self.channels)
         if levels < 2:
             raise ConfigError(f"network.channels are {self.channels}; give two strides at least")
-        for name in ("encoder_blocks", "decoder_blocks"):
-            if len(getattr(self, name)) != levels:
+        for name, wanted in (("encoder_blocks", levels), ("decoder_blocks", levels - 2)):
+            if len(getattr(self, name)) != wanted:
                 raise ConfigError(
-                    f"network.{name} has {len(getattr(self, name))} entries, channels {levels}; give one per stride"
+                    f"network.{name} has {len(getattr(self, name))} entries, expected {wanted} for {levels} channels"
                 )
         if self.bins < 1:
             raise ConfigError(f"network.bins is {self.bins}; a window needs one at least")
@@ -61,7 +62,7 @@ NANO = ExplicitConfig(
     bins=8,
     channels=(24, 48, 64, 64),
     encoder_blocks=(0, 1, 2, 2),
-    decoder_blocks=(0, 1, 1, 0),
+    decoder_blocks=(1, 1),
     guide=4,
     head=16,
 )
@@ -72,7 +73,7 @@ SMALL = ExplicitConfig(
     bins=16,
     channels=(48, 80, 112, 144),
     encoder_blocks=(0, 2, 2, 2),
-    decoder_blocks=(0, 1, 2, 0),
+    decoder_blocks=(1, 2),
     guide=12,
     head=24,
 )

@@ -25,19 +25,21 @@ from nire.shutter import Shutter
 class KeyPlanes:
     """The explicit content of one window."""
 
-    def __init__(self, gain: Gain, times_us: NDArray[np.float64], planes: Tensor) -> None:
+    def __init__(
+        self, gain: Gain, times_us: NDArray[np.float64], planes: Tensor, states: tuple[Tensor, Tensor] | None = None
+    ) -> None:
         """Take the planes.
 
         Args:
             gain: of the window's events; it must not take another window while this content is asked.
             times_us: float64 [K + 1], frame time, ascending.
             planes: float32 [K + 1, C, H, W], linear light in levels.
+            states: of `states_at` these times, where they were read before.
         """
         self._gain = gain
         self._times_us = times_us
-        states = [gain.at(np.array([t_us]), shared=True) for t_us in times_us]
-        self._counts = torch.stack([count for _, count in states])
-        self._constants = (planes + DARK_LEVEL) / torch.stack([state for state, _ in states])[:, None]
+        gains, self._counts = states or states_at(gain, times_us)
+        self._constants = (planes + DARK_LEVEL) / gains[:, None]
         self._prefixes = [torch.zeros_like(self._constants[0])]
 
     def expose(self, shutter: Shutter, out: Tensor | None = None) -> Tensor:
@@ -141,6 +143,12 @@ class KeyPlanes:
             _gathered(self._constants, key), _gathered(self._constants, key + 1),
             _gathered(self._counts, key), _gathered(self._counts, key + 1),
         )  # fmt: skip
+
+
+def states_at(gain: Gain, times_us: NDArray[np.float64]) -> tuple[Tensor, Tensor]:
+    """Read gain and count of events at some times, frame time, with ramps: float32 [K + 1, H, W] both."""
+    states = [gain.at(np.array([t_us]), shared=True) for t_us in times_us]
+    return torch.stack([state for state, _ in states]), torch.stack([count for _, count in states])
 
 
 def _laid_out(values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:

@@ -71,7 +71,7 @@ class KeyPlaneNetwork(nn.Module):
         )
         self.up = nn.ModuleList(nn.Conv2d(coarse, fine, 1) for fine, coarse in pairwise(channels[1:]))
         self.encoder = nn.ModuleList(_blocks(c, n) for c, n in zip(channels, config.encoder_blocks, strict=True))
-        self.decoder = nn.ModuleList(_blocks(c, n) for c, n in zip(channels, config.decoder_blocks, strict=True))
+        self.decoder = nn.ModuleList(_blocks(c, n) for c, n in zip(channels[1:-1], config.decoder_blocks, strict=True))
         self.guide = nn.Conv2d(channels[1], planes * config.guide, 1)
         self.fine = nn.Conv2d(channels[0], config.guide, 1)
         head = config.head
@@ -147,7 +147,7 @@ class KeyPlaneNetwork(nn.Module):
             levels.append(blocks(activate(down(levels[-1]))))
         maps = levels[-1]
         for level in range(len(levels) - 2, 0, -1):
-            maps = self.decoder[level](levels[level] + _doubled(self.up[level - 1](maps)))
+            maps = self.decoder[level - 1](levels[level] + _doubled(self.up[level - 1](maps)))
         return levels[0], maps
 
 

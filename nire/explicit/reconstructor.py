@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nire.engines import Job
 from nire.explicit.config import ExplicitConfig
-from nire.explicit.content import KeyPlanes
+from nire.explicit.content import KeyPlanes, states_at
 from nire.explicit.engines import Cleaner
 from nire.explicit.witnesses import Witnesses
 from nire.integral.double_integral import DARK_LEVEL
@@ -41,10 +41,11 @@ class ExplicitReconstructor(IntegralReconstructor):
 
     def _built(self, window: ContentWindow, light: Sequence[Tensor]) -> None:
         height, width = self._geometry.height, self._geometry.width
-        roots = self._cleaner(self._witnesses.of(self._integral, window, light))[0, :, :height, :width]
-        luma = roots.clamp_min(0).square().mul(255)[:, None]
         times_us = self._witnesses.times_us(window)
-        self._planes = KeyPlanes(self._integral.gain, times_us, self._in_all_channels(luma, times_us))
+        states = states_at(self._integral.gain, times_us)
+        roots = self._cleaner(self._witnesses.of(self._integral, window, light, states))[0, :, :height, :width]
+        luma = roots.clamp_min(0).square().mul(255)[:, None]
+        self._planes = KeyPlanes(self._integral.gain, times_us, self._in_all_channels(luma, times_us), states)
 
     def _in_all_channels(self, luma: Tensor, times_us: Times) -> Tensor:
         """Give planes [K + 1, 1, H, W] the colours of the double integral: events carry none."""

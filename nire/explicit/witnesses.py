@@ -40,13 +40,20 @@ class Witnesses:
         """Give the key times of a window: float64 [K + 1], frame time."""
         return np.linspace(*span_of(window), self._config.planes)
 
-    def of(self, integral: DoubleIntegral, window: ContentWindow, light: Sequence[Tensor]) -> Inputs:
+    def of(
+        self,
+        integral: DoubleIntegral,
+        window: ContentWindow,
+        light: Sequence[Tensor],
+        states: tuple[Tensor, Tensor],
+    ) -> Inputs:
         """Question the witnesses.
 
         Args:
             integral: that was built from the window.
             window: one or two frames.
             light: of the frames, float32 [C, H, W], linear levels.
+            states: of `states_at` the key times.
 
         Returns:
             What the network takes, padded by the last row and column.
@@ -62,8 +69,7 @@ class Witnesses:
                 seen[k, n] = encoded(estimated[min(n, count - 1)])
             trust[k, :count] = told[:, 0]
         self._move(integral, window, times_us, seen[:, 2:], trust[:, 2:])
-        states = [integral.gain.at(np.array([t_us]), shared=True) for t_us in times_us]
-        gain, number = (torch.stack(planes) for planes in zip(*states, strict=True))
+        gain, number = states
         frames = torch.stack([encoded(light[min(n, count - 1)]) for n in range(2)])
         exposures = torch.from_numpy(image_ranges(window, self._padded).astype(np.float32))
         exposures = exposures[[0, -1]].to(self._device)

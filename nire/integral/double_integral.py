@@ -104,9 +104,8 @@ class DoubleIntegral:
         self._gain.build(window)
 
     def _anchored(self, frame: Frame, light: Tensor) -> _Anchor:
-        shutter = frame.shutter
-        constant = (light.contiguous() + DARK_LEVEL).div_(self._gain.mean(shutter))
-        return _Anchor(constant, self._gain.at(shutter.t_a_us)[1], self._gain.at(shutter.t_b_us)[1])
+        mean, opened, closed = self._gain.anchor(frame.shutter)
+        return _Anchor((light.contiguous() + DARK_LEVEL).div_(mean), opened, closed)
 
     def expose(self, shutter: Shutter, out: Tensor | None = None) -> Tensor:
         """Expose one shutter (Eq. 5).

@@ -88,17 +88,32 @@ class Gain:
         return narrow
 
     def mean(self, shutter: Shutter) -> Tensor:
-        """Mean of G over a shutter (Eq. 5 for V = G), without any prefix integral where it is flat."""
+        """Mean of G over a shutter (Eq. 5 for V = G)."""
         opens, closes = shutter.t_a_us, shutter.t_b_us
         if self.is_narrow(shutter).all():
             return self.at((opens + closes) / 2)[0]
         if not shutter.is_flat:
             return self.area(opens, closes).div_(self.field(closes - opens))
+        return self._flat_mean(shutter)[0]
+
+    def anchor(self, shutter: Shutter) -> tuple[Tensor, Tensor, Tensor]:
+        """Give what a frame is anchored by: the mean of G over its shutter, and the events until it opens and closes.
+
+        One pass over the events of the exposure gives all three where it is flat and wide.
+        """
+        if shutter.is_flat and not self.is_narrow(shutter).all():
+            return self._flat_mean(shutter)
+        opened, closed = (self._stairs(self._event_time(t_us))[1] for t_us in (shutter.t_a_us, shutter.t_b_us))
+        return self.mean(shutter), opened, closed
+
+    def _flat_mean(self, shutter: Shutter) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean of G over a flat shutter, without any prefix integral, and the events until its start and its end."""
+        opens, closes = shutter.t_a_us, shutter.t_b_us
         begin_us, end_us = self._event_time(opens), self._event_time(closes)
         gain, count = self._stairs(begin_us)
-        area = torch.zeros_like(gain)
+        opened, area = count.clone(), torch.zeros_like(gain)
         self._sweep.integrate(area, gain, count, begin_us, end_us)
-        return area.div_(float(closes.flat[0] - opens.flat[0]))
+        return area.div_(float(closes.flat[0] - opens.flat[0])), opened, count
 
     def area(self, opens: Times, closes: Times) -> Tensor:
         """Integral of G from `opens` to `closes`, us: a difference of two prefix integrals."""

@@ -159,10 +159,14 @@ def ramp(gain: Plane, count: Plane, events: Events, at_us: Times, reach_us: floa
     """
     cells, t_us, begins, factors, weights = events
     flat_gain, flat_count = gain.reshape(-1), count.reshape(-1)
-    counts = len(flat_count) > 0
+    counts, is_uniform = len(flat_count) > 0, at_us.size == 1
+    now_us = at_us[0, 0]
     for k in range(len(cells)):
         cell = np.uint64(cells[k])
-        now_us = at_us[_place(cell, gain.shape[1], at_us.shape)]
+        if not is_uniform:
+            now_us = at_us[_place(cell, gain.shape[1], at_us.shape)]
+        if begins[k] >= now_us:
+            continue
         begin_us = max(float(begins[k]), t_us[k] - reach_us)
         if begin_us < now_us < t_us[k]:
             share = np.float32((now_us - begin_us) / (t_us[k] - begin_us))

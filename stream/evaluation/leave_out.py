@@ -14,7 +14,7 @@ from rich.table import Table
 from nire.errors import ConfigError
 from nire.metrics import psnr, ssim
 from nire.training.evaluate import Score, table, titled, write_json
-from nire.types import ContentWindow, Film, Frame, Query, Reconstructor
+from nire.types import Content, ContentWindow, Film, Frame, Query, Reconstructor
 from stream.evaluation.motion import Apart, Steadiness, below_best, moving_crops, moving_pixels, watch
 from stream.evaluation.recording import Recorded, cut, opened, parser, windows_of
 from stream.images import write_png
@@ -123,12 +123,12 @@ def compare(recorded: Recorded, backends: Mapping[str, Reconstructor], columns: 
             # The last window of all has the frames of the one before it: nothing waits there any more.
             between = [frame for frame in waiting if _is_between(frame, window)]
             waiting = [frame for frame in waiting if frame not in between]
-            if between:
-                for name, backend in backends.items():
-                    watch(backend, window, steadiness[name], columns)
+            contents = {name: backend.build(window) for name, backend in backends.items()} if between else {}
+            for name, content in contents.items():
+                watch(backends[name], content, window, steadiness[name], columns)
             for frame in between:
                 moving = moving_pixels(window)[:, columns]
-                images = {name: _exposed(backend, window, frame, columns) for name, backend in backends.items()}
+                images = {name: _exposed(backends[name], content, frame, columns) for name, content in contents.items()}
                 captured = cut(frame.pixels, columns)
                 for name, image in images.items():
                     score = scores.setdefault((name, TASK), Score())
@@ -149,9 +149,9 @@ def compare(recorded: Recorded, backends: Mapping[str, Reconstructor], columns: 
     return Found(scores, apart, steadiness, *pictures)
 
 
-def _exposed(backend: Reconstructor, window: ContentWindow, frame: Frame, columns: slice) -> Image:
+def _exposed(backend: Reconstructor, content: Content, frame: Frame, columns: slice) -> Image:
     query = Query(Film(*frame.pixels.shape), frame.shutter, TASK)
-    return cut(backend.expose(backend.build(window), [query])[0], columns)
+    return cut(backend.expose(content, [query])[0], columns)
 
 
 def _is_between(frame: Frame, window: ContentWindow) -> bool:

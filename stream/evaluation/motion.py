@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nire.shutter import Shutter
-from nire.types import ContentWindow, Query, Reconstructor
+from nire.types import Content, ContentWindow, Query, Reconstructor
 
 PHASES = 8
 """Instants between two frames at which sharpness is compared."""
@@ -105,9 +105,11 @@ def phases(window: ContentWindow, tag: str) -> list[Query]:
     return [Query(film, Shutter.instant(float(t_us), film.height), tag) for t_us in times_us]
 
 
-def watch(backend: Reconstructor, window: ContentWindow, steadiness: Steadiness, columns: slice) -> None:
-    """Let a backend answer the phases of a window."""
-    images = backend.expose(backend.build(window), phases(window, "phase"))
+def watch(
+    backend: Reconstructor, content: Content, window: ContentWindow, steadiness: Steadiness, columns: slice
+) -> None:
+    """Let a backend answer the phases of a window that it has built."""
+    images = backend.expose(content, phases(window, "phase"))
     steadiness.add(window, [np.ascontiguousarray(image[:, columns]) for image in images])
 
 

@@ -28,6 +28,7 @@ from drivers.sense import (
     check_choice,
     check_exposures,
     check_extent,
+    check_meaning,
     coordinate,
     find_order,
     find_reach,
@@ -95,9 +96,7 @@ def open_source(
     Raises:
         ConfigError: a setting has no meaning.
     """
-    check_choice("hdf5", "columns", "".join(sorted(columns)), ("", "ptxy"))
-    check_choice("hdf5", "time_unit", time_unit, get_args(TimeUnit))
-    check_choice("hdf5", "polarity", polarity, get_args(Polarity))
+    check_meaning("hdf5", columns, time_unit, polarity)
     check_choice("hdf5", "colours", colours, get_args(Colours))
     check_choice("hdf5", "transfer", transfer, get_args(Transfer))
     check_bits("hdf5", bits)

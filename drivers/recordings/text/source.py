@@ -32,13 +32,14 @@ from drivers.sense import (
     check_choice,
     check_exposures,
     check_extent,
+    check_meaning,
     find_order,
     find_reach,
     find_unit,
     time_us,
 )
 from drivers.source import Found, SourceInfo
-from nire.errors import ConfigError, RecordingDamaged, SourceError
+from nire.errors import RecordingDamaged, SourceError
 from nire.types import EventBatch, Frame, Geometry, SourcePacket, Transfer
 
 _EVENTS = ("events.txt", "events.csv")
@@ -90,11 +91,8 @@ def open_source(
     Raises:
         ConfigError: a setting has no meaning.
     """
-    if columns and sorted(columns) != ["p", "t", "x", "y"]:
-        raise ConfigError(f"text: columns = {columns!r}, expected the letters t, x, y, p in their order")
+    check_meaning("text", columns, time_unit, polarity)
     check_choice("text", "image_columns", image_columns, COLUMNS)
-    check_choice("text", "time_unit", time_unit, get_args(TimeUnit))
-    check_choice("text", "polarity", polarity, get_args(Polarity))
     check_choice("text", "transfer", transfer, get_args(Transfer))
     check_bits("text", bits)
     meaning = _Meaning(columns, image_columns, time_unit, polarity, sort_us, bits)

@@ -7,7 +7,7 @@ import torch
 from nire.explicit.config import ExplicitConfig
 from nire.explicit.network import TOLD, WITNESSES, Inputs, KeyPlaneNetwork
 
-TINY = ExplicitConfig("tiny", 4, (8, 12), (0, 1), (0, 1), 2, 8)
+TINY = ExplicitConfig("tiny", 4, (8, 12, 12), (0, 1, 0), (1,), 2, 8)
 
 
 def random_inputs(config: ExplicitConfig, *, height: int = 16, width: int = 24, batch: int = 1) -> Inputs:

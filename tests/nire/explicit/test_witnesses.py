@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from nire.explicit.config import ExplicitConfig
-from nire.explicit.content import KeyPlanes
+from nire.explicit.content import KeyPlanes, states_at
 from nire.explicit.network import CUT, Inputs
 from nire.explicit.witnesses import Witnesses, noise_level
 from nire.integral.double_integral import DoubleIntegral
@@ -23,7 +23,7 @@ from nire.training.tasks import Shutters
 from nire.types import Calibration
 
 BINS, STEPS, CROP = 4, 48, 32
-CONFIG = ExplicitConfig("tiny", BINS, (8, 8), (0, 1), (0, 0), 2, 4)
+CONFIG = ExplicitConfig("tiny", BINS, (8, 8), (0, 1), (), 2, 4)
 FRAMES = {
     "pair": [[0.0, 0.25, 0.0], [0.75, 1.0, 0.0]],
     "one": [[0.25, 0.75, 0.0]],
@@ -64,7 +64,8 @@ def live(window: Window, k: int) -> tuple[Inputs, DoubleIntegral, np.ndarray]:
     integral = DoubleIntegral(100)
     integral.build(content, light)
     witnesses = Witnesses(CONFIG, (CROP, CROP), torch.device("cpu"))
-    return witnesses.of(integral, content, light), integral, witnesses.times_us(content)
+    times_us = witnesses.times_us(content)
+    return witnesses.of(integral, content, light, states_at(integral.gain, times_us)), integral, times_us
 
 
 @pytest.mark.parametrize("frames", FRAMES.values(), ids=FRAMES)

@@ -56,7 +56,7 @@ class Given:
 def watched(images: Sequence[NDArray[np.uint8]], windows: int = 3) -> Steadiness:
     steadiness = Steadiness()
     for index in range(windows):
-        watch(Given(images), window(index), steadiness, slice(None))
+        watch(Given(images), window(index), window(index), steadiness, slice(None))
     return steadiness
 
 
