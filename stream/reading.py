@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from drivers.packets.cleaning import HygieneCounters, cleaned
+from drivers.packets.cleaning import CleaningCounters, cleaned
 from drivers.source import Source
 from nire.errors import RecordingDamaged, SourceError
 from nire.types import EventBatch, Frame, Gap, Packet
@@ -33,7 +33,7 @@ class Reading:
         self._packets = cleaned(source, row_delay_us=settings.row_delay_us, exposure_us=settings.exposure_us)
 
     @property
-    def counters(self) -> HygieneCounters:
+    def counters(self) -> CleaningCounters:
         """What was put right so far."""
         return self._packets.counters
 

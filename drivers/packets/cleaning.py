@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class HygieneCounters:
+class CleaningCounters:
     """What was put right so far.
 
     Attributes:
@@ -79,7 +79,7 @@ class CleanedPackets:
         self, source: Source, *, row_delay_us: float, exposure_us: float | Literal["recorded"], epochs: Epochs
     ) -> None:
         """See `cleaned`."""
-        self.counters = HygieneCounters()
+        self.counters = CleaningCounters()
         self._source = source
         self._geometry = source.info.geometry
         self._row_delay_us = row_delay_us

@@ -109,11 +109,10 @@ class KeyPlanes:
             state, events = (gain.numpy(), count.numpy()), sweep.events_of(*span_us)
             loops.integrate(area.numpy(), state, events, times, sweep.reach_us, planes, shares)
             return area
-        return self._by_trapezoids(area, from_us, until_us, key)
+        return self._by_trapezoids(area, from_us, until_us)
 
-    def _by_trapezoids(self, area: Tensor, from_us: Times, until_us: Times, key: NDArray[np.int64]) -> Tensor:
+    def _by_trapezoids(self, area: Tensor, from_us: Times, until_us: Times) -> Tensor:
         """Do what the loop does, by instants that are at most a bin of events apart."""
-        del key
         pieces = max(1, round(float((until_us - from_us).max()) / self._gain.sweep.bin_us))
         instant = torch.empty_like(area)
         step = (until_us - from_us) / pieces

@@ -23,7 +23,7 @@ def expose_instant(
     counts: Plane,
     dark: float,
 ) -> None:
-    """Expose an instant between key planes: `KeyPlanes._by_torch`.
+    """Expose an instant between key planes: `KeyPlanes._expose_instant`.
 
     Args:
         light: [C, H, W], written: levels, >= 0.

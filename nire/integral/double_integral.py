@@ -65,7 +65,7 @@ class DoubleIntegral:
         """Choose the resolution of integrals and the torch device.
 
         Args:
-            bin_us: width of a trapezoid, > 0.
+            bin_us: width of a trapezoid where two frames are blended over an exposure, > 0.
             device: holds planes, events and images.
         """
         self._gain = Gain(bin_us, device)

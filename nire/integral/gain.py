@@ -2,9 +2,9 @@
 
 E(t) is the signed sum of a pixel's events up to t and c its contrast thresholds, so each event multiplies the gain of
 its pixel by exp(+c) or exp(-c). Few pixels fire at a time, so G is never computed densely over time. One sweep per
-window (`nire.sweep`) leaves key planes; a reader copies the last key plane before its time and applies the few events
-since. The first integral makes key planes of the integral too. An instant is exact to the event; an integral is made
-of trapezoids one bin wide (docs/clocks-and-exposure.md has the error).
+window (`sweep.py`) leaves key planes; a reader copies the last key plane before its time and applies the few events
+since. The first integral makes key planes of the integral too. Between two events of a pixel G goes on a ramp. Instants
+and integrals of G are exact to the event; integrals of w G are made of trapezoids one bin wide.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Gain:
         """Choose the resolution of integrals and the torch device.
 
         Args:
-            bin_us: width of a trapezoid, > 0.
+            bin_us: width of a trapezoid of weighed integrals, > 0.
             device: holds planes and events.
         """
         self._device = torch.device(device)
@@ -175,7 +175,7 @@ class Gain:
     def _integrate(
         self, area: Tensor, gain: Tensor, count: Tensor, *, span_us: tuple[Times, Times], weigh: Weighing | None
     ) -> None:
-        """Add the integral of G (or w G) over a span of event time to `area`, in trapezoids that end at bin edges.
+        """Add the integral of G over a span of event time to `area`, or of w G in trapezoids that end at bin edges.
 
         `gain` and `count` are those of the span's start and become those of its end.
         """

@@ -1,4 +1,4 @@
-"""The methods that an evaluation compares, on the same windows: captured frame, double integral, network."""
+"""The methods that an evaluation compares on the same windows: captured frame, flow, double integral, networks."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Light is V = K G with the gain G = exp(c E) of the events so far; a frame I over its own shutter fixes K. So the frame
 re-exposed to another shutter is I mean(G over that shutter) / mean(G over its own). G is taken as linear between
-the edges of the bins. `nire.double_integral` is the exact form for one window, and what this is tested against.
+the edges of the bins. `nire.integral.double_integral` is the exact form for one window, what this is tested against.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from nire.integral.double_integral import DARK_LEVEL, FRAME_NOISE_EVENTS, LEAST_
 
 DARK = DARK_LEVEL / 255
 """Dark current, as share of a full frame: I + DARK is what events are a logarithm of (as in double_integral.py)."""
-# As in nire.sweep: more no frame can show.
+# As in nire.integral.sweep: more no frame can show.
 _LOG_LIMIT = 5.7
 # Shutters of less than so many steps are instants: a difference of two integrals would drown in rounding.
 _INSTANT_STEPS = 1e-2

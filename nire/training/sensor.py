@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-_DARKEST = 1e-3  # as in nire.simulate
+_DARKEST = 1e-3  # as in nire.simulation.simulate
 _CROSSINGS_PER_STEP = 64
 
 

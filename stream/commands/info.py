@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from drivers.packets.cleaning import HygieneCounters, cleaned
+from drivers.packets.cleaning import CleaningCounters, cleaned
 from drivers.source import SourceInfo
 from nire.calibrate import DEFAULT_THRESHOLD, Calibrator
 from nire.errors import RecordingDamaged, SourceError
@@ -121,7 +121,7 @@ def describe(
 
 
 def _table(
-    recording: Path, info: SourceInfo, census: Census, calibration: Calibration, hygiene: HygieneCounters
+    recording: Path, info: SourceInfo, census: Census, calibration: Calibration, cleaning: CleaningCounters
 ) -> Table:
     seconds = max(0.0, census.last_us - census.first_us) / 1e6
     table = Table(title=str(recording), show_header=False, title_justify="left")
@@ -143,7 +143,7 @@ def _table(
     table.add_row("IMU samples", _imu_text(census))
     if len(census.epochs) > 1:
         table.add_row("clock", f"began again {len(census.epochs) - 1} times")
-    counters = {name: count for name, count in asdict(hygiene).items() if name != "events"}
+    counters = {name: count for name, count in asdict(cleaning).items() if name != "events"}
     put_right = [f"{name.replace('_', ' ')} {count:,}" for name, count in counters.items() if count]
     if put_right:
         table.add_row("put right", ", ".join(put_right))

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from drivers.packets.cleaning import HygieneCounters
+from drivers.packets.cleaning import CleaningCounters
 from drivers.source import Source, SourceInfo
 from nire.errors import NireError
 from nire.types import EventBatch, ExposedFrame, Frame, Packet
@@ -195,7 +195,7 @@ def _watched(
 
 
 def _report(
-    config: Config, session: Session, source: Source, hygiene: HygieneCounters, damage: NireError | None
+    config: Config, session: Session, source: Source, cleaning: CleaningCounters, damage: NireError | None
 ) -> dict[str, Any]:
     counters, calibration = session.counters, session.calibration
     hot = calibration.hot_pixels
@@ -214,7 +214,7 @@ def _report(
             "lost_frames": session.losses.frames,
             "late_windows": counters.late_windows,
         }
-        | asdict(hygiene),
+        | asdict(cleaning),
         "source": _own_counters(source),
         "calibration": {
             "threshold_positive": calibration.threshold_positive,

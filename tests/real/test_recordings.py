@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from drivers.detect import open_recording
-from drivers.packets.cleaning import HygieneCounters, cleaned
+from drivers.packets.cleaning import CleaningCounters, cleaned
 from drivers.recordings.recording.source import RecordingWriter
 from drivers.source import Source
 from nire.errors import RecordingDamaged, SourceError
@@ -168,7 +168,7 @@ def test_image_is_no_recording_and_is_refused_by_name_of_the_readers(recordings:
         open_recording(recordings / "eslnet_cups_original_sample" / "000015.png")
 
 
-def _drained(source: Source) -> HygieneCounters:
+def _drained(source: Source) -> CleaningCounters:
     stream = cleaned(source)
     for _ in stream:
         pass
