@@ -30,9 +30,15 @@ _STEP_US = 500
 _LEARNING_PAIRS = 8
 _FOLLOW_EVERY = 16
 _FORGET = 0.9
+# What changed while events were missing is taken for the work of the others: thresholds come out too large where the
+# scene went on, too small where it came back. A pair that misses a twelfth of its span counts half, one that misses
+# half of it 1/256: pairs with long gaps matter only where there are no others.
+_WHOLE_POWER = 8
 _LIMITS = (0.05, 1.0)
 _DARK, _BRIGHT = 8.0, 245.0
 _MIN_PIXELS = 200
+# Weighted events of a pixel that tells thresholds.
+_LEAST_EVENTS = 0.5
 # Correlation that an offset must win per pair over no offset: slow scenes have a flat, wandering maximum.
 _LEAST_GAIN = 0.01
 
@@ -87,18 +93,18 @@ class Calibrator:
         """Learn from two consecutive frames and all events from the first's start to the second's end.
 
         Static scenes and frames without usable pixels teach nothing. A pair with a gap teaches no offset; it does
-        teach thresholds, because missing events are as often positive as negative.
+        teach thresholds, but the less the longer the gap is.
         """
         first, second = frames
-        cut = any(gap.t1_us > first.first_us and gap.t0_us < second.last_us for gap in gaps)
+        missing = _missing_share(gaps, first.first_us, second.last_us)
         self._watch_pixels(events, first.pixels.shape[:2])
         change, usable = _log_change(first, second)
         if usable.sum() < _MIN_PIXELS or len(events) < _MIN_PIXELS:
             return
-        if self.learning and not self._fixed_offset and not cut:
+        if self.learning and not self._fixed_offset and missing == 0:
             self._learn_offset(first, second, events, change, usable)
         if not self._fixed_thresholds:
-            self._learn_thresholds(first, second, events, change, usable)
+            self._learn_thresholds(first, second, events, change, usable, trust=(1 - missing) ** _WHOLE_POWER)
         self._pairs_used += 1
 
     # Time offset
@@ -128,15 +134,24 @@ class Calibrator:
     # Thresholds
 
     def _learn_thresholds(
-        self, first: Frame, second: Frame, events: EventBatch, change: Field, usable: NDArray[np.bool_]
+        self,
+        first: Frame,
+        second: Frame,
+        events: EventBatch,
+        change: Field,
+        usable: NDArray[np.bool_],
+        *,
+        trust: float,
     ) -> None:
         delay_us = events.y * first.row_delay_us + self.current.time_offset_us
         share = _share(events.t_us, delay_us, first, second)
         up = _sum_per_pixel(events, share * (events.p > 0), change.shape)[usable]
         down = _sum_per_pixel(events, share * (events.p == 0), change.shape)[usable]
+        if trust == 0 or not np.any(np.abs(up) + np.abs(down) > _LEAST_EVENTS):
+            return
         normal, right = _robust_normal_equations(up, -down, change[usable])
-        self._normal = _FORGET * self._normal + normal
-        self._right = _FORGET * self._right + right
+        self._normal = _FORGET * self._normal + trust * normal
+        self._right = _FORGET * self._right + trust * right
         positive, negative = _solve(self._normal, self._right)
         self.current = replace(self.current, threshold_positive=positive, threshold_negative=negative)
 
@@ -153,6 +168,16 @@ class Calibrator:
         )
         hot = self._activity > 30 + 2.0 * around
         self.current = replace(self.current, hot_pixels=hot if hot.any() else None)
+
+
+def _missing_share(gaps: Sequence[Gap], first_us: float, last_us: float) -> float:
+    """Part of a span whose events are missing, 0 to 1."""
+    spans = sorted((max(gap.t0_us, first_us), min(gap.t1_us, last_us)) for gap in gaps)
+    missing_us, reached_us = 0.0, first_us
+    for t0_us, t1_us in spans:
+        missing_us += max(0.0, t1_us - max(t0_us, reached_us))
+        reached_us = max(reached_us, t1_us)
+    return missing_us / max(last_us - first_us, 1.0)
 
 
 def _share(t_us: Field | NDArray[np.int64], delay_us: NDArray[np.floating], first: Frame, second: Frame) -> Field:
@@ -197,7 +222,7 @@ def _log_change(first: Frame, second: Frame) -> tuple[Field, NDArray[np.bool_]]:
 
 
 def _robust_normal_equations(up: Field, down: Field, change: Field) -> tuple[Field, Field]:
-    active = (np.abs(up) + np.abs(down)) > 0.5
+    active = np.abs(up) + np.abs(down) > _LEAST_EVENTS
     features = np.stack([up[active], down[active]], axis=1)
     target = change[active]
     weight = np.ones(len(target))

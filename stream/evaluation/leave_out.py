@@ -16,7 +16,7 @@ from nire.metrics import psnr, ssim
 from nire.training.evaluate import Score, table, titled, write_json
 from nire.types import Content, ContentWindow, Film, Frame, Query, Reconstructor
 from stream.evaluation.motion import Apart, Steadiness, below_best, moving_crops, moving_pixels, watch
-from stream.evaluation.recording import Recorded, cut, opened, parser, windows_of
+from stream.evaluation.recording import Recorded, as_streamed, cut, opened, parser, windows_of
 from stream.images import write_png
 from stream.progress import progress_bar
 
@@ -99,7 +99,8 @@ def _table_of_motion(found: Found) -> Table:
 def compare(recorded: Recorded, backends: Mapping[str, Reconstructor], columns: slice) -> Found:
     """Expose each left-out frame by its own shutter, from the frames beside it and the events between them.
 
-    Calibration does not see the left-out frames either.
+    The left-out frames reach no image. Thresholds and time offset are those that a stream over all frames ends with:
+    three numbers of the camera, which pairs twice as long tell badly.
 
     Args:
         recorded: the recording.
@@ -118,6 +119,7 @@ def compare(recorded: Recorded, backends: Mapping[str, Reconstructor], columns: 
     rows: list[Image] = []
     crops: list[Image] = []
     waiting = left_out
+    recorded = as_streamed(recorded, next(iter(backends.values())))
     with progress_bar("exposing left-out frames") as bar:
         for window in windows_of(recorded, packets, "pair", next(iter(backends.values()))):
             # The last window of all has the frames of the one before it: nothing waits there any more.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from drivers.source import SourceInfo
 from nire.errors import ConfigError, SourceError
 from nire.network.config import SIZES
 from nire.network.weights import shipped
-from nire.types import ContentWindow, EventBatch, Frame, Gap, Packet, Reconstructor
+from nire.types import Calibration, ContentWindow, EventBatch, Frame, Gap, Packet, Reconstructor
 from stream.backends import open_reconstructor
 from stream.clock import now_ns
 from stream.config import Config, load_config, updated
@@ -103,6 +103,25 @@ def windows_of(
     config = config.model_copy(update={"window": updated(config.window, {"policy": policy})})
     session = Session(config, recorded.info, reconstructor, freshest=False, clock=now_ns)
     return session.windows(packets)
+
+
+def as_streamed(recorded: Recorded, reconstructor: Reconstructor) -> Recorded:
+    """Fix thresholds and time offset to those that a stream over all of a recording's frames ends with.
+
+    Args:
+        recorded: the recording; what its configuration fixes already stays.
+        reconstructor: any of those that will be asked.
+    """
+    calibration = Calibration()
+    for window in windows_of(recorded, recorded.packets, "pair", reconstructor):
+        calibration = window.calibration
+    config = recorded.config
+    thresholds = (calibration.threshold_positive, calibration.threshold_negative)
+    fixed = {
+        "source": updated(config.source, {"time_offset_us": calibration.time_offset_us}),
+        "reconstructor": updated(config.reconstructor, {"contrast_threshold": thresholds}),
+    }
+    return replace(recorded, config=config.model_copy(update=fixed))
 
 
 def open_backends(recorded: Recorded, names: Sequence[str]) -> dict[str, Reconstructor]:

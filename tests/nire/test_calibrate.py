@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 
@@ -11,7 +11,7 @@ import pytest
 
 from drivers.cameras.synthetic import open_source
 from nire.calibrate import SEARCH_US, Calibrator
-from nire.types import ContentWindow, EventBatch, Frame
+from nire.types import ContentWindow, EventBatch, Frame, Gap
 from stream.windows.assembler import WindowAssembler
 from stream.windows.cut import Cut
 
@@ -82,6 +82,45 @@ def test_static_scene_teaches_nothing() -> None:
     calibrator.observe(still, EventBatch.empty(window.t1_us))
     assert calibrator.current.threshold_positive == Calibrator().current.threshold_positive
     assert calibrator.learning
+
+
+def with_hole(window: ContentWindow, share: float) -> tuple[EventBatch, tuple[Gap, ...]]:
+    """Take out the events of a share of a pair's span, in its middle."""
+    first, second = window.frames
+    span_us, mid_us = second.last_us - first.first_us, (first.first_us + second.last_us) / 2
+    gap = Gap(round(mid_us - share * span_us / 2), round(mid_us + share * span_us / 2), "lost")
+    kept = (window.events.t_us < gap.t0_us) | (window.events.t_us >= gap.t1_us)
+    return window.events.part(kept), (gap,)
+
+
+def threshold_of(pairs: Sequence[tuple[ContentWindow, float]]) -> float:
+    """Learn from pairs of which shares are missing."""
+    calibrator = Calibrator(time_offset_us=0.0)
+    for window, share in pairs:
+        calibrator.observe(window.frames, *with_hole(window, share))
+    return calibrator.current.threshold_positive
+
+
+@pytest.mark.parametrize("whole_first", [True, False])
+def test_pairs_with_long_gaps_change_nothing_where_a_whole_one_teaches(whole_first: bool) -> None:
+    whole, *others = windows(0.3, 0.3)[1:5]
+    holed = [(window, 0.6) for window in others]
+    pairs = [(whole, 0.0), *holed] if whole_first else [*holed, (whole, 0.0)]
+    assert threshold_of(pairs) == pytest.approx(threshold_of([(whole, 0.0)]), rel=0.02)
+    assert threshold_of(holed) > 1.2 * threshold_of([(whole, 0.0)])
+
+
+def test_pairs_with_gaps_teach_where_there_are_no_others() -> None:
+    pairs = windows(0.3, 0.3)[:4]
+    assert threshold_of([(window, 0.1) for window in pairs]) == pytest.approx(0.3, rel=0.2)
+
+
+def test_pair_without_any_event_between_its_frames_teaches_no_thresholds() -> None:
+    window = windows(0.3, 0.3)[0]
+    calibrator = Calibrator(time_offset_us=0.0)
+    late = replace(window.events, t_us=window.events.t_us + 10 * SEARCH_US, watermark_us=10**9)
+    calibrator.observe(window.frames, late)
+    assert calibrator.current.threshold_positive == Calibrator().current.threshold_positive
 
 
 def test_pixel_that_fires_all_the_time_is_masked_and_its_neighbours_are_not() -> None:

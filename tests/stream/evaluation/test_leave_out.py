@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from drivers.cameras.synthetic import SyntheticCamera
 from drivers.recordings.recording.source import RecordingWriter
 from drivers.source import SourceInfo
 from nire.errors import ConfigError, SourceError
 from nire.metrics import psnr
-from nire.types import EventBatch, Frame, Gap
+from nire.types import Calibration, Content, ContentWindow, EventBatch, Frame, Gap, Query
 from stream.config import load_config
 from stream.evaluation.leave_out import TASK, compare
-from stream.evaluation.recording import Recorded, columns_of, open_backends, read
+from stream.evaluation.recording import Recorded, columns_of, open_backends, read, windows_of
 from tests.stream import packets
 from tests.stream.command import call
 
@@ -64,7 +65,7 @@ def test_every_second_frame_is_compared_with_its_nearest_neighbour(
     assert found.picture.shape == (20 + 2 * 2 * packets.GEOMETRY.height, 2 * 2 * packets.GEOMETRY.width, 1)
 
 
-def test_left_out_frames_teach_nothing(whole: slice, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_left_out_frames_reach_no_window(whole: slice, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stream.evaluation.leave_out.ssim", lambda image, truth: 1.0)
     recorded = in_memory()
     seen: list[int] = []
@@ -84,6 +85,31 @@ def test_left_out_frames_teach_nothing(whole: slice, monkeypatch: pytest.MonkeyP
 
     compare(recorded, {"watching": Watching()}, whole)
     assert set(seen) == {0, 2, 4}
+
+
+def test_windows_have_the_calibration_that_a_stream_over_all_frames_ends_with(filmed: Path) -> None:
+    recorded = read(load_config(None, SETTINGS[:2]), filmed, discard=0)
+    backend = open_backends(recorded, ["edi"])["edi"]
+    *_, last = windows_of(recorded, recorded.packets, "pair", backend)
+    seen: list[Calibration] = []
+
+    class Watching:
+        name, engine, needs_frames = "watching", "none", True
+
+        def build(self, window: ContentWindow) -> Content:
+            seen.append(window.calibration)
+            return backend.build(window)
+
+        def expose(self, content: Content, queries: Sequence[Query]) -> Sequence[NDArray[np.uint8]]:
+            return backend.expose(content, queries)
+
+    compare(recorded, {"watching": Watching()}, slice(0, recorded.info.geometry.width))
+    assert seen
+    assert last.calibration.threshold_positive != Calibration().threshold_positive
+    for calibration in seen:
+        assert calibration.threshold_positive == last.calibration.threshold_positive
+        assert calibration.threshold_negative == last.calibration.threshold_negative
+        assert calibration.time_offset_us == last.calibration.time_offset_us
 
 
 def test_double_integral_is_ahead_of_the_neighbouring_frame(filmed: Path) -> None:
