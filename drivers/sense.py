@@ -246,6 +246,26 @@ def find_order(
     )
 
 
+def find_polarity(p: NDArray[Any], setting: Polarity, *, path: object, hint: str = "") -> Found:
+    """Tell which events are the brighter ones.
+
+    Args:
+        p: [N], of the first events.
+        setting: of the user.
+        path, hint: for the message; the hint says what else may be wrong.
+
+    Raises:
+        SourceError: the values are no polarities; the message names the setting.
+    """
+    try:
+        brighter(p, setting)
+    except ValueError as error:
+        raise SourceError(f"{path}: {error}{hint}") from error
+    if setting == "auto":
+        return Found("polarity", "1 is brighter", f"the other value is {-1 if (p < 0).any() else 0}, as usual")
+    return Found("polarity", "above 0 is " + ("brighter" if setting == "positive" else "darker"), "set by polarity")
+
+
 def find_reach(t_us: NDArray[np.int64], setting: int, *, path: object) -> tuple[int, tuple[Found, ...]]:
     """Tell within which time events must be sorted.
 

@@ -77,6 +77,16 @@ class Calibrator:
         return self._pairs_used < _LEARNING_PAIRS
 
     @property
+    def knows_thresholds(self) -> bool:
+        """True where they are fixed, and once a pair has taught them."""
+        return self._fixed_thresholds or bool(self._normal.any())
+
+    @property
+    def knows_offset(self) -> bool:
+        """True where it is fixed, and once a pair has been searched for it."""
+        return self._fixed_offset or bool(self._agreement.any())
+
+    @property
     def guard_us(self) -> tuple[int, int]:
         """How far (before, after) a window events are needed to know all of it in frame time."""
         if self._fixed_offset or not self.learning:

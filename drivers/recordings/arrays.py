@@ -25,6 +25,7 @@ from drivers.sense import (
     check_meaning,
     coordinate,
     find_order,
+    find_polarity,
     find_reach,
     find_unit,
     name_columns,
@@ -115,7 +116,7 @@ class ArraysSource(RecordingFile):
         size = self._size
         if not all(size):
             size = self._largest(files)
-            found.append(Found("sensor", f"{size[0]} x {size[1]}", GUESSED_SIZE))
+            found.append(Found("size", f"{size[0]} x {size[1]}", GUESSED_SIZE))
         return SourceInfo(self.path.name, Geometry(*size), has_frames=False, found=tuple(found))
 
     def _play(self) -> Iterator[SourcePacket]:
@@ -153,10 +154,7 @@ class ArraysSource(RecordingFile):
             order = find_order(first, self._said.columns, path=self.path)
             yield order
         t, x, y, p = (first[order.value.index(letter)] for letter in "txyp")
-        try:
-            brighter(p, self._said.polarity)
-        except ValueError as error:
-            raise SourceError(f"{self.path}: {error}") from error
+        polarity = find_polarity(p, self._said.polarity, path=self.path)
         largest = max(x.max(initial=0), y.max(initial=0))
         parts = 1 if largest <= LARGEST_PX else _PARTS_OF_A_PIXEL
         if parts > 1:
@@ -168,6 +166,7 @@ class ArraysSource(RecordingFile):
         said = unit_in_words(f"time_{names[0].rpartition('_')[2]}") if names else ""
         unit = find_unit(times, self._said.unit, path=self.path, said=said)
         yield unit
+        yield polarity
         reach_us, sorting = find_reach(time_us(t, unit.value), self._said.sort_us, path=self.path)
         yield from sorting
         self._meaning = _Meaning(order.value, unit.value, self._said.polarity, reach_us, parts)  # type: ignore[arg-type]

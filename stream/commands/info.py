@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +18,7 @@ from rich.table import Table
 
 from drivers.packets.cleaning import CleaningCounters, cleaned
 from drivers.source import SourceInfo
-from nire.calibrate import DEFAULT_THRESHOLD, Calibrator
+from nire.calibrate import Calibrator
 from nire.errors import RecordingDamaged, SourceError
 from nire.types import Calibration, ContentWindow, EventBatch, Frame, Gap
 from stream.config import load_config
@@ -26,6 +27,7 @@ from stream.counts import Census
 from stream.images import write_png
 from stream.options import Overrides, Recording
 from stream.progress import progress_bar
+from stream.session.learning import Learning, make_calibrator
 from stream.sources import SourceOrder, open_source
 from stream.windows.assembler import WindowAssembler
 from stream.windows.cut import Cut
@@ -33,6 +35,7 @@ from stream.windows.cut import Cut
 _PICTURE_US = 10_000
 _PICTURE_SHARE = 0.06  # events before and after the middle, of the pixels: a busy scene would hide the frame
 _PICTURE_WINDOW = 8  # of the first windows the last: the time offset is known by then
+_DATED_US = (946_684_800_000_000, 4_102_444_800_000_000)  # from 2000 to 2100: no camera has been on for so long
 
 
 def command(
@@ -52,18 +55,13 @@ def command(
 class _Windows:
     """Cuts the packets into pairs of frames, calibrates on them, keeps one of the first for the picture."""
 
-    def __init__(self, info: SourceInfo) -> None:
+    def __init__(self, info: SourceInfo, calibrator: Calibrator) -> None:
         self.picture: NDArray[np.uint8] | None = None
-        self._calibrator = Calibrator()
         self._assembler = WindowAssembler(info.geometry, Cut("pair", margin_us=0))
+        self._learning = Learning(calibrator, self._assembler)
         self._seen = 0
 
-    @property
-    def calibration(self) -> Calibration:
-        return self._calibrator.current
-
     def push(self, packet: EventBatch | Frame | Gap) -> None:
-        self._assembler.guard(self._calibrator.guard_us)
         self._assembler.push(packet)
         self._look_at(self._assembler.complete())
 
@@ -73,11 +71,9 @@ class _Windows:
     def _look_at(self, windows: Iterator[ContentWindow]) -> None:
         for window in windows:
             self._seen += 1
-            is_new_pair = len(window.frames) == 2 and window.frames[0].index != window.frames[1].index
-            if is_new_pair and self._calibrator.wants():
-                self._calibrator.observe(window.frames, window.events, window.gaps)
+            calibration = self._learning.calibrated(window, at_once=True).calibration
             if window.frames and len(window.events) and (self.picture is None or self._seen < _PICTURE_WINDOW):
-                self.picture = _events_over(window.frames[0], window.events, self.calibration)
+                self.picture = _events_over(window.frames[0], window.events, calibration)
             self._assembler.release()
 
 
@@ -101,7 +97,8 @@ def describe(
     with open_source(wanted, SourceOrder(recording, speed=math.inf)) as source, progress_bar("reading") as bar:
         info = source.info
         packets = cleaned(source, row_delay_us=wanted.row_delay_us, exposure_us=wanted.exposure_us)
-        census, windows = Census(), _Windows(info)
+        calibrator = make_calibrator(wanted, info)
+        census, windows = Census(), _Windows(info, calibrator)
         try:
             for packet in packets:
                 census.add(packet)
@@ -111,7 +108,10 @@ def describe(
         except RecordingDamaged as error:
             damage = error
         windows.finish()
-    console.print(_table(recording, info, census, windows.calibration, packets.counters))
+    table = _table(recording, info, census, wanted, packets.counters)
+    if census.frames > 1 and census.events:
+        _add_calibration(table, calibrator, _how_offset(calibrator, wanted, info))
+    console.print(table)
     if picture is not None:
         _write_picture(picture, windows.picture, console)
     if damage is not None:
@@ -121,17 +121,17 @@ def describe(
 
 
 def _table(
-    recording: Path, info: SourceInfo, census: Census, calibration: Calibration, cleaning: CleaningCounters
+    recording: Path, info: SourceInfo, census: Census, wanted: SourceConfig, cleaning: CleaningCounters
 ) -> Table:
     seconds = max(0.0, census.last_us - census.first_us) / 1e6
     table = Table(title=str(recording), show_header=False, title_justify="left")
     table.add_row("sensor", f"{info.geometry.width} x {info.geometry.height}, {info.name}")
-    began = f", from {census.first_us:.0f} us" if math.isfinite(census.first_us) else ": nothing in it"
+    began = f", from {_moment_text(census.first_us)}" if math.isfinite(census.first_us) else ": nothing in it"
     table.add_row("duration", f"{seconds:.3f} s{began}")
     share = 100 * census.brighter / max(1, census.events)
     rate = census.events / max(seconds, 1e-9) / 1e6
     table.add_row("events", f"{census.events:,}, {rate:.2f} M/s, {share:.0f} % brighter")
-    table.add_row("frames", _frames_text(census))
+    table.add_row("frames", _frames_text(census, wanted))
     if census.frames:
         table.add_row("light", _light_text(census))
     table.add_row("gaps", _gaps_text(census))
@@ -143,36 +143,65 @@ def _table(
     table.add_row("IMU samples", _imu_text(census))
     if len(census.epochs) > 1:
         table.add_row("clock", f"began again {len(census.epochs) - 1} times")
-    counters = {name: count for name, count in asdict(cleaning).items() if name != "events"}
+    # Unknown exposures are told beside the frames.
+    counters = {name: count for name, count in asdict(cleaning).items() if name not in ("events", "exposures_unknown")}
     put_right = [f"{name.replace('_', ' ')} {count:,}" for name, count in counters.items() if count]
     if put_right:
         table.add_row("put right", ", ".join(put_right))
-    if census.frames > 1 and census.events:
-        positive, negative = calibration.threshold_positive, calibration.threshold_negative
-        how = (
-            "estimated" if (positive, negative) != (DEFAULT_THRESHOLD, DEFAULT_THRESHOLD) else "default: too few events"
-        )
-        table.add_row("contrast thresholds", f"brighter {positive:.3f}, darker {negative:.3f} ({how})")
-        table.add_row("events minus frames", f"{calibration.time_offset_us:.0f} us ({how})")
-        hot = calibration.hot_pixels
-        table.add_row("hot pixels", str(0 if hot is None else int(hot.sum())))
     return table
 
 
-def _frames_text(census: Census) -> str:
+def _add_calibration(table: Table, calibrator: Calibrator, how_offset: str) -> None:
+    found = calibrator.current
+    how = "estimated" if calibrator.knows_thresholds else "default: too few events between usable frames"
+    thresholds = f"brighter {found.threshold_positive:.3f}, darker {found.threshold_negative:.3f} ({how})"
+    table.add_row("contrast thresholds", thresholds)
+    table.add_row("events minus frames", f"{found.time_offset_us:.0f} us ({how_offset})")
+    hot = found.hot_pixels
+    table.add_row("hot pixels", str(0 if hot is None else int(hot.sum())))
+
+
+def _how_offset(calibrator: Calibrator, wanted: SourceConfig, info: SourceInfo) -> str:
+    """Say where the time offset comes from."""
+    if wanted.time_offset_us != "auto":
+        return "set by source.time_offset_us"
+    if info.time_offset_us is not None:
+        return "the recording says so"
+    if not calibrator.knows_offset:
+        why = "events are missing in each pair of frames" if calibrator.knows_thresholds else "too few events"
+        return f"not estimated: {why}"
+    return "estimated" if calibrator.current.time_offset_us else "no other explains the frames clearly better"
+
+
+def _moment_text(t_us: float) -> str:
+    """Device time, and the date where it can be counted from 1970."""
+    text = f"{t_us:.0f} us"
+    if not _DATED_US[0] <= t_us < _DATED_US[1]:
+        return text
+    return f"{text} ({datetime.fromtimestamp(t_us / 1e6, UTC):%Y-%m-%d %H:%M:%S} UTC)"
+
+
+def _frames_text(census: Census, wanted: SourceConfig) -> str:
     if census.frames == 0:
-        return "none: re-exposure by edi needs frames, the backend events_only guesses without"
-    exposures = sorted(census.exposures_us)
-    exposure = (
-        f"{exposures[0] / 1000:g}" if len(exposures) == 1 else f"{exposures[0] / 1000:g} .. {exposures[-1] / 1000:g}"
-    )
-    unknown = f" (unknown for {census.exposures_unknown})" if census.exposures_unknown else ""
-    if census.frames < 2:
-        return f"1, exposure {exposure} ms{unknown}"
+        return "none: edi and neural need frames, events_only makes a guess without"
+    rate = lost = ""
     span_us = census.last_mid_us - census.first_mid_us
-    rate = f", {1e6 * (census.frames + census.losses.frames - 1) / span_us:.2f} Hz" if span_us > 0 else ""
-    lost = f", {census.losses.frames} lost between them" if census.losses.frames else ""
-    return f"{census.frames}{rate}, exposure {exposure} ms{unknown}{lost}"
+    if census.frames > 1 and span_us > 0:
+        rate = f", {1e6 * (census.frames + census.losses.frames - 1) / span_us:.2f} Hz"
+    if census.losses.frames:
+        lost = f", {census.losses.frames} lost between them"
+    return f"{census.frames}{rate}, {_exposures_text(census, wanted)}{lost}"
+
+
+def _exposures_text(census: Census, wanted: SourceConfig) -> str:
+    remedy = "taken for instants; source.exposure_us sets it"
+    if census.exposures_unknown == census.frames:
+        return f"exposure unknown: {remedy}"
+    ends_ms = [f"{exposure_us / 1000:g}" for exposure_us in (min(census.exposures_us), max(census.exposures_us))]
+    text = f"exposure {' .. '.join(dict.fromkeys(ends_ms))} ms"
+    if wanted.exposure_us != "recorded":
+        return f"{text} (source.exposure_us, where the recording has none)"
+    return f"{text} (unknown for {census.exposures_unknown}: {remedy})" if census.exposures_unknown else text
 
 
 def _light_text(census: Census) -> str:

@@ -3,10 +3,35 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
+from drivers.source import SourceInfo
 from nire.calibrate import Calibrator
 from nire.types import Calibration, ContentWindow, Frame
+from stream.config_sections import SourceConfig
 from stream.windows.assembler import WindowAssembler
+
+
+def make_calibrator(
+    source: SourceConfig,
+    info: SourceInfo,
+    *,
+    threshold: Literal["auto"] | tuple[float, float] = "auto",
+    learns: bool = True,
+) -> Calibrator:
+    """Make the calibrator of a stream: what is set or known stays, the rest is learned.
+
+    Args:
+        source: its time offset is used, if it is set.
+        info: of the source; its time offset is used, if it knows one.
+        threshold: (positive, negative) to fix them.
+        learns: False where there are no pairs of frames to learn from.
+    """
+    time_offset_us = info.time_offset_us if source.time_offset_us == "auto" else source.time_offset_us
+    if time_offset_us is None and not learns:
+        # Without frames there is nothing that events could be late against, and no pair to wait for.
+        time_offset_us = 0.0
+    return Calibrator(thresholds=None if threshold == "auto" else threshold, time_offset_us=time_offset_us)
 
 
 class Learning:
@@ -48,14 +73,17 @@ class Learning:
             self._put_off = None
 
     def _pair_in(self, window: ContentWindow) -> ContentWindow | None:
-        if len(window.frames) == 2:
-            return window if self._calibrator.wants() else None
-        previous = self._assembler.frame_before(window) if window.frames else None
-        # The windows of a live edge have one frame after the other, each of them many times.
-        if previous is None or window.frames[0] is self._seen:
+        # The windows of a live edge have one frame after the other, each of them many times; a stream's last pair
+        # has two windows.
+        if not window.frames or window.frames[-1] is self._seen:
             return None
-        self._seen = window.frames[0]
-        return self._assembler.paired(previous, window) if self._calibrator.wants() else None
+        previous = None if len(window.frames) == 2 else self._assembler.frame_before(window)
+        if len(window.frames) == 1 and previous is None:
+            return None
+        self._seen = window.frames[-1]
+        if not self._calibrator.wants():
+            return None
+        return window if previous is None else self._assembler.paired(previous, window)
 
     def _observe(self, pair: ContentWindow) -> None:
         self._calibrator.observe(pair.frames, pair.events, pair.gaps)

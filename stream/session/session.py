@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from drivers.source import SourceInfo
-from nire.calibrate import Calibrator
 from nire.errors import ShutterOutsideWindow
 from nire.shutter import Shutter
 from nire.types import (
@@ -32,7 +31,7 @@ from stream.losses import Losses
 from stream.session.ahead import Ahead
 from stream.session.batches import Batches
 from stream.session.budget import Budget
-from stream.session.learning import Learning
+from stream.session.learning import Learning, make_calibrator
 from stream.session.plan import cut_of, queries_of, require_grid, require_together
 from stream.session.shutters import covers, rank, why_not
 from stream.windows.assembler import WindowAssembler
@@ -115,7 +114,10 @@ class Session:
         self._batches = Batches(reconstructor)
         self._ahead = Ahead(reconstructor)
         self._assembler = WindowAssembler(info.geometry, cut)
-        self._learning = Learning(_calibrator(config, info, learns=cut.policy != "span"), self._assembler)
+        calibrator = make_calibrator(
+            config.source, info, threshold=config.reconstructor.contrast_threshold, learns=cut.policy != "span"
+        )
+        self._learning = Learning(calibrator, self._assembler)
         self._recent: deque[ContentWindow] = deque(maxlen=_MEMORY)
         self._built: tuple[ContentWindow, Content] | None = None
         self._indices: dict[str, int] = {}
@@ -318,12 +320,3 @@ class Session:
             has_frames=self._has_frames,
             fixed_reach_us=self._fixed_reach_us,
         )
-
-
-def _calibrator(config: Config, info: SourceInfo, *, learns: bool) -> Calibrator:
-    threshold, offset = config.reconstructor.contrast_threshold, config.source.time_offset_us
-    time_offset_us = info.time_offset_us if offset == "auto" else offset
-    if time_offset_us is None and not learns:
-        # Without frames there is nothing that events could be late against, and no pair to wait for.
-        time_offset_us = 0.0
-    return Calibrator(thresholds=None if threshold == "auto" else threshold, time_offset_us=time_offset_us)

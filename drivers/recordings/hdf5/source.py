@@ -31,11 +31,12 @@ from drivers.sense import (
     check_meaning,
     coordinate,
     find_order,
+    find_polarity,
     find_reach,
     find_unit,
     time_us,
 )
-from drivers.source import Found, SourceInfo, require_sdk
+from drivers.source import Found, SourceInfo, Stream, require_sdk
 from nire.errors import RecordingDamaged, SourceError
 from nire.install import pip_install
 from nire.types import EventBatch, Frame, Geometry, SourcePacket, Transfer
@@ -191,7 +192,7 @@ class Hdf5Source(RecordingFile):
         first = next(self._frames(), None)
         size, is_guessed = self._choose_size(events, first)
         if is_guessed:
-            found.append(Found("sensor", f"{size[0]} x {size[1]}", GUESSED_SIZE))
+            found.append(Found("size", f"{size[0]} x {size[1]}", GUESSED_SIZE))
         span_us = None
         if events.count:
             first_of_all = self._read(events.columns[self._order.index("t")], slice(0, 1), 0)
@@ -202,8 +203,14 @@ class Hdf5Source(RecordingFile):
             geometry=Geometry(*size, channels=1 if first is None else first.pixels.shape[2]),
             has_frames=first is not None,
             duration_us=span_us,
+            streams=tuple(self._streams(events)),
             found=tuple(found),
         )
+
+    def _streams(self, events: EventColumns) -> Iterator[Stream]:
+        yield Stream(events.where, "events", True)
+        if self._images is not None:
+            yield Stream(self._images.where, "images", True)
 
     def _judge_events(self, events: EventColumns) -> Iterator[Found]:
         """Tell the order of columns and the units of times; remember them."""
@@ -215,10 +222,7 @@ class Hdf5Source(RecordingFile):
             yield order
         self._order = order.value
         t, x, y, p = (columns[self._order.index(letter)] for letter in "txyp")
-        try:
-            brighter(p, self._meaning.polarity)
-        except ValueError as error:
-            raise SourceError(f"{self.path}: {error}") from error
+        polarity = find_polarity(p, self._meaning.polarity, path=self.path)
         is_whole = True if pieces[self._order.index("t")].dtype.kind in "iu" else None
         last = self._last_of(events)
         frames = self._frame_times()
@@ -233,6 +237,7 @@ class Hdf5Source(RecordingFile):
         said = events.unit or ("us" if "ms_to_idx" in self._file else "")
         unit = find_unit(times, self._meaning.unit, path=self.path, said=said)
         yield unit
+        yield polarity
         self._reach_us, sorting = find_reach(time_us(t, unit.value), self._meaning.sort_us, path=self.path)
         yield from sorting
         frame_unit = unit

@@ -28,12 +28,12 @@ from drivers.sense import (
     Polarity,
     Times,
     TimeUnit,
-    brighter,
     check_choice,
     check_exposures,
     check_extent,
     check_meaning,
     find_order,
+    find_polarity,
     find_reach,
     find_unit,
     time_us,
@@ -150,7 +150,7 @@ class TextSource(RecordingFile):
         first = next(self._frames(), None)
         size, is_guessed = self._choose_size(opening, first)
         if is_guessed:
-            found.append(Found("sensor", f"{size[0]} x {size[1]}", GUESSED_SIZE))
+            found.append(Found("size", f"{size[0]} x {size[1]}", GUESSED_SIZE))
         return SourceInfo(
             name=self.path.name,
             geometry=Geometry(*size, channels=1 if first is None else first.pixels.shape[2]),
@@ -166,10 +166,8 @@ class TextSource(RecordingFile):
         frames = np.empty(0) if table is None else table.start
         order = find_order(columns, meaning.columns, path=self.path, said=opening.columns, size=opening.size)
         t, x, y, p = (columns[order.value.index(letter)] for letter in "txyp")
-        try:
-            brighter(p, meaning.polarity)
-        except ValueError as error:
-            raise SourceError(f"{self.path}: {error}, or source.settings.columns to another order") from error
+        hint = ", or source.settings.columns to another order"
+        polarity = find_polarity(p, meaning.polarity, path=self.path, hint=hint)
         pixels = int(min(x.max() + 1, LARGEST_PX) * min(y.max() + 1, LARGEST_PX)) if x.size else 1
         times = Times(
             t,
@@ -181,13 +179,13 @@ class TextSource(RecordingFile):
         self._lines = LineFormat(opening.skip, order.value, unit.value, meaning.polarity)
         self._reach_us, sorting = find_reach(time_us(t, unit.value), meaning.sort_us, path=self.path)
         if table is None:
-            return order, unit, *sorting
+            return order, unit, polarity, *sorting
         frame_unit = find_unit(
             Times(np.empty(0), frames), meaning.unit, path=self.path, said=table.said_unit, usual=unit.value
         )
         self._table_unit = frame_unit.value
         check_exposures(time_us(table.start, frame_unit.value), time_us(table.end, frame_unit.value), path=self.path)
-        return order, unit, *sorting, table.found, replace(frame_unit, what="unit of images' times")
+        return order, unit, polarity, *sorting, table.found, replace(frame_unit, what="unit of images' times")
 
     def _play(self) -> Iterator[SourcePacket]:
         """Yield events in pieces, and each image as soon as the events have passed it.

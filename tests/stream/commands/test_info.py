@@ -12,11 +12,15 @@ import pytest
 from rich.console import Console
 
 from drivers.cameras.synthetic import open_source
+from drivers.detect import open_recording
 from drivers.recordings.recording.source import RecordingWriter
+from nire.backends.passthrough import create
 from nire.errors import ConfigError, RecordingDamaged, SourceError
 from nire.types import EventBatch, Frame, Gap, Geometry, ImuBatch, Trigger
 from stream.commands.info import describe
+from stream.config import load_config
 from stream.config_sections import SourceConfig
+from stream.session.session import Session
 from tests.drivers.recordings import image_folders
 from tests.golden import example
 from tests.stream import packets
@@ -80,7 +84,7 @@ def test_recording_without_frames_or_events_is_described_and_has_no_picture(tmp_
         with is_empty if name == "nothing" else contextlib.nullcontext():
             describe(path, tmp_path / "none.png", Console(file=shown, width=200))
         text = shown.getvalue()
-        assert "none: re-exposure by edi needs frames" in text
+        assert "none: edi and neural need frames" in text
         assert "inf" not in text.replace("info", "")
         assert "nan" not in text
         assert "no picture" in text
@@ -120,9 +124,8 @@ def test_edges_are_counted_by_channel_and_direction_and_the_rest_by_kind(tmp_pat
         "11 (channel 0: 0 rising, 1 falling; channel 6: 5 rising, 5 falling, 1000.00 Hz)",
         "10, 1000 Hz",
         "2, 3.5 ms together: the bus was full (2)",
-        "3, 100.00 Hz, exposure 0 ms (unknown for 3), 2 lost between them",
+        "3, 100.00 Hz, exposure unknown: taken for instants; source.exposure_us sets it, 2 lost between them",
         "RGB, srgb, row delay 20 us",
-        "put right exposures unknown 3",
     ):
         assert words in text
 
@@ -133,8 +136,49 @@ def test_recording_is_read_by_a_config_where_one_is_given(tmp_path: Path) -> Non
         writer.write(Frame(0, np.zeros((12, 16, 1), np.uint8), 5000, 5000, exposure_known=False))
     text = io.StringIO()
     describe(path, None, Console(file=text, width=200), SourceConfig(exposure_us=3000.0, row_delay_us=7.0))
-    assert "1, exposure 3 ms" in text.getvalue()
+    assert "1, exposure 3 ms (source.exposure_us" in text.getvalue()
     assert "row delay 7 us" in text.getvalue()
+
+
+def test_dates_are_told_where_device_time_counts_from_1970(tmp_path: Path) -> None:
+    path = tmp_path / "dated.nire"
+    start_us = 1_643_243_628_000_000
+    with RecordingWriter(path, Geometry(16, 12)) as writer:
+        for index, is_known in enumerate((True, False)):
+            t_us = start_us + 10_000 * index
+            end_us = t_us + 2000 * is_known
+            writer.write(Frame(index, np.zeros((12, 16, 1), np.uint8), t_us, end_us, exposure_known=is_known))
+    text = told(path)
+    assert f"from {start_us} us (2022-01-27 00:33:48 UTC)" in text
+    assert "exposure 0 .. 2 ms (unknown for 1: taken for instants" in text
+
+
+def test_where_the_time_offset_comes_from_is_told(synthetic: Path, tmp_path: Path) -> None:
+    golden = example.write_recording(tmp_path / "golden.nire")
+    assert "0 us (not estimated: too few events)" in told(golden)
+    text = io.StringIO()
+    describe(golden, None, Console(file=text, width=200), SourceConfig(time_offset_us=120.0))
+    assert "120 us (set by source.time_offset_us)" in text.getvalue()
+    assert "0 us (the recording says so)" in told(synthetic)
+    holed = tmp_path / "holed.nire"
+    with open_recording(synthetic) as source, RecordingWriter(holed, source.info.geometry) as writer:
+        for packet in source:
+            writer.write(packet)
+            if isinstance(packet, Frame):
+                end_us = packet.exposure_end_us
+                writer.write(Gap(end_us, end_us + 1000, "lost"))
+    assert "0 us (not estimated: events are missing in each pair of frames)" in told(holed)
+
+
+def test_thresholds_and_offset_are_those_of_a_run(synthetic: Path) -> None:
+    config = load_config(None, ["window.policy=pair", "source.time_offset_us=auto"])
+    with open_recording(synthetic) as source:
+        session = Session(config, source.info, create(source.info.geometry), freshest=False, clock=lambda: 0)
+        *_, window = session.windows(source)
+    found = window.calibration
+    text = told(synthetic)
+    assert f"brighter {found.threshold_positive:.3f}, darker {found.threshold_negative:.3f} (estimated)" in text
+    assert f"{found.time_offset_us:.0f} us (the recording says so)" in text
 
 
 def test_lone_frame_is_described(tmp_path: Path) -> None:

@@ -340,6 +340,15 @@ def test_plans_of_single_frames_learn_from_each_frame_and_the_one_before_it(fres
     assert freshest or pairs == [[0, 1], [1, 2], [2, 3], [3, 4], [4, 5]]
 
 
+def test_pairs_teach_once_each_though_the_last_has_two_windows() -> None:
+    pairs: list[list[int]] = []
+    machine = session("window.policy=pair", info=replace(INFO, time_offset_us=None))
+    machine._learning._calibrator.observe = lambda frames, *_: pairs.append([frame.index for frame in frames])
+    windows = [[frame.index for frame in window.frames] for window in machine.windows(packets.usual())]
+    assert windows[-2:] == [[4, 5], [4, 5]]
+    assert pairs == [[0, 1], [1, 2], [2, 3], [3, 4], [4, 5]]
+
+
 def test_instants_asked_of_single_frames_lie_within_their_exposures() -> None:
     exposed = run(packets.usual(), "window.policy=single", "plan.rate_hz=200")
     ends = [(frame.first_us, frame.last_us) for frame in packets.frames()]
