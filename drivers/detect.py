@@ -15,6 +15,7 @@ from typing import Any
 
 import drivers.cameras
 import drivers.recordings
+from drivers.apart import ReadApart
 from drivers.settings import called
 from drivers.source import Source
 from nire.errors import ConfigError, RecordingDamaged, SourceError
@@ -200,4 +201,4 @@ def _call(module: ModuleType, settings: dict[str, Any]) -> Source:
     """Call `open_source` with settings that it has; a wrong name is the config's error, not a traceback."""
     name = module.__name__.rpartition(".")[2]
     source: Source = called(module.open_source, settings, owner=f"the driver {name!r}", place="[source.settings]")
-    return source
+    return ReadApart(module.__name__, settings) if getattr(module, "READS_APART", False) else source

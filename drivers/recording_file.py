@@ -6,9 +6,8 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import ClassVar, Self
+from typing import Self
 
-from drivers.probe import what_happens
 from drivers.source import SourceInfo
 from nire.errors import NireError, RecordingDamaged, SourceError
 from nire.types import SourcePacket
@@ -25,12 +24,7 @@ class RecordingFile:
 
     Attributes:
         path: of the file, or of the folder of files.
-        may_crash: dotted name of the driver, where a library in C reads its files: a child process tries them first.
-        is_tried_first: False within that process.
     """
-
-    may_crash: ClassVar[str] = ""
-    is_tried_first: ClassVar[bool] = True
 
     def __init__(self, path: Path) -> None:
         """Remember the path; nothing is read."""
@@ -50,7 +44,6 @@ class RecordingFile:
 
     def __enter__(self) -> Self:
         """Look at the recording; what `_look` raises says what is wrong with it, and nothing stays open then."""
-        self._try_first()
         try:
             self._info = self._look()
         except NireError:
@@ -98,12 +91,6 @@ class RecordingFile:
 
     def close(self) -> None:
         """Let go of what is held between iterations; safe to call twice. Most formats hold nothing."""
-
-    def _try_first(self) -> None:
-        is_tried = self.may_crash and self.is_tried_first and self.path.is_file()
-        why = what_happens(self.may_crash, self.path) if is_tried else ""
-        if why:
-            raise RecordingDamaged(f"{self.path} cannot be read: {why}", 0)
 
     def _look(self) -> SourceInfo:
         raise NotImplementedError

@@ -11,13 +11,15 @@ from typing import Any
 
 import numpy as np
 
+from drivers.hdf5_kind import is_metavision
 from drivers.recording_file import RecordingFile
 from drivers.source import SourceInfo, require_sdk
 from nire.errors import ConfigError, RecordingDamaged, SourceError
 from nire.install import pip_install
 from nire.types import EventBatch, Geometry, SourcePacket, Trigger
 
-_MAGIC = b"\x89HDF\r\n\x1a\n"
+READS_APART = True
+"""The library in C that reads these files can crash over damaged bytes."""
 _ECF = 36559  # number of the filter in HDF5's registry
 _PIECE = 1 << 16
 _FIELDS = ("t", "x", "y", "p")
@@ -25,13 +27,7 @@ _FIELDS = ("t", "x", "y", "p")
 
 def recognise(head: bytes, path: Path) -> bool:
     """Tell from the groups of an HDF5 file whether Metavision wrote it; no where h5py is missing."""
-    if not head.startswith(_MAGIC):
-        return False
-    try:
-        with importlib.import_module("h5py").File(path, "r") as file:
-            return "CD" in file and "indexes" in file["CD"]
-    except (ImportError, OSError):
-        return False
+    return is_metavision(head, path)
 
 
 def missing_sdk() -> str:
@@ -60,8 +56,6 @@ def open_source(path: str | Path, width: int = 0, height: int = 0) -> Metavision
 
 class MetavisionHdf5Source(RecordingFile):
     """The source. Memory holds 65,536 events and as many edges at a time."""
-
-    may_crash = "drivers.recordings.metavision_hdf5"
 
     def __init__(self, path: Path, size: tuple[int, int] | None) -> None:
         """Remember the settings."""

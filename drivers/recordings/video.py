@@ -22,6 +22,8 @@ from nire.simulation.pictures import Image
 from nire.simulation.sensor_model import SensorModel, sensor_model
 from nire.types import EventBatch, Frame, Geometry, Transfer
 
+READS_APART = True
+"""The library in C that reads these files can crash over damaged bytes."""
 # First bytes of containers: (position, bytes). MP4 and MOV, Matroska, AVI, Ogg, MPEG, Flash, Windows Media, GIF, Y4M.
 _MARKS = (
     (4, b"ftyp"),
@@ -170,8 +172,6 @@ def open_source(
 
 class VideoSource(RecordingFile):
     """The source; each iteration reads the video from its start. Device time 0 is the video's first image."""
-
-    may_crash = "drivers.recordings.video"
 
     def __init__(self, path: Path, settings: VideoSettings) -> None:
         """Remember path and settings.

@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from drivers.hdf5_kind import MAGIC, is_metavision
 from drivers.packets.ordering import merged, sorted_within
 from drivers.pixels import Colours, Depth, as_rgb, check_bits, colours_in_words
 from drivers.recording_file import RecordingFile
@@ -41,7 +42,8 @@ from nire.errors import RecordingDamaged, SourceError
 from nire.install import pip_install
 from nire.types import EventBatch, Frame, Geometry, SourcePacket, Transfer
 
-_MAGIC = b"\x89HDF\r\n\x1a\n"
+READS_APART = True
+"""The library in C that reads these files can crash over damaged bytes."""
 _PIECE = 1 << 18  # events that are read at once
 _JUDGED, _JUDGED_FRAMES, _JUDGED_IMAGES = 1 << 16, 1 << 10, 8  # by which units, columns and depth are told
 # What h5py makes of damaged bytes.
@@ -51,11 +53,7 @@ _log = logging.getLogger(__name__)
 
 def recognise(head: bytes, path: Path) -> bool:
     """Tell from its first bytes whether a file is HDF5, and no recording of Metavision, where h5py can look."""
-    if not head.startswith(_MAGIC):
-        return False
-    with contextlib.suppress(ImportError, *_UNREADABLE), importlib.import_module("h5py").File(path, "r") as file:
-        return not ("CD" in file and "indexes" in file["CD"])
-    return True
+    return head.startswith(MAGIC) and not is_metavision(head, path)
 
 
 def missing_sdk() -> str:
@@ -120,8 +118,6 @@ class _Meaning:
 
 class Hdf5Source(RecordingFile):
     """The source; the file is open between entering and leaving."""
-
-    may_crash = "drivers.recordings.hdf5"
 
     def __init__(self, path: Path, size: tuple[int, int], meaning: _Meaning) -> None:
         """Remember the settings."""

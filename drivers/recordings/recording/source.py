@@ -15,9 +15,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from drivers.packets.chunks import HEAD, decode_packet, encode_packet
 from drivers.packets.playback import packet_span_us
 from drivers.recording_file import RecordingFile
-from drivers.recordings.recording.chunks import HEAD, decode_packet, encode_packet
 from drivers.source import SourceInfo
 from drivers.writing import FileWriter
 from nire.errors import RecordingDamaged, SourceError

@@ -146,7 +146,7 @@ def test_damaged_chunk_is_told_after_the_pieces_before_it(tmp_path: Path, monkey
     data[chunk.byte_offset + 4 : chunk.byte_offset + 12] = bytes(8)
     path.write_bytes(data)
     packets: list[SourcePacket] = []
-    with open_recording(path) as source, pytest.raises(RecordingDamaged, match="from event 2000 on"):
+    with open_source(path) as source, pytest.raises(RecordingDamaged, match="from event 2000 on"):
         packets.extend(source)
     assert len(_columns(packets)["t_us"]) == 2000
 

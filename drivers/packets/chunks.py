@@ -1,4 +1,4 @@
-"""Packets to bytes and back, for our own recording format. No files here."""
+"""Packets to bytes and back: for our own recording format, and from process to process. No files here."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nire.types import EventBatch, Frame, Gap, ImuBatch, SourcePacket, Trigger
 
 HEAD = b"HEAD"
 _EVENTS, _FRAME, _GAP, _TRIGGER, _IMU = b"EVTS", b"FRAM", b"GAP_", b"TRIG", b"IMUB"
-# count, watermark, received_ns, epoch, first t, bytes of a time difference
+# count, watermark, received_ns, epoch, earliest t, bytes of a time difference
 _EVENT_HEAD = struct.Struct("<IqqIqB")
 # index, start, end, row delay, received_ns, epoch, H, W, C, srgb, exposure known
 _FRAME_HEAD = struct.Struct("<qqqdqIIIBBB")
@@ -80,9 +80,9 @@ def decode_packet(kind: bytes, payload: bytes) -> SourcePacket | None:
 
 def _encode_events(batch: EventBatch) -> bytes:
     count = len(batch)
-    first_us = int(batch.t_us[0]) if count else 0
-    span_us = int(batch.t_us[-1]) - first_us if count else 0
-    size = 2 if 0 <= span_us < 1 << 16 else 4 if 0 <= span_us < 1 << 32 else 8
+    first_us = int(batch.t_us.min()) if count else 0
+    span_us = int(batch.t_us.max()) - first_us if count else 0
+    size = 2 if span_us < 1 << 16 else 4 if span_us < 1 << 32 else 8
     return b"".join(
         (
             _EVENT_HEAD.pack(count, batch.watermark_us, batch.received_ns, batch.epoch, first_us, size),
