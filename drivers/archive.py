@@ -25,7 +25,7 @@ UNREADABLE_ARCHIVE = (
     *(struct.error, zipfile.BadZipFile, zlib.error),
 )
 """What damaged archives and names make zipfile, zlib and the file system raise."""
-_MOST_BYTES = 1 << 30
+_MOST_BYTES, _PIECE = 1 << 30, 1 << 20
 _MOST_PIXELS, _PIXELS_OF_A_BYTE = 1 << 27, 8192  # that one byte of an image can stand for, at the very most
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG_FRAME = re.compile(rb"\xff[\xc0-\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf]..\x08(..)(..)", re.DOTALL)
@@ -81,14 +81,17 @@ class Members:
         Raises:
             RecordingDamaged: it is missing, larger, or cannot be unpacked.
         """
+        data = bytearray()
         try:
             with self.open(name) as file:
-                data = file.read(_MOST_BYTES + 1)
+                # In pieces: a file makes room for all that is asked for before it knows how little it has.
+                while len(data) <= _MOST_BYTES and (piece := file.read(_PIECE)):
+                    data += piece
         except (SourceError, *UNREADABLE_ARCHIVE) as error:
             raise RecordingDamaged(f"{self.path}: {name} cannot be read: {error}") from error
         if len(data) > _MOST_BYTES:
             raise RecordingDamaged(f"{self.path}: {name} unpacks to more than {_MOST_BYTES} bytes")
-        return data
+        return bytes(data)
 
     def find(self, *names: str) -> str | None:
         """The first file of one of these names that lies least deep; None where there is none."""

@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 import zstandard
 
-from drivers.archive import raw_image
+from drivers.archive import Members, raw_image
 from drivers.detect import open_recording
 from drivers.packets.cleaning import cleaned
 from drivers.recording_file import RecordingFile
 from drivers.recordings import npz
 from drivers.recordings.aedat4 import source as aedat4
+from drivers.recordings.recording import source as recording
 from drivers.sense import time_us
 from drivers.source import SourceInfo
 from nire.errors import RecordingDamaged, SourceError
@@ -234,3 +235,17 @@ def _header_checksum(descriptor: bytes) -> int:
             continue
         return value
     raise AssertionError("no checksum fits")
+
+
+def test_small_files_take_little_memory(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"few bytes")
+    chunk = tmp_path / "a.nire"
+    chunk.write_bytes(recording.MAGIC + struct.pack("<4sII", b"HEAD", 1 << 29, 0))
+    tracemalloc.start()
+    try:
+        assert Members.of(tmp_path).read("a.txt") == b"few bytes"
+        with pytest.raises(RecordingDamaged, match="ends inside a chunk"), recording.open_source(chunk):
+            pass
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()

@@ -122,7 +122,7 @@ def measured(module: ModuleType, path: Path) -> tuple[float, int]:
 
 def read(module: ModuleType, path: Path) -> None:
     """Tell the kind, check each packet, and pass them through the cleaning."""
-    module.recognise(path.read_bytes()[:4096], path)
+    module.recognise(b"" if path.is_dir() else path.read_bytes()[:4096], path)
     with module.open_source(path) as source:
         check_info(source.info.geometry)
         with contextlib.suppress(SourceError):

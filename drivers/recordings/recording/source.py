@@ -208,10 +208,11 @@ class RecordingSource(RecordingFile):
             damage = f"the file ends inside a chunk's prefix ({len(prefix)} of {_CHUNK.size} bytes)"
         else:
             kind, length, checksum = _CHUNK.unpack(prefix)
+            left = os.fstat(file.fileno()).st_size - file.tell()
             if length > _MAX_CHUNK_BYTES:
                 damage = f"a chunk claims {length} bytes"
-            elif len(payload := file.read(length)) < length:
-                damage = f"the file ends inside a chunk ({len(payload)} of {length} bytes)"
+            elif length > left or len(payload := file.read(length)) < length:
+                damage = f"the file ends inside a chunk ({left} of {length} bytes)"
             elif zlib.crc32(payload, zlib.crc32(kind)) != checksum:
                 damage = f"the checksum of a chunk {kind!r} does not fit"
             else:
