@@ -357,10 +357,17 @@ class WorksAhead(Protocol):
         ...
 
 
+@runtime_checkable
+class FallsBack(Protocol):
+    """A backend of two methods: a best one, and a fast one that builds the next windows while `falls_back` is set."""
+
+    falls_back: bool
+
+
 class Reconstructor(Protocol):
     """A method of re-exposure: content once per window (g, Eq. 7), then any number of queries (f, Eq. 6).
 
-    A method that can use idle time is a `WorksAhead` too.
+    A method that can use idle time is a `WorksAhead` too, one that can give way to a faster one a `FallsBack`.
     """
 
     name: str

@@ -21,6 +21,9 @@ from nire.integral.gain import Gain
 from nire.integral.sweep import Times, per_pixel
 from nire.shutter import Shutter
 
+# So bright that what an exposure clips at black is a millionth of it.
+_BRIGHT = 1e6
+
 
 class KeyPlanes:
     """The explicit content of one window."""
@@ -148,6 +151,25 @@ def states_at(gain: Gain, times_us: NDArray[np.float64]) -> tuple[Tensor, Tensor
     """Read gain and count of events at some times, frame time, with ramps: float32 [K + 1, H, W] both."""
     states = [gain.at(np.array([t_us]), shared=True) for t_us in times_us]
     return torch.stack([state for state, _ in states]), torch.stack([count for _, count in states])
+
+
+def plane_shares(gain: Gain, times_us: NDArray[np.float64], shutter: Shutter, states: tuple[Tensor, Tensor]) -> Tensor:
+    """Tell how much each plane has in an exposure, which is linear in them, dark current included.
+
+    Args:
+        gain, times_us, states: as of `KeyPlanes`.
+        shutter: as of `KeyPlanes.expose`.
+
+    Returns:
+        float32 [K + 1, H, W]: light and dark current are the sum of these times the planes with theirs.
+    """
+    shares = []
+    for k in range(len(times_us)):
+        planes = torch.full_like(states[0], -DARK_LEVEL)[:, None]
+        planes[k] += _BRIGHT
+        light = KeyPlanes(gain, times_us, planes, states).expose(shutter)[0]
+        shares.append((light + DARK_LEVEL) / _BRIGHT)
+    return torch.stack(shares)
 
 
 def _laid_out(values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:

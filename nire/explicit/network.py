@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nire.explicit.config import ExplicitConfig
-from nire.network.pyramid import ResidualBlock, activate
+from nire.network.pyramid import activate
 
 WITNESSES = 4
 """Frame before and after by events, frame before and after by flow."""
@@ -31,6 +31,7 @@ _SHUT = -30.0
 # How far the network may move a witness's logarithm of trust, and how little of a correction the gate lets through.
 _MOST_SWAYED = 6.0
 _LEAST_GATE = 0.02
+_LEAST_POWER = 1e-4
 
 
 class Inputs(NamedTuple):
@@ -98,8 +99,8 @@ class KeyPlaneNetwork(nn.Module):
         trust = functional.avg_pool2d(given.trust[:, :, :2].flatten(0, 1).clamp_min(CUT), 2) * 0.25
         told = given.told[:, :, None, None].expand(-1, -1, height // 2, width // 2)
         stemmed, coarse = self._body(given, shares, trust, told)
-        guide = _doubled(self.guide(coarse)).reshape(b * planes, self.config.guide, height // 2, width // 2)
-        shared = self.fine(stemmed)[:, None].expand(-1, planes, -1, -1, -1).flatten(0, 1)
+        guide = _doubled(self.guide(normalised(coarse))).reshape(b * planes, self.config.guide, height // 2, width // 2)
+        shared = self.fine(normalised(stemmed))[:, None].expand(-1, planes, -1, -1, -1).flatten(0, 1)
         around = [_around(functional.avg_pool2d(bins, 2)) for bins in (given.number, given.change)]
         times = torch.linspace(0, 1, planes, device=told.device)[None, :, None, None, None]
         since = (times - _exposures(given.exposures, width)[:, None]).flatten(0, 1)
@@ -144,11 +145,37 @@ class KeyPlaneNetwork(nn.Module):
         maps = self.encoder[0](activate(self.stem(maps)))
         levels = [maps]
         for down, blocks in zip(self.down, list(self.encoder)[1:], strict=True):
-            levels.append(blocks(activate(down(levels[-1]))))
+            levels.append(blocks(activate(down(normalised(levels[-1])))))
         maps = levels[-1]
         for level in range(len(levels) - 2, 0, -1):
-            maps = self.decoder[level - 1](levels[level] + _doubled(self.up[level - 1](maps)))
+            maps = self.decoder[level - 1](levels[level] + _doubled(self.up[level - 1](normalised(maps))))
         return levels[0], maps
+
+
+class Block(nn.Module):
+    """x + conv(activate(conv(x / its size))), both 3 x 3; the second starts at zero, so that it starts as nothing."""
+
+    def __init__(self, channels: int) -> None:
+        """Make the layers."""
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        for value in self.second.parameters():
+            nn.init.zeros_(value)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Map [n, C, h, w] to the same shape."""
+        return maps + self.second(activate(self.first(normalised(maps))))
+
+
+def normalised(maps: Tensor) -> Tensor:
+    """Divide each pixel's channels by their root mean square (Zhang and Sennrich, 2019): [n, C, h, w].
+
+    A stack of layers that multiply grows without bound in training; pixel by pixel, so that a crop teaches what a whole
+    image needs.
+    """
+    size = maps.float().square().mean(1, keepdim=True).add(_LEAST_POWER).rsqrt()
+    return maps * size.to(maps.dtype)
 
 
 def prior(given: Inputs) -> Tensor:
@@ -180,4 +207,4 @@ def _doubled(maps: Tensor) -> Tensor:
 
 
 def _blocks(channels: int, count: int) -> nn.Sequential:
-    return nn.Sequential(*(ResidualBlock(channels) for _ in range(count)))
+    return nn.Sequential(*(Block(channels) for _ in range(count)))

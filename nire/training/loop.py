@@ -247,6 +247,11 @@ class _Run:
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self._network.parameters(), optimiser.clip_norm)
         value = loss.item()
+        if norm.item() == 0:
+            raise TrainingStopped(
+                f"the gradient is exactly zero in iteration {self.iteration}: the network has saturated and learns "
+                "nothing more; begin again with a lower optimiser.learning_rate"
+            )
         if not (math.isfinite(value) and math.isfinite(norm.item())):
             raise TrainingStopped(
                 f"the loss is {value} and the gradient {norm.item()} in iteration {self.iteration}, batch "

@@ -31,7 +31,7 @@ from stream.config_sections import PlanConfig
 from stream.losses import Losses
 from stream.session.ahead import Ahead
 from stream.session.batches import Batches
-from stream.session.budget import Budget
+from stream.session.fallback import Fallback
 from stream.session.learning import Learning
 from stream.session.plan import cut_of, queries_of, require_grid, require_together
 from stream.session.shutters import covers, rank, why_not
@@ -58,6 +58,7 @@ class Counters:
     reduced_queries: int = 0
     out_of_memory: int = 0
     built_ahead: int = 0
+    fallback_windows: int = 0
 
 
 class Session:
@@ -111,7 +112,7 @@ class Session:
         self._freshest = freshest
         self._clock = clock
         self._plan = config.plan
-        self._budget = Budget()
+        self._fallback = Fallback(reconstructor, live=freshest)
         self._batches = Batches(reconstructor)
         self._ahead = Ahead(reconstructor)
         self._assembler = WindowAssembler(info.geometry, cut)
@@ -129,6 +130,11 @@ class Session:
     def calibration(self) -> Calibration:
         """What is believed about the sensor at present."""
         return self._learning.current
+
+    @property
+    def backend_reason(self) -> str:
+        """Why the method answers that does, where a backend has two; else ""."""
+        return self._fallback.reason
 
     @property
     def covered_us(self) -> tuple[float, float] | None:
@@ -223,7 +229,7 @@ class Session:
 
     def _answer_newest(self) -> Iterator[ExposedFrame]:
         waiting = list(self._assembler.complete())
-        patience = self._budget.patience(waiting[-1], self._assembler.cut) if waiting else 1
+        patience = self._fallback.budget.patience(waiting[-1], self._assembler.cut) if waiting else 1
         late, waiting = waiting[:-patience], waiting[-patience:]
         for window in late:
             self.counters.late_windows += 1
@@ -237,12 +243,15 @@ class Session:
         start_ns = self._clock()
         self._recent.append(window)
         self.counters.windows += 1
-        queries = [] if self.paused else self._affordable(window, self._numbered(queries_of(window, self._plan)))
+        queries = [] if self.paused else self._numbered(queries_of(window, self._plan))
+        self._fallback.choose(window, len(queries), self._assembler.cut)
+        self.counters.fallback_windows = self._fallback.windows
+        queries = self._affordable(window, queries)
         if queries:
             content, built_ns = self._build(window)
             build_ns = built_ns - start_ns
             yield from self._expose(window, content, queries, built_ns)
-            self._budget.spent(build_ns=build_ns, expose_ns=self._clock() - built_ns, queries=len(queries))
+            self._fallback.budget.spent(build_ns=build_ns, expose_ns=self._clock() - built_ns, queries=len(queries))
         self._learning.learn()
         self._assembler.release()
 
@@ -295,7 +304,8 @@ class Session:
         """Thin the queries to what the time budget allows; the left-out ones are holes in the index."""
         if not self._freshest or len(queries) < 2:
             return queries
-        kept = self._budget.chosen(len(queries), window, self._assembler.cut, time_budget_ms=self._plan.time_budget_ms)
+        budget_ms = self._plan.time_budget_ms
+        kept = self._fallback.budget.chosen(len(queries), window, self._assembler.cut, time_budget_ms=budget_ms)
         self.counters.reduced_queries += len(queries) - len(kept)
         return [queries[k] for k in kept]
 
