@@ -242,7 +242,7 @@ class Calibration:
         return self.hot_pixels is other.hot_pixels or np.array_equal(self.hot_pixels, other.hot_pixels)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class ContentWindow:
     """Host data of one window [t0_us, t1_us): the events temporally encompass the frames (paper Sec. 5.2).
 

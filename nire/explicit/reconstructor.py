@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from nire.engines import Job
 from nire.explicit.config import ExplicitConfig
 from nire.explicit.content import KeyPlanes, states_at
 from nire.explicit.engines import Cleaner
-from nire.explicit.witnesses import Witnesses
+from nire.explicit.witnesses import MOST_AGE, Past, Witnesses
 from nire.integral.double_integral import DARK_LEVEL
 from nire.integral.reconstructor import IntegralReconstructor
 from nire.shutter import Shutter, Times
@@ -19,7 +20,10 @@ from nire.types import ContentWindow, Geometry
 
 
 class ExplicitReconstructor(IntegralReconstructor):
-    """Begins as the double integral does; its images come from key planes that the network has cleaned."""
+    """Begins as the double integral does; its images come from key planes that the network has cleaned.
+
+    The content rolls: a window of two frames goes on from the one before it, if that was built too.
+    """
 
     name = "neural"
 
@@ -38,14 +42,29 @@ class ExplicitReconstructor(IntegralReconstructor):
         self._cleaner = cleaner
         self._witnesses = Witnesses(config, (job.height, job.width), job.device)
         self._planes: KeyPlanes | None = None
+        # What each window was built from, so that one that is built again gives the same images; and the newest end.
+        self._pasts: WeakKeyDictionary[ContentWindow, Past | None] = WeakKeyDictionary()
+        self._newest: Past | None = None
 
     def _built(self, window: ContentWindow, light: Sequence[Tensor]) -> None:
         height, width = self._geometry.height, self._geometry.width
         times_us = self._witnesses.times_us(window)
         states = states_at(self._integral.gain, times_us)
-        roots = self._cleaner(self._witnesses.of(self._integral, window, light, states))[0, :, :height, :width]
+        again = window in self._pasts
+        past = self._past_of(window)
+        roots = self._cleaner(self._witnesses.of(self._integral, window, light, states, past))[0, :, :height, :width]
         luma = roots.clamp_min(0).square().mul(255)[:, None]
+        if len(window.frames) == 2 and not again:
+            age = 1 if past is None else min(past.age + 1, MOST_AGE)
+            self._newest = Past(luma[-1, 0].clone(), float(times_us[-1]), window.frames[1], age)
         self._planes = KeyPlanes(self._integral.gain, times_us, self._in_all_channels(luma, times_us), states)
+
+    def _past_of(self, window: ContentWindow) -> Past | None:
+        """Find what a window goes on from: the same every time that it is built."""
+        if window not in self._pasts:
+            newest = self._newest
+            self._pasts[window] = newest if newest is not None and newest.leads_to(window) else None
+        return self._pasts[window]
 
     def _in_all_channels(self, luma: Tensor, times_us: Times) -> Tensor:
         """Give planes [K + 1, 1, H, W] the colours of the double integral: events carry none."""

@@ -70,7 +70,7 @@ class Teacher:
         self._witnesses = Witnesses(config, config.padded(height, width), torch.device("cpu"))
         self._rng = np.random.default_rng(seed)
         step = 2 ** len(config.channels)
-        self._size = tuple(min(CROP_PX, length // step * step) for length in (height, width))
+        self._size = (min(CROP_PX, height // step * step), min(CROP_PX, width // step * step))
 
     @torch.no_grad()
     def lessons(self, window: ContentWindow, frame: Frame, *, count: int) -> list[Lesson]:
@@ -94,11 +94,10 @@ class Teacher:
     def _part(self, whole: Lesson, window: ContentWindow, *, lively: bool) -> Lesson:
         height, width = self._size
         events = window.events
+        centre = tuple(int(self._rng.integers(length)) for length in whole.target.shape)
         if lively and len(events):
             chosen = int(self._rng.integers(len(events)))
             centre = int(events.y[chosen]), int(events.x[chosen])
-        else:
-            centre = tuple(int(self._rng.integers(length)) for length in whole.target.shape)
         top, left = (
             int(np.clip(at - size // 2, 0, length - size)) // 2 * 2
             for at, size, length in zip(centre, self._size, whole.target.shape, strict=True)

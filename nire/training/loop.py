@@ -162,7 +162,7 @@ class _Run:
 
     def start(self, path: Path) -> str:
         """Begin with other weights, as far as they fit; says how far."""
-        held = weight_files.load(path).state_dict()
+        held = weight_files.load_any(path).state_dict()
         mine = self._network.state_dict()
         fitting = {name: held[name] for name in mine if name in held and held[name].shape == mine[name].shape}
         if not fitting:
