@@ -358,6 +358,19 @@ class WorksAhead(Protocol):
 
 
 @runtime_checkable
+class Rolls(Protocol):
+    """A method whose content may go on from the window before: where `rolls` is set, windows are built in order, all.
+
+    A window that is built again gives the same images, whatever was built since.
+    """
+
+    @property
+    def rolls(self) -> bool:
+        """Whether it does."""
+        ...
+
+
+@runtime_checkable
 class FallsBack(Protocol):
     """A backend of two methods: a best one, and a fast one that builds the next windows while `falls_back` is set."""
 
@@ -367,7 +380,8 @@ class FallsBack(Protocol):
 class Reconstructor(Protocol):
     """A method of re-exposure: content once per window (g, Eq. 7), then any number of queries (f, Eq. 6).
 
-    A method that can use idle time is a `WorksAhead` too, one that can give way to a faster one a `FallsBack`.
+    A method that can use idle time is a `WorksAhead` too, one that can give way to a faster one a `FallsBack`,
+    one that remembers the window before a `Rolls`.
     """
 
     name: str

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nire.backends import edi, neural
-from nire.types import Content, ContentWindow, Geometry, Query, Reconstructor, WorksAhead
+from nire.types import Content, ContentWindow, Geometry, Query, Reconstructor, Rolls, WorksAhead
 
 
 class AutoReconstructor:
@@ -32,6 +32,11 @@ class AutoReconstructor:
     def engine(self) -> str:
         """Of the method that built the newest content."""
         return self._answering.engine
+
+    @property
+    def rolls(self) -> bool:
+        """Whether the best method's content goes on from the window before."""
+        return isinstance(self._best, Rolls) and self._best.rolls
 
     @property
     def out_of_memory(self) -> int:

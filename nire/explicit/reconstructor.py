@@ -26,6 +26,7 @@ class ExplicitReconstructor(IntegralReconstructor):
     """
 
     name = "neural"
+    rolls = True
 
     def __init__(self, geometry: Geometry, cleaner: Cleaner, config: ExplicitConfig, *, job: Job, bin_us: int) -> None:
         """Put a trained network to work for one sensor.
@@ -42,9 +43,10 @@ class ExplicitReconstructor(IntegralReconstructor):
         self._cleaner = cleaner
         self._witnesses = Witnesses(config, (job.height, job.width), job.device)
         self._planes: KeyPlanes | None = None
-        # What each window was built from, so that one that is built again gives the same images; and the newest end.
+        # What each window goes on from, so that one that is built again gives the same images. The next one goes on
+        # from the newest end, or, where it has the same frames as the newest one, from what that went on from.
         self._pasts: WeakKeyDictionary[ContentWindow, Past | None] = WeakKeyDictionary()
-        self._newest: Past | None = None
+        self._ends: tuple[Past | None, Past | None] = (None, None)
 
     def _built(self, window: ContentWindow, light: Sequence[Tensor]) -> None:
         height, width = self._geometry.height, self._geometry.width
@@ -56,14 +58,14 @@ class ExplicitReconstructor(IntegralReconstructor):
         luma = roots.clamp_min(0).square().mul(255)[:, None]
         if len(window.frames) == 2 and not again:
             age = 1 if past is None else min(past.age + 1, MOST_AGE)
-            self._newest = Past(luma[-1, 0].clone(), float(times_us[-1]), window.frames[1], age)
+            self._ends = (Past(luma[-1, 0].clone(), float(times_us[-1]), window.frames[1], age), past)
         self._planes = KeyPlanes(self._integral.gain, times_us, self._in_all_channels(luma, times_us), states)
 
     def _past_of(self, window: ContentWindow) -> Past | None:
         """Find what a window goes on from: the same every time that it is built."""
         if window not in self._pasts:
-            newest = self._newest
-            self._pasts[window] = newest if newest is not None and newest.leads_to(window) else None
+            leading = (past for past in self._ends if past is not None and past.leads_to(window))
+            self._pasts[window] = next(leading, None)
         return self._pasts[window]
 
     def _in_all_channels(self, luma: Tensor, times_us: Times) -> Tensor:

@@ -26,6 +26,7 @@ class Budget:
         self._build_ns = 0.0
         self._query_ns = 0.0
         self._window_ns = 0.0
+        self._newest_ns = (0.0, 0.0)
 
     @property
     def is_known(self) -> bool:
@@ -36,8 +37,14 @@ class Budget:
         """Tell what a window with so many queries takes."""
         return self._build_ns + wanted * self._query_ns
 
+    def newest_ns(self, wanted: int) -> float:
+        """Tell what a window with so many queries takes by the newest one alone."""
+        build_ns, query_ns = self._newest_ns
+        return build_ns + wanted * query_ns
+
     def spent(self, *, build_ns: float, expose_ns: float, queries: int) -> None:
         """Learn what a window cost."""
+        self._newest_ns = (build_ns, expose_ns / max(queries, _FEWEST))
         self._build_ns = _follow(self._build_ns, build_ns)
         self._query_ns = _follow(self._query_ns, expose_ns / max(queries, _FEWEST))
         self._window_ns = _follow(self._window_ns, build_ns + expose_ns)

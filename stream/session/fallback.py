@@ -71,7 +71,7 @@ class Fallback:
                 self._best, self._on_trial, self._backend.falls_back = Budget(), True, False
         elif self._best.is_known:
             self._period_ns = period_ns(window, cut)
-            self._needed_ns = self._best.needs_ns(wanted)
+            self._needed_ns = self._best.newest_ns(wanted)
             self._judge(self._backend)
         self.windows += self._backend.falls_back
 

@@ -24,6 +24,7 @@ from nire.types import (
     Packet,
     Query,
     Reconstructor,
+    Rolls,
     Stamps,
 )
 from stream.config import Config, updated
@@ -109,6 +110,7 @@ class Session:
         self.paused = False
         self.newest_us = 0.0
         self._reconstructor = reconstructor
+        self._rolls = isinstance(reconstructor, Rolls) and reconstructor.rolls
         self._freshest = freshest
         self._clock = clock
         self._plan = config.plan
@@ -252,12 +254,17 @@ class Session:
             build_ns = built_ns - start_ns
             yield from self._expose(window, content, queries, built_ns)
             self._fallback.budget.spent(build_ns=build_ns, expose_ns=self._clock() - built_ns, queries=len(queries))
+        elif self._rolls and not self.paused:
+            self._build(window)
         self._learning.learn()
         self._assembler.release()
 
     def _calibrated(self, window: ContentWindow) -> ContentWindow:
         window = self._learning.calibrated(window, at_once=True)
         self.counters.windows += 1
+        if self._rolls:
+            # So that its images do not depend on which of the windows before were asked.
+            self._build(window)
         self._assembler.release()
         return window
 
