@@ -31,7 +31,7 @@ from tests.nire.windows import random_events, random_frame
 
 Image = NDArray[np.uint8]
 
-TAKES = {"edi": (1, 2), "passthrough": (1, 2), "flow": (1, 2), "neural": (0, 1, 2), "events_only": (0,)}
+TAKES = {"auto": (1, 2), "edi": (1, 2), "passthrough": (1, 2), "flow": (1, 2), "neural": (0, 1, 2), "events_only": (0,)}
 """How many frames the windows of each backend may have."""
 CASES = [pytest.param(name, count, id=f"{name}-{count}") for name, counts in TAKES.items() for count in counts]
 FRAMES = [
@@ -44,7 +44,7 @@ T0_US, T1_US = 90_000, 170_000
 INSIDE_US = np.array([101_000.0, 109_500.0, 118_000.0])
 """Instants that a window of any number of frames covers."""
 # A network multiplies batches of other sizes in another order: the last bit, and with it a level, may differ.
-LEVELS = {"neural": 1, "events_only": 1}
+LEVELS = {"auto": 1, "neural": 1, "events_only": 1}
 
 
 def made(name: str, geometry: Geometry = GRAY) -> Reconstructor:

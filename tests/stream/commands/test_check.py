@@ -150,7 +150,7 @@ def test_damaged_weights_are_refused_by_their_header(check: Check, tmp_path: Pat
 def test_engine_that_is_not_installed_is_refused(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     (line,) = _faults(check(NEURAL, "reconstructor.engine=openvino", "reconstructor.device=cpu"))
-    assert pip_install("openvino") in line
+    assert "pip install openvino" in line
 
 
 # Sources
