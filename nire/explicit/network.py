@@ -30,9 +30,8 @@ TOLD = 6
 # What is added to the witnesses' logarithm of trust before the network has learned: flow is trusted little.
 _PRIOR = (0.0, 0.0, -2.0, -2.0, -1.0)
 _SHUT = -30.0
-# How far the network may move a witness's logarithm of trust, and how little of a correction the gate lets through.
+# How far the network may move a witness's logarithm of trust.
 _MOST_SWAYED = 6.0
-_LEAST_GATE = 0.02
 _LEAST_POWER = 1e-4
 
 
@@ -81,7 +80,7 @@ class KeyPlaneNetwork(nn.Module):
         head = config.head
         self.enter = nn.Conv2d(4 * WITNESSES + 3 + 4 + 4 + TOLD + 2 * config.guide, head, 1)
         self.middle = nn.Conv2d(head, head, 3, padding=1)
-        self.leave = nn.Conv2d(head, 4 + WITNESSES + 1, 3, padding=1)
+        self.leave = nn.Conv2d(head, 4 + WITNESSES, 3, padding=1)
         for value in self.leave.parameters():
             nn.init.zeros_(value)
 
@@ -112,11 +111,10 @@ class KeyPlaneNetwork(nn.Module):
         parts = [folded, trust, *around, since, told, guide, shared]
         maps = torch.cat([part.to(folded.dtype) for part in parts], 1).contiguous(memory_format=torch.channels_last)
         corrections = self.leave(activate(self.middle(activate(self.enter(maps)))))
-        residual, swayed, gate = corrections.float().split([4, WITNESSES, 1], 1)
+        residual, swayed = corrections.float().split([4, WITNESSES], 1)
         # Bounded, because what saturates learns nothing more.
         swayed = _MOST_SWAYED * torch.tanh(swayed / _MOST_SWAYED)
-        gate = _LEAST_GATE + (1 - _LEAST_GATE) * torch.sigmoid(gate)
-        residual = functional.pixel_shuffle(torch.tanh(residual) * gate, 2).view(b, planes, height, width)
+        residual = functional.pixel_shuffle(torch.tanh(residual), 2).view(b, planes, height, width)
         swayed = functional.interpolate(swayed, scale_factor=2.0).view(b, planes, WITNESSES, height, width)
         blended = (functional.softmax(heard + swayed, 2) * given.witnesses).sum(2)
         return blended + residual

@@ -110,7 +110,7 @@ def test_images_have_the_shape_of_the_film_and_the_order_of_the_queries(
     images = exposed(backend, window(count, geometry), asked)
     assert images.shape == (4, 36, 40, geometry.channels)
     assert images.dtype == np.uint8
-    assert (backend.name, bool(backend.engine)) == (name, True)
+    assert (backend.name, bool(backend.engine)) == ("neural" if name == "auto" else name, True)
     assert_same(name, exposed(backend, window(count, geometry), asked[::-1]), images[::-1])
 
 
@@ -126,7 +126,7 @@ def test_own_shutter_of_a_frame_gives_that_frame(
     for image, frame in zip(images, given.frames, strict=True):
         # These events are noise: no network is bound to believe the frame. But it leaves in the frame's transfer.
         # And flow moves frames to where noise has moved.
-        assert psnr(image, frame.pixels) >= {"neural": 15, "flow": 10}.get(name, 50)
+        assert psnr(image, frame.pixels) >= {"auto": 15, "neural": 15, "flow": 10}.get(name, 50)
         assert abs(float(image.mean()) - float(frame.pixels.mean())) < 20
 
 
@@ -195,6 +195,8 @@ def test_shutter_beyond_the_covered_span_is_refused(name: str, count: int) -> No
 @pytest.mark.parametrize("name", [name for name, counts in TAKES.items() if 0 not in counts])
 def test_window_without_a_frame_is_refused_where_frames_are_needed(name: str) -> None:
     backend = made(name)
+    if name == "auto":
+        pytest.skip("what it takes is what its method takes; without frames another backend is opened")
     assert backend.needs_frames
     with pytest.raises(ValueError, match="frame"):
         backend.build(window(0))
