@@ -100,7 +100,8 @@ class KeyPlanes:
     def _integrated(self, area: Tensor, from_us: Times, until_us: Times, key: NDArray[np.int64]) -> Tensor:
         """Add the integral over a span within the bins after the planes `key`, [H or 1, W or 1]."""
         if from_us.shape != until_us.shape:
-            from_us, until_us = np.broadcast_arrays(from_us, until_us)
+            shape = np.broadcast_shapes(from_us.shape, until_us.shape)
+            from_us, until_us = _laid_out(from_us, shape), _laid_out(until_us, shape)
         bounds = self._bounds(key)
         (gain, count), span_us = self._gain.span(from_us, until_us)
         if plane_loops.serve(area, gain):
@@ -154,7 +155,9 @@ def states_at(gain: Gain, times_us: NDArray[np.float64]) -> tuple[Tensor, Tensor
 
 
 def plane_shares(gain: Gain, times_us: NDArray[np.float64], shutter: Shutter, states: tuple[Tensor, Tensor]) -> Tensor:
-    """Tell how much each plane has in an exposure, which is linear in them, dark current included.
+    """Tell how much each plane has in an exposure: it is linear in them, dark current included, but for half a percent.
+
+    (Where a ramp and the way from plane to plane meet, an exposure takes the logarithmic mean of their product.)
 
     Args:
         gain, times_us, states: as of `KeyPlanes`.

@@ -119,6 +119,7 @@ def adapt(
     apart: Sequence[Lesson],
     *,
     minutes: float,
+    iterations: int,
     progress: Callable[[float, float], None] = lambda done, total: None,
     seed: int = 0,
 ) -> KeyPlaneNetwork:
@@ -129,7 +130,8 @@ def adapt(
         lessons: to learn from, at least one.
         apart: that tell when to stop, at least one; other moments than `lessons`.
         minutes: most time to spend.
-        progress: told the time spent and the time there is, s.
+        iterations: most of them.
+        progress: told how much of the time, or of the iterations, is spent, and 1.
         seed: of the order of lessons.
 
     Returns:
@@ -144,11 +146,14 @@ def adapt(
     best, least = copy.deepcopy(network), _error(network, apart)
     rng = np.random.default_rng(seed)
     began, iteration, since_best = time.monotonic(), 0, 0
-    while (spent := time.monotonic() - began) < 60 * minutes and since_best < _PATIENCE:
-        progress(spent, 60 * minutes)
+    while since_best < _PATIENCE:
+        spent = max((time.monotonic() - began) / (60 * minutes), iteration / iterations)
+        progress(min(spent, 1.0), 1.0)
+        if spent >= 1:
+            break
         # Down to a tenth as time goes by, so that what was learned settles.
         for group in optimiser.param_groups:
-            group["lr"] = _RATE * (0.55 + 0.45 * math.cos(math.pi * spent / (60 * minutes)))
+            group["lr"] = _RATE * (0.55 + 0.45 * math.cos(math.pi * spent))
         batch = [lessons[int(k)] for k in rng.integers(len(lessons), size=_BATCH)]
         optimiser.zero_grad(set_to_none=True)
         _loss(learning, batch).backward()

@@ -36,6 +36,8 @@ _LESSONS, _PARTS = 60, 3
 """Windows that are learned from, evenly over the recording, and parts of each."""
 _GAIN_DB, _LOSS_DB = 0.02, 0.05
 """What moving pixels must gain, and still ones may lose, for the result to be worth keeping."""
+MOST_ITERATIONS = 2000
+"""After these, more of the same frames teach nothing more."""
 BEFORE, AFTER = "before", "after"
 Image = NDArray[np.uint8]
 
@@ -102,7 +104,7 @@ def run(config: Config, recording: Path, out: Path, *, minutes: float) -> int:
         raise ConfigError(f"{recording}: no frame lies between two others that are near enough to make a window")
     console.print(f"{len(lessons)} lessons from {len(learned.frames)} frames, at most {minutes:g} minutes")
     with progress_bar("learning") as bar:
-        changed = adapt(network, lessons, apart, minutes=minutes, progress=bar.at)
+        changed = adapt(network, lessons, apart, minutes=minutes, iterations=MOST_ITERATIONS, progress=bar.at)
     part = out.with_name(f".{out.name}")
     with writing(f"to {out}"):
         weights.save_change(changed, base, part, {"recording": recording.name})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from nire.engines import Job
+from nire.errors import ConfigError, EngineMissing
 from nire.explicit import choice
 from nire.explicit.engines import Cleaner
 from nire.explicit.network import Inputs, KeyPlaneNetwork
@@ -95,3 +97,16 @@ def test_what_is_chosen_computes_what_the_network_does(job: Job) -> None:
         error = (cleaner(given) - network(*given)).abs()
     assert error.max() < 0.05
     assert list((job.cache / "choice").glob("*/fastest"))
+
+
+def test_torch_is_taken_where_openvino_cannot_run(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise EngineMissing(f"{name} is not here")
+
+    monkeypatch.setattr("nire.explicit.openvino.package", missing)
+    assert choice.open_fastest(trained_a_little(), replace(job, precision="fp32")).name == "eager"
+
+
+def test_precision_that_no_engine_has_is_refused(job: Job) -> None:
+    with pytest.raises(ConfigError, match="int8"):
+        choice.open_fastest(trained_a_little(), replace(job, precision="int8"))
