@@ -46,7 +46,7 @@ Check = Callable[..., Done]
 
 
 @pytest.fixture
-def check(capsys: pytest.CaptureFixture[str]) -> Check:
+def check(capsys: pytest.CaptureFixture[str], shipped_defaults: None) -> Check:
     """Check the config of the synthetic camera with some keys set."""
 
     def checked(*assignments: str) -> Done:
