@@ -1,7 +1,9 @@
-"""Says how an optional part of this project is installed from where the user is: a checkout, or a package."""
+"""What is known of the place that this code runs in: how its optional parts are installed there, and the machine."""
 
 from __future__ import annotations
 
+import contextlib
+import platform
 import shlex
 from pathlib import Path
 
@@ -23,3 +25,13 @@ def pip_install(extra: str) -> str:
         return f"pip install {shlex.quote(f'nire-live[{extra}]')}"
     folder = "." if root.samefile(".") else str(root)
     return f"pip install -e {shlex.quote(f'{folder}[{extra}]')}"
+
+
+def processor() -> str:
+    """Name this machine's processor, as it calls itself."""
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        named = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+        if named:
+            return named
+    return platform.machine()

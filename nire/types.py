@@ -242,7 +242,7 @@ class Calibration:
         return self.hot_pixels is other.hot_pixels or np.array_equal(self.hot_pixels, other.hot_pixels)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class ContentWindow:
     """Host data of one window [t0_us, t1_us): the events temporally encompass the frames (paper Sec. 5.2).
 
@@ -357,10 +357,31 @@ class WorksAhead(Protocol):
         ...
 
 
+@runtime_checkable
+class Rolls(Protocol):
+    """A method whose content may go on from the window before: where `rolls` is set, windows are built in order, all.
+
+    A window that is built again gives the same images, whatever was built since.
+    """
+
+    @property
+    def rolls(self) -> bool:
+        """Whether it does."""
+        ...
+
+
+@runtime_checkable
+class FallsBack(Protocol):
+    """A backend of two methods: a best one, and a fast one that builds the next windows while `falls_back` is set."""
+
+    falls_back: bool
+
+
 class Reconstructor(Protocol):
     """A method of re-exposure: content once per window (g, Eq. 7), then any number of queries (f, Eq. 6).
 
-    A method that can use idle time is a `WorksAhead` too.
+    A method that can use idle time is a `WorksAhead` too, one that can give way to a faster one a `FallsBack`,
+    one that remembers the window before a `Rolls`.
     """
 
     name: str

@@ -17,7 +17,7 @@ import nire.backends
 from nire.backends import prepare_torch
 from nire.errors import ConfigError, WeightsError
 from nire.shutter import Shutter
-from nire.types import ContentWindow, EventBatch, Frame, Geometry, Query, Reconstructor
+from nire.types import ContentWindow, EventBatch, FallsBack, Frame, Geometry, Query, Reconstructor
 from stream.config import Config
 from stream.config_advice import nearest
 
@@ -40,7 +40,7 @@ def open_reconstructor(config: Config, geometry: Geometry, *, has_frames: bool =
     Args:
         config: its reconstructor and planes are used.
         geometry: of the sensor.
-        has_frames: False for a source with events only: unless a backend was set, it is `events_only` then.
+        has_frames: False for a source with events only: `auto` is `events_only` then.
 
     Raises:
         ConfigError: there is no such backend, or it has no such setting.
@@ -165,6 +165,10 @@ def warm_up(reconstructor: Reconstructor, geometry: Geometry) -> None:
         0, 0, 3000, frames, EventBatch.empty(3000), geometry, answers_us=(0, 3000), covered_us=(0, 3000)
     )
     query = Query(window.film, Shutter.instant(1500.0, geometry.height), "warm-up")
+    if isinstance(reconstructor, FallsBack):
+        reconstructor.falls_back = True
+        reconstructor.expose(reconstructor.build(window), [query])
+        reconstructor.falls_back = False
     reconstructor.expose(reconstructor.build(window), [query])
 
 

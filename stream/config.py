@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import json
+import os
+import shlex
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -29,6 +31,8 @@ from stream.config_sections import (
 )
 
 AUTO = "auto"
+DEFAULTS_VARIABLE = "NIRE_LIVE_DEFAULTS"
+"""Variable of the environment: overrides, as a shell splits them, of the defaults of this machine or service."""
 
 
 class Config(Section):
@@ -76,6 +80,8 @@ def load_config(path: Path | str | None, overrides: Iterable[str] = ()) -> Confi
 def read_config(path: Path | str | None, overrides: Iterable[str] = ()) -> Config:
     """Read a config as `load_config` does, without asking who could reach its sockets.
 
+    The file lies over the defaults of the environment (`DEFAULTS_VARIABLE`), and the overrides over both.
+
     Args:
         path: the file; None = defaults only.
         overrides: as given to `--set`.
@@ -85,11 +91,14 @@ def read_config(path: Path | str | None, overrides: Iterable[str] = ()) -> Confi
     """
     values: dict[str, Any] = {}
     where = "--set"
+    for override in _own_defaults():
+        _apply(values, override)
+        where = f"{DEFAULTS_VARIABLE} or --set"
     if path is not None:
         where = str(path)
         try:
             with open(path, "rb") as file:
-                values = tomllib.load(file)
+                values = _merged(values, tomllib.load(file))
         except OSError as error:
             raise ConfigError(
                 f"cannot read the config {path}: {error.strerror}. `nire-live config` lists examples."
@@ -199,6 +208,26 @@ def is_loopback(address: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _own_defaults() -> list[str]:
+    text = os.environ.get(DEFAULTS_VARIABLE, "")
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise ConfigError(
+            f"{DEFAULTS_VARIABLE} = {text!r}: {error}; expected KEY=VALUE, with spaces between"
+        ) from error
+
+
+def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay one table over another, section by section."""
+    merged = dict(under)
+    for key, value in over.items():
+        below = merged.get(key)
+        both = isinstance(below, dict) and isinstance(value, dict)
+        merged[key] = {**below, **value} if both else value
+    return merged
 
 
 def _apply(values: dict[str, Any], override: str) -> None:

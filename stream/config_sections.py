@@ -100,8 +100,9 @@ class ReconstructorConfig(Section):
     """Which method re-exposes, and how it is run."""
 
     backend: str = Field(
-        "edi",
-        description="a backend, or a dotted module name; left out: events_only where there are no frames",
+        "auto",
+        description="auto: the network where it keeps up with the plan, else edi, without frames events_only; or a "
+        "backend, or a dotted module name",
     )
     size: str = Field("nano", description="neural: nano, small or base")
     weights: str = Field("", description="neural: a safetensors file instead of the shipped one")
@@ -131,8 +132,8 @@ class ReconstructorConfig(Section):
         return value
 
     def backend_for(self, *, has_frames: bool) -> str:
-        """Name the backend for a source: the configured one; without frames and where none was set, `events_only`."""
-        return self.backend if has_frames or "backend" in self.model_fields_set else "events_only"
+        """Name the backend for a source: the configured one; without frames `auto` is `events_only`."""
+        return self.backend if has_frames or self.backend != "auto" else "events_only"
 
 
 def _zmq_address(address: str) -> str:

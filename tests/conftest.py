@@ -15,6 +15,7 @@ import pytest
 
 from drivers.cameras.synthetic import SyntheticCamera, open_source
 from nire.simulation.scene import LayeredScene, make_scene
+from stream.config import DEFAULTS_VARIABLE
 
 
 @pytest.hookimpl(wrapper=True)
@@ -34,6 +35,20 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _fast_method() -> Iterator[None]:
+    """Let the fast method answer where a test names none, in child processes too: images that no load can change."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(DEFAULTS_VARIABLE, "reconstructor.backend=edi")
+        yield
+
+
+@pytest.fixture
+def shipped_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the defaults as users have them."""
+    monkeypatch.delenv(DEFAULTS_VARIABLE)
 
 
 @pytest.fixture(scope="session")

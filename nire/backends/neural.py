@@ -16,6 +16,7 @@ from nire.backends import device_errors, prepare_torch
 from nire.engines import Engine, Job
 from nire.engines.choice import open_engine
 from nire.errors import WeightsError
+from nire.explicit.choice import open_fastest
 from nire.explicit.engines import open_cleaner
 from nire.explicit.network import KeyPlaneNetwork
 from nire.explicit.reconstructor import ExplicitReconstructor
@@ -219,7 +220,7 @@ def create(
     height, width = network.config.padded(geometry.height, geometry.width)
     job = Job(height, width, frames, chosen, precision)
     if isinstance(network, KeyPlaneNetwork):
-        cleaner = open_cleaner(engine, network, job)
+        cleaner = open_fastest(network, job) if engine == "auto" else open_cleaner(engine, network, job)
         if getattr(cleaner, "has_threads", False):
             torch.set_num_threads(max(1, torch.get_num_threads() // _TORCH_SHARE))
         return ExplicitReconstructor(geometry, cleaner, network.config, job=job, bin_us=bin_us)

@@ -299,6 +299,7 @@ def package(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
+        remedy = pip_install("int8") if name == "nncf" else f"pip install {name}"
         raise EngineMissing(
-            f"the engine 'openvino' needs the package {name}, which is not here ({error}): {pip_install('openvino')}"
+            f"the engine 'openvino' needs the package {name}, which is not here ({error}): {remedy}"
         ) from error

@@ -21,6 +21,9 @@ from nire.integral.gain import Gain
 from nire.integral.sweep import Times, per_pixel
 from nire.shutter import Shutter
 
+# So bright that what an exposure clips at black is a millionth of it.
+_BRIGHT = 1e6
+
 
 class KeyPlanes:
     """The explicit content of one window."""
@@ -97,7 +100,8 @@ class KeyPlanes:
     def _integrated(self, area: Tensor, from_us: Times, until_us: Times, key: NDArray[np.int64]) -> Tensor:
         """Add the integral over a span within the bins after the planes `key`, [H or 1, W or 1]."""
         if from_us.shape != until_us.shape:
-            from_us, until_us = np.broadcast_arrays(from_us, until_us)
+            shape = np.broadcast_shapes(from_us.shape, until_us.shape)
+            from_us, until_us = _laid_out(from_us, shape), _laid_out(until_us, shape)
         bounds = self._bounds(key)
         (gain, count), span_us = self._gain.span(from_us, until_us)
         if plane_loops.serve(area, gain):
@@ -148,6 +152,27 @@ def states_at(gain: Gain, times_us: NDArray[np.float64]) -> tuple[Tensor, Tensor
     """Read gain and count of events at some times, frame time, with ramps: float32 [K + 1, H, W] both."""
     states = [gain.at(np.array([t_us]), shared=True) for t_us in times_us]
     return torch.stack([state for state, _ in states]), torch.stack([count for _, count in states])
+
+
+def plane_shares(gain: Gain, times_us: NDArray[np.float64], shutter: Shutter, states: tuple[Tensor, Tensor]) -> Tensor:
+    """Tell how much each plane has in an exposure: it is linear in them, dark current included, but for half a percent.
+
+    (Where a ramp and the way from plane to plane meet, an exposure takes the logarithmic mean of their product.)
+
+    Args:
+        gain, times_us, states: as of `KeyPlanes`.
+        shutter: as of `KeyPlanes.expose`.
+
+    Returns:
+        float32 [K + 1, H, W]: light and dark current are the sum of these times the planes with theirs.
+    """
+    shares = []
+    for k in range(len(times_us)):
+        planes = torch.full_like(states[0], -DARK_LEVEL)[:, None]
+        planes[k] += _BRIGHT
+        light = KeyPlanes(gain, times_us, planes, states).expose(shutter)[0]
+        shares.append((light + DARK_LEVEL) / _BRIGHT)
+    return torch.stack(shares)
 
 
 def _laid_out(values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import logging
 from typing import Protocol
 
 import torch
@@ -13,7 +12,6 @@ from nire.engines import DTYPES, Job
 from nire.errors import ConfigError, EngineError
 from nire.explicit.network import TOLD, WITNESSES, Inputs, KeyPlaneNetwork
 
-_log = logging.getLogger(__name__)
 ENGINES = ("eager", "openvino")
 
 
@@ -56,7 +54,7 @@ def open_cleaner(name: str, network: KeyPlaneNetwork, job: Job) -> Cleaner:
     """Make an engine.
 
     Args:
-        name: "auto" (OpenVINO where it is there, else torch), "eager" or "openvino".
+        name: "eager" or "openvino".
         network: is the engine's from now on.
         job: what for.
 
@@ -64,13 +62,6 @@ def open_cleaner(name: str, network: KeyPlaneNetwork, job: Job) -> Cleaner:
         ConfigError: there is no such engine, or it has not the precision.
         EngineMissing: what it needs is not there; says what to install.
     """
-    if name == "auto":
-        if job.device.type == "cpu":
-            try:
-                return open_cleaner("openvino", network, job)
-            except (ConfigError, EngineError) as reason:
-                _log.info("engine openvino is passed over: %s", reason)
-        return open_cleaner("eager", network, job)
     check_cleaner(name, job)
     if name == "eager":
         return EagerCleaner(network, job)
@@ -80,7 +71,11 @@ def open_cleaner(name: str, network: KeyPlaneNetwork, job: Job) -> Cleaner:
 
 
 def check_cleaner(name: str, job: Job) -> str:
-    """Tell which engine `open_cleaner` takes, before one is made; arguments and errors are its.
+    """Tell which engine is taken, as far as that is known before one is made; errors are those of `open_cleaner`.
+
+    Args:
+        name: as for `open_cleaner`, or "auto": where several run, the first that `nire.explicit.choice` measures.
+        job: what for.
 
     Returns:
         The engine's name.

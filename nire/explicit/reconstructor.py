@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from nire.engines import Job
 from nire.explicit.config import ExplicitConfig
 from nire.explicit.content import KeyPlanes, states_at
 from nire.explicit.engines import Cleaner
-from nire.explicit.witnesses import Witnesses
+from nire.explicit.witnesses import MOST_AGE, Past, Witnesses
 from nire.integral.double_integral import DARK_LEVEL
 from nire.integral.reconstructor import IntegralReconstructor
 from nire.shutter import Shutter, Times
@@ -19,9 +20,13 @@ from nire.types import ContentWindow, Geometry
 
 
 class ExplicitReconstructor(IntegralReconstructor):
-    """Begins as the double integral does; its images come from key planes that the network has cleaned."""
+    """Begins as the double integral does; its images come from key planes that the network has cleaned.
+
+    The content rolls: a window of two frames goes on from the one before it, if that was built too.
+    """
 
     name = "neural"
+    rolls = True
 
     def __init__(self, geometry: Geometry, cleaner: Cleaner, config: ExplicitConfig, *, job: Job, bin_us: int) -> None:
         """Put a trained network to work for one sensor.
@@ -38,14 +43,30 @@ class ExplicitReconstructor(IntegralReconstructor):
         self._cleaner = cleaner
         self._witnesses = Witnesses(config, (job.height, job.width), job.device)
         self._planes: KeyPlanes | None = None
+        # What each window goes on from, so that one that is built again gives the same images. The next one goes on
+        # from the newest end, or, where it has the same frames as the newest one, from what that went on from.
+        self._pasts: WeakKeyDictionary[ContentWindow, Past | None] = WeakKeyDictionary()
+        self._ends: tuple[Past | None, Past | None] = (None, None)
 
     def _built(self, window: ContentWindow, light: Sequence[Tensor]) -> None:
         height, width = self._geometry.height, self._geometry.width
         times_us = self._witnesses.times_us(window)
         states = states_at(self._integral.gain, times_us)
-        roots = self._cleaner(self._witnesses.of(self._integral, window, light, states))[0, :, :height, :width]
+        again = window in self._pasts
+        past = self._past_of(window)
+        roots = self._cleaner(self._witnesses.of(self._integral, window, light, states, past))[0, :, :height, :width]
         luma = roots.clamp_min(0).square().mul(255)[:, None]
+        if len(window.frames) == 2 and not again:
+            age = 1 if past is None else min(past.age + 1, MOST_AGE)
+            self._ends = (Past(luma[-1, 0].clone(), float(times_us[-1]), window.frames[1], age), past)
         self._planes = KeyPlanes(self._integral.gain, times_us, self._in_all_channels(luma, times_us), states)
+
+    def _past_of(self, window: ContentWindow) -> Past | None:
+        """Find what a window goes on from: the same every time that it is built."""
+        if window not in self._pasts:
+            leading = (past for past in self._ends if past is not None and past.leads_to(window))
+            self._pasts[window] = next(leading, None)
+        return self._pasts[window]
 
     def _in_all_channels(self, luma: Tensor, times_us: Times) -> Tensor:
         """Give planes [K + 1, 1, H, W] the colours of the double integral: events carry none."""

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,17 +15,40 @@ from torch import Tensor
 from torch.nn import functional
 
 from nire.explicit.config import ExplicitConfig
-from nire.explicit.network import CUT, WITNESSES, Inputs
+from nire.explicit.network import BY_FLOW, CUT, ROLLED, WITNESSES, Inputs
 from nire.flow import motion_between
-from nire.integral.double_integral import DoubleIntegral
+from nire.integral.double_integral import DARK_LEVEL, FRAME_NOISE_EVENTS, LEAST_HEARD, DoubleIntegral
 from nire.light import BRIGHTEST
 from nire.network.ranges import image_ranges, span_of
 from nire.shutter import Shutter
-from nire.types import ContentWindow
+from nire.types import ContentWindow, Frame
 from nire.voxels import observed_bins
 
+MOST_AGE = 16
+"""Windows that a rolled witness goes back, as far as the network is told."""
 LEAST_SHARE = 2e-3
 """Share of time that a frame keeps where the other one leaves it none: little, but the network may ask for it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Past:
+    """What a window ended with: the rolling content, as far as the next window needs it.
+
+    Attributes:
+        light: float32 [H, W], luma of its last plane, linear levels.
+        t_us: frame time of that plane.
+        frame: the window's last one, with which the next window begins.
+        age: windows that it goes back, 1 or more.
+    """
+
+    light: Tensor
+    t_us: float
+    frame: Frame
+    age: int
+
+    def leads_to(self, window: ContentWindow) -> bool:
+        """Tell whether a window goes on from here: nothing is missing between, and the clock is the same."""
+        return len(window.frames) == 2 and window.frames[0] is self.frame and not window.gaps
 
 
 class Witnesses:
@@ -46,6 +70,7 @@ class Witnesses:
         window: ContentWindow,
         light: Sequence[Tensor],
         states: tuple[Tensor, Tensor],
+        past: Past | None = None,
     ) -> Inputs:
         """Question the witnesses.
 
@@ -54,6 +79,7 @@ class Witnesses:
             window: one or two frames.
             light: of the frames, float32 [C, H, W], linear levels.
             states: of `states_at` the key times.
+            past: that leads to the window; None = there is none.
 
         Returns:
             What the network takes, padded by the last row and column.
@@ -68,8 +94,11 @@ class Witnesses:
             for n in range(2):
                 seen[k, n] = encoded(estimated[min(n, count - 1)])
             trust[k, :count] = told[:, 0]
-        self._move(integral, window, times_us, seen[:, 2:], trust[:, 2:])
+        self._move(integral, window, times_us, seen[:, BY_FLOW], trust[:, BY_FLOW])
         gain, number = states
+        seen[:, ROLLED] = seen[:, 0]
+        if past is not None:
+            self._roll(integral, past, states, seen[:, ROLLED], trust[:, ROLLED])
         frames = torch.stack([encoded(light[min(n, count - 1)]) for n in range(2)])
         exposures = torch.from_numpy(image_ranges(window, self._padded).astype(np.float32))
         exposures = exposures[[0, -1]].to(self._device)
@@ -83,8 +112,18 @@ class Witnesses:
             self._wide(frames),
             exposures[None],
             observed[None],
-            self._told(window, frames),
+            self._told(window, frames, 0 if past is None else past.age),
         )
+
+    def _roll(
+        self, integral: DoubleIntegral, past: Past, states: tuple[Tensor, Tensor], seen: Tensor, trust: Tensor
+    ) -> None:
+        """Carry what the window before ended with to the key times, by events."""
+        gain, number = integral.gain.at(np.array([past.t_us]), shared=True)
+        carried = (past.light + DARK_LEVEL) * (states[0] / gain) - DARK_LEVEL
+        for plane, light in zip(seen, carried, strict=True):
+            plane.copy_(encoded(light[None]))
+        torch.log(1 / ((states[1] - number).abs() + FRAME_NOISE_EVENTS), out=trust).clamp_(min=LEAST_HEARD)
 
     def _move(
         self,
@@ -112,10 +151,11 @@ class Witnesses:
             shares = np.log(np.clip([1 - share, share], LEAST_SHARE, 1))
             trust[k] = torch.tensor(shares, dtype=torch.float32, device=self._device)[:, None, None]
 
-    def _told(self, window: ContentWindow, frames: Tensor) -> Tensor:
+    def _told(self, window: ContentWindow, frames: Tensor, age: int) -> Tensor:
         calibration = window.calibration
         numbers = [*noise_level(frames).tolist(), calibration.threshold_positive, calibration.threshold_negative]
-        return scaled(torch.tensor([numbers]), torch.tensor([float(window.t1_us - window.t0_us)])).to(self._device)
+        length_us, ages = torch.tensor([float(window.t1_us - window.t0_us)]), torch.tensor([float(age)])
+        return scaled(torch.tensor([numbers]), length_us, ages).to(self._device)
 
     def _wide(self, planes: Tensor) -> Tensor:
         """Repeat the last row and column: [..., H, W] -> [1, ..., height, width]."""
@@ -130,10 +170,19 @@ def encoded(light: Tensor) -> Tensor:
     return luma.div(255).clamp_(0, BRIGHTEST**2).sqrt_()
 
 
-def scaled(numbers: Tensor, window_us: Tensor) -> Tensor:
-    """Scale what the network is told of a window to be around 1: [b, 4] noise and thresholds, [b] us -> [b, 5]."""
-    length = (window_us / 40_000).log()[:, None]
-    return torch.cat([numbers[:, :2] * 50, numbers[:, 2:] * 4, length], 1)
+def scaled(numbers: Tensor, window_us: Tensor, age: Tensor) -> Tensor:
+    """Scale what the network is told of a window to be around 1.
+
+    Args:
+        numbers: float32 [b, 4], noise of both frames, thresholds.
+        window_us: float32 [b].
+        age: float32 [b], windows that the rolled witness goes back, 0 = there is none.
+
+    Returns:
+        float32 [b, 6].
+    """
+    length, back = (window_us / 40_000).log()[:, None], age.clamp(max=MOST_AGE).log1p()[:, None]
+    return torch.cat([numbers[:, :2] * 50, numbers[:, 2:] * 4, length, back], 1)
 
 
 def noise_level(images: Tensor) -> Tensor:

@@ -137,7 +137,8 @@ class Gain:
         """Give gain and count of the events up to a span's start, without ramps, and the span in event time."""
         begin_us, end_us = self._event_time(from_us), self._event_time(until_us)
         if begin_us.shape != end_us.shape:
-            begin_us, end_us = np.broadcast_arrays(begin_us, end_us)
+            shape = np.broadcast_shapes(begin_us.shape, end_us.shape)
+            begin_us, end_us = (np.ascontiguousarray(np.broadcast_to(t_us, shape)) for t_us in (begin_us, end_us))
         return self._stairs(begin_us), (begin_us, end_us)
 
     @property

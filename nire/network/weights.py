@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -22,12 +23,14 @@ from nire.network.reexposure import ReExposureNetwork
 
 FORMAT = "nire-network-1"
 EXPLICIT_FORMAT = "nire-explicit-1"
+CHANGE_FORMAT = "nire-change-1"
 Network = ReExposureNetwork | KeyPlaneNetwork
 Config = NetworkConfig | ExplicitConfig
 _CONFIGS: dict[str, type[NetworkConfig] | type[ExplicitConfig]] = {
     FORMAT: NetworkConfig,
     EXPLICIT_FORMAT: ExplicitConfig,
 }
+_KNOWN = (*_CONFIGS, CHANGE_FORMAT)
 
 
 def save(network: Network, path: Path, meta: Mapping[str, str]) -> None:
@@ -38,12 +41,31 @@ def save(network: Network, path: Path, meta: Mapping[str, str]) -> None:
         path: its folder exists; what was there is replaced in one step.
         meta: what people should know: how it was trained, on what.
     """
-    tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     kind = EXPLICIT_FORMAT if isinstance(network, KeyPlaneNetwork) else FORMAT
-    described = {**meta, "format": kind, "config": json.dumps(dataclasses.asdict(network.config))}
+    _write(
+        network.state_dict(), path, {**meta, "format": kind, "config": json.dumps(dataclasses.asdict(network.config))}
+    )
+
+
+def save_change(network: Network, base: Path, path: Path, meta: Mapping[str, str]) -> None:
+    """Write what a network has of its own beside the weights that it began with; `load_any` puts both together.
+
+    Args:
+        network: of the config of `base`.
+        base: a file of `save`; it is named, and known by its digest.
+        path, meta: as for `save`.
+    """
+    began = _read(base)
+    own = {name: value for name, value in network.state_dict().items() if not torch.equal(value, began[name])}
+    said = {"format": CHANGE_FORMAT, "base": str(base.resolve()), "base_sha256": _digest(base)}
+    _write(own, path, {**meta, **said})
+
+
+def _write(state: Mapping[str, Tensor], path: Path, described: Mapping[str, str]) -> None:
+    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        save_file(tensors, unfinished, described)
+        save_file(tensors, unfinished, dict(described))
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
@@ -66,9 +88,12 @@ def load(path: Path, expected: NetworkConfig | None = None) -> ReExposureNetwork
 
 
 def load_any(path: Path, expected: Config | None = None) -> Network:
-    """Read a network of either kind; arguments and errors as for `load`."""
+    """Read a network of either kind, or one that was changed; arguments and errors as for `load`."""
     network = outline(path, expected)
-    network.load_state_dict(_read(path), strict=True, assign=True)
+    state = _read(path)
+    if metadata(path)["format"] == CHANGE_FORMAT:
+        state = _read(_base_of(path)) | state
+    network.load_state_dict(state, strict=True, assign=True)
     return network.eval()
 
 
@@ -81,7 +106,12 @@ def outline(path: Path, expected: Config | None = None) -> Network:
     Raises:
         WeightsError: as `load`.
     """
-    config = _config(path, metadata(path))
+    meta = metadata(path)
+    if meta["format"] == CHANGE_FORMAT:
+        network = outline(_base_of(path), expected)
+        _require_part(path, network)
+        return network
+    config = _config(path, meta)
     if expected is not None:
         _compare(path, config, expected)
         config = expected
@@ -104,7 +134,7 @@ def unfilled(config: Config) -> Network:
 
 
 def metadata(path: Path) -> dict[str, str]:
-    """Read what `save` was told about the weights, and "format" and "config".
+    """Read what `save` was told about the weights, and "format" and "config" (of a change: "base", "base_sha256").
 
     Raises:
         WeightsError: missing, truncated or foreign.
@@ -114,10 +144,10 @@ def metadata(path: Path) -> dict[str, str]:
             meta = file.metadata() or {}
     except (SafetensorError, OSError) as problem:
         raise WeightsError(_unreadable(path, problem)) from problem
-    if meta.get("format") not in _CONFIGS:
+    if meta.get("format") not in _KNOWN:
         raise WeightsError(
-            f"{path} is a safetensors file of format {meta.get('format')!r}; expected one of {', '.join(_CONFIGS)}, "
-            "which `nire-live train` writes"
+            f"{path} is a safetensors file of format {meta.get('format')!r}; expected one of {', '.join(_KNOWN)}, "
+            "which `nire-live train` and `nire-live adapt` write"
         )
     return meta
 
@@ -126,6 +156,40 @@ def shipped(size: str) -> Path | None:
     """Find the weights of a size that come with the package; None where none do."""
     path = Path(__file__).resolve().parents[1] / "weights" / f"{size}.safetensors"
     return path if path.is_file() else None
+
+
+def _base_of(path: Path) -> Path:
+    """Find the weights that a change is of: where they were, beside it, or the shipped ones of that name.
+
+    Raises:
+        WeightsError: they are not there, or are others.
+    """
+    meta = metadata(path)
+    was = Path(meta.get("base", "-"))
+    shipped_one = shipped(was.stem)
+    places = [was, path.with_name(was.name), *([shipped_one] if shipped_one else [])]
+    for place in places:
+        if place.is_file() and _digest(place) == meta.get("base_sha256"):
+            return place
+    found = [place for place in places if place.is_file()]
+    reason = f"{found[0]} holds others" if found else f"there is no {was.name} there, beside it or in this version"
+    raise WeightsError(
+        f"{path} changes the weights {was}, and {reason}; run `nire-live adapt` again with this version's weights, or "
+        "put the file that it was made with beside it"
+    )
+
+
+def _require_part(path: Path, network: Network) -> None:
+    """Refuse a change that is of another network."""
+    wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    odd = sorted(name for name, shape in _shapes(path).items() if wanted.get(name) != shape)
+    if odd:
+        raise WeightsError(f"{path} holds {odd[0]}, which its weights do not have in this shape; make it anew")
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _shapes(path: Path) -> dict[str, tuple[int, ...]]:

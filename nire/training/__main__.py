@@ -83,7 +83,7 @@ def prepare(
     torch.manual_seed(settings.run.seed)
     if isinstance(config, ExplicitConfig):
         network: weights.Network = KeyPlaneNetwork(config)
-        cut = cut_at_key_times(config.bins, settings.data.queries)
+        cut = cut_at_key_times(config.bins, settings.data.queries, rolled_share=settings.data.rolled_share)
     else:
         network, cut = ReExposureNetwork(config), cut_into_segments(config.segments, config.bins)
     paths = find_images(images, "train")

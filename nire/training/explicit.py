@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nire.explicit.network import CUT, Inputs, prior
-from nire.explicit.witnesses import LEAST_SHARE, noise_level, scaled
+from nire.explicit.network import BY_EVENTS, BY_FLOW, CUT, ROLLED, Inputs, prior
+from nire.explicit.witnesses import LEAST_SHARE, MOST_AGE, noise_level, scaled
 from nire.flow import motion_between
+from nire.integral.double_integral import FRAME_NOISE_EVENTS, LEAST_HEARD
 from nire.light import BRIGHTEST
 from nire.training.physics import (
     DARK,
@@ -37,6 +38,28 @@ _TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Look:
+    """What a sensor saw of the same windows with other noise: it stands in for the window before.
+
+    What the network makes of it, exposed at the end of the first frame, is as wrong as what a window ends with that
+    goes back to nothing; one that goes back further is less so, because noise has averaged out.
+
+    Attributes:
+        inputs: of the network.
+        changes: what events tell, in T steps.
+        node: int64 [b], the step at the end of the first frame's exposure.
+        age: float32 [b], windows that it is said to go back.
+        wrong: float32 [b], 0..1, how much of its error it keeps.
+    """
+
+    inputs: Inputs
+    changes: Changes
+    node: Tensor
+    age: Tensor
+    wrong: Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class ExplicitSample:
     """A batch of b windows of one task; images are square roots of linear light.
 
@@ -47,6 +70,7 @@ class ExplicitSample:
         target: float32 [b, Q + K + 1, 1, H, W], what is right at the asked shutters, then at the key times.
         task: its name.
         index: of the batch; with the run's seed it gives the same batch again.
+        again: where the content rolls: what stands in for the window before.
     """
 
     inputs: Inputs
@@ -55,10 +79,38 @@ class ExplicitSample:
     target: Tensor
     task: str
     index: int
+    again: Look | None = None
 
     def expose(self, network: Callable[..., Tensor]) -> Tensor:
         """Let a network clean the planes: [b, Q + K + 1, 1, H, W], the asked shutters, then the planes."""
-        return self._images(network(*self.inputs).float())
+        inputs = self.inputs if self.again is None else self._rolled(self.again, network)
+        return self._images(network(*inputs).float())
+
+    @torch.no_grad()
+    def _rolled(self, again: Look, network: Callable[..., Tensor]) -> Inputs:
+        """Put what the window before ended with among the witnesses."""
+        batch = torch.arange(len(again.node), device=again.node.device)
+        right = between_planes(self.target[:, self.asked.shape[1] :, 0], self.changes)[batch, again.node]
+        seen = between_planes(network(*again.inputs).float(), again.changes)[batch, again.node]
+        light = torch.lerp(right, seen, again.wrong[:, None, None]).clamp_min(0)
+        planes = self.inputs.witnesses.shape[1]
+        told, steps = self.changes, self.changes.log_gain.shape[1] - 1
+        keys = slice(None, None, steps // (planes - 1))
+        gone = told.log_gain[:, keys] - told.log_gain[batch, again.node][:, None]
+        carried = (light[:, None] + DARK) * gone.clamp(-_LOG_LIMIT, _LOG_LIMIT).exp() - DARK
+        between = (told.count[:, keys] - told.count[batch, again.node][:, None]).abs()
+        witnesses, trust = self.inputs.witnesses.clone(), self.inputs.trust.clone()
+        witnesses[:, :, ROLLED] = carried.clamp(0, BRIGHTEST**2).sqrt()
+        trust[:, :, ROLLED] = (between + FRAME_NOISE_EVENTS).log().neg().clamp_min(LEAST_HEARD)
+        # A gap forgets.
+        kept = (self.inputs.observed > 0).all(1)
+        witnesses[:, :, ROLLED] = torch.where(
+            kept[:, None, None, None], witnesses[:, :, ROLLED], self.inputs.witnesses[:, :, ROLLED]
+        )
+        trust[:, :, ROLLED] = torch.where(kept[:, None, None, None], trust[:, :, ROLLED], 2 * CUT)
+        aged = self.inputs.told.clone()
+        aged[:, -1] = torch.where(kept, again.age.log1p(), 0.0)
+        return self.inputs._replace(witnesses=witnesses, trust=trust, told=aged)
 
     def worse(self, images: Tensor) -> Tensor:
         """Tell by how much images are worse than the best witness, in the mean over all squares of pixels: []."""
@@ -86,7 +138,7 @@ class ExplicitSample:
         """Give what physics says before the network: [b, Q + K + 1, 2, H, W], by events and by flow."""
         shares = functional.softmax(prior(self.inputs), 2)
         pairs = []
-        for pair in (slice(0, 2), slice(2, 4)):
+        for pair in (BY_EVENTS, BY_FLOW):
             weights = shares[:, :, pair]
             mixed = (self.inputs.witnesses[:, :, pair] * weights).sum(2) / weights.sum(2).clamp_min(1e-9)
             pairs.append(self._images(mixed))
@@ -99,13 +151,27 @@ class ExplicitSample:
         return torch.cat([exposed, planes], 1)[:, :, None]
 
 
-def cut_at_key_times(bins: int, queries: int) -> Cut:
-    """Cut windows as the network of the explicit content takes them: K bins, and all key planes are asked."""
-    return Cut(bins, bins + 1, partial(make_explicit_sample, planes=bins + 1, queries=queries))
+def cut_at_key_times(bins: int, queries: int, *, rolled_share: float = 0.0) -> Cut:
+    """Cut windows as the network of the explicit content takes them: K bins, and all key planes are asked.
+
+    Args:
+        bins: K.
+        queries: Q, shutters that are asked besides.
+        rolled_share: share of windows that go on from one before.
+    """
+    return Cut(bins, bins + 1, partial(make_explicit_sample, planes=bins + 1, queries=queries), rolled_share)
 
 
 def make_explicit_sample(
-    window: Window, positive: Tensor, negative: Tensor, *, planes: int, queries: int, task: str, index: int
+    window: Window,
+    positive: Tensor,
+    negative: Tensor,
+    *,
+    planes: int,
+    queries: int,
+    task: str,
+    index: int,
+    again: Window | None = None,
 ) -> ExplicitSample:
     """Turn windows into witnesses.
 
@@ -115,7 +181,28 @@ def make_explicit_sample(
         planes: K + 1.
         queries: Q, shutters that are asked before those.
         task, index: kept in the sample.
+        again: the same windows, of two frames, with other noise; where the content rolls.
     """
+    inputs, told = _given(window, positive, negative, planes)
+    look = None
+    if again is not None:
+        look = _look(again, positive, negative, planes, np.random.default_rng([index, 63]))
+    shutters, target = window.shutters[:, :queries], window.target.sqrt()[:, :, None]
+    return ExplicitSample(inputs, told, shutters, target, task, index, look)
+
+
+def _look(again: Window, positive: Tensor, negative: Tensor, planes: int, rng: np.random.Generator) -> Look:
+    inputs, told = _given(again, positive, negative, planes)
+    batch, steps = again.counts.shape[:2]
+    node = (again.frame_shutters[:, 0].amax((1, 2)) * steps).round().long().clamp(0, steps)
+    ages = np.exp(rng.uniform(0, np.log(MOST_AGE), batch))
+    kept = np.clip(ages**-0.35 * rng.uniform(0.8, 1.2, batch), 0, 1)
+    age, wrong = (torch.from_numpy(a.astype(np.float32)).to(node.device) for a in (ages, kept))
+    return Look(inputs, told, node, age, wrong)
+
+
+def _given(window: Window, positive: Tensor, negative: Tensor, planes: int) -> tuple[Inputs, Changes]:
+    """Make what the network takes of windows, and what their events tell."""
     told = changes(window.counts, positive, negative, window.observed)
     frames, exposures = window.frames, window.frame_shutters
     keys = torch.linspace(0, 1, planes)[None, :, None, None].expand(len(exposures), -1, exposures.shape[2], 2)
@@ -134,16 +221,16 @@ def make_explicit_sample(
     roots = frames.sqrt()
     numbers = torch.stack([noise_level(roots[:, 0]), noise_level(roots[:, 1]), positive, negative], 1)
     inputs = Inputs(
-        torch.cat([by_events, by_flow], 2),
-        torch.cat([trust, moved_trust], 2),
+        torch.cat([by_events, by_flow, by_events[:, :, :1]], 2),
+        torch.cat([trust, moved_trust, torch.full_like(trust[:, :, :1], 2 * CUT)], 2),
         change,
         count,
         roots,
         exposures,
         window.observed.unflatten(1, (bins, -1)).amin(2),
-        scaled(numbers, window.window_us),
+        scaled(numbers, window.window_us, torch.zeros_like(window.window_us)),
     )
-    return ExplicitSample(inputs, told, window.shutters[:, :queries], window.target.sqrt()[:, :, None], task, index)
+    return inputs, told
 
 
 def between_planes(planes: Tensor, told: Changes) -> Tensor:

@@ -162,7 +162,7 @@ class _Run:
 
     def start(self, path: Path) -> str:
         """Begin with other weights, as far as they fit; says how far."""
-        held = weight_files.load(path).state_dict()
+        held = weight_files.load_any(path).state_dict()
         mine = self._network.state_dict()
         fitting = {name: held[name] for name in mine if name in held and held[name].shape == mine[name].shape}
         if not fitting:
@@ -247,6 +247,11 @@ class _Run:
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self._network.parameters(), optimiser.clip_norm)
         value = loss.item()
+        if norm.item() == 0:
+            raise TrainingStopped(
+                f"the gradient is exactly zero in iteration {self.iteration}: the network has saturated and learns "
+                "nothing more; begin again with a lower optimiser.learning_rate"
+            )
         if not (math.isfinite(value) and math.isfinite(norm.item())):
             raise TrainingStopped(
                 f"the loss is {value} and the gradient {norm.item()} in iteration {self.iteration}, batch "

@@ -104,12 +104,15 @@ class Cut:
     Attributes:
         bins: of a window; the renderer's steps are a multiple.
         planes: instants, evenly spread over the window from its start to its end, that are asked after the task's.
-        make: called with a window, believed positive and negative thresholds, and `task` and `index`.
+        make: called with a window, believed positive and negative thresholds, and `task` and `index`; where it was
+            looked at twice, with the second window as `again`.
+        twice_share: share of samples of two frames whose windows the same sensors see twice, with other noise.
     """
 
     bins: int
     planes: int
     make: Callable[..., Taught]
+    twice_share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -170,10 +173,13 @@ class Samples:
         window, drawn = self.window(index, task)
         rng = np.random.default_rng([self._seed, 62, index])
         positive, negative = believed_thresholds(window.sensors, self._data.threshold_error, rng)
-        return self._cut.make(window, positive, negative, task=drawn, index=index)
+        again = {}
+        if window.frames.shape[1] == 2 and rng.random() < self._cut.twice_share:
+            again["again"], _ = self.window(index, drawn, look=1)
+        return self._cut.make(window, positive, negative, task=drawn, index=index, **again)
 
-    def window(self, index: int, task: str | None = None) -> tuple[Window, str]:
-        """Make the window of sample `index` before estimates, and tell its task."""
+    def window(self, index: int, task: str | None = None, *, look: int = 0) -> tuple[Window, str]:
+        """Make the window of sample `index` before estimates, and tell its task; another look has other noise."""
         data = self._data
         rng = np.random.default_rng([self._seed, 61, index])
         drawn = _draw_task(data, rng)
@@ -192,7 +198,7 @@ class Samples:
             ideal_share=data.ideal_share,
             wide=data.wide_sensors,
         )
-        generator = torch.Generator(self._bank.tiles.device).manual_seed(int(rng.integers(2**62)))
+        generator = torch.Generator(self._bank.tiles.device).manual_seed(int(rng.integers(2**62)) + look)
         observed = _losses(data, shutters, rng, bins=self._cut.bins)
         return see(scenes, shutters, sensors, observed=observed, generator=generator), task
 

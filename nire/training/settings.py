@@ -52,6 +52,7 @@ class DataSettings:
         fast_share: share of scenes that move up to a pixel a step, so that things leave the crop between two frames.
         still_share: share of windows whose background stands still.
         pattern_share: share of windows whose pixels differ in their gain.
+        rolled_share: share of windows of two frames that go on from one before; networks of key planes only.
         wide_sensors: whether sensors are drawn from further apart than those that evaluation draws.
         reuse: windows that are made of each rendered scene before a new one is rendered; each has its own sensor,
             task, shutters, mirroring and direction of time.
@@ -72,6 +73,7 @@ class DataSettings:
     fast_share: float = 0.3
     still_share: float = 0.0
     pattern_share: float = 0.0
+    rolled_share: float = 0.0
     wide_sensors: bool = False
     reuse: int = 2
     noise: str = "realistic"

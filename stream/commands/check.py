@@ -15,7 +15,7 @@ from drivers.source import Source, SourceInfo
 from nire.errors import ConfigError, NireError
 from nire.types import Geometry
 from stream import backends
-from stream.config import Config, check_security, read_config
+from stream.config import AUTO, Config, check_security, read_config
 from stream.options import ConfigFile, Overrides
 from stream.preview.binding import require_bindable
 from stream.processes.board import require_free
@@ -59,6 +59,9 @@ def run(config: Config, console: Console) -> None:
     describe(config, console, has_frames=has_frames)
 
 
+_MEANT = {AUTO: "auto: the network where it keeps up with the plan, else edi"}
+
+
 def describe(config: Config, console: Console, *, has_frames: bool = True) -> None:
     """Print the effective values and what follows from them.
 
@@ -72,9 +75,10 @@ def describe(config: Config, console: Console, *, has_frames: bool = True) -> No
     peak_per_packet = ring.peak_rate_meps * ring.packet_us
     taken_mb, file_mb = event_memory_bytes(ring) / 1e6, event_file_bytes(ring) / 1e6
     backend = config.reconstructor.backend_for(has_frames=has_frames)
+    device = config.reconstructor.device
     table = Table(title="config is good", show_header=False, title_justify="left")
     table.add_row("stream", f"{config.stream_name} (driver {config.source.driver})")
-    table.add_row("backend", f"{backend} on {config.reconstructor.device}")
+    table.add_row("backend", f"{_MEANT.get(backend, backend)}, on {device}")
     if engine := backends.engine_of(config, backend):
         chosen = " (the one that auto takes here)" if config.reconstructor.engine == "auto" else ""
         table.add_row("engine", f"{engine}{chosen}")

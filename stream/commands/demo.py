@@ -8,7 +8,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,6 +24,7 @@ from nire.shutter import Shutter
 from stream.clock import now_ns
 from stream.config import Config, load_config
 from stream.disk import write_whole, writing
+from stream.evaluation.synthetic import methods_compared
 from stream.images import write_png
 from stream.options import LogLevel, Overrides, Seconds, configure_log, leave
 from stream.outputs.beside import side_by_side
@@ -41,6 +42,7 @@ _DEFAULTS = (
     'plan.name="upsample"',
     "plan.rate_hz=400",
 )
+_COMPARED = ("edi", "neural")
 _MEASURED = 100
 _FILMED = 200
 _REPORT_NS = 2_000_000_000
@@ -107,6 +109,7 @@ def run(out: Path, *, seconds: float | None, headless: bool, overrides: Iterable
         return code or 1
     truth = scene_of(**config.source.settings)
     summary = _measure(config, collector, truth)
+    summary["methods"] = _methods(config)
     write_whole(out / "summary.json", json.dumps(summary, indent=2) + "\n")
     _show(summary, Console())
     _write_images(collector, truth, out)
@@ -237,6 +240,12 @@ def _measure(config: Config, collector: _Collector, truth: GroundTruth) -> dict[
     }
 
 
+def _methods(config: Config) -> dict[str, dict[str, float]]:
+    """Compare what the fast method and the network give of the same windows, where nothing hurries them."""
+    with progress_bar("comparing edi and the network"):
+        return {name: asdict(quality) for name, quality in methods_compared(config, _COMPARED).items()}
+
+
 def _write_images(collector: _Collector, truth: GroundTruth, out: Path) -> None:
     """Leave the sharpest comparison: the instant at which captured and exposed frame differ most from each other."""
     sample = min(collector.samples[1:-1] or collector.samples, key=lambda s: psnr(s.captured, s.exposed))
@@ -258,10 +267,17 @@ def _write_video(collector: _Collector, out: Path) -> str:
 
 def _show(summary: dict[str, Any], console: Console) -> None:
     table = Table(
-        "", "captured (nearest)", "exposed", title="against the synthetic camera's ground truth", title_justify="left"
+        "",
+        "captured (nearest)",
+        f"exposed live ({summary['backend']})",
+        *(f"{name}, unhurried" for name in summary["methods"]),
+        title="against the synthetic camera's ground truth",
+        title_justify="left",
     )
-    table.add_row("PSNR, dB", f"{summary['psnr_captured']:.2f}", f"[bold]{summary['psnr_exposed']:.2f}[/]")
-    table.add_row("SSIM", f"{summary['ssim_captured']:.3f}", f"[bold]{summary['ssim_exposed']:.3f}[/]")
+    for label, key, digits in (("PSNR, dB", "psnr", 2), ("SSIM", "ssim", 3)):
+        live = f"[bold]{summary[f'{key}_exposed']:.{digits}f}[/]"
+        methods = (f"{quality[key]:.{digits}f}" for quality in summary["methods"].values())
+        table.add_row(label, f"{summary[f'{key}_captured']:.{digits}f}", live, *methods)
     console.print(table)
     console.print(
         f"{summary['exposed_fps']:.0f} exposed frames a second of {summary['asked_fps']:.0f} asked for "

@@ -123,7 +123,7 @@ def compare(recorded: Recorded, backends: Mapping[str, Reconstructor], columns: 
     with progress_bar("exposing left-out frames") as bar:
         for window in windows_of(recorded, packets, "pair", next(iter(backends.values()))):
             # The last window of all has the frames of the one before it: nothing waits there any more.
-            between = [frame for frame in waiting if _is_between(frame, window)]
+            between = [frame for frame in waiting if lies_between(frame, window)]
             waiting = [frame for frame in waiting if frame not in between]
             contents = {name: backend.build(window) for name, backend in backends.items()} if between else {}
             for name, content in contents.items():
@@ -156,7 +156,8 @@ def _exposed(backend: Reconstructor, content: Content, frame: Frame, columns: sl
     return cut(backend.expose(content, [query])[0], columns)
 
 
-def _is_between(frame: Frame, window: ContentWindow) -> bool:
+def lies_between(frame: Frame, window: ContentWindow) -> bool:
+    """Tell whether a frame was captured between the two of a window."""
     if len(window.frames) < 2:
         return False
     first, second = window.frames

@@ -47,6 +47,7 @@ COUNTERS = (
     "reduced_queries",
     "out_of_memory",  # consumer: batches of queries that the GPU's memory did not hold
     "built_ahead",  # consumer: windows whose content was begun before they were complete
+    "fallback_windows",  # consumer: windows that the fast method of a backend answered, because the best was too slow
     "gaps",
     "reopened",  # producer: how often its device came back
     "refused_orders",  # orders and wishes that the other side did not take

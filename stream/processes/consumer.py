@@ -199,6 +199,7 @@ class _Consumer:
         row["reduced_queries"] = counters.reduced_queries
         row["out_of_memory"] = counters.out_of_memory
         row["built_ahead"] = counters.built_ahead
+        row["fallback_windows"] = counters.fallback_windows
         self._child.beat(State.RUNNING if packets else None)
 
     def _tell(self) -> None:
@@ -303,6 +304,7 @@ class _Consumer:
         return self._keeper.status(
             plan=session.plan,
             calibration=session.calibration,
+            backend_reason=session.backend_reason,
             covered_us=session.covered_us,
             paused=session.paused,
             newest_us=self._newest_us,

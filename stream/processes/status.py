@@ -11,7 +11,7 @@ import numpy as np
 from drivers.source import SourceInfo
 from nire.types import Calibration, ExposedFrame, Stamps
 from stream.clock import now_ns
-from stream.config import Config
+from stream.config import AUTO, Config
 from stream.config_sections import PlanConfig
 from stream.processes.board import Board, Row, State
 from stream.processes.latency import RecentLatency
@@ -132,7 +132,8 @@ class StatusKeeper:
         total = self.latencies.values(now_ns())["total"]["p50"]
         latency = "" if total is None else f", {total:.1f} ms"
         rate = f"{self.rates.values['exposed']:.0f} of {self.asked_hz(plan):.0f} images a second{latency}"
-        return f"{self.publish}: {source}, {plan.name}, {'paused' if paused else rate}; {losses(self.row)}"
+        by = f" by {self.made_by[0]}" if self.made_by[0] else ""
+        return f"{self.publish}: {source}, {plan.name}{by}, {'paused' if paused else rate}; {losses(self.row)}"
 
     def mean_rate(self, plan: PlanConfig) -> str:
         """Say the delivered and the asked rate over the whole run."""
@@ -145,6 +146,7 @@ class StatusKeeper:
         *,
         plan: PlanConfig,
         calibration: Calibration,
+        backend_reason: str,
         covered_us: tuple[float, float] | None,
         paused: bool,
         newest_us: float,
@@ -153,7 +155,7 @@ class StatusKeeper:
         """Everything, as plain values.
 
         Args:
-            plan, calibration, covered_us, paused: the session's.
+            plan, calibration, backend_reason, covered_us, paused: the session's.
             newest_us: device time of the newest data.
             now_ns: host monotonic time.
         """
@@ -174,6 +176,7 @@ class StatusKeeper:
             },
             "backend": self.made_by[0] or self.config.reconstructor.backend,
             "engine": self.made_by[1],
+            "backend_reason": backend_reason or self._reason(),
             "plan": plan.model_dump(mode="json"),
             "covered_us": None if covered_us is None else [float(t) for t in covered_us],
             "newest_us": newest_us,
@@ -187,10 +190,17 @@ class StatusKeeper:
             "frames": row["frames_in"],
             "windows": row["windows"],
             "built_ahead": row["built_ahead"],
+            "fallback_windows": row["fallback_windows"],
             "exposed": row["exposed"],
             "calibration": _calibration(calibration),
             "processes": {name: _process(self.board.row(name)) for name in self.board.names},
         }
+
+    def _reason(self) -> str:
+        """Say why this backend answers, where it is not one that chooses."""
+        if self.config.reconstructor.backend != AUTO:
+            return f"reconstructor.backend = {self.config.reconstructor.backend!r}"
+        return "nothing was measured yet" if self.info.has_frames else "the source has no frames"
 
 
 def losses(row: Row) -> str:

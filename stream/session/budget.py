@@ -26,9 +26,25 @@ class Budget:
         self._build_ns = 0.0
         self._query_ns = 0.0
         self._window_ns = 0.0
+        self._newest_ns = (0.0, 0.0)
+
+    @property
+    def is_known(self) -> bool:
+        """A window was measured."""
+        return self._window_ns > 0
+
+    def needs_ns(self, wanted: int) -> float:
+        """Tell what a window with so many queries takes."""
+        return self._build_ns + wanted * self._query_ns
+
+    def newest_ns(self, wanted: int) -> float:
+        """Tell what a window with so many queries takes by the newest one alone."""
+        build_ns, query_ns = self._newest_ns
+        return build_ns + wanted * query_ns
 
     def spent(self, *, build_ns: float, expose_ns: float, queries: int) -> None:
         """Learn what a window cost."""
+        self._newest_ns = (build_ns, expose_ns / max(queries, _FEWEST))
         self._build_ns = _follow(self._build_ns, build_ns)
         self._query_ns = _follow(self._query_ns, expose_ns / max(queries, _FEWEST))
         self._window_ns = _follow(self._window_ns, build_ns + expose_ns)
@@ -42,8 +58,7 @@ class Budget:
 
     def patience(self, newest: ContentWindow, cut: Cut) -> int:
         """Number of complete windows that may wait, the newest one included."""
-        period_ns = 1e3 * cut.step_us if cut.policy == "live_edge" else _distance_ns(newest)
-        return _PATIENCE if self.keeps_up(period_ns=period_ns) else _OVERLOADED_PATIENCE
+        return _PATIENCE if self.keeps_up(period_ns=period_ns(newest, cut)) else _OVERLOADED_PATIENCE
 
     def chosen(self, wanted: int, window: ContentWindow, cut: Cut, *, time_budget_ms: float) -> list[int]:
         """Choose which of a window's queries are answered, by their places; those left out are holes in the index.
@@ -70,13 +85,18 @@ class Budget:
 
     def keep(self, wanted: int, *, budget_ns: float) -> int:
         """Number of queries, at least 1 and at most `wanted`, that fit the budget beside a build."""
-        if self._query_ns == 0 or self._build_ns + wanted * self._query_ns <= budget_ns:
+        if self._query_ns == 0 or self.needs_ns(wanted) <= budget_ns:
             return wanted
         return max(1, min(wanted, int((budget_ns - self._build_ns) / self._query_ns)))
 
 
 def _follow(old: float, new: float) -> float:
     return new if old == 0 else (1 - _SMOOTHING) * old + _SMOOTHING * new
+
+
+def period_ns(window: ContentWindow, cut: Cut) -> float:
+    """Find how long it takes until the next window of the same cut comes, ns; infinity where nothing tells."""
+    return 1e3 * cut.step_us if cut.policy == "live_edge" else _distance_ns(window)
 
 
 def _distance_ns(window: ContentWindow) -> float:

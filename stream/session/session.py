@@ -23,6 +23,7 @@ from nire.types import (
     Packet,
     Query,
     Reconstructor,
+    Rolls,
     Stamps,
 )
 from stream.config import Config, updated
@@ -30,7 +31,7 @@ from stream.config_sections import PlanConfig
 from stream.losses import Losses
 from stream.session.ahead import Ahead
 from stream.session.batches import Batches
-from stream.session.budget import Budget
+from stream.session.fallback import Fallback
 from stream.session.learning import Learning, make_calibrator
 from stream.session.plan import cut_of, queries_of, require_grid, require_together
 from stream.session.shutters import covers, rank, why_not
@@ -57,6 +58,7 @@ class Counters:
     reduced_queries: int = 0
     out_of_memory: int = 0
     built_ahead: int = 0
+    fallback_windows: int = 0
 
 
 class Session:
@@ -107,10 +109,11 @@ class Session:
         self.paused = False
         self.newest_us = 0.0
         self._reconstructor = reconstructor
+        self._rolls = isinstance(reconstructor, Rolls) and reconstructor.rolls
         self._freshest = freshest
         self._clock = clock
         self._plan = config.plan
-        self._budget = Budget()
+        self._fallback = Fallback(reconstructor, live=freshest)
         self._batches = Batches(reconstructor)
         self._ahead = Ahead(reconstructor)
         self._assembler = WindowAssembler(info.geometry, cut)
@@ -131,6 +134,11 @@ class Session:
     def calibration(self) -> Calibration:
         """What is believed about the sensor at present."""
         return self._learning.current
+
+    @property
+    def backend_reason(self) -> str:
+        """Why the method answers that does, where a backend has two; else ""."""
+        return self._fallback.reason
 
     @property
     def covered_us(self) -> tuple[float, float] | None:
@@ -225,7 +233,7 @@ class Session:
 
     def _answer_newest(self) -> Iterator[ExposedFrame]:
         waiting = list(self._assembler.complete())
-        patience = self._budget.patience(waiting[-1], self._assembler.cut) if waiting else 1
+        patience = self._fallback.budget.patience(waiting[-1], self._assembler.cut) if waiting else 1
         late, waiting = waiting[:-patience], waiting[-patience:]
         for window in late:
             self.counters.late_windows += 1
@@ -239,18 +247,26 @@ class Session:
         start_ns = self._clock()
         self._recent.append(window)
         self.counters.windows += 1
-        queries = [] if self.paused else self._affordable(window, self._numbered(queries_of(window, self._plan)))
+        queries = [] if self.paused else self._numbered(queries_of(window, self._plan))
+        self._fallback.choose(window, len(queries), self._assembler.cut)
+        self.counters.fallback_windows = self._fallback.windows
+        queries = self._affordable(window, queries)
         if queries:
             content, built_ns = self._build(window)
             build_ns = built_ns - start_ns
             yield from self._expose(window, content, queries, built_ns)
-            self._budget.spent(build_ns=build_ns, expose_ns=self._clock() - built_ns, queries=len(queries))
+            self._fallback.budget.spent(build_ns=build_ns, expose_ns=self._clock() - built_ns, queries=len(queries))
+        elif self._rolls and not self.paused:
+            self._build(window)
         self._learning.learn()
         self._assembler.release()
 
     def _calibrated(self, window: ContentWindow) -> ContentWindow:
         window = self._learning.calibrated(window, at_once=True)
         self.counters.windows += 1
+        if self._rolls:
+            # So that its images do not depend on which of the windows before were asked.
+            self._build(window)
         self._assembler.release()
         return window
 
@@ -297,7 +313,8 @@ class Session:
         """Thin the queries to what the time budget allows; the left-out ones are holes in the index."""
         if not self._freshest or len(queries) < 2:
             return queries
-        kept = self._budget.chosen(len(queries), window, self._assembler.cut, time_budget_ms=self._plan.time_budget_ms)
+        budget_ms = self._plan.time_budget_ms
+        kept = self._fallback.budget.chosen(len(queries), window, self._assembler.cut, time_budget_ms=budget_ms)
         self.counters.reduced_queries += len(queries) - len(kept)
         return [queries[k] for k in kept]
 

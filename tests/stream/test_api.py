@@ -172,6 +172,7 @@ def test_closed_recording_says_so(path: Path) -> None:
     recording.close()
 
 
+@pytest.mark.usefixtures("shipped_defaults")
 def test_recording_without_frames_is_cut_into_spans(tmp_path: Path) -> None:
     events = recorded(tmp_path / "events.nire", [packets.events()], has_frames=False)
     with nl.open(events) as recording:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nire.errors import ConfigError
-from stream.config import Config, is_loopback, load_config, parse_assignment, updated
+from stream.config import DEFAULTS_VARIABLE, Config, is_loopback, load_config, parse_assignment, updated
 from stream.config_sections import PlanConfig
 
 DEFAULTS = {
@@ -34,7 +34,7 @@ DEFAULTS = {
     "plan.row_delay_us": 0.0,
     "plan.offset_us": 0,
     "plan.time_budget_ms": 0,
-    "reconstructor.backend": "edi",
+    "reconstructor.backend": "auto",
     "reconstructor.size": "nano",
     "reconstructor.engine": "auto",
     "reconstructor.device": "auto",
@@ -224,3 +224,36 @@ def test_digest_tells_configs_apart() -> None:
 def test_streams_on_other_ports_have_other_names() -> None:
     other = load_config(None, ["publish.bind=tcp://127.0.0.1:6000"])
     assert other.stream_name != Config().stream_name
+
+
+# Defaults of a machine
+
+
+def test_environment_gives_defaults_that_file_and_overrides_change(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(DEFAULTS_VARIABLE, "plan.rate_hz=111 reconstructor.threads=3 'source.name=my_camera-1'")
+    path = tmp_path / "a.toml"
+    path.write_text("[plan]\nrate_hz = 222\n")
+    assert load_config(None).plan.rate_hz == 111
+    config = load_config(path, ["reconstructor.threads=1"])
+    assert (config.plan.rate_hz, config.reconstructor.threads, config.source.name) == (222, 1, "my_camera-1")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("plan.rate=3", "NIRE_LIVE_DEFAULTS or --set"),
+        ("plan.rate_hz", "no KEY=VALUE"),
+        ("a='b", "No closing quotation"),
+    ],
+)
+def test_wrong_environment_is_refused_by_its_name(monkeypatch: pytest.MonkeyPatch, text: str, said: str) -> None:
+    monkeypatch.setenv(DEFAULTS_VARIABLE, text)
+    with pytest.raises(ConfigError, match=said):
+        load_config(None)
+
+
+@pytest.mark.usefixtures("shipped_defaults")
+def test_backend_is_chosen_by_what_keeps_up_unless_one_is_named() -> None:
+    assert load_config(None).reconstructor.backend == "auto"

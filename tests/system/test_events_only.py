@@ -22,6 +22,7 @@ CAMERA = ROOT / "configs" / "synthetic.toml"
 # The rings hold the whole recording, however far the consumer falls behind.
 SETTINGS = (
     *EVERYTHING[1:],
+    "reconstructor.backend=auto",
     "plan.rate_hz=100",
     "ring.seconds=2",
     "reconstructor.device=cpu",

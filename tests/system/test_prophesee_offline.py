@@ -12,7 +12,7 @@ from tests.stream.command import run
 
 pytestmark = pytest.mark.system
 
-SETTINGS = ("plan.rate_hz=200", "reconstructor.device=cpu", "reconstructor.threads=1")
+SETTINGS = ("reconstructor.backend=auto", "plan.rate_hz=200", "reconstructor.device=cpu", "reconstructor.threads=1")
 EDGES = [(6000, 3, True), (7000, 3, False)]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +14,6 @@ from nire.engines import Job, choice
 from nire.engines.choice import check_engine, engines, open_engine
 from nire.engines.eager import EagerEngine
 from nire.errors import ConfigError, EngineError, EngineMismatch, EngineMissing
-from nire.install import pip_install
 from nire.network import weights
 from tests.nire.network import tiny
 
@@ -98,7 +96,7 @@ def test_tensorrt_says_what_to_install(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_openvino_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
-    with pytest.raises(EngineMissing, match=re.escape(pip_install("openvino"))):
+    with pytest.raises(EngineMissing, match="pip install openvino"):
         open_engine("openvino", tiny.network(), job(tmp_path))
 
 

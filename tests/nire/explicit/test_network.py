@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch.utils.flop_counter import FlopCounterMode
 
 from nire.engines import Job
-from nire.errors import ConfigError, EngineMissing, WeightsError
+from nire.errors import ConfigError, WeightsError
 from nire.explicit.config import NANO, SMALL, ExplicitConfig
 from nire.explicit.engines import Cleaner, open_cleaner
 from nire.explicit.network import CUT, KeyPlaneNetwork, prior
@@ -110,9 +111,40 @@ def test_engine_or_precision_that_is_not_there_is_refused(tmp_path: Path) -> Non
         opened("eager", tmp_path, "int8")
 
 
-def test_auto_takes_torch_where_openvino_cannot_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(name: str) -> None:
-        raise EngineMissing(f"{name} is not here")
+@pytest.fixture
+def changed(tmp_path: Path) -> Path:
+    """Weights, and a change of them."""
+    network = trained_a_little()
+    weights.save(network, tmp_path / "base.safetensors", {})
+    with torch.no_grad():
+        network.enter.bias.add_(0.5)
+    weights.save_change(network, tmp_path / "base.safetensors", tmp_path / "change.safetensors", {"recording": "mine"})
+    return tmp_path / "change.safetensors"
 
-    monkeypatch.setattr("nire.explicit.openvino.package", missing)
-    assert opened("auto", tmp_path).name == "eager"
+
+def test_change_holds_what_differs_and_is_read_with_what_it_is_of(changed: Path) -> None:
+    assert set(load_file(changed)) == {"enter.bias"}
+    given, expected = random_inputs(TINY), trained_a_little()
+    with torch.no_grad():
+        expected.enter.bias.add_(0.5)
+        torch.testing.assert_close(weights.load_any(changed)(*given), expected(*given))
+    assert weights.metadata(changed)["recording"] == "mine"
+    assert weights.outline(changed).config == TINY
+
+
+def test_change_and_its_weights_can_be_moved_together(changed: Path, tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    there.mkdir()
+    for name in ("base.safetensors", "change.safetensors"):
+        (tmp_path / name).rename(there / name)
+    assert weights.load_any(there / "change.safetensors").config == TINY
+
+
+def test_change_of_other_weights_is_refused(changed: Path) -> None:
+    base = changed.with_name("base.safetensors")
+    weights.save(KeyPlaneNetwork(TINY), base, {})
+    with pytest.raises(WeightsError, match=r"changes the weights .*base\.safetensors, and .* holds others"):
+        weights.load_any(changed)
+    base.unlink()
+    with pytest.raises(WeightsError, match=r"there is no base\.safetensors there"):
+        weights.outline(changed)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 
 from nire.explicit.config import ExplicitConfig
 from nire.explicit.content import KeyPlanes, states_at
-from nire.explicit.network import CUT, Inputs
-from nire.explicit.witnesses import Witnesses, noise_level
+from nire.explicit.network import CUT, ROLLED, Inputs
+from nire.explicit.witnesses import Past, Witnesses, noise_level
 from nire.integral.double_integral import DoubleIntegral
 from nire.shutter import Shutter
 from nire.training.explicit import ExplicitSample, cut_at_key_times
@@ -20,7 +22,7 @@ from nire.training.samples import Window, see
 from nire.training.scenes import render
 from nire.training.sensor import draw_sensors
 from nire.training.tasks import Shutters
-from nire.types import Calibration
+from nire.types import Calibration, Frame
 
 BINS, STEPS, CROP = 4, 48, 32
 CONFIG = ExplicitConfig("tiny", BINS, (8, 8), (0, 1), (), 2, 4)
@@ -56,7 +58,9 @@ def seen(
     return window, sample
 
 
-def live(window: Window, k: int) -> tuple[Inputs, DoubleIntegral, np.ndarray]:
+def live(
+    window: Window, k: int, past: Callable[[Frame], Past] | None = None
+) -> tuple[Inputs, DoubleIntegral, np.ndarray]:
     sensors = window.sensors
     calibration = Calibration(float(sensors.threshold_positive[k]), float(sensors.threshold_negative[k]))
     case = Case("any", window, sensors.threshold_positive, sensors.threshold_negative)
@@ -65,7 +69,9 @@ def live(window: Window, k: int) -> tuple[Inputs, DoubleIntegral, np.ndarray]:
     integral.build(content, light)
     witnesses = Witnesses(CONFIG, (CROP, CROP), torch.device("cpu"))
     times_us = witnesses.times_us(content)
-    return witnesses.of(integral, content, light, states_at(integral.gain, times_us)), integral, times_us
+    before = None if past is None else past(content.frames[0])
+    given = witnesses.of(integral, content, light, states_at(integral.gain, times_us), before)
+    return given, integral, times_us
 
 
 @pytest.mark.parametrize("frames", FRAMES.values(), ids=FRAMES)
@@ -97,6 +103,54 @@ def test_planes_are_exposed_live_as_in_training(bank: Bank, frames: list[list[fl
             exposed = content.expose(Shutter(times[:, 0], times[:, 1]))[0].div(255).sqrt()
             error = (exposed - trained[k, query]).square().mean()
             assert -10 * torch.log10(error) > 38
+
+
+def test_what_the_window_before_ended_with_is_carried_live_as_in_training(bank: Bank) -> None:
+    window, _ = seen(bank, FRAMES["pair"])
+    positive, negative = window.sensors.threshold_positive, window.sensors.threshold_negative
+    cut = cut_at_key_times(BINS, queries=2, rolled_share=1.0)
+    sample = cut.make(window, positive, negative, task="any", index=0, again=window)
+    assert isinstance(sample, ExplicitSample)
+    assert sample.again is not None
+    assert sample.again.node.tolist() == [STEPS // 4] * 2
+    given: list[Inputs] = []
+    planes = sample.target[:, 2:, 0]
+
+    def network(*inputs: torch.Tensor) -> torch.Tensor:
+        given.append(Inputs(*inputs))
+        return planes
+
+    sample.expose(network)
+    # The first key time after the start is where the first frame's exposure ends.
+    light = planes[:, 1].square() * 255
+    for k in range(2):
+        end_us = float(window.window_us[k]) / 4
+        ours, _, _ = live(window, k, lambda frame, k=k, at=end_us: Past(light[k], at, frame, 3))
+        theirs = given[-1]
+        assert ours.told[0, :-1].tolist() == pytest.approx(theirs.told[k, :-1].tolist(), abs=1e-3)
+        assert ours.told[0, -1] == pytest.approx(np.log(4))
+        for name in ("witnesses", "trust"):
+            difference = (getattr(ours, name)[0, :, ROLLED].clamp_min(CUT) - getattr(theirs, name)[k, :, ROLLED]).abs()
+            assert difference.quantile(0.9) < (0.03 if name == "witnesses" else 0.2)
+            assert (theirs.trust[k, :, ROLLED] > CUT).all()
+        # Carried to where it was, it is what it was.
+        assert torch.allclose(ours.witnesses[0, 1, ROLLED].square() * 255, light[k], atol=0.1)
+
+
+def test_window_with_a_gap_hears_nothing_of_the_one_before(bank: Bank) -> None:
+    window, _ = seen(bank, FRAMES["pair"], lost=(0.5, 0.75))
+    positive, negative = window.sensors.threshold_positive, window.sensors.threshold_negative
+    cut = cut_at_key_times(BINS, queries=2, rolled_share=1.0)
+    sample = cut.make(window, positive, negative, task="any", index=0, again=window)
+    given: list[Inputs] = []
+
+    def network(*inputs: torch.Tensor) -> torch.Tensor:
+        given.append(Inputs(*inputs))
+        return inputs[0][:, :, 0]
+
+    sample.expose(network)
+    assert (given[-1].trust[:, :, ROLLED] <= CUT).all()
+    assert (given[-1].told[:, -1] == 0).all()
 
 
 def test_frame_that_missing_events_cut_off_is_not_heard(bank: Bank) -> None:

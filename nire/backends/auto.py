@@ -1,0 +1,87 @@
+"""The network, with the double integral to fall back to where a stream must keep time and the network does not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nire.backends import edi, neural
+from nire.types import Content, ContentWindow, Geometry, Query, Reconstructor, Rolls, WorksAhead
+
+
+class AutoReconstructor:
+    """Gives each window to one of two methods. What it gives does not depend on time: `falls_back` is set by others."""
+
+    needs_frames = True
+
+    def __init__(self, best: Reconstructor, fallback: Reconstructor) -> None:
+        """Take both; each is this object's alone."""
+        self.falls_back = False
+        self._best, self._fallback = best, fallback
+        self._answering = best
+
+    @property
+    def name(self) -> str:
+        """Of the method that built the newest content."""
+        return self._answering.name
+
+    @property
+    def engine(self) -> str:
+        """Of the method that built the newest content."""
+        return self._answering.engine
+
+    @property
+    def rolls(self) -> bool:
+        """Whether the best method's content goes on from the window before."""
+        return isinstance(self._best, Rolls) and self._best.rolls
+
+    @property
+    def out_of_memory(self) -> int:
+        """How many batches an engine has cut because they did not fit."""
+        return sum(int(getattr(method, "out_of_memory", 0)) for method in (self._best, self._fallback))
+
+    def build(self, window: ContentWindow) -> Content:
+        """Build the content of a window by the method in force; errors are the method's."""
+        self._answering = self._in_force
+        return self._answering.build(window)
+
+    def ahead(self, window: ContentWindow) -> bool:
+        """Begin a window by the method in force."""
+        method = self._in_force
+        return isinstance(method, WorksAhead) and method.ahead(window)
+
+    def expose(self, content: Content, queries: Sequence[Query]) -> NDArray[np.uint8]:
+        """Expose films by the method that built the content; errors are the method's."""
+        return self._answering.expose(content, queries)
+
+    @property
+    def _in_force(self) -> Reconstructor:
+        return self._fallback if self.falls_back else self._best
+
+
+def create(
+    geometry: Geometry,
+    device: str = "cpu",
+    *,
+    bin_us: int = 500,
+    threads: int = 0,
+    size: str = "nano",
+    weights: str = "",
+    engine: str = "auto",
+    precision: str = "auto",
+) -> AutoReconstructor:
+    """Make both methods; arguments and errors as those of `nire.backends.neural.create`."""
+    # The network comes last: how many threads torch has is its to say.
+    fallback = edi.create(geometry, device, bin_us=bin_us, threads=threads)
+    best = neural.create(
+        geometry, device, bin_us=bin_us, threads=threads, size=size, weights=weights, engine=engine, precision=precision
+    )
+    return AutoReconstructor(best, fallback)
+
+
+def weights_file(size: str = "nano", weights: str = "") -> Path:
+    """Find the weights that `create` loads, as `nire.backends.neural.weights_file`."""
+    return neural.weights_file(size, weights)

@@ -1,0 +1,112 @@
+"""The engine that nobody named: the fastest that runs here, measured once, and kept."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from nire.engines import Job
+from nire.errors import ConfigError, EngineMissing
+from nire.explicit import choice
+from nire.explicit.engines import Cleaner
+from nire.explicit.network import Inputs, KeyPlaneNetwork
+from tests.nire.explicit.inputs import TINY, random_inputs, trained_a_little
+
+
+class Counted:
+    """An engine that does nothing, and says what it was made for."""
+
+    made: list[tuple[str, str]]
+
+    def __init__(self, name: str, precision: str) -> None:
+        """Note that it was made."""
+        self.name, self.precision = name, precision
+        self.made.append((name, precision))
+
+    def __call__(self, inputs: Inputs) -> Tensor:
+        return inputs.witnesses[:, :, 0]
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    return Job(16, 24, (2,), torch.device("cpu"), "auto", tmp_path)
+
+
+@pytest.fixture
+def costs(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, str], float]:
+    """Engines that take as long as a test says, in ms."""
+    taken = {("openvino", "fp32"): 30.0, ("openvino", "bf16"): 20.0, ("eager", "fp32"): 60.0, ("eager", "bf16"): 50.0}
+    Counted.made = []
+
+    def opened(name: str, network: KeyPlaneNetwork, job: Job) -> Cleaner:
+        return Counted(name, job.precision)
+
+    def seconds(cleaner: Cleaner, inputs: Inputs) -> float:
+        assert isinstance(cleaner, Counted)
+        return taken[cleaner.name, cleaner.precision] / 1e3
+
+    monkeypatch.setattr(choice, "_candidates", lambda job: list(taken))
+    monkeypatch.setattr(choice, "open_cleaner", opened)
+    monkeypatch.setattr(choice, "_seconds", seconds)
+    return taken
+
+
+def chosen(job: Job) -> tuple[str, str]:
+    cleaner = choice.open_fastest(trained_a_little(), job)
+    assert isinstance(cleaner, Counted)
+    return cleaner.name, cleaner.precision
+
+
+def test_fastest_is_taken_and_said(costs: dict, job: Job, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        assert chosen(job) == ("openvino", "bf16")
+    assert "openvino in bf16, the fastest here" in caplog.text
+    assert "eager in fp32: 60.0 ms" in caplog.text
+
+
+def test_choice_is_measured_once_for_a_network_and_a_size(costs: dict, job: Job) -> None:
+    chosen(job)
+    costs["eager", "fp32"] = 1.0
+    Counted.made.clear()
+    assert chosen(job) == ("openvino", "bf16")
+    assert Counted.made == [("openvino", "bf16")]
+    other = Job(32, 24, (2,), job.device, "auto", job.cache)
+    assert chosen(other) == ("eager", "fp32")
+
+
+def test_choice_that_does_not_run_any_more_is_made_again(costs: dict, job: Job) -> None:
+    chosen(job)
+    del costs["openvino", "bf16"]
+    assert chosen(job) == ("openvino", "fp32")
+
+
+def test_folder_that_cannot_be_written_costs_only_the_memory(costs: dict, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert chosen(Job(16, 24, (2,), torch.device("cpu"), "auto", tmp_path / "file")) == ("openvino", "bf16")
+
+
+def test_what_is_chosen_computes_what_the_network_does(job: Job) -> None:
+    given, network = random_inputs(TINY), trained_a_little()
+    cleaner = choice.open_fastest(trained_a_little(), job)
+    with torch.no_grad():
+        error = (cleaner(given) - network(*given)).abs()
+    assert error.max() < 0.05
+    assert list((job.cache / "choice").glob("*/fastest"))
+
+
+def test_torch_is_taken_where_openvino_cannot_run(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise EngineMissing(f"{name} is not here")
+
+    monkeypatch.setattr("nire.explicit.openvino.package", missing)
+    assert choice.open_fastest(trained_a_little(), replace(job, precision="fp32")).name == "eager"
+
+
+def test_precision_that_no_engine_has_is_refused(job: Job) -> None:
+    with pytest.raises(ConfigError, match="int8"):
+        choice.open_fastest(trained_a_little(), replace(job, precision="int8"))
