@@ -225,8 +225,7 @@ def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]
     merged = dict(under)
     for key, value in over.items():
         below = merged.get(key)
-        both = isinstance(below, dict) and isinstance(value, dict)
-        merged[key] = {**below, **value} if both else value
+        merged[key] = {**below, **value} if isinstance(below, dict) and isinstance(value, dict) else value
     return merged
 
 
