@@ -58,6 +58,7 @@ class SourceInfo:
             None where it has to be estimated.
         streams: all streams of a recording, those that are read marked; empty where it has one of each kind at most.
         found: what the recording did not say by itself, and how it was found.
+        replayed: a recording that keeps real time: when its packets come says nothing about wall time.
     """
 
     name: str
@@ -68,6 +69,7 @@ class SourceInfo:
     time_offset_us: float | None = None
     streams: tuple[Stream, ...] = ()
     found: tuple[Found, ...] = ()
+    replayed: bool = False
 
 
 class Source(Protocol):

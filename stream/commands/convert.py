@@ -13,7 +13,7 @@ from drivers.packets.cleaning import cleaned
 from drivers.packets.playback import packet_span_us
 from drivers.writing import writer_for
 from nire.errors import ConfigError, RecordingDamaged, SourceError
-from nire.types import EventBatch, Frame, ImuBatch, SourcePacket
+from nire.types import EventBatch, Frame, ImuBatch, SourcePacket, WallClock
 from stream.config import Config, load_config
 from stream.options import LogLevel, Overrides, Recording, configure_log, leave
 from stream.progress import progress_bar
@@ -91,7 +91,7 @@ class _Count:
             self._events += len(packet)
         elif isinstance(packet, Frame):
             self._frames += 1
-        else:
+        elif not isinstance(packet, WallClock):
             self._others += len(packet.t_us) if isinstance(packet, ImuBatch) else 1
         first_us, last_us = packet_span_us(packet)
         self._first_us = first_us if self._first_us is None else self._first_us

@@ -25,7 +25,9 @@ from nire.types import (
     Query,
     Reconstructor,
     Stamps,
+    WallClock,
 )
+from nire.wall_time import WallTimes
 from stream.config import Config, updated
 from stream.config_sections import PlanConfig
 from stream.losses import Losses
@@ -107,6 +109,7 @@ class Session:
         self.losses = losses or Losses()
         self.paused = False
         self.newest_us = 0.0
+        self.wall = WallTimes()
         self._reconstructor = reconstructor
         self._freshest = freshest
         self._clock = clock
@@ -212,6 +215,9 @@ class Session:
     # Windows
 
     def _take(self, packet: Packet) -> None:
+        if isinstance(packet, WallClock):
+            self.wall.add(packet)
+            return
         self.losses.add(packet)
         self._assembler.push(packet)
         if isinstance(packet, Frame):
@@ -274,6 +280,7 @@ class Session:
             exposed_ns = self._clock()
             for (index, query), image in zip(batch, images, strict=True):
                 self.counters.exposed += 1
+                wall = self.wall.at(query.shutter.mid_us, window.events.epoch)
                 yield ExposedFrame(
                     index=index,
                     window=window.index,
@@ -289,6 +296,8 @@ class Session:
                     out_of_memory=self.counters.out_of_memory,
                     backend=self._reconstructor.name,
                     engine=self._reconstructor.engine,
+                    wall_ns=wall and wall.wall_ns,
+                    wall_uncertainty_us=wall and wall.uncertainty_us,
                 )
 
     def _affordable(self, window: ContentWindow, queries: list[_Numbered]) -> list[_Numbered]:

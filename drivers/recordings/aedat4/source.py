@@ -79,6 +79,8 @@ def open_source(
 class Aedat4Source(RecordingFile):
     """The source: one cursor per kind of packet walks the file, so that any order of packets in it is merged."""
 
+    has_unix_time = True
+
     def __init__(
         self, path: Path, *, find_gaps: bool, bayer: BayerPattern | None = None, camera: str = "", bits: int = 0
     ) -> None:
