@@ -8,7 +8,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self
 
-from drivers.packets.unix_time import absolute
 from drivers.probe import what_happens
 from drivers.source import SourceInfo
 from nire.errors import NireError, RecordingDamaged, SourceError
@@ -28,12 +27,10 @@ class RecordingFile:
         path: of the file, or of the folder of files.
         may_crash: dotted name of the driver, where a library in C reads its files: a child process tries them first.
         is_tried_first: False within that process.
-        has_unix_time: the format's times count from 1970, where whoever recorded knew them.
     """
 
     may_crash: ClassVar[str] = ""
     is_tried_first: ClassVar[bool] = True
-    has_unix_time: ClassVar[bool] = False
 
     def __init__(self, path: Path) -> None:
         """Remember the path; nothing is read."""
@@ -87,7 +84,7 @@ class RecordingFile:
     def _guarded(self) -> Iterator[SourcePacket]:
         packets = 0
         try:
-            for packet in absolute(self._play()) if self.has_unix_time else self._play():
+            for packet in self._play():
                 yield packet
                 packets += 1
         except NireError:

@@ -22,9 +22,11 @@ def absolute(packets: Iterable[SourcePacket]) -> Iterator[SourcePacket]:
     """
     first = True
     for packet in packets:
-        if first and not isinstance(packet, WallClock) and _UNIX_US[0] <= packet_span_us(packet)[0] < _UNIX_US[1]:
-            yield WallClock(0, 0)
-        first = False
+        if first and isinstance(packet, EventBatch | Frame):
+            first_us = packet_span_us(packet)[0]
+            if _UNIX_US[0] <= first_us < _UNIX_US[1]:
+                yield WallClock(first_us, 1000 * first_us, epoch=packet.epoch)
+        first = first and not isinstance(packet, EventBatch | Frame | WallClock)
         yield packet
 
 

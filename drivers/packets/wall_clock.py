@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from drivers.packets.arrivals import ArrivalLine
 from drivers.packets.playback import packet_span_us
+from drivers.packets.unix_time import absolute
 from drivers.source import SourceInfo
 from nire.types import EventBatch, Frame, SourcePacket, WallClock
 
@@ -46,7 +47,7 @@ def wall_timed(
     arrival_us: float | None = None,
     clocks: Callable[[], HostClocks] = host_clocks,
 ) -> Iterator[SourcePacket]:
-    """Add clock records to what a camera sends; what a recording sends passes as it is.
+    """Add clock records to what a camera sends, and to a recording whose times count from 1970.
 
     Args:
         packets: cleaned.
@@ -55,7 +56,7 @@ def wall_timed(
         clocks: reads the host's clocks.
     """
     if not info.live or info.replayed:
-        yield from packets
+        yield from absolute(packets) if info.unix_time else packets
         return
     clock = _Clock(arrival_us, clocks)
     for packet in packets:

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from drivers.packets.cleaning import cleaned
 from drivers.packets.playback import packet_span_us
+from drivers.packets.wall_clock import wall_timed
 from drivers.writing import writer_for
 from nire.errors import ConfigError, RecordingDamaged, SourceError
 from nire.types import EventBatch, Frame, ImuBatch, SourcePacket, WallClock
@@ -57,7 +58,9 @@ def convert(config: Config, recording: Path, out: Path, console: Console) -> int
     damage: RecordingDamaged | None = None
     with open_source(config.source, SourceOrder(recording, speed=math.inf)) as source:
         info = source.info
-        packets = cleaned(source, row_delay_us=config.source.row_delay_us, exposure_us=config.source.exposure_us)
+        packets = wall_timed(
+            cleaned(source, row_delay_us=config.source.row_delay_us, exposure_us=config.source.exposure_us), info
+        )
         count = _Count()
         with format_.create_writer(out, info.geometry, info) as writer, progress_bar("converting") as bar:
             try:

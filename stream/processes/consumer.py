@@ -285,10 +285,11 @@ class _Consumer:
 
     def _expose(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         height = self._info.geometry.height
-        for_us, row_delay_us, t_us = request["for_us"], request["row_delay_us"], request["t_us"]
-        if t_us is None:
-            middle_us = self._device_us(request["wall_ns"])
-            t_us = middle_us - for_us / 2 - row_delay_us * (height // 2)
+        for_us, row_delay_us = request["for_us"], request["row_delay_us"]
+        if "wall_ns" in request:
+            t_us = self._device_us(request["wall_ns"]) - for_us / 2 - row_delay_us * (height // 2)
+        else:
+            t_us = request["t_us"]
         shutter = Shutter.rolling(t_us, t_us + for_us, row_delay_us=row_delay_us, height=height)
         frame = self._publisher.send_frame(self._session.ask(shutter, request["tag"]))
         return {

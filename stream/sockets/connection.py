@@ -149,7 +149,7 @@ class Connection:
         end_s, wait_s = time.monotonic() + self._timeout_s, _FOLLOWS_S
         while time.monotonic() < end_s:
             answer = self.ask("expose", **asked, tag=_TAG)
-            answers[answer["index"]] = answer["t_a_us"]
+            answers[answer["index"]] = asked["t_us"] if "t_us" in asked else answer["t_a_us"]
             frame = self._answer(answers, wait_s)
             if frame is not None:
                 return frame

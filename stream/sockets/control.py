@@ -75,7 +75,8 @@ COMMANDS: Mapping[str, Mapping[str, _Field]] = {
     "set_source": {"settings": _Field(dict)},
     "stop": {},
 }
-"""Every command and its fields; a field without a default is required, unless it is optional: then it may be None."""
+"""Every command and its fields; a field without a default is required, unless it is optional: then it may be
+missing."""
 _ONE_OF = {"expose": ("t_us", "wall_ns")}
 """Of these fields each command needs exactly one."""
 
@@ -261,10 +262,11 @@ def _checked(request: dict[str, Any]) -> dict[str, Any]:
     checked: dict[str, Any] = {"command": command}
     for name, field in fields.items():
         given = request.get(name, field.default)
-        checked[name] = None if given is None and field.optional else _value(command, name, field, given)
+        if given is not None or not field.optional:
+            checked[name] = _value(command, name, field, given)
     either = _ONE_OF.get(command, ())
-    if either and sum(checked[name] is not None for name in either) != 1:
-        raise WireError(f"{command} needs one of {' and '.join(either)}")
+    if either and len(checked.keys() & set(either)) != 1:
+        raise WireError(f"{command} needs {' or '.join(either)}, one of them")
     return checked
 
 

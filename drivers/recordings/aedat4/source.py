@@ -79,8 +79,6 @@ def open_source(
 class Aedat4Source(RecordingFile):
     """The source: one cursor per kind of packet walks the file, so that any order of packets in it is merged."""
 
-    has_unix_time = True
-
     def __init__(
         self, path: Path, *, find_gaps: bool, bayer: BayerPattern | None = None, camera: str = "", bits: int = 0
     ) -> None:
@@ -128,6 +126,7 @@ class Aedat4Source(RecordingFile):
             duration_us=self._duration_us(),
             streams=self._streams(),
             found=self._depth.found,
+            unix_time=True,
         )
 
     def _play(self) -> Iterator[SourcePacket]:

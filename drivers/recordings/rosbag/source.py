@@ -67,8 +67,6 @@ def open_source(
 class RosSource(RecordingFile):
     """The source. Its clock is that of the messages' stamps."""
 
-    has_unix_time = True
-
     def __init__(self, path: Path, wanted: tuple[str, str], bits: int, transfer: Transfer) -> None:
         """Remember the settings."""
         super().__init__(path)
@@ -121,6 +119,7 @@ class RosSource(RecordingFile):
             has_frames=pixels is not None,
             streams=self._choice.streams,
             found=(*self._depth.found, *([lengths] if self._choice.lengths else [])),
+            unix_time=True,
         )
 
     def _first_messages(self) -> dict[str, list[Message]]:
@@ -221,7 +220,8 @@ class _Decoder:
         elif role == "exposure":
             stamp_ns, end_ns, source = ros.time_reference(data, serialization)
             if source.startswith(DEVICE_CLOCK):
-                yield WallClock(0, 0, uncertainty_us=_uncertainty_us(source))
+                stamp_us = stamp_ns // 1000
+                yield WallClock(stamp_us, 1000 * stamp_us, uncertainty_us=_uncertainty_us(source))
             elif source == "exposure":
                 if len(self._ends_ns) > _MOST_EXPOSURES:
                     self._ends_ns.clear()  # their images are of another topic, or lost

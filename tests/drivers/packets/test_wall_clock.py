@@ -70,9 +70,7 @@ class Host:
             if self.sleeps_at_us <= arrived_us < self.sleeps_at_us + self.sleeps_us:
                 arrived_us = self.sleeps_at_us + self.sleeps_us  # the machine wakes up
             self.now_us = arrived_us + 20
-            yield EventBatch.empty(
-                self.device_us(true_us), received_ns=self.monotonic_ns(arrived_us), epoch=epoch
-            )
+            yield EventBatch.empty(self.device_us(true_us), received_ns=self.monotonic_ns(arrived_us), epoch=epoch)
 
 
 def followed(host: Host, packets: Iterator[EventBatch], **settings: float) -> list[tuple[float, float, float]]:
@@ -234,7 +232,7 @@ def test_recording_says_nothing_of_wall_time_by_being_played(info: SourceInfo) -
 
 def test_cameras_of_one_trigger_share_a_clock() -> None:
     host = Host()
-    first = [p for p in wall_timed(host.packets(np.full(2000, 90.0)), INFO, clocks=host.clocks)]
+    first = list(wall_timed(host.packets(np.full(2000, 90.0)), INFO, clocks=host.clocks))
     told = iter([p for p in first if isinstance(p, WallClock)])
     newest: list[WallClock] = []
 
