@@ -10,11 +10,12 @@ from stream.outputs import lacks, output_module, output_names
 
 
 def command() -> None:
-    """List the outputs that a run over a recording can make, and what each lacks here."""
-    table = Table("output", "what it is", "state", title="nire-live offline ... --output NAME", title_justify="left")
+    """List the outputs of a run over a recording and of a running stream, and what each lacks here."""
+    table = Table("output", "what it is", "command", "state")
     for name in output_names():
         module = output_module(name)
         missing = lacks(module)
         described = (module.__doc__ or "").splitlines()[0].rstrip(".")
-        table.add_row(name, Text(described), Text(f"missing: {missing}" if missing else "ready"))
+        how = f"offline ... --output {name}" if hasattr(module, "create") else f"send {name}"
+        table.add_row(name, Text(described), how, Text(f"missing: {missing}" if missing else "ready"))
     Console().print(table)
