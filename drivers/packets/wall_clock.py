@@ -120,12 +120,16 @@ class _Clock:
             self._line.doubt()
         line = self._line.add(device_us, (packet.received_ns + self._host.boot_minus_monotonic_ns) / 1000)
         jumps, self._line = line is not self._line, line
-        at_us = first_us if begins else max(first_us, self._newest_us) if jumps else self._newest_us
-        self._newest_us = device_us if begins else max(device_us, self._newest_us)
-        if said is None or begins or jumps or is_set:
-            yield self._say(self._estimate(at_us, packet), device_us)
-        elif has_slept or self._is_due(said, device_us):
-            yield self._say(_joined(said, self._estimate(at_us, packet)), device_us)
+        reached_us = self._newest_us
+        self._newest_us = device_us if begins else max(device_us, reached_us)
+        if said is None or begins:
+            yield self._say(self._estimate(first_us, packet), device_us)
+        elif is_set:
+            yield self._say(self._estimate(reached_us, packet), device_us)
+        elif jumps or has_slept or self._is_due(said, device_us):
+            at_us = max(first_us, reached_us) if jumps else reached_us
+            told_ns = said.wall_at(reached_us) + (1000 if jumps else 0)
+            yield self._say(_joined(self._estimate(at_us, packet), told_ns, leaps=jumps), device_us)
 
     def _estimate(self, device_us: int, packet: EventBatch | Frame) -> WallClock:
         """The best that is known at a device time."""
@@ -155,14 +159,17 @@ class _Clock:
         return record
 
 
-def _joined(said: WallClock, estimate: WallClock) -> WallClock:
-    """Begin where the last record has come to, and reach the estimate within a second."""
-    off_us = (estimate.wall_ns - said.wall_at(estimate.device_us)) / 1000
-    if abs(off_us) > _FASTEST * _PERIOD_US:
+def _joined(estimate: WallClock, told_ns: int, *, leaps: bool) -> WallClock:
+    """Begin where the last record has come to, `told_ns`, and reach the estimate within a second, never going back.
+
+    What is more than half a second ahead of it is reached at once; with `leaps`, whatever is ahead.
+    """
+    ahead_us = (estimate.wall_ns - told_ns) / 1000
+    if ahead_us > (0 if leaps else _FASTEST * _PERIOD_US):
         return estimate
     return replace(
         estimate,
-        wall_ns=said.wall_at(estimate.device_us),
-        rate=estimate.rate + off_us / _PERIOD_US,
-        uncertainty_us=(estimate.uncertainty_us or 0.0) + abs(off_us),
+        wall_ns=told_ns,
+        rate=max(_FASTEST, estimate.rate + ahead_us / _PERIOD_US),
+        uncertainty_us=(estimate.uncertainty_us or 0.0) + abs(ahead_us),
     )

@@ -182,6 +182,24 @@ def test_what_is_told_never_goes_back() -> None:
     assert np.all(np.diff(told[20:]) > 0)
 
 
+def test_line_that_was_too_late_is_left_without_going_back() -> None:
+    host = Host()
+    delays = np.full(2000, 200.0)
+    delays[:100] = 300_000  # the first half second waited in the driver
+    told: list[int] = []
+    times, out = WallTimes(), 0
+    for packet in wall_timed(host.packets(delays), INFO, clocks=host.clocks):
+        if isinstance(packet, WallClock):
+            times.add(packet)
+        elif isinstance(packet, EventBatch):
+            wall = times.at(packet.watermark_us, 0)
+            assert wall is not None
+            out += abs(wall.wall_ns - host.wall_ns(len(told) * PERIOD_US)) > 1000 * (wall.uncertainty_us or 0)
+            told.append(wall.wall_ns)
+    assert np.all(np.diff(told) > 0)
+    assert out <= 165  # those that waited, and those that came behind them: nothing tells it yet
+
+
 def test_new_epoch_has_a_clock_of_its_own() -> None:
     host = Host()
     calm = np.full(400, 100.0)
