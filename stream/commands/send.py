@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Annotated
+from contextlib import ExitStack
+from typing import Annotated, Any
 
 import typer
 
 from nire.errors import NireError
 from stream.api import connect
 from stream.options import DEFAULT_CONTROL, LogLevel, OwnKey, ServerKey, configure_log, keys_of
-from stream.outputs import follow_output
+from stream.outputs import follow_output, topics_of
+from stream.sockets.subscriber import Subscriber
 
 _log = logging.getLogger(__name__)
 
@@ -31,7 +33,13 @@ def command(
     configure_log(log_level)
     keys = keys_of(own_key, server_key)
     sent = 0
-    with follow_output(output, to) as sink, connect(address, control, keys=keys) as stream:
+    with ExitStack() as stack:
+        sink: Any = stack.enter_context(follow_output(output, to))  # those that name topics can take them
+        stream = stack.enter_context(connect(address, control, keys=keys))
+        others = [
+            stack.enter_context(Subscriber(address, [topic], newest_only=True, keys=keys))
+            for topic in topics_of(output)
+        ]
         while count is None or sent < count:
             began_s = time.monotonic()
             try:
@@ -40,5 +48,8 @@ def command(
                 _log.warning("%s", error)  # it may come, or come back
                 continue
             sink.write(frame, index=frame.index)
+            for subscriber in others:
+                if (message := subscriber.recv(0)) is not None:
+                    sink.take(message)
             sent += 1
             time.sleep(max(0.0, began_s + 1 / rate - time.monotonic()))

@@ -32,6 +32,7 @@ class Output(Protocol):
 
     - `captured(frame: Frame)`: takes captured frames, each before the exposed ones around it.
     - `summary() -> str`: a line for the terminal, once all is written.
+    - `take(message: Message)`, of a running stream: takes what comes on the topics that its module names in `TOPICS`.
     """
 
     def write(self, frame: ExposedFrame, *, index: int) -> None:
@@ -141,3 +142,8 @@ def follow_output(name: str, target: str = "") -> Output:
     module = require_ready(name, follows=True)
     made: Output = module.follow(target or module.TARGET)
     return made
+
+
+def topics_of(name: str) -> tuple[str, ...]:
+    """Topics of a running stream that an output takes beside the images of the plan."""
+    return tuple(getattr(output_module(name), "TOPICS", ()))

@@ -30,8 +30,7 @@ def missing() -> str:
     if _virtual():
         return ""
     return (
-        "a virtual video device: install the kernel module (Debian package v4l2loopback-dkms), then "
-        "modprobe v4l2loopback exclusive_caps=1"
+        "the kernel module v4l2loopback (Debian package v4l2loopback-dkms), then modprobe v4l2loopback exclusive_caps=1"
     )
 
 
