@@ -15,6 +15,7 @@ from nire.types import EventBatch, Frame, SourcePacket, WallClock
 
 LEAST_DELAY_US = 1000.0
 """A packet of a camera on a cable takes between 0 and this at least; see `source.arrival_us`."""
+_LOOKS, _AT_ONCE_NS = 10, 20_000
 _STEP_NS = 1_000_000  # beyond it the wall clock was set, or the machine slept
 _PERIOD_US = 1e6  # from record to record, and the time in which a difference is worked off
 _SHORTEST_US = 10_000.0
@@ -35,9 +36,17 @@ class HostClocks(NamedTuple):
 
 
 def host_clocks() -> HostClocks:
-    """Read the host's clocks, as if at one moment: a microsecond or so apart."""
-    wall_ns, boot_ns, monotonic_ns = time.time_ns(), time.clock_gettime_ns(time.CLOCK_BOOTTIME), time.monotonic_ns()
-    return HostClocks(boot_ns - monotonic_ns, wall_ns - boot_ns)
+    """Read the host's clocks, as if at one moment: again where this process was held up in between."""
+    shortest_ns, clocks = 1 << 62, HostClocks(0, 0)
+    for _ in range(_LOOKS):
+        before_ns = time.monotonic_ns()
+        wall_ns, boot_ns = time.time_ns(), time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        took_ns = time.monotonic_ns() - before_ns
+        if took_ns < shortest_ns:
+            shortest_ns, clocks = took_ns, HostClocks(boot_ns - before_ns - took_ns // 2, wall_ns - boot_ns)
+        if took_ns < _AT_ONCE_NS:
+            break
+    return clocks
 
 
 def wall_timed(
