@@ -115,3 +115,19 @@ def test_recording_without_times_since_1970_has_no_wall_time(tmp_path: Path) -> 
     images = list(nl.reexpose(tmp_path / "a.nire", "deblur", backend="passthrough"))
     assert images
     assert [image.wall_ns for image in images] == [None] * len(images)
+
+
+def test_camera_takes_the_clock_of_another_one_that_it_shares(tmp_path: Path) -> None:
+    truth = tmp_path / "left.json"
+    with LiveStream(*_settings(truth)) as left:
+        left.until_exposing(20)
+        shared = f"source.clock_of={left.config.stream_name}"
+        # Its own clock began seconds later: what it tells can only be the other one's.
+        with LiveStream(*_settings(tmp_path / "right.json"), shared) as right:
+            right.until(lambda: "wall_ns" in right.ask("status"))
+            for told in (left.ask("status"), right.ask("status")):
+                off_us = abs(told["wall_ns"] - drifting_camera.wall_ns(truth, told["device_us"])) / 1000
+                # The newest record of the left one is up to a second, and the right one's seconds, away.
+                assert off_us <= told["wall_uncertainty_us"] + 2
+            own_us = abs(told["wall_ns"] - drifting_camera.wall_ns(tmp_path / "right.json", told["device_us"])) / 1000
+            assert own_us > 500_000
