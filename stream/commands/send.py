@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Annotated, Any
 
 import typer
@@ -33,7 +33,7 @@ def command(
     configure_log(log_level)
     keys = keys_of(own_key, server_key)
     sent = 0
-    with ExitStack() as stack:
+    with suppress(KeyboardInterrupt), ExitStack() as stack:
         sink: Any = stack.enter_context(follow_output(output, to))  # those that name topics can take them
         stream = stack.enter_context(connect(address, control, keys=keys))
         others = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -40,8 +41,8 @@ def lerobot(stream: FakeStream) -> Iterator[int]:
     (port,) = free_ports(1)
     process = _sending(stream, "lerobot", "--to", f"tcp://127.0.0.1:{port}")
     yield port
-    process.terminate()
-    process.wait(PATIENCE_S)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(PATIENCE_S) == 0
 
 
 @pytest.mark.system
