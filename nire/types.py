@@ -176,6 +176,41 @@ class Gap:
 
 
 @dataclass(frozen=True, slots=True)
+class WallClock:
+    """How device time maps to the wall's clock (CLOCK_REALTIME): holds from `device_us` on, until the next one.
+
+    Attributes:
+        device_us, wall_ns: belong together; ns since 1970.
+        rate: wall time that passes in a unit of device time: 1 + drift.
+        uncertainty_us: that `wall_ns` may be off either way; None = nobody tells.
+        rate_uncertainty: that `rate` may be off either way.
+        received_ns, epoch: as in `EventBatch`.
+    """
+
+    device_us: int
+    wall_ns: int
+    rate: float = 1.0
+    uncertainty_us: float | None = None
+    rate_uncertainty: float = 0.0
+    received_ns: int = 0
+    epoch: int = 0
+
+    def wall_at(self, device_us: float) -> int:
+        """Wall time of a device time, ns since 1970."""
+        return self.wall_ns + round((device_us - self.device_us) * 1000 * self.rate)
+
+    def device_at(self, wall_ns: int) -> float:
+        """Device time of a wall time, us."""
+        return self.device_us + (wall_ns - self.wall_ns) / (1000 * self.rate)
+
+    def uncertainty_at(self, device_us: float) -> float | None:
+        """How far `wall_at(device_us)` may be off either way, us; None = nobody tells."""
+        if self.uncertainty_us is None:
+            return None
+        return self.uncertainty_us + abs(device_us - self.device_us) * self.rate_uncertainty
+
+
+@dataclass(frozen=True, slots=True)
 class Trigger:
     """An edge on a trigger input. `rising` is the signal's direction; `channel` the device's own number."""
 
@@ -193,8 +228,8 @@ class ImuBatch:
     gyroscope_radps: NDArray[np.float32]
 
 
-Packet = EventBatch | Frame | Gap
-"""What re-exposure needs."""
+Packet = EventBatch | Frame | Gap | WallClock
+"""What re-exposure needs, and how its times map to the wall's clock where that is known."""
 SourcePacket = Packet | Trigger | ImuBatch
 """What a source may yield; the extras may be ignored."""
 
@@ -323,6 +358,8 @@ class ExposedFrame:
         evidence_us: device time of the newest event or frame that was used.
         lost_events, lost_frames, late_windows, out_of_memory: running totals of the stream.
         backend, engine: what made it.
+        wall_ns: of the shutter's middle, CLOCK_REALTIME, ns since 1970; None = not known.
+        wall_uncertainty_us: that `wall_ns` may be off either way; None = not known.
     """
 
     index: int
@@ -339,6 +376,8 @@ class ExposedFrame:
     out_of_memory: int = 0
     backend: str = ""
     engine: str = ""
+    wall_ns: int | None = None
+    wall_uncertainty_us: float | None = None
 
 
 Content = Any

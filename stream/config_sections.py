@@ -34,13 +34,32 @@ class SourceConfig(Section):
         "recorded", description="recorded, or a number: exposure where the recording does not carry it, us"
     )
     time_offset_us: Literal["auto"] | float = Field("auto", description="auto, or a number: events minus frames, us")
+    arrival_us: Literal["auto"] | float = Field(
+        "auto",
+        description="auto (0 to 1000), or a number: least time from a camera's stamp to its packet's arrival, us",
+    )
+    clock_of: str = Field(
+        "", description="another stream's name, whose camera has the same clock (one trigger); empty: its own"
+    )
     settings: dict[str, Any] = Field(default_factory=dict, description="the driver's own settings")
+
+    @property
+    def least_arrival_us(self) -> float | None:
+        """`arrival_us` where it is known; None = between 0 and 1000."""
+        return None if self.arrival_us == "auto" else self.arrival_us
 
     @field_validator("exposure_us")
     @classmethod
     def _exposure_range(cls, value: float | str) -> float | str:
         if isinstance(value, float) and not 0 <= value <= 10e6:
             raise ValueError("must be between 0 and 10000000 us")
+        return value
+
+    @field_validator("arrival_us")
+    @classmethod
+    def _arrival_range(cls, value: float | str) -> float | str:
+        if isinstance(value, float) and not 0 <= value <= 1e6:
+            raise ValueError("must be between 0 and 1000000 us")
         return value
 
     @field_validator("time_offset_us")

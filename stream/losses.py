@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from nire.types import EventBatch, Frame, Gap
+from nire.types import Frame, Gap, Packet
 
 
 @dataclass(slots=True)
@@ -23,7 +23,7 @@ class Losses:
     _newest: dict[int, int] = field(default_factory=dict)
     """Index of the newest frame, by epoch: frames of the next life may come before its events."""
 
-    def add(self, packet: EventBatch | Frame | Gap) -> None:
+    def add(self, packet: Packet) -> None:
         """Count what is missing before a packet."""
         if isinstance(packet, Frame):
             self.frames += self._frames_before(packet)

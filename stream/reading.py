@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from drivers.packets.cleaning import CleaningCounters, cleaned
+from drivers.packets.wall_clock import wall_timed
 from drivers.source import Source
 from nire.errors import RecordingDamaged, SourceError
-from nire.types import EventBatch, Frame, Gap, Packet
+from nire.types import EventBatch, Frame, Gap, Packet, WallClock
 from stream.config_sections import SourceConfig
 
 
@@ -24,21 +25,22 @@ class Reading:
 
         Args:
             source: entered.
-            settings: row delay and exposure of frames that do not say.
+            settings: row delay and exposure of frames that do not say, and how late packets come.
             needs_frames: whether a source without a single frame is an error.
         """
         self.damage: RecordingDamaged | None = None
         self._name = source.info.name
         self._needs_frames = needs_frames
-        self._packets = cleaned(source, row_delay_us=settings.row_delay_us, exposure_us=settings.exposure_us)
+        self._cleaned = cleaned(source, row_delay_us=settings.row_delay_us, exposure_us=settings.exposure_us)
+        self._packets = wall_timed(self._cleaned, source.info, arrival_us=settings.least_arrival_us)
 
     @property
     def counters(self) -> CleaningCounters:
         """What was put right so far."""
-        return self._packets.counters
+        return self._cleaned.counters
 
     def __iter__(self) -> Iterator[Packet]:
-        """Yield events, frames and gaps.
+        """Yield events, frames, gaps and clock records.
 
         Raises:
             SourceError: a recording turns out to hold no frames, and they are needed; or whatever the source raises.
@@ -50,7 +52,7 @@ class Reading:
                     events += len(packet)
                 elif isinstance(packet, Frame):
                     frames += 1
-                elif not isinstance(packet, Gap):
+                elif not isinstance(packet, Gap | WallClock):
                     continue
                 yield packet
         except RecordingDamaged as error:

@@ -191,6 +191,7 @@ def _as_toml(value: Any) -> str:
 # What a model checks in code instead of by a bound: written here, and tried below.
 CHECKED_IN_CODE = {
     "source.exposure_us": ("0 .. 10000000", 0.0, 10e6),
+    "source.arrival_us": ("0 .. 1000000", 0.0, 1e6),
     "source.time_offset_us": ("-1000000 .. 1000000", -1e6, 1e6),
     "reconstructor.contrast_threshold": ("two of 0.01 .. 2", [0.01, 0.01], [2.0, 2.0]),
 }

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import struct
 
 import numpy as np
 
-from nire.types import EventBatch, Frame, Gap, ImuBatch, SourcePacket, Trigger
+from nire.types import EventBatch, Frame, Gap, ImuBatch, SourcePacket, Trigger, WallClock
 
 HEAD = b"HEAD"
-_EVENTS, _FRAME, _GAP, _TRIGGER, _IMU = b"EVTS", b"FRAM", b"GAP_", b"TRIG", b"IMUB"
+_EVENTS, _FRAME, _GAP, _TRIGGER, _IMU, _CLOCK = b"EVTS", b"FRAM", b"GAP_", b"TRIG", b"IMUB", b"CLCK"
 # count, watermark, received_ns, epoch, earliest t, bytes of a time difference
 _EVENT_HEAD = struct.Struct("<IqqIqB")
 # index, start, end, row delay, received_ns, epoch, H, W, C, srgb, exposure known
 _FRAME_HEAD = struct.Struct("<qqqdqIIIBBB")
 _GAP_HEAD = struct.Struct("<qqqI")
+# device time, wall time, rate, uncertainty (NaN = not known), uncertainty of the rate, received_ns, epoch
+_CLOCK_BODY = struct.Struct("<qqdddqI")
 _TRIGGER_BODY = struct.Struct("<qiB")
 _TICKS = {2: "<u2", 4: "<u4", 8: "<u8"}
 
@@ -46,6 +49,8 @@ def encode_packet(packet: SourcePacket) -> tuple[bytes, bytes]:
     if isinstance(packet, Gap):
         head = _GAP_HEAD.pack(packet.t0_us, packet.t1_us, packet.received_ns, packet.epoch)
         return _GAP, head + packet.reason.encode()
+    if isinstance(packet, WallClock):
+        return _CLOCK, _encode_clock(packet)
     if isinstance(packet, Trigger):
         return _TRIGGER, _TRIGGER_BODY.pack(packet.t_us, packet.channel, packet.rising)
     samples = np.concatenate([packet.accelerometer_mps2, packet.gyroscope_radps], axis=1).astype("<f4")
@@ -69,6 +74,8 @@ def decode_packet(kind: bytes, payload: bytes) -> SourcePacket | None:
         if kind == _TRIGGER:
             t_us, channel, rising = _TRIGGER_BODY.unpack(payload)
             return Trigger(t_us, channel, bool(rising))
+        if kind == _CLOCK:
+            return _decode_clock(payload)
     except struct.error as error:
         raise ValueError(f"a chunk {kind!r} of {len(payload)} bytes is too short: {error}") from error
     if kind == _IMU:
@@ -76,6 +83,26 @@ def decode_packet(kind: bytes, payload: bytes) -> SourcePacket | None:
         samples = np.frombuffer(payload, "<f4", 6 * count, 8 * count).astype(np.float32).reshape(count, 6)
         return ImuBatch(np.frombuffer(payload, "<i8", count).astype(np.int64), samples[:, :3], samples[:, 3:])
     return None
+
+
+def _encode_clock(record: WallClock) -> bytes:
+    return _CLOCK_BODY.pack(
+        record.device_us,
+        record.wall_ns,
+        record.rate,
+        math.nan if record.uncertainty_us is None else record.uncertainty_us,
+        record.rate_uncertainty,
+        record.received_ns,
+        record.epoch,
+    )
+
+
+def _decode_clock(payload: bytes) -> WallClock:
+    device_us, wall_ns, rate, doubt_us, rate_uncertainty, received_ns, epoch = _CLOCK_BODY.unpack(payload)
+    if not (rate > 0 and math.isfinite(rate)):
+        raise ValueError(f"a clock record says that a second of the device takes {rate} s")
+    known_us = None if math.isnan(doubt_us) else doubt_us
+    return WallClock(device_us, wall_ns, rate, known_us, rate_uncertainty, received_ns, epoch)
 
 
 def _encode_events(batch: EventBatch) -> bytes:

@@ -14,7 +14,7 @@ from drivers.packets.clock import CLAMP_US, ClockReset, SteadyClock
 from drivers.packets.epochs import Epochs
 from drivers.source import Source
 from nire.errors import RecordingDamaged, SourceError
-from nire.types import EventBatch, Frame, Gap, SourcePacket
+from nire.types import EventBatch, Frame, Gap, SourcePacket, WallClock
 
 _LATEST_US = 1 << 60  # 36,000 years
 _OUTSIDE_SHARE = 0.01
@@ -106,6 +106,8 @@ class CleanedPackets:
                 yield from self._frame(packet)
             elif isinstance(packet, Gap):
                 yield from self._steady(self._clock.settle())
+                yield self._epochs.numbered(packet)
+            elif isinstance(packet, WallClock):
                 yield self._epochs.numbered(packet)
             else:
                 yield packet

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from nire.types import EventBatch, Frame, Gap, ImuBatch, SourcePacket, Trigger
+from nire.types import EventBatch, Frame, Gap, ImuBatch, SourcePacket, Trigger, WallClock
 
 _MOST_WAITING = 64  # packets that may wait for events; a file without events would be held in memory as a whole
 
@@ -32,7 +32,7 @@ def arranged(packets: Iterable[SourcePacket]) -> Iterator[SourcePacket]:
                 packet = replace(packet, watermark_us=max(watermark_us, packet.watermark_us))
             watermark_us = packet.watermark_us
             yield packet
-        elif isinstance(packet, Gap):
+        elif isinstance(packet, Gap | WallClock):
             yield packet
         else:
             (frames if isinstance(packet, Frame) else others).append(packet)

@@ -13,7 +13,7 @@ import numpy as np
 
 from drivers.source import Source, SourceInfo
 from nire.errors import ConfigError
-from nire.types import EventBatch, Frame, Gap, SourcePacket, Trigger
+from nire.types import EventBatch, Frame, Gap, SourcePacket, Trigger, WallClock
 
 _PACKET_US = 2000
 _LONGEST_WAIT_S = 0.05
@@ -67,7 +67,7 @@ class PacedSource:
     @property
     def info(self) -> SourceInfo:
         """The source's own, now keeping time."""
-        return replace(self._source.info, live=math.isfinite(self._speed))
+        return replace(self._source.info, live=math.isfinite(self._speed), replayed=True)
 
     def __enter__(self) -> Self:
         """Open the source."""
@@ -96,7 +96,7 @@ class PacedSource:
                 latest_us = max(latest_us, due_us)
                 due_ns = anchor[1] + round((latest_us - anchor[0]) * 1000 / self._speed)
                 # Inertial samples and edges come by the thousand, and images wait for none of them.
-                early_ns = 0 if isinstance(packet, EventBatch | Frame | Gap) else _EARLY_NS
+                early_ns = 0 if isinstance(packet, EventBatch | Frame | Gap | WallClock) else _EARLY_NS
                 yield from self._wait(due_ns - early_ns, heartbeat)
                 if isinstance(packet, EventBatch):
                     heartbeat = EventBatch.empty(packet.watermark_us, epoch=packet.epoch)
@@ -192,6 +192,8 @@ def _shifted(packet: SourcePacket, shift_us: int, shift_index: int) -> SourcePac
         )
     if isinstance(packet, Gap):
         return replace(packet, t0_us=packet.t0_us + shift_us, t1_us=packet.t1_us + shift_us)
+    if isinstance(packet, WallClock):
+        return replace(packet, device_us=packet.device_us + shift_us)
     if isinstance(packet, Trigger):
         return replace(packet, t_us=packet.t_us + shift_us)
     return replace(packet, t_us=packet.t_us + shift_us)
@@ -205,6 +207,8 @@ def packet_span_us(packet: SourcePacket) -> tuple[int, int]:
         return int(np.floor(packet.first_us)), int(np.ceil(packet.last_us))
     if isinstance(packet, Gap):
         return packet.t0_us, packet.t1_us
+    if isinstance(packet, WallClock):
+        return packet.device_us, packet.device_us
     if isinstance(packet, Trigger):
         return packet.t_us, packet.t_us
     if packet.t_us.size:

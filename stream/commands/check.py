@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -19,12 +20,14 @@ from stream.config import AUTO, Config, check_security, read_config
 from stream.options import ConfigFile, Overrides
 from stream.preview.binding import require_bindable
 from stream.processes.board import require_free
+from stream.rings.packets import frame_packet_bytes
 from stream.rings.ring import event_depth, event_file_bytes, event_memory_bytes, frame_depth, require_room
 from stream.session.plan import policy_of, require_grid, require_together
 from stream.sockets.control import ControlServer
 from stream.sockets.publisher import Publisher
 from stream.sources import check_sdk, check_settings, frames_of
 
+_LARGE_SENSOR, _SHM_BLOCK = Geometry(1280, 720), 64 << 20  # of which Docker's --shm-size is told
 _Check = Callable[[], object]
 """Raises what it finds."""
 
@@ -94,6 +97,7 @@ def describe(config: Config, console: Console, *, has_frames: bool = True) -> No
     )
     table.add_row("frame ring", f"{frame_depth(ring)} frames")
     table.add_row("expected latency", _latency_text(config))
+    table.add_row("in a container", _container_text(config))
     console.print(table)
 
 
@@ -188,6 +192,15 @@ def _plan_text(config: Config) -> str:
         return f"{width}, one a captured frame, {plan.offset_us:+g} us from its middle"
     tilt = f", row delay {plan.row_delay_us:g} us" if plan.name == "reshutter" else ""
     return f"{width} at {plan.rate_hz:g} Hz{tilt}"
+
+
+def _container_text(config: Config) -> str:
+    """What Docker has to be told, on one line."""
+    ring = config.ring
+    frames = frame_depth(ring) * frame_packet_bytes(_LARGE_SENSOR)
+    blocks = math.ceil((event_memory_bytes(ring) + frames) / _SHM_BLOCK)
+    usb = "--volume /dev/bus/usb:/dev/bus/usb --device-cgroup-rule 'c 189:* rmw'"
+    return f"--shm-size={blocks * _SHM_BLOCK >> 20}m; for a camera on USB also {usb}"
 
 
 def _latency_text(config: Config) -> str:

@@ -11,9 +11,10 @@ from rich.console import Console
 
 from drivers.packets.cleaning import cleaned
 from drivers.packets.playback import packet_span_us
+from drivers.packets.wall_clock import wall_timed
 from drivers.writing import writer_for
 from nire.errors import ConfigError, RecordingDamaged, SourceError
-from nire.types import EventBatch, Frame, ImuBatch, SourcePacket
+from nire.types import EventBatch, Frame, ImuBatch, SourcePacket, WallClock
 from stream.config import Config, load_config
 from stream.options import LogLevel, Overrides, Recording, configure_log, leave
 from stream.progress import progress_bar
@@ -57,7 +58,9 @@ def convert(config: Config, recording: Path, out: Path, console: Console) -> int
     damage: RecordingDamaged | None = None
     with open_source(config.source, SourceOrder(recording, speed=math.inf)) as source:
         info = source.info
-        packets = cleaned(source, row_delay_us=config.source.row_delay_us, exposure_us=config.source.exposure_us)
+        packets = wall_timed(
+            cleaned(source, row_delay_us=config.source.row_delay_us, exposure_us=config.source.exposure_us), info
+        )
         count = _Count()
         with format_.create_writer(out, info.geometry, info) as writer, progress_bar("converting") as bar:
             try:
@@ -91,7 +94,7 @@ class _Count:
             self._events += len(packet)
         elif isinstance(packet, Frame):
             self._frames += 1
-        else:
+        elif not isinstance(packet, WallClock):
             self._others += len(packet.t_us) if isinstance(packet, ImuBatch) else 1
         first_us, last_us = packet_span_us(packet)
         self._first_us = first_us if self._first_us is None else self._first_us

@@ -79,12 +79,21 @@ def ctl_set_plan(context: typer.Context, changes: Assignments) -> None:
 @app.command("expose")
 def ctl_expose(
     context: typer.Context,
-    t: Annotated[float, typer.Option("--t", help="Start of the exposure, device time, us.", show_default=False)],
+    t: Annotated[
+        float | None, typer.Option("--t", help="Start of the exposure, device time, us.", show_default=False)
+    ] = None,
+    wall: Annotated[
+        int | None,
+        typer.Option("--wall", help="Middle of the exposure, robot time: ns since 1970.", show_default=False),
+    ] = None,
     for_us: Annotated[float, typer.Option("--for", min=0, help="Its length, us; 0 = an instant.")] = 0.0,
     row_delay: Annotated[float, typer.Option(help="Delay from row to row, us.")] = 0.0,
 ) -> None:
     """Ask for one exposure; it is published on the topic that the answer names."""
-    _ask(context, "expose", t_us=t, for_us=for_us, row_delay_us=row_delay)
+    if (t is None) == (wall is None):
+        raise typer.BadParameter("give either --t, device time, or --wall, robot time")
+    when = {"wall_ns": wall} if t is None else {"t_us": t}
+    _ask(context, "expose", **when, for_us=for_us, row_delay_us=row_delay)
 
 
 @app.command("pause")

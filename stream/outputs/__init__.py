@@ -1,4 +1,4 @@
-"""Outputs of a run over a recording: what lies in this folder is one, a file each with `create(out, in_order=...)`."""
+"""Outputs: what lies in this folder is one, a file each, with `create` for runs or `follow` for running streams."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ from stream.disk import writing
 
 
 class Output(Protocol):
-    """Takes the exposed frames of one run.
+    """Takes exposed frames.
 
-    Its module has `create(out: Path, *, in_order: bool) -> Output`: `out` is the run's folder, and where frames do not
-    come `in_order` of their indices, one may come again. What a module may also have:
+    The module of an output over a recording (`offline --output NAME`) has `create(out: Path, *, in_order: bool) ->
+    Output`: `out` is the run's folder, and where frames do not come `in_order` of their indices, one may come again.
+    The module of an output of a running stream (`send NAME`) has `follow(target: str) -> Output`, and `TARGET`: where
+    it sends to unless told otherwise. What a module may also have:
 
     - `missing() -> str`: what to install, "" where nothing is missing.
     - `FILES`: names of what it makes in the folder, so that the next run there may replace it.
@@ -30,6 +32,7 @@ class Output(Protocol):
 
     - `captured(frame: Frame)`: takes captured frames, each before the exposed ones around it.
     - `summary() -> str`: a line for the terminal, once all is written.
+    - `take(message: Message)`, of a running stream: takes what comes on the topics that its module names in `TOPICS`.
     """
 
     def write(self, frame: ExposedFrame, *, index: int) -> None:
@@ -86,13 +89,21 @@ def files_of(names: Iterable[str]) -> list[str]:
     return [file for name in names for file in getattr(output_module(name), "FILES", ())]
 
 
-def require_ready(name: str) -> ModuleType:
+def require_ready(name: str, *, follows: bool = False) -> ModuleType:
     """Import an output that has all it needs.
 
+    Args:
+        name: a file in this folder, or a dotted module name.
+        follows: it is to follow a running stream, rather than a run over a recording.
+
     Raises:
-        ConfigError: there is no such output, or it lacks something.
+        ConfigError: there is no such output, or not of this kind, or it lacks something.
     """
     module = output_module(name)
+    if follows and not hasattr(module, "follow"):
+        raise ConfigError(f"the output {name!r} is of runs over a recording: nire-live offline ... --output {name}")
+    if not follows and not hasattr(module, "create"):
+        raise ConfigError(f"the output {name!r} is of running streams: nire-live send {name}")
     if missing := lacks(module):
         raise ConfigError(f"the output {name!r} needs {missing}")
     return module
@@ -116,3 +127,23 @@ def open_output(name: str, out: Path, *, in_order: bool, fps: float | None = Non
     wishes = {"fps": fps} if "fps" in inspect.signature(module.create).parameters else {}
     made: Output = module.create(out, in_order=in_order, **wishes)
     return made
+
+
+def follow_output(name: str, target: str = "") -> Output:
+    """Make an output of a running stream.
+
+    Args:
+        name: a file in this folder, or a dotted module name.
+        target: where to send to; "" = as the output finds right.
+
+    Raises:
+        ConfigError: there is no such output, or it cannot send there.
+    """
+    module = require_ready(name, follows=True)
+    made: Output = module.follow(target or module.TARGET)
+    return made
+
+
+def topics_of(name: str) -> tuple[str, ...]:
+    """Topics of a running stream that an output takes beside the images of the plan."""
+    return tuple(getattr(output_module(name), "TOPICS", ()))

@@ -80,6 +80,10 @@ class FrameFolder:
             "window": frame.window,
             "backend": frame.backend,
         }
+        if frame.wall_ns is not None:
+            record["wall_ns"] = frame.wall_ns
+        if frame.wall_uncertainty_us is not None:
+            record["wall_uncertainty_us"] = frame.wall_uncertainty_us
         line = json.dumps(record) + "\n"
         with writing(self._folder / LINES):
             self._index.write(line)

@@ -18,6 +18,7 @@ from aiohttp import web
 
 from stream.config import is_loopback
 from stream.config_sections import PreviewConfig
+from stream.preview import metrics
 from stream.preview.binding import bound, host_and_port
 from stream.preview.browser import Browser
 from stream.preview.feed import Feed
@@ -147,6 +148,7 @@ class PreviewServer:
         app = web.Application(middlewares=[self._guard], client_max_size=_MAX_REQUEST_BYTES)
         app.router.add_get("/", self._index)
         app.router.add_get("/ws", self._socket)
+        app.router.add_get("/metrics", self._metrics)
         app.router.add_static("/page/", PAGE)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
         await self._runner.setup()
@@ -215,6 +217,10 @@ class PreviewServer:
 
     async def _index(self, request: web.Request) -> web.StreamResponse:
         return web.FileResponse(PAGE / "index.html")
+
+    async def _metrics(self, request: web.Request) -> web.StreamResponse:
+        text = await metrics.scraped(self._feed.publish_address, self._feed.keys)
+        return web.Response(text=text, headers={"Content-Type": metrics.CONTENT_TYPE})
 
     async def _socket(self, request: web.Request) -> web.StreamResponse:
         connection = web.WebSocketResponse(heartbeat=10, max_msg_size=_MAX_REQUEST_BYTES, compress=False)

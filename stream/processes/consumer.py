@@ -29,7 +29,7 @@ from stream.session.session import Session
 from stream.sockets.control import ControlServer, Pending
 from stream.sockets.event_image import EventImager
 from stream.sockets.publisher import Publisher
-from stream.sockets.wire import EVENTS_TOPIC
+from stream.sockets.wire import EVENTS_TOPIC, wall_keys
 
 _READ_S = 0.005
 """How long to wait for packets before the control socket is looked at again."""
@@ -111,6 +111,7 @@ class _Consumer:
         )
         self._outcomes: dict[int, SourceChange] = {}
         self._newest_us = 0.0
+        self._epoch = 0
         self._status_due_ns = 0
         self._line_due_ns = now_ns() + _FIRST_LINE_NS
 
@@ -180,15 +181,17 @@ class _Consumer:
         for packet in packets:
             if isinstance(packet, Frame):
                 self._newest_us = packet.last_us
-                self._publisher.send_captured(packet)
+                self._publisher.send_captured(packet, self._session.wall.at(packet.mid_us, packet.epoch))
             elif isinstance(packet, EventBatch):
                 self._newest_us = float(packet.watermark_us)
+                self._epoch = packet.epoch
                 if wants_events:
                     self._imager.add(packet)
         if not wants_events:
             self._imager.clear()
         elif (image := self._imager.take(now_ns())) is not None:
-            self._publisher.send_events(image)
+            middle_us = (image.t_a_us + image.t_b_us) / 2
+            self._publisher.send_events(image, self._session.wall.at(middle_us, self._epoch))
 
     def _note(self, packets: Iterable[Packet]) -> None:
         row, counters = self._child.row, self._session.counters
@@ -282,22 +285,34 @@ class _Consumer:
                     self._keeper.source_change = change
 
     def _expose(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
-        shutter = Shutter.rolling(
-            request["t_us"],
-            request["t_us"] + request["for_us"],
-            row_delay_us=request["row_delay_us"],
-            height=self._info.geometry.height,
-        )
+        height = self._info.geometry.height
+        for_us, row_delay_us = request["for_us"], request["row_delay_us"]
+        if "wall_ns" in request:
+            t_us = self._device_us(request["wall_ns"]) - for_us / 2 - row_delay_us * (height // 2)
+        else:
+            t_us = request["t_us"]
+        shutter = Shutter.rolling(t_us, t_us + for_us, row_delay_us=row_delay_us, height=height)
         frame = self._publisher.send_frame(self._session.ask(shutter, request["tag"]))
         return {
             "index": frame.index,
             "tag": frame.tag,
             "topic": f"frame/{frame.tag}",
             "window": frame.window,
-            "t_a_us": request["t_us"],
-            "t_b_us": request["t_us"] + request["for_us"],
-            "row_delay_us": request["row_delay_us"],
+            "t_a_us": t_us,
+            "t_b_us": t_us + for_us,
+            "row_delay_us": row_delay_us,
+            **wall_keys(frame.wall_ns, frame.wall_uncertainty_us),
         }
+
+    def _device_us(self, wall_ns: int) -> float:
+        """Device time of a robot's time."""
+        device_us = self._session.wall.device_us(wall_ns)
+        if device_us is None:
+            raise NireError(
+                "no wall time is known of this source: it is a recording without times since 1970, or no packet of "
+                "the camera has come yet. Ask by t_us, device time"
+            )
+        return device_us
 
     def _status(self) -> dict[str, Any]:
         session = self._session
@@ -308,6 +323,7 @@ class _Consumer:
             covered_us=session.covered_us,
             paused=session.paused,
             newest_us=self._newest_us,
+            clock=session.wall.newest,
             now_ns=now_ns(),
         )
 

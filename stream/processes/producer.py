@@ -7,19 +7,21 @@ import logging
 import math
 from collections import deque
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from drivers.packets.cleaning import cleaned
 from drivers.packets.epochs import Epochs
+from drivers.packets.wall_clock import wall_shared, wall_timed
 from drivers.source import Source, SourceInfo, change_while_open
 from nire.errors import ConfigError, DeviceLost, NireError, RecordingDamaged, SourceError
-from nire.types import EventBatch, Frame, Gap, Geometry, Packet
+from nire.types import EventBatch, Frame, Gap, Geometry, Packet, WallClock
 from stream.clock import now_ns
 from stream.config import Config
 from stream.processes.board import Row, State
 from stream.processes.child import Child
 from stream.rings.recut import Recutter
-from stream.rings.ring import RingWriter, event_depth, frame_depth, require_room
+from stream.rings.ring import RingWriter, clock_of, event_depth, frame_depth, require_room
 from stream.sources import SourceOrder, open_source
 
 _FOLLOWERS = ("consumer", "recorder")
@@ -141,11 +143,16 @@ class _Producer:
         packets = cleaned(
             source, row_delay_us=settings.row_delay_us, exposure_us=settings.exposure_us, epochs=self._epochs
         )
-        for packet in packets:
+        timed = (
+            wall_shared(packets, partial(clock_of, settings.clock_of))
+            if settings.clock_of
+            else wall_timed(packets, info, arrival_us=settings.least_arrival_us)
+        )
+        for packet in timed:
             self._serve_orders(source)
             if self._child.stopping:
                 break
-            if not isinstance(packet, EventBatch | Frame | Gap):
+            if not isinstance(packet, EventBatch | Frame | Gap | WallClock):
                 continue
             for piece in recutter.feed(packet):
                 self._send(piece, writer, throttled=not info.live)

@@ -13,6 +13,7 @@ from stream.losses import Losses
 from stream.processes.board import State
 from stream.processes.child import Child
 from stream.processes.joining import join, note_progress
+from stream.rings.ring import clock_of
 
 _READ_S = 0.1
 _log = logging.getLogger(__name__)
@@ -35,6 +36,8 @@ def main(child: Child, config: Config, path: Path) -> int:
     with contextlib.ExitStack() as stack:
         reader = stack.enter_context(join(child, config))
         recording = stack.enter_context(begin_writing(path, reader.geometry, reader.info))
+        if (clock := clock_of(config.stream_name)) is not None:
+            recording.write(clock)  # of a producer that was there before this recorder: its next one is a second away
         child.beat(State.READY)
         while not (reader.ended or (child.stopping and not packets)):
             child.orders()

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from drivers.source import SourceInfo
-from nire.types import Calibration, ExposedFrame, Stamps
+from nire.types import Calibration, ExposedFrame, Stamps, WallClock
 from stream.clock import now_ns
 from stream.config import AUTO, Config
 from stream.config_sections import PlanConfig
 from stream.processes.board import Board, Row, State
 from stream.processes.latency import RecentLatency
+from stream.sockets.wire import wall_keys
 
 _RATES = {"exposed": "exposed", "captured": "frames_in", "windows": "windows", "events": "events_in"}
 _LOSSES = ("lost_events", "lost_frames", "late_windows", "reduced_queries", "out_of_memory", "gaps")
@@ -150,6 +151,7 @@ class StatusKeeper:
         covered_us: tuple[float, float] | None,
         paused: bool,
         newest_us: float,
+        clock: WallClock | None,
         now_ns: int,
     ) -> dict[str, Any]:
         """Everything, as plain values.
@@ -157,6 +159,7 @@ class StatusKeeper:
         Args:
             plan, calibration, backend_reason, covered_us, paused: the session's.
             newest_us: device time of the newest data.
+            clock: how device time maps to wall time at present; None = not known.
             now_ns: host monotonic time.
         """
         row, info = self.row, self.info
@@ -180,6 +183,7 @@ class StatusKeeper:
             "plan": plan.model_dump(mode="json"),
             "covered_us": None if covered_us is None else [float(t) for t in covered_us],
             "newest_us": newest_us,
+            **_clock(clock, newest_us),
             "rates": dict(self.rates.values),
             "asked_hz": self.asked_hz(plan),
             "delivered_hz": self.rates.values["exposed"],
@@ -217,6 +221,14 @@ def _state(row: Row, paused: bool) -> str:
     if row.state in (State.READY, State.RUNNING):
         return "paused" if paused else "running"
     return "starting"
+
+
+def _clock(clock: WallClock | None, newest_us: float) -> dict[str, Any]:
+    """A device time, its wall time, and the rate at which they go on; nothing where that is not known."""
+    if clock is None:
+        return {}
+    told = wall_keys(clock.wall_at(newest_us), clock.uncertainty_at(newest_us))
+    return {"device_us": newest_us, **told, "drift_ppm": (clock.rate - 1) * 1e6}
 
 
 def _calibration(calibration: Calibration) -> Mapping[str, Any]:

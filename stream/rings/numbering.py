@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from nire.types import EventBatch, Frame, Gap, Packet
+from nire.types import EventBatch, Frame, Gap, Packet, WallClock
 from stream.rings.packets import Header, Kind, body_bytes
 from stream.rings.reordering import Parcel
 
@@ -47,6 +47,10 @@ class Ledger:
         elif isinstance(packet, EventBatch):
             for piece in _pieces(packet, self._max_events):
                 yield self._batch(piece, now_ns)
+        elif isinstance(packet, WallClock):
+            start_us = self._takes_over(packet.device_us, packet.epoch)
+            yield self._header(Kind.CLOCK, packet, 0, start_us, now_ns), packet
+            self._event_packets += 1
         else:
             start_us = self._takes_over(packet.t0_us, packet.epoch)
             self._watermark_us = max(start_us, packet.t1_us)

@@ -6,12 +6,14 @@ Little-endian, C layout, 8-byte aligned, so that a C++ or Rust process can read 
     96   EVENTS: int64 t_us[N], uint16 x[N], uint16 y[N], uint8 p[N]
          FRAME:  frame head, 64 bytes; then pixels uint8 [H, W, C]
          GAP:    int64 t0_us, int64 t1_us; then the reason, UTF-8
+         CLOCK:  int64 device_us, int64 wall_ns, double rate, uncertainty_us (NaN = not known), rate_uncertainty
          END:    nothing
 """
 
 from __future__ import annotations
 
 import json
+import math
 import struct
 from enum import IntEnum
 from typing import NamedTuple
@@ -21,7 +23,7 @@ from numpy.typing import NDArray
 
 from drivers.source import SourceInfo
 from nire.errors import RingError
-from nire.types import EventBatch, Frame, Gap, Geometry, Packet
+from nire.types import EventBatch, Frame, Gap, Geometry, Packet, WallClock
 
 Bytes = NDArray[np.uint8]
 MAGIC = 0x4E495245  # "NIRE"
@@ -31,6 +33,7 @@ EVENT_BYTES = 13
 _HEADER = struct.Struct("<IHHqQQQQqqqIIq8x")
 _FRAME = struct.Struct("<qqqdIIIBB18x")
 _SPAN = struct.Struct("<qq")
+_CLOCK = struct.Struct("<qqddd")
 HEADER_BYTES = 96
 FRAME_HEAD_BYTES = 64
 _TRANSFERS = ("linear", "srgb")
@@ -43,6 +46,7 @@ class Kind(IntEnum):
     FRAME = 2
     GAP = 3
     END = 4
+    CLOCK = 5
 
 
 class Header(NamedTuple):
@@ -91,6 +95,8 @@ def body_bytes(packet: Packet) -> int:
         return EVENT_BYTES * len(packet)
     if isinstance(packet, Frame):
         return FRAME_HEAD_BYTES + packet.pixels.size
+    if isinstance(packet, WallClock):
+        return _CLOCK.size
     return _SPAN.size + len(packet.reason.encode())
 
 
@@ -109,6 +115,9 @@ def write(into: Bytes, header: Header, packet: Packet | None) -> None:
     elif isinstance(packet, Gap):
         _SPAN.pack_into(body, 0, packet.t0_us, packet.t1_us)
         body[_SPAN.size :] = np.frombuffer(packet.reason.encode(), np.uint8)
+    elif isinstance(packet, WallClock):
+        doubt_us = math.nan if packet.uncertainty_us is None else packet.uncertainty_us
+        _CLOCK.pack_into(body, 0, packet.device_us, packet.wall_ns, packet.rate, doubt_us, packet.rate_uncertainty)
 
 
 def read(data: Bytes) -> tuple[Header, Packet | None]:
@@ -131,6 +140,10 @@ def read(data: Bytes) -> tuple[Header, Packet | None]:
     if header.kind == Kind.GAP:
         t0_us, t1_us = _SPAN.unpack_from(body)
         return header, Gap(t0_us, t1_us, body[_SPAN.size :].tobytes().decode(), header.received_ns, header.epoch)
+    if header.kind == Kind.CLOCK:
+        device_us, wall_ns, rate, doubt_us, rate_uncertainty = _CLOCK.unpack_from(body)
+        known_us = None if math.isnan(doubt_us) else doubt_us
+        return header, WallClock(device_us, wall_ns, rate, known_us, rate_uncertainty, header.received_ns, header.epoch)
     return header, None
 
 

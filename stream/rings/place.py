@@ -27,7 +27,7 @@ SHARED_MEMORY = Path("/dev/shm")
 _ROOT = Path("/tmp")
 # A UNIX socket's path is limited to 107 bytes, and ours take 78 below the folder for runtime files.
 _LONGEST_RUNTIME_PATH = 29
-_HELLO, _PREFIX = "hello.json", "prefix"
+_HELLO, _CLOCK, _PREFIX = "hello.json", "clock", "prefix"
 _PRIVATE = 0o700
 
 
@@ -66,9 +66,7 @@ class RingSpace:
 
     def write_hello(self, text: bytes) -> None:
         """Let readers know what the source is; replaced as a whole."""
-        new = self.root / "hello.new"
-        new.write_bytes(text)
-        new.replace(self.root / _HELLO)
+        self._write(_HELLO, text)
 
     def read_hello(self) -> bytes | None:
         """What the producer said of its source; None when there is no producer."""
@@ -77,9 +75,21 @@ class RingSpace:
         except FileNotFoundError:
             return None
 
+    def write_clock(self, packet: bytes) -> None:
+        """Let others know how device time maps to wall time; replaced as a whole."""
+        self._write(_CLOCK, packet)
+
+    def read_clock(self) -> bytes | None:
+        """What `write_clock` wrote last; None where there is no producer, or it knows no wall time."""
+        try:
+            return (self.root / _CLOCK).read_bytes()
+        except FileNotFoundError:
+            return None
+
     def remove_hello(self) -> None:
         """The producer leaves."""
-        (self.root / _HELLO).unlink(missing_ok=True)
+        for name in (_HELLO, _CLOCK):
+            (self.root / name).unlink(missing_ok=True)
 
     def leftovers(self) -> list[Path]:
         """Everything that exists of the stream, in shared memory and in its folder."""
@@ -111,6 +121,11 @@ class RingSpace:
         shutil.rmtree(self.root, ignore_errors=True)
         with contextlib.suppress(OSError):  # other streams of this user live there
             _usual_folder().rmdir()
+
+    def _write(self, name: str, data: bytes) -> None:
+        new = self.root / f"{name}.new"
+        new.write_bytes(data)
+        new.replace(self.root / name)
 
     def _shared_files(self) -> list[Path]:
         return [path for path in SHARED_MEMORY.glob(f"{self.stem}*") if _is_own(path)]

@@ -23,7 +23,7 @@ import numpy as np
 
 from drivers.source import SourceInfo
 from nire.errors import RingError
-from nire.types import Frame, Geometry, Packet
+from nire.types import Frame, Geometry, Packet, WallClock
 from stream.clock import now_ns
 from stream.config_sections import RingConfig
 from stream.rings import packets, place
@@ -95,6 +95,13 @@ def sweep(name: str) -> bool:
     space = RingSpace.of(name)
     with space.locked():
         return _sweep(space)
+
+
+def clock_of(name: str) -> WallClock | None:
+    """How a running stream's device time maps to wall time; None where there is no such stream, or it does not know."""
+    data = RingSpace.of(name).read_clock()
+    packet = packets.read(np.frombuffer(data, np.uint8))[1] if data else None
+    return packet if isinstance(packet, WallClock) else None
 
 
 class _Member:
@@ -275,7 +282,10 @@ class RingWriter(_Member):
             sample = self._ports[which].loan_slice_uninit(size)
         except iox2.LoanError as error:
             raise RingError(f"the ring {self.name!r}/{which} lends no {size} bytes: {error}") from error
-        packets.write(np.frombuffer(sample.payload().as_memory_view(), np.uint8), header, packet)
+        data = np.frombuffer(sample.payload().as_memory_view(), np.uint8)
+        packets.write(data, header, packet)
+        if header.kind == Kind.CLOCK:
+            self._space.write_clock(data.tobytes())
         sample.assume_init().send()
 
     def _open_ports(self) -> None:

@@ -25,7 +25,9 @@ from nire.types import (
     Reconstructor,
     Rolls,
     Stamps,
+    WallClock,
 )
+from nire.wall_time import WallTimes
 from stream.config import Config, updated
 from stream.config_sections import PlanConfig
 from stream.losses import Losses
@@ -108,6 +110,7 @@ class Session:
         self.losses = losses or Losses()
         self.paused = False
         self.newest_us = 0.0
+        self.wall = WallTimes()
         self._reconstructor = reconstructor
         self._rolls = isinstance(reconstructor, Rolls) and reconstructor.rolls
         self._freshest = freshest
@@ -222,6 +225,9 @@ class Session:
     # Windows
 
     def _take(self, packet: Packet) -> None:
+        if isinstance(packet, WallClock):
+            self.wall.add(packet)
+            return
         self.losses.add(packet)
         self._assembler.push(packet)
         if isinstance(packet, Frame):
@@ -292,6 +298,7 @@ class Session:
             exposed_ns = self._clock()
             for (index, query), image in zip(batch, images, strict=True):
                 self.counters.exposed += 1
+                wall = self.wall.at(query.shutter.mid_us, window.events.epoch)
                 yield ExposedFrame(
                     index=index,
                     window=window.index,
@@ -307,6 +314,8 @@ class Session:
                     out_of_memory=self.counters.out_of_memory,
                     backend=self._reconstructor.name,
                     engine=self._reconstructor.engine,
+                    wall_ns=wall and wall.wall_ns,
+                    wall_uncertainty_us=wall and wall.uncertainty_us,
                 )
 
     def _affordable(self, window: ContentWindow, queries: list[_Numbered]) -> list[_Numbered]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Container, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self, get_args
@@ -94,13 +94,24 @@ class Connection:
             time.sleep(_WARMING_UP_S)
         return float(covered_us[1])
 
-    def expose(self, t_a_us: float, t_b_us: float | None = None, row_delay_us: float = 0.0) -> NDArray[np.uint8]:
+    def expose(
+        self,
+        t_a_us: float | None = None,
+        t_b_us: float | None = None,
+        row_delay_us: float = 0.0,
+        *,
+        wall_ns: int | None = None,
+        for_us: float = 0.0,
+    ) -> NDArray[np.uint8]:
         """Ask for one image and wait for it.
 
         Args:
             t_a_us: start of the first row's exposure, device time.
             t_b_us: its end; None = the instant `t_a_us`.
             row_delay_us: row y is exposed that many microseconds later than row y - 1; 0 = a global shutter.
+            wall_ns: instead of `t_a_us` and `t_b_us`: middle of the middle row's exposure, CLOCK_REALTIME, ns since
+                1970, as ROS and PTP machines have it.
+            for_us: with `wall_ns`: length of the exposure; 0 = an instant.
 
         Returns:
             uint8 [H, W], or [H, W, 3] in colour (RGB); read-only.
@@ -108,18 +119,40 @@ class Connection:
         Raises:
             ShutterOutsideWindow: the stream does not cover it, any more or yet.
             NireError: nobody answers, or the image does not come in time.
+            ConfigError: no wall time is known of the stream's source.
+            ValueError: neither or both of the times are given.
         """
-        end_us = t_a_us if t_b_us is None else t_b_us
-        asked = {"t_us": float(t_a_us), "for_us": float(end_us) - float(t_a_us), "row_delay_us": float(row_delay_us)}
+        frame = self.expose_frame(t_a_us, t_b_us, row_delay_us, wall_ns=wall_ns, for_us=for_us)
+        return frame.pixels[..., 0] if frame.pixels.shape[2] == 1 else frame.pixels
+
+    def expose_frame(
+        self,
+        t_a_us: float | None = None,
+        t_b_us: float | None = None,
+        row_delay_us: float = 0.0,
+        *,
+        wall_ns: int | None = None,
+        for_us: float = 0.0,
+    ) -> ExposedFrame:
+        """Do as `expose` does, and return the image with its times: `shutter`, `wall_ns`, `wall_uncertainty_us`."""
+        asked: dict[str, Any] = {"row_delay_us": float(row_delay_us)}
+        if t_a_us is not None and wall_ns is None:
+            end_us = t_a_us if t_b_us is None else t_b_us
+            asked |= {"t_us": float(t_a_us), "for_us": float(end_us) - float(t_a_us)}
+        elif wall_ns is not None and t_a_us is None and t_b_us is None:
+            asked |= {"wall_ns": int(wall_ns), "for_us": float(for_us)}
+        else:
+            raise ValueError("give either device time, t_a_us and if wanted t_b_us, or robot time, wall_ns and for_us")
         while self._answers.recv(0) is not None:
             pass  # answers to other clients, which would fill the queue
-        indices: set[int] = set()
+        answers: dict[int, float] = {}
         end_s, wait_s = time.monotonic() + self._timeout_s, _FOLLOWS_S
         while time.monotonic() < end_s:
-            indices.add(self.ask("expose", **asked, tag=_TAG)["index"])
-            pixels = self._answer(indices, float(t_a_us), wait_s)
-            if pixels is not None:
-                return pixels[..., 0] if pixels.shape[2] == 1 else pixels
+            answer = self.ask("expose", **asked, tag=_TAG)
+            answers[answer["index"]] = asked["t_us"] if "t_us" in asked else answer["t_a_us"]
+            frame = self._answer(answers, wait_s)
+            if frame is not None:
+                return frame
             wait_s *= 2
         raise NireError(
             f"the stream answers, but no image came from {self._address} within {self._timeout_s:g} s: is that its "
@@ -186,13 +219,14 @@ class Connection:
         """Disconnect."""
         self.close()
 
-    def _answer(self, indices: Container[int], t_us: float, wait_s: float) -> NDArray[np.uint8] | None:
+    def _answer(self, answers: Mapping[int, float], wait_s: float) -> ExposedFrame | None:
+        """Wait for one of the images that are to come: index -> start of its exposure."""
         end_s = time.monotonic() + wait_s
         while (left_s := end_s - time.monotonic()) > 0:
             message = self._answers.recv(math.ceil(left_s * 1000))
             # Other clients ask too, and a consumer that was restarted counts from zero again.
-            if message and message.header["index"] in indices and message.header["t_a_us"] == t_us:
-                return wire.frame_of(message).pixels
+            if message and answers.get(message.header["index"]) == message.header["t_a_us"]:
+                return wire.frame_of(message)
         return None
 
     def _wait_for_message(self, subscriber: Subscriber) -> wire.Message:

@@ -57,13 +57,15 @@ class _Field:
     kind: type[Any]
     default: Any = None
     low: float = -math.inf
+    optional: bool = False
 
 
 COMMANDS: Mapping[str, Mapping[str, _Field]] = {
     "status": {},
     "set_plan": {"plan": _Field(dict)},
     "expose": {
-        "t_us": _Field(float),
+        "t_us": _Field(float, optional=True),
+        "wall_ns": _Field(int, optional=True),
         "for_us": _Field(float, 0.0, low=0.0),
         "row_delay_us": _Field(float, 0.0),
         "tag": _Field(str, "expose"),
@@ -73,7 +75,10 @@ COMMANDS: Mapping[str, Mapping[str, _Field]] = {
     "set_source": {"settings": _Field(dict)},
     "stop": {},
 }
-"""Every command and its fields; a field without a default is required."""
+"""Every command and its fields; a field without a default is required, unless it is optional: then it may be
+missing."""
+_ONE_OF = {"expose": ("t_us", "wall_ns")}
+"""Of these fields each command needs exactly one."""
 
 
 class ControlServer(Endpoint):
@@ -256,7 +261,12 @@ def _checked(request: dict[str, Any]) -> dict[str, Any]:
         raise WireError(f"{command} does not know {', '.join(extra[:_NAMED])}; it takes {takes}")
     checked: dict[str, Any] = {"command": command}
     for name, field in fields.items():
-        checked[name] = _value(command, name, field, request.get(name, field.default))
+        given = request.get(name, field.default)
+        if given is not None or not field.optional:
+            checked[name] = _value(command, name, field, given)
+    either = _ONE_OF.get(command, ())
+    if either and len(checked.keys() & set(either)) != 1:
+        raise WireError(f"{command} needs {' or '.join(either)}, one of them")
     return checked
 
 
@@ -269,6 +279,8 @@ def _value(command: str, name: str, field: _Field, value: Any) -> Any:
             at_least = f" >= {field.low:g}" if field.low > -math.inf else ""
             raise WireError(f"{command}: {name} = {brief(value)}, expected a finite number{at_least}")
         return float(value)
+    if field.kind is int and (isinstance(value, bool) or not isinstance(value, int) or abs(value) > 2**62):
+        raise WireError(f"{command}: {name} = {brief(value)}, expected a whole number")
     if not isinstance(value, field.kind):
         raise WireError(f"{command}: {name} is a {type(value).__name__}, expected a {field.kind.__name__}")
     if field.kind is str and not _TAG.fullmatch(value):

@@ -9,6 +9,7 @@ from typing import Any
 import zmq
 
 from nire.types import ExposedFrame, Frame
+from nire.wall_time import WallTime
 from stream.clock import now_ns
 from stream.config_sections import PublishConfig, SecurityConfig
 from stream.sockets import wire
@@ -75,15 +76,15 @@ class Publisher(Endpoint):
             self._send(wire.pack_frame(frame))
         return frame
 
-    def send_captured(self, frame: Frame) -> None:
-        """Publish a captured frame under `captured`."""
+    def send_captured(self, frame: Frame, wall: WallTime | None = None) -> None:
+        """Publish a captured frame under `captured`, with the wall time of its middle."""
         if self.wants(wire.CAPTURED_TOPIC):
-            self._send(wire.pack_captured(frame, now_ns()))
+            self._send(wire.pack_captured(frame, now_ns(), wall))
 
-    def send_events(self, image: EventImage) -> None:
-        """Publish an image of events under `events`."""
+    def send_events(self, image: EventImage, wall: WallTime | None = None) -> None:
+        """Publish an image of events under `events`, with the wall time of its middle."""
         if self.wants(wire.EVENTS_TOPIC):
-            self._send(wire.pack_events(image, now_ns()))
+            self._send(wire.pack_events(image, now_ns(), wall))
 
     def send_status(self, status: Mapping[str, Any]) -> None:
         """Publish a map of plain values (numpy scalars included) under `status`."""

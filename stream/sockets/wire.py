@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from nire.errors import WireError
 from nire.shutter import Shutter
 from nire.types import ExposedFrame, Frame, Stamps
+from nire.wall_time import WallTime
 from stream.sockets.event_image import EventImage
 
 VERSION = 1
@@ -53,6 +54,8 @@ _CARRIED = (
     "out_of_memory",
     "backend",
     "engine",
+    "wall_ns",
+    "wall_uncertainty_us",
 )
 _STAMPS = {field.name for field in fields(Stamps)}
 
@@ -159,7 +162,14 @@ def frame_header(frame: ExposedFrame) -> dict[str, Any]:
         "out_of_memory": frame.out_of_memory,
         "backend": frame.backend,
         "engine": frame.engine,
+        **wall_keys(frame.wall_ns, frame.wall_uncertainty_us),
     }
+
+
+def wall_keys(wall_ns: int | None, uncertainty_us: float | None) -> dict[str, Any]:
+    """What a header, the status and answers say of wall time: nothing where it is not known."""
+    told = {"wall_ns": wall_ns, "wall_uncertainty_us": uncertainty_us}
+    return {key: value for key, value in told.items() if value is not None}
 
 
 def pack_frame(frame: ExposedFrame) -> bytes:
@@ -171,8 +181,8 @@ def pack_frame(frame: ExposedFrame) -> bytes:
     )
 
 
-def pack_captured(frame: Frame, published_ns: int) -> bytes:
-    """Pack a captured frame under `captured`: the same header, with the frame's own shutter."""
+def pack_captured(frame: Frame, published_ns: int, wall: WallTime | None = None) -> bytes:
+    """Pack a captured frame under `captured`: the same header, with the frame's own shutter; `wall` of its middle."""
     header = _plain_header(
         CAPTURED_TOPIC,
         frame.pixels,
@@ -185,11 +195,17 @@ def pack_captured(frame: Frame, published_ns: int) -> bytes:
         received_ns=frame.received_ns,
         published_ns=published_ns,
     )
-    return pack(CAPTURED_TOPIC, header, np.ascontiguousarray(frame.pixels).data)
+    return pack(CAPTURED_TOPIC, header | _wall(wall), np.ascontiguousarray(frame.pixels).data)
 
 
-def pack_events(image: EventImage, published_ns: int) -> bytes:
-    """Pack an event image under `events`: the same header, dtype int8, and `events`, the count of events."""
+def pack_events(image: EventImage, published_ns: int, wall: WallTime | None = None) -> bytes:
+    """Pack an event image under `events`: the same header, dtype int8, and `events`, the count of events.
+
+    Args:
+        image: to send.
+        published_ns: host monotonic time.
+        wall: of the middle of its span.
+    """
     header = _plain_header(
         EVENTS_TOPIC,
         image.pixels,
@@ -204,7 +220,7 @@ def pack_events(image: EventImage, published_ns: int) -> bytes:
     )
     return pack(
         EVENTS_TOPIC,
-        header | {"events": image.events},
+        header | {"events": image.events} | _wall(wall),
         np.ascontiguousarray(image.pixels).data,
     )
 
@@ -270,6 +286,10 @@ def frame_of(message: Message) -> ExposedFrame:
         raise WireError(f"the message on {message.topic!r}: its stamps are no numbers")
     stamps = Stamps(**{"device_us": shutter.mid_us} | told)
     return ExposedFrame(pixels=pixels, shutter=shutter, stamps=stamps, **{"window": -1} | own)
+
+
+def _wall(wall: WallTime | None) -> dict[str, Any]:
+    return wall_keys(*wall) if wall else {}
 
 
 def _plain_header(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.compiling import compiled
 from tests.golden.example import write_recording
 from tests.stream.fake_stream import HEIGHT, WIDTH, FakeStream
 from tests.waiting import PATIENCE_S
@@ -62,19 +62,19 @@ def test_minimal_subscriber_needs_zmq_msgpack_and_numpy_only_and_is_25_lines_at_
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    compiler = shutil.which("g++") or shutil.which("clang++")
-    if compiler is None:
-        pytest.skip("needs a C++ compiler")
-    folder = tmp_path_factory.mktemp("cpp")
-    (folder / "probe.cpp").write_text("#include <zmq.h>\nint main() { return zmq_errno(); }\n")
-    if run(compiler, "probe.cpp", "-o", "probe", "-lzmq", folder=folder).returncode:
-        pytest.skip("needs libzmq with its header (Debian package libzmq3-dev)")
-    flags = ["-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror"]
-    done = run(
-        compiler, *flags, EXAMPLES / "subscriber_minimal.cpp", "-o", "subscriber_minimal", "-lzmq", folder=folder
-    )
+    return compiled(EXAMPLES / "subscriber_minimal.cpp", tmp_path_factory.mktemp("cpp"))
+
+
+def test_cpp_robot_gets_what_it_asked_for_by_its_own_clock(stream: FakeStream, tmp_path: Path) -> None:
+    asking = compiled(EXAMPLES / "cpp_ask_for_instant.cpp", tmp_path)
+    done = run(asking, stream.address, stream.control.address, "frame/deblur")
     assert done.returncode == 0, done.stderr
-    return folder / "subscriber_minimal"
+    *seen, answered = done.stdout.splitlines()
+    assert [re.fullmatch(r"frame/deblur \d+: 346 x 260", line) is not None for line in seen] == [True, True]
+    matched = re.fullmatch(r"(-?\d+) ns after what was asked, at most 500 us off", answered)
+    assert matched is not None, answered
+    assert abs(int(matched[1])) < 1_000_000
+    assert stream.wait_for("expose")["for_us"] == 0
 
 
 def test_cpp_subscriber_shows_the_same(program: Path, stream: FakeStream) -> None:

@@ -96,10 +96,12 @@ class FakeStream:
             self.asked.append(request)
             self.arrived.notify_all()
         if request["command"] == "expose":
-            if request["t_us"] < 0:
+            half_us = request["for_us"] / 2
+            middle_us = request["t_us"] + half_us if "t_us" in request else self._device_us(request["wall_ns"])
+            if middle_us < half_us:
                 raise ShutterOutsideWindow("before the beginning", (0.0, 1.0))
-            index = self._expose(request["t_us"] + request["for_us"] / 2, request["tag"], request["for_us"])
-            return {"index": index, "topic": f"frame/{request['tag']}"}
+            index = self._expose(middle_us, request["tag"], request["for_us"])
+            return {"index": index, "topic": f"frame/{request['tag']}", "t_a_us": middle_us - half_us}
         return self._status()
 
     def _status(self) -> dict[str, Any]:
@@ -137,10 +139,26 @@ class FakeStream:
         self._count["exposed"] += 1
         self.publisher.send_frame(
             ExposedFrame(
-                index, index, pixels, shutter, tag or plan.name, stamps, late_windows=2, backend="edi", engine="cpu"
+                index,
+                index,
+                pixels,
+                shutter,
+                tag or plan.name,
+                stamps,
+                late_windows=2,
+                backend="edi",
+                engine="cpu",
+                wall_ns=self._wall_ns(shutter.mid_us),
+                wall_uncertainty_us=500.0,
             )
         )
         return index
+
+    def _wall_ns(self, device_us: float) -> int:
+        return time.time_ns() - time.monotonic_ns() + round(1e9 * self._started_s + 1000 * device_us)
+
+    def _device_us(self, wall_ns: int) -> float:
+        return (wall_ns - self._wall_ns(0)) / 1000
 
     def _view(self, t_us: float, row_delay_us: float) -> np.ndarray[Any, np.dtype[np.uint8]]:
         shift = 150 * (t_us / 1e6)

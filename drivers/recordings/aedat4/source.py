@@ -126,6 +126,7 @@ class Aedat4Source(RecordingFile):
             duration_us=self._duration_us(),
             streams=self._streams(),
             found=self._depth.found,
+            unix_time=True,
         )
 
     def _play(self) -> Iterator[SourcePacket]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import lz4.frame
 import numpy as np
 
+from drivers.packets.unix_time import UnixStamps
 from drivers.recordings.aedat4.encode import (
     TABLE_POSITION_AT,
     TRIGGERS,
@@ -22,7 +23,7 @@ from drivers.recordings.aedat4.encode import (
 from drivers.recordings.aedat4.file import MAGIC, PACKET_PREFIX
 from drivers.source import SourceInfo
 from drivers.writing import FileWriter
-from nire.types import EventBatch, Frame, Gap, Geometry, ImuBatch, SourcePacket, Trigger
+from nire.types import EventBatch, Frame, Gap, Geometry, ImuBatch, SourcePacket, Trigger, WallClock
 
 SUFFIX = ".aedat4"
 
@@ -64,6 +65,8 @@ def create_writer(path: Path, geometry: Geometry, source: SourceInfo) -> Aedat4W
 class Aedat4Writer(FileWriter):
     """Writes packets; small event batches are gathered to 10 ms.
 
+    Times are wall time, as DV has it, where the packets bring clock records, else device time.
+
     The format has no place for gaps, the index of frames, row delays, channels of triggers other than 0 to 3, and the
     transfer of pixels (its readers take them for linear). What was met of these is counted in `lost`. Memory grows by
     48 bytes a packet for the data table, about 10 MB in an hour of events and frames.
@@ -73,6 +76,7 @@ class Aedat4Writer(FileWriter):
         """Create the file and write its header."""
         super().__init__(path)
         self._next_index = 0
+        self._unix = UnixStamps()
         self._places = array("q")  # six numbers a packet
         self._pending: list[EventBatch] = []
         self._pending_events = 0
@@ -86,6 +90,7 @@ class Aedat4Writer(FileWriter):
         Raises:
             SourceError: the disk is full or went away.
         """
+        packet = self._unix.restamped(packet)
         if isinstance(packet, EventBatch):
             self._events(packet)
         elif isinstance(packet, Frame):
@@ -104,6 +109,8 @@ class Aedat4Writer(FileWriter):
             self._packet(3, encode_triggers([packet]), 1, packet.t_us, packet.t_us)
         elif isinstance(packet, Gap):
             self._count(True, "gaps")
+        elif isinstance(packet, WallClock):
+            pass  # it has its effect on the stamps
         else:
             raise TypeError(f"a {type(packet).__name__} is no packet")
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from drivers.source import SourceInfo, require_sdk
 from drivers.writing import FileWriter
 from nire.errors import SourceError
-from nire.types import EventBatch, Frame, Gap, Geometry, ImuBatch, SourcePacket, Trigger
+from nire.types import EventBatch, Frame, Gap, Geometry, ImuBatch, SourcePacket, Trigger, WallClock
 
 SUFFIX = ".h5"
 
@@ -75,6 +75,8 @@ class Hdf5Writer(FileWriter):
                 self._add_frame(packet)
             elif isinstance(packet, ImuBatch):
                 self._count(True, "inertial samples")
+            elif isinstance(packet, WallClock):
+                self._count(True, "clock records, which say the wall time of its times")
             elif isinstance(packet, Trigger | Gap):
                 self._count(True, "triggers" if isinstance(packet, Trigger) else "gaps")
             else:

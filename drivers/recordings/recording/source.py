@@ -21,7 +21,7 @@ from drivers.recording_file import RecordingFile
 from drivers.source import SourceInfo
 from drivers.writing import FileWriter
 from nire.errors import RecordingDamaged, SourceError
-from nire.types import EventBatch, Frame, Geometry, SourcePacket
+from nire.types import EventBatch, Frame, Geometry, SourcePacket, WallClock
 
 SUFFIX = ".nire"
 MAGIC = b"NIRE-RECORDING 1\n"
@@ -102,6 +102,8 @@ class RecordingWriter(FileWriter):
         """
         kind, payload = encode_packet(packet)
         self._chunk(kind, payload)
+        if isinstance(packet, WallClock):
+            return  # it may hold from a time before the recording's first packet
         first_us, last_us = packet_span_us(packet)
         if isinstance(packet, EventBatch):
             self._events += len(packet)

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from drivers.packets.unix_time import UnixStamps
+from drivers.recordings.rosbag.topics import DEVICE_CLOCK
 from drivers.source import SourceInfo
 from drivers.writing import FileWriter
 from nire.errors import SourceError
-from nire.types import EventBatch, Frame, Gap, Geometry, ImuBatch, SourcePacket, Trigger
+from nire.types import EventBatch, Frame, Gap, Geometry, ImuBatch, SourcePacket, Trigger, WallClock
 
 SUFFIX = ".mcap"
 
@@ -45,6 +47,11 @@ _TOPICS = {
         _HEADER + "builtin_interfaces/Time time_ref\nstring source\n",
         ("std_msgs/Header", "builtin_interfaces/Time"),
     ),
+    "/device_clock": (
+        "sensor_msgs/msg/TimeReference",
+        _HEADER + "builtin_interfaces/Time time_ref\nstring source\n",
+        ("std_msgs/Header", "builtin_interfaces/Time"),
+    ),
     "/imu": (
         "sensor_msgs/msg/Imu",
         _HEADER
@@ -68,7 +75,9 @@ def create_writer(path: Path, geometry: Geometry, source: SourceInfo) -> McapWri
 class McapWriter(FileWriter):
     """Writes packets as messages of ROS 2, in chunks compressed by ZSTD.
 
-    Device time becomes the stamp, as if it were Unix time. Events are event_camera_msgs/EventPacket of the encoding
+    The stamp is wall time where the packets bring clock records, each of which becomes a sensor_msgs/TimeReference
+    (stamp: wall time; time_ref: device time; source: how far the stamp may be off). Without them device time becomes
+    the stamp, as if it were Unix time. Events are event_camera_msgs/EventPacket of the encoding
     "mono". The stamp of an image is the start of its exposure; a sensor_msgs/TimeReference of the same stamp and the
     source "exposure", before it, says the end. Gaps, the index of frames, row delays, triggers and the transfer of
     pixels have no place: they are counted in `lost`.
@@ -80,6 +89,7 @@ class McapWriter(FileWriter):
 
         super().__init__(path)
         self._next_index = 0
+        self._unix = UnixStamps()
         self._geometry = geometry
         self._writer: Any = Writer(self._output.file)
         self._channels: dict[str, int] = {}
@@ -92,6 +102,7 @@ class McapWriter(FileWriter):
         Raises:
             SourceError: the disk is full or went away, or a time is before 1970.
         """
+        packet = self._unix.restamped(packet)
         if isinstance(packet, EventBatch):
             self._events(packet)
         elif isinstance(packet, Frame):
@@ -99,6 +110,8 @@ class McapWriter(FileWriter):
         elif isinstance(packet, ImuBatch):
             for n in range(len(packet.t_us)):
                 self._inertial(int(packet.t_us[n]), packet.gyroscope_radps[n], packet.accelerometer_mps2[n])
+        elif isinstance(packet, WallClock):
+            self._clock(packet)
         elif isinstance(packet, Trigger):
             self._count(True, "triggers")
         elif isinstance(packet, Gap):
@@ -153,6 +166,13 @@ class McapWriter(FileWriter):
         body += b"\0"
         body += _padding(body, 4) + struct.pack("<II", width * channels, frame.pixels.size)
         self._message("/image_raw", stamp_us, body + np.ascontiguousarray(frame.pixels).tobytes())
+
+    def _clock(self, record: WallClock) -> None:
+        wall_us = record.wall_ns // 1000
+        told = "unknown" if record.uncertainty_us is None else f"{record.uncertainty_us:.0f}"
+        body = self._header(wall_us)
+        body += _padding(body, 4) + _time(record.device_us) + _string(DEVICE_CLOCK + told)
+        self._message("/device_clock", wall_us, body)
 
     def _inertial(self, t_us: int, rotation: np.ndarray[Any, Any], acceleration: np.ndarray[Any, Any]) -> None:
         body = self._header(t_us)

@@ -18,11 +18,11 @@ from drivers.recordings.rosbag import messages as ros
 from drivers.recordings.rosbag.files import BAG, MCAP, SQLITE, Message, files_of, messages_of, topics_of
 from drivers.recordings.rosbag.libcaer import CompressedDecoder, libcaer_events
 from drivers.recordings.rosbag.messages import Serialization
-from drivers.recordings.rosbag.topics import ARRAYS, Choice, choose, role_of
+from drivers.recordings.rosbag.topics import ARRAYS, DEVICE_CLOCK, Choice, choose, role_of
 from drivers.sense import check_choice
 from drivers.source import Found, SourceInfo
 from nire.errors import RecordingDamaged, SourceError
-from nire.types import EventBatch, Frame, Geometry, ImuBatch, SourcePacket, Transfer, Trigger
+from nire.types import EventBatch, Frame, Geometry, ImuBatch, SourcePacket, Transfer, Trigger, WallClock
 
 _T = TypeVar("_T")
 _LOOK, _LOOK_INDEXED = 4000, 250  # messages in which topics are looked for, without an index and with one
@@ -119,6 +119,7 @@ class RosSource(RecordingFile):
             has_frames=pixels is not None,
             streams=self._choice.streams,
             found=(*self._depth.found, *([lengths] if self._choice.lengths else [])),
+            unix_time=True,
         )
 
     def _first_messages(self) -> dict[str, list[Message]]:
@@ -218,7 +219,10 @@ class _Decoder:
             yield from self._packet(ros.event_packet(data, serialization))
         elif role == "exposure":
             stamp_ns, end_ns, source = ros.time_reference(data, serialization)
-            if source == "exposure":
+            if source.startswith(DEVICE_CLOCK):
+                stamp_us = stamp_ns // 1000
+                yield WallClock(stamp_us, 1000 * stamp_us, uncertainty_us=_uncertainty_us(source))
+            elif source == "exposure":
                 if len(self._ends_ns) > _MOST_EXPOSURES:
                     self._ends_ns.clear()  # their images are of another topic, or lost
                 self._ends_ns[stamp_ns // 1000] = end_ns
@@ -302,6 +306,14 @@ class _Decoder:
                 f"{self._source.path}: events of encoding {packet.encoding!r} are not read, expected "
                 f"{', '.join(_ENCODINGS)}"
             )
+
+
+def _uncertainty_us(source: str) -> float | None:
+    """Tell what our own writer says of how far the stamps may be off."""
+    try:
+        return float(source.removeprefix(DEVICE_CLOCK))
+    except ValueError:
+        return None
 
 
 def _batch(columns: ros.Columns, offset_us: int) -> Iterator[EventBatch]:

@@ -16,6 +16,8 @@ LENGTHS = ("std_msgs/Int32", "std_msgs/UInt32")
 """On `.../exposure`, after an image: the length of its exposure in us, as the DAVIS driver of ROS 1 sends it."""
 EXPOSURE = "sensor_msgs/TimeReference"
 """Where a topic of this type has the source "exposure", it says the end of the exposure of the image of that stamp."""
+DEVICE_CLOCK = "device +-us "
+"""Where its source begins so, it says how far its stamp, the wall time of the reference, may be off: our own writer."""
 NONE = "none"
 """What `events_topic` or `frames_topic` is set to where none shall be read."""
 

@@ -1,0 +1,62 @@
+"""A node of ROS 1: images of a nire-live stream as sensor_msgs. Parameters are private (~address, ~plan, ...).
+
+Run it without building: PYTHONPATH=examples/nire_ros2 python3 -m nire_ros2.ros1_node _plan:=upsample
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import rospy
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from nire_ros2 import conversion
+from nire_ros2.stream import Stream
+
+_POLL_S = 0.001
+_PLAN = {"rate_hz": 100.0, "exposure_us": 0.0, "row_delay_us": 0.0, "offset_us": 0.0}
+
+
+def message_of(kind: type[Any], image: conversion.Received, fields: dict[str, Any], frame_id: str) -> Any:
+    """Make a message of ROS 1, whose matrices have capital letters."""
+    message = kind()
+    message.header.stamp = rospy.Time(*divmod(image.stamp_ns, 1_000_000_000))
+    message.header.frame_id = frame_id
+    for name, value in fields.items():
+        setattr(message, name.upper() if name in ("d", "k", "r", "p") else name, _plain(name, value))
+    return message
+
+
+def _plain(name: str, value: Any) -> Any:
+    return value.tobytes() if name == "data" else value.tolist() if hasattr(value, "tolist") else value
+
+
+def main() -> None:
+    """Publish `image_raw`, `image_raw/compressed` and `camera_info` until the node is shut down."""
+    rospy.init_node("nire_live")
+    plan, frame_id = rospy.get_param("~plan", "upsample"), rospy.get_param("~frame_id", "camera")
+    calibration = rospy.get_param("~calibration", "")
+    info = conversion.camera_info_fields(calibration) if calibration else None
+    address = rospy.get_param("~address", "tcp://127.0.0.1:5556")
+    stream = Stream(address, rospy.get_param("~control", "tcp://127.0.0.1:5557"), plan)
+    if rospy.get_param("~set_plan", True):
+        wanted = {name: rospy.get_param(f"~{name}", default) for name, default in _PLAN.items()}
+        stream.ask(conversion.plan_request({"name": plan, **wanted}))
+    images = rospy.Publisher("image_raw", Image, queue_size=2)
+    compressed = rospy.Publisher("image_raw/compressed", CompressedImage, queue_size=2)
+    infos = rospy.Publisher("camera_info", CameraInfo, queue_size=2)
+    while not rospy.is_shutdown():
+        image = stream.newest()
+        if image is None:
+            rospy.sleep(_POLL_S)
+            continue
+        images.publish(message_of(Image, image, conversion.image_fields(image), frame_id))
+        if compressed.get_num_connections():
+            compressed.publish(message_of(CompressedImage, image, conversion.compressed_fields(image), frame_id))
+        if info is not None:
+            infos.publish(message_of(CameraInfo, image, info, frame_id))
+    stream.close()
+
+
+if __name__ == "__main__":
+    main()

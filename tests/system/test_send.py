@@ -1,0 +1,108 @@
+"""Images sent on, process to process: LeRobot's own form, and what is said when something is missing."""
+
+from __future__ import annotations
+
+import base64
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+import pytest
+import zmq
+
+from nire.errors import ConfigError
+from stream.outputs import follow_output, require_ready
+from tests.stream.fake_stream import HEIGHT, WIDTH, FakeStream
+from tests.stream.test_outputs import COLOUR, exposed
+from tests.system.live_stream import ROOT, free_ports
+from tests.waiting import PATIENCE_MS, PATIENCE_S
+
+
+@pytest.fixture
+def stream() -> Iterator[FakeStream]:
+    stream = FakeStream()
+    yield stream
+    stream.close()
+
+
+def _sending(stream: FakeStream, *words: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "stream.cli", "send", *words, "--address", stream.address]
+    return subprocess.Popen([*command, "--control", stream.control.address], cwd=ROOT, text=True)
+
+
+@pytest.fixture
+def lerobot(stream: FakeStream) -> Iterator[int]:
+    """A port to which a process publishes in LeRobot's form."""
+    (port,) = free_ports(1)
+    process = _sending(stream, "lerobot", "--to", f"tcp://127.0.0.1:{port}")
+    yield port
+    process.send_signal(signal.SIGINT)
+    assert process.wait(PATIENCE_S) == 0
+
+
+@pytest.mark.system
+def test_lerobot_gets_images_in_its_own_form(lerobot: int) -> None:
+    with zmq.Context() as context, context.socket(zmq.SUB) as socket:
+        socket.setsockopt_string(zmq.SUBSCRIBE, "")
+        socket.setsockopt(zmq.CONFLATE, 1)
+        socket.connect(f"tcp://127.0.0.1:{lerobot}")
+        assert socket.poll(PATIENCE_MS)
+        told = json.loads(socket.recv_string())
+    assert set(told) == {"timestamps", "images"}
+    assert set(told["timestamps"]) == set(told["images"]) == {"camera"}
+    assert abs(told["timestamps"]["camera"] - time.time()) < 3600
+    image = cv2.imdecode(np.frombuffer(base64.b64decode(told["images"]["camera"]), np.uint8), cv2.IMREAD_COLOR)
+    assert image.shape == (HEIGHT, WIDTH, 3)
+
+
+@pytest.mark.system
+def test_lerobots_own_camera_reads_the_stream(lerobot: int) -> None:
+    camera_zmq = pytest.importorskip("lerobot.cameras.zmq.camera_zmq", reason="needs lerobot")
+    from lerobot.cameras.zmq.configuration_zmq import ZMQCameraConfig
+
+    config = ZMQCameraConfig(server_address="127.0.0.1", port=lerobot, camera_name="camera", timeout_ms=PATIENCE_MS)
+    camera = camera_zmq.ZMQCamera(config)
+    camera.connect()
+    try:
+        image = camera.async_read(timeout_ms=PATIENCE_MS)
+    finally:
+        camera.disconnect()
+    assert image.shape == (HEIGHT, WIDTH, 3)
+    assert image.std() > 5
+
+
+def test_colours_come_as_lerobot_takes_them() -> None:
+    """It decodes by OpenCV, and takes the order of the channels for RGB."""
+    with (
+        follow_output("lerobot", "tcp://127.0.0.1:*") as output,
+        zmq.Context() as context,
+        context.socket(zmq.SUB) as socket,
+    ):
+        socket.setsockopt_string(zmq.SUBSCRIBE, "")
+        socket.connect(output.address)  # type: ignore[attr-defined]
+        smooth = cv2.GaussianBlur(COLOUR, (0, 0), 5)
+        while not socket.poll(50):
+            output.write(exposed(smooth), index=0)
+        told = json.loads(socket.recv_string())
+    image = cv2.imdecode(np.frombuffer(base64.b64decode(told["images"]["camera"]), np.uint8), cv2.IMREAD_COLOR)
+    assert np.abs(image.astype(int) - smooth).mean() < 4
+
+
+def test_address_that_is_taken_is_said() -> None:
+    with (
+        follow_output("lerobot", "tcp://127.0.0.1:*") as output,
+        pytest.raises(ConfigError, match="in use"),
+    ):
+        follow_output("lerobot", output.address)  # type: ignore[attr-defined]
+
+
+def test_outputs_of_runs_and_of_streams_are_told_apart() -> None:
+    with pytest.raises(ConfigError, match="nire-live send lerobot"):
+        require_ready("lerobot")
+    with pytest.raises(ConfigError, match=r"offline \.\.\. --output gif"):
+        follow_output("gif")
