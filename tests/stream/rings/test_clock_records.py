@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from drivers.packets.chunks import decode_packet, encode_packet
 from drivers.packets.unix_time import UnixStamps, absolute
-from drivers.recordings.recording.chunks import decode_packet, encode_packet
 from nire.types import EventBatch, Frame, Gap, WallClock
 from stream.backends import open_reconstructor
 from stream.config import load_config
