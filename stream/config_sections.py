@@ -124,7 +124,7 @@ class ReconstructorConfig(Section):
         "backend, or a dotted module name",
     )
     size: str = Field("nano", description="neural: nano, small or base")
-    weights: str = Field("", description="neural: a safetensors file instead of the shipped one")
+    weights: str = Field("", description="neural: a safetensors file, or paper_nano, instead of the size's")
     engine: str = Field("auto", description="neural: what runs the network, or a dotted module name")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu or cuda:N")
     precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = Field(

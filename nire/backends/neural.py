@@ -205,7 +205,7 @@ def create(
         bin_us: width of the event bins.
         threads: CPU threads, 0 = all cores.
         size: of the shipped weights.
-        weights: a file instead of the shipped one.
+        weights: a file, or the name of shipped ones, instead of those of the size.
         engine: how the network is run: "auto", a file under nire/engines/, or a dotted name.
         precision: "auto" (bf16 where the processor computes in it), "fp32", "bf16" or "fp16".
         frames: numbers of frames that windows will have; an engine prepares for these.
@@ -235,12 +235,13 @@ def weights_file(size: str = "nano", weights: str = "") -> Path:
 
     Args:
         size: of the shipped weights.
-        weights: a file instead of the shipped one.
+        weights: a file, or the name of shipped ones, instead of those of the size.
 
     Raises:
         WeightsError: none of this size are shipped.
     """
-    path = Path(weights) if weights else weight_files.shipped(size)
+    named = weight_files.all_shipped().get(weights) or Path(weights)
+    path = named if weights else weight_files.shipped(size)
     if path is None:
         raise WeightsError(
             f"no trained weights of size {size!r} come with this version. Train some (python -m nire.training, see "

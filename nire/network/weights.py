@@ -152,6 +152,12 @@ def metadata(path: Path) -> dict[str, str]:
     return meta
 
 
+def all_shipped() -> dict[str, Path]:
+    """Find the weights that come with the package, for windows with frames: by size, and "paper_" for the paper's."""
+    folder = Path(__file__).resolve().parents[1] / "weights"
+    return {path.stem: path for path in sorted(folder.glob("*.safetensors")) if not path.stem.endswith("_events_only")}
+
+
 def shipped(size: str) -> Path | None:
     """Find the weights of a size that come with the package; None where none do."""
     path = Path(__file__).resolve().parents[1] / "weights" / f"{size}.safetensors"

@@ -21,7 +21,6 @@ from nire.errors import NireError
 from nire.explicit.network import KeyPlaneNetwork
 from nire.metrics import psnr, ssim
 from nire.network import weights
-from nire.network.config import SIZES
 from nire.training.methods import (
     Method,
     as_pixels,
@@ -104,15 +103,14 @@ def all_methods(
         "edi": edi,
         "edi_true_threshold": edi_true_threshold,
     }
-    found = {size: path for size in SIZES if (path := weights.shipped(size)) is not None}
-    networks = {size: weights.load_any(path) for size, path in found.items()}
+    networks = {name: weights.load_any(path) for name, path in weights.all_shipped().items()}
     for path in paths:
         network = weights.load_any(path)
         networks[network.config.size] = network
-    methods |= {size: _method(network, device) for size, network in networks.items()}
+    methods |= {size: method_of(network, device) for size, network in networks.items()}
     if engine:
         methods |= {
-            f"{size}_{engine}_{precision}": _method(network, device, engine=engine, precision=precision)
+            f"{size}_{engine}_{precision}": method_of(network, device, engine=engine, precision=precision)
             for size, network in networks.items()
         }
     if cascades:
@@ -120,7 +118,8 @@ def all_methods(
     return methods
 
 
-def _method(network: weights.Network, device: torch.device, **run: str) -> Method:
+def method_of(network: weights.Network, device: torch.device, **run: str) -> Method:
+    """Let a network of either kind answer cases; `run` is its engine and precision."""
     return explicit(network, device, **run) if isinstance(network, KeyPlaneNetwork) else neural(network, device, **run)
 
 

@@ -15,7 +15,6 @@ from drivers.packets.cleaning import cleaned
 from drivers.source import SourceInfo
 from nire.errors import ConfigError, SourceError
 from nire.network.config import SIZES
-from nire.network.weights import shipped
 from nire.types import Calibration, ContentWindow, EventBatch, Frame, Gap, Packet, Reconstructor
 from stream.backends import open_reconstructor
 from stream.clock import now_ns
@@ -130,7 +129,7 @@ def open_backends(recorded: Recorded, names: Sequence[str]) -> dict[str, Reconst
     Args:
         recorded: for its sensor and its configuration.
         names: "edi", "neural:small" (a size) or "neural:FILE" (weights); none = passthrough, flow, edi, and the
-            network in each size whose weights are shipped.
+            networks whose weights are shipped.
 
     Raises:
         ConfigError: there is no such backend, or one is named twice.
@@ -138,7 +137,7 @@ def open_backends(recorded: Recorded, names: Sequence[str]) -> dict[str, Reconst
     """
     if len(set(names)) != len(names):
         raise ConfigError(f"--backend {' '.join(names)}: name each only once")
-    chosen = names or ("passthrough", "flow", "edi", *(f"neural:{size}" for size in SIZES if shipped(size) is not None))
+    chosen = names or ("passthrough", "flow", "edi", *(f"neural:{name}" for name in all_shipped()))
     made: dict[str, Reconstructor] = {}
     for name in chosen:
         backend, _, what = name.partition(":")

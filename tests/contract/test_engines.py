@@ -43,7 +43,7 @@ class Case:
 
 
 def shipped() -> ReExposureNetwork:
-    path = weights.shipped("nano")
+    path = weights.shipped("paper_nano")
     assert path is not None
     return weights.load(path)
 

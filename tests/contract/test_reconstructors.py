@@ -31,7 +31,7 @@ from tests.nire.windows import random_events, random_frame
 
 Image = NDArray[np.uint8]
 
-TAKES = {"auto": (1, 2), "edi": (1, 2), "passthrough": (1, 2), "flow": (1, 2), "neural": (0, 1, 2), "events_only": (0,)}
+TAKES = {"auto": (1, 2), "edi": (1, 2), "passthrough": (1, 2), "flow": (1, 2), "neural": (1, 2), "events_only": (0,)}
 """How many frames the windows of each backend may have."""
 CASES = [pytest.param(name, count, id=f"{name}-{count}") for name, counts in TAKES.items() for count in counts]
 FRAMES = [

@@ -63,7 +63,7 @@ class WholeOnly:
 @pytest.fixture(scope="module")
 def network() -> ReExposureNetwork:
     """The shipped weights."""
-    path = weights.shipped("nano")
+    path = weights.shipped("paper_nano")
     assert path is not None
     return weights.load(path)
 

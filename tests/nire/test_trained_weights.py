@@ -8,9 +8,8 @@ import torch
 
 from nire.metrics import psnr
 from nire.network import weights
-from nire.network.config import SIZES
-from nire.network.reexposure import ReExposureNetwork
-from nire.training.methods import Method, as_pixels, edi_true_threshold, neural
+from nire.training import evaluate
+from nire.training.methods import Method, as_pixels, edi_true_threshold
 from nire.training.pictures import find_images, make_bank
 from nire.training.protocols import Case
 from nire.training.samples import believed_thresholds, see
@@ -20,15 +19,13 @@ from nire.training.tasks import Shutters
 from tests.nire.training.rooms import write_images
 
 CROP, STEPS, WINDOWS = 64, 96, 6
-SHIPPED = [size for size in SIZES if weights.shipped(size) is not None]
+SHIPPED = list(weights.all_shipped())
 
 
 @pytest.fixture(scope="module", params=SHIPPED)
-def network(request: pytest.FixtureRequest) -> ReExposureNetwork:
-    """Load shipped weights."""
-    path = weights.shipped(request.param)
-    assert path is not None
-    return weights.load(path)
+def network(request: pytest.FixtureRequest) -> Method:
+    """Load shipped weights: what they answer."""
+    return evaluate.method_of(weights.load_any(weights.all_shipped()[request.param]), torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")
@@ -74,26 +71,26 @@ def exposed(method: Method, asked: Case) -> np.ndarray:
     ids=["deblur", "between", "live edge"],
 )
 def test_ahead_of_the_double_integral_that_knows_the_threshold(
-    network: ReExposureNetwork, scenes: Scenes, frames: list[tuple[float, float]], asked: list[tuple[float, float]]
+    network: Method, scenes: Scenes, frames: list[tuple[float, float]], asked: list[tuple[float, float]]
 ) -> None:
     made = case(scenes, frames, asked)
     truth = as_pixels(made.window.target)
     scores = [
         np.mean([psnr(image, right) for image, right in zip(as_pixels(method(made)), truth, strict=True)])
-        for method in (neural(network, torch.device("cpu")), edi_true_threshold)
+        for method in (network, edi_true_threshold)
     ]
     assert scores[0] > scores[1] + 0.3
 
 
-def test_two_halves_of_an_exposure_average_to_the_whole(network: ReExposureNetwork, scenes: Scenes) -> None:
+def test_two_halves_of_an_exposure_average_to_the_whole(network: Method, scenes: Scenes) -> None:
     made = case(scenes, [(0.0, 0.1), (0.9, 1.0)], [(0.3, 0.7), (0.3, 0.5), (0.5, 0.7)])
-    whole, first, second = neural(network, torch.device("cpu"))(made).unbind(1)
+    whole, first, second = network(made).unbind(1)
     apart = (as_pixels((first + second) / 2).astype(np.float64) - as_pixels(whole)).reshape(-1)
     assert np.abs(apart).mean() < 1
 
 
-def test_longer_shutter_blurs_more(network: ReExposureNetwork, scenes: Scenes) -> None:
+def test_longer_shutter_blurs_more(network: Method, scenes: Scenes) -> None:
     made = case(scenes, [(0.0, 0.02), (0.98, 1.0)], [(0.5 - w / 2, 0.5 + w / 2) for w in (0.0, 0.2, 0.5, 0.9)])
-    images = exposed(neural(network, torch.device("cpu")), made)
+    images = exposed(network, made)
     slopes = np.abs(np.diff(images, axis=-1)).mean((0, 2, 3))
     assert (np.diff(slopes) < 0).all()
