@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from drivers.source import SourceInfo
-from nire.errors import NireError, SourceError
+from nire.errors import ConfigError, NireError, SourceError
 from nire.shutter import Shutter
 from nire.types import (
     EventBatch,
@@ -18,12 +18,13 @@ from nire.types import (
     Packet,
 )
 from stream.clock import now_ns
-from stream.config import Config
+from stream.config import Config, changed
 from stream.losses import Losses
+from stream.processes.beside import Beside
 from stream.processes.board import State
 from stream.processes.child import Child
 from stream.processes.joining import join, note_progress
-from stream.processes.status import Rates, SourceChange, StageLatencies, StatusKeeper
+from stream.processes.status import Change, Rates, StageLatencies, StatusKeeper
 from stream.rings.ring import RingReader
 from stream.session.session import Session
 from stream.sockets.control import ControlServer, Pending
@@ -109,7 +110,9 @@ class _Consumer:
             StageLatencies(),
             Rates(),
         )
-        self._outcomes: dict[int, SourceChange] = {}
+        self._outcomes: dict[int, Change] = {}
+        self._other: tuple[Config, Beside[Session]] | None = None
+        """Another method that is being made, and its configuration."""
         self._newest_us = 0.0
         self._status_due_ns = 0
         self._line_due_ns = now_ns() + _FIRST_LINE_NS
@@ -120,6 +123,7 @@ class _Consumer:
         while True:
             self._hear()
             self._control.poll(self._answer)
+            self._change_method()
             packets = self._read()
             self._follow_source()
             self._take(packets)
@@ -221,6 +225,9 @@ class _Consumer:
             self._publish(self._session.finish())
             self._session = open_session(self._config, info, self._losses)
             self._imager = self._make_imager()
+            if self._other is not None:
+                self._other = None  # it was for the other sensor
+                self._keeper.method_change = Change(self._keeper.method_change.number, "failed", "the sensor changed")
         self._info = self._keeper.info = info
 
     def _make_imager(self) -> EventImager:
@@ -243,6 +250,12 @@ class _Consumer:
             return {"paused": self._session.paused}
         if command == "set_source":
             return self._set_source(request["settings"])
+        if command == "set_reconstructor":
+            return self._set_reconstructor(request["settings"])
+        if command == "set_events":
+            self._use(changed(self._config, {"preview": {"events_ms": request["events_ms"]}}))
+            self._imager = self._make_imager()
+            return {"events_ms": self._config.preview.events_ms}
         if command == "stop":
             if not self._child.tell({"order": "stop"}):
                 raise NireError("the supervisor takes no more orders at present; ask again in a second")
@@ -254,7 +267,7 @@ class _Consumer:
         number = now_ns()  # no two wishes have one, over restarts too
         if not self._child.tell({"order": "set_source", "number": number, "settings": settings}):
             raise NireError("the settings are too long, or too many wishes wait for the source; ask again in a second")
-        self._keeper.source_change = SourceChange(number)
+        self._keeper.source_change = Change(number)
         return Pending(
             partial(self._source_outcome, number), {"sent_to": "producer", "number": number, "state": "pending"}
         )
@@ -269,11 +282,53 @@ class _Consumer:
             raise SourceError(outcome.error)
         return _taken(number, outcome.state)
 
+    def _set_reconstructor(self, settings: dict[str, Any]) -> Pending:
+        """Make another method beside the running one, which goes on until the other is ready (`_change_method`)."""
+        if self._other is not None:
+            raise NireError("another method is being made already; ask again when it is there")
+        config = changed(self._config, {"reconstructor": settings, "plan": self._session.plan.model_dump()})
+        number = now_ns()
+        self._other = config, Beside(partial(open_session, config, self._info, self._losses), name="other method")
+        self._keeper.method_change = Change(number)
+        return Pending(partial(self._method_outcome, number), {"number": number, "state": "pending"})
+
+    def _method_outcome(self, number: int) -> Mapping[str, Any] | None:
+        outcome = self._keeper.method_change
+        if outcome.number == number and outcome.state == "pending":
+            return None
+        if outcome.state == "failed":
+            raise ConfigError(outcome.error)
+        return {"number": number, "state": outcome.state, "reconstructor": self._config.reconstructor.model_dump()}
+
+    def _change_method(self) -> None:
+        """Take over another method once it is made; where it cannot be, the present one stays."""
+        if self._other is None or not self._other[1].is_done:
+            return
+        (config, other), self._other = self._other, None
+        number = self._keeper.method_change.number
+        try:
+            session = other.result()
+            session.succeed(self._session)
+        except Exception as error:  # noqa: BLE001 - a wish that cannot be carried out must not end the stream of frames
+            words = str(error) if isinstance(error, NireError) else f"{type(error).__name__}: {error}"
+            _log.error("the method stays as it is: %s", words)
+            self._keeper.method_change = Change(number, "failed", words)
+            return
+        self._publish(self._session.finish())
+        self._use(config)
+        self._session = session
+        self._keeper.made_by = ("", "")
+        self._keeper.method_change = Change(number, "done")
+        _log.info("the method is now %s", config.reconstructor.backend)
+
+    def _use(self, config: Config) -> None:
+        self._config = self._keeper.config = config
+
     def _hear(self) -> None:
         """Take what the supervisor says."""
         for order in self._child.orders():
             if order["order"] == "source_set":
-                change = SourceChange(order["number"], "failed" if order["error"] else "done", order["error"])
+                change = Change(order["number"], "failed" if order["error"] else "done", order["error"])
                 self._outcomes[change.number] = change
                 if len(self._outcomes) > _OUTCOMES_KEPT:
                     del self._outcomes[min(self._outcomes)]

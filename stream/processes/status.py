@@ -74,8 +74,8 @@ class Rates:
 
 
 @dataclass(frozen=True, slots=True)
-class SourceChange:
-    """How the newest wish for other settings of the source went.
+class Change:
+    """How the newest wish for other settings went, of the source or of the method.
 
     Attributes:
         number: of the wish; 0 = there was none.
@@ -97,7 +97,7 @@ class StatusKeeper:
         publish, control: addresses as bound.
         latencies, rates: measured.
         made_by: backend and engine of the newest frame.
-        source_change: the newest wish for the source.
+        source_change, method_change: the newest wish for the source, and for the method.
         first_ns, last_ns: when the first and the newest frame were published, host monotonic time.
     """
 
@@ -110,7 +110,8 @@ class StatusKeeper:
     latencies: StageLatencies
     rates: Rates
     made_by: tuple[str, str] = ("", "")
-    source_change: SourceChange = SourceChange()
+    source_change: Change = Change()
+    method_change: Change = Change()
     first_ns: int = 0
     last_ns: int = 0
 
@@ -181,6 +182,10 @@ class StatusKeeper:
             "asked_hz": self.asked_hz(plan),
             "delivered_hz": self.rates.values["exposed"],
             "source_change": asdict(self.source_change) if self.source_change.number else None,
+            "method_change": asdict(self.method_change) if self.method_change.number else None,
+            "reconstructor": self.config.reconstructor.model_dump(mode="json"),
+            "source_settings": dict(self.config.source.settings),
+            "events_ms": self.config.preview.events_ms,
             "latency_ms": self.latencies.values(now_ns),
             **{name: row[name] for name in _LOSSES},
             "events": row["events_in"],

@@ -71,6 +71,8 @@ COMMANDS: Mapping[str, Mapping[str, _Field]] = {
     "pause": {},
     "resume": {},
     "set_source": {"settings": _Field(dict)},
+    "set_reconstructor": {"settings": _Field(dict)},
+    "set_events": {"events_ms": _Field(float, low=0.0)},
     "stop": {},
 }
 """Every command and its fields; a field without a default is required."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -107,6 +108,54 @@ def test_source_settings_are_changed_while_running(stream: LiveStream) -> None:
     assert stream.ask("set_source", settings={"exposure_us": 10_000.0})["ok"]
     stream.until(lambda: stream.row("consumer")["gaps"] > gaps)
     stream.until_exposing()
+
+
+def test_method_is_changed_while_running_and_totals_and_numbers_go_on() -> None:
+    with LiveStream() as stream, Subscriber(stream.config.publish.bind, ["frame/"]) as subscriber:
+        stream.until_exposing()
+        stream.ask("set_plan", plan={"rate_hz": 100})
+        before = stream.ask("status")
+        reply = stream.ask("set_reconstructor", settings={"backend": "edi"})
+        assert reply["ok"]
+        stream.until(lambda: stream.ask("status")["method_change"]["state"] == "done")
+        stream.until(lambda: stream.ask("status")["backend"] == "edi")
+        status = stream.ask("status")
+        indices = [message.header["index"] for message in iter(lambda: subscriber.recv(timeout_ms=0), None)]
+    assert status["plan"]["rate_hz"] == 100
+    assert status["exposed"] >= before["exposed"]
+    assert status["windows"] >= before["windows"]
+    assert status["reconstructor"]["backend"] == "edi"
+    assert indices == sorted(indices)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [({"backend": "no_such"}, "no_such"), ({"size": "huge"}, "nano"), ({"no_such_key": 1}, "no_such_key")],
+)
+def test_method_that_cannot_be_made_is_told_and_the_present_one_stays(
+    stream: LiveStream, settings: dict[str, Any], words: str
+) -> None:
+    stream.until_exposing()
+    reply = stream.ask("set_reconstructor", settings=settings)
+    if reply["ok"]:
+        stream.until(lambda: stream.ask("status")["method_change"]["state"] != "pending")
+        reply = {"hint": stream.ask("status")["method_change"]["error"]}
+    assert words in reply["hint"]
+    stream.until_exposing()
+    assert stream.ask("status")["backend"] == "passthrough"
+    assert stream.row("consumer")["lives"] == 1
+
+
+def test_events_are_collected_as_long_as_was_asked_for(stream: LiveStream) -> None:
+    with Subscriber(stream.config.publish.bind, ["events"]) as subscriber:
+        assert stream.ask("set_events", events_ms=40)["events_ms"] == 40
+        assert not stream.ask("set_events", events_ms=0)["ok"]
+
+        def collected() -> bool:
+            message = subscriber.recv(timeout_ms=1000)
+            return message is not None and message.header["t_b_us"] - message.header["t_a_us"] == 40_000
+
+        stream.until(collected)
 
 
 def test_windows_are_begun_ahead_where_the_backend_can_and_that_is_counted(stream: LiveStream) -> None:
