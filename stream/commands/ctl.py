@@ -110,6 +110,12 @@ def ctl_set_source(context: typer.Context, changes: Assignments) -> None:
     _show(reply)
 
 
+@app.command("play")
+def ctl_play(context: typer.Context, changes: Assignments) -> None:
+    """Play a replay otherwise: play speed=0.5, held=true, step=true (on to the next frame), at_us=1500000."""
+    _ask(context, "play", play=dict(map(parse_assignment, changes)))
+
+
 @app.command("set-reconstructor")
 def ctl_set_reconstructor(context: typer.Context, changes: Assignments) -> None:
     """Change the method, e.g. set-reconstructor backend=neural size=nano; the present one goes on until it is ready."""

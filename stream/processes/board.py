@@ -49,6 +49,10 @@ COUNTERS = (
     "built_ahead",  # consumer: windows whose content was begun before they were complete
     "gaps",
     "reopened",  # producer: how often its device came back
+    "replay_at_us",  # producer: where a replay is, from the beginning of the recording
+    "replay_length_us",  # ... of which length; 0: unknown
+    "replay_permille",  # ... at which speed; 0: it is no replay that can be played otherwise
+    "replay_held",  # ... and whether it stands still
     "refused_orders",  # orders and wishes that the other side did not take
     "private_kb",  # RssAnon: shared pages belong to the ring
 )

@@ -249,7 +249,9 @@ class _Consumer:
             self._session.paused = command == "pause"
             return {"paused": self._session.paused}
         if command == "set_source":
-            return self._set_source(request["settings"])
+            return self._change_source({"order": "set_source", "settings": request["settings"]})
+        if command == "play":
+            return self._change_source({"order": "play", "play": request["play"]})
         if command == "set_reconstructor":
             return self._set_reconstructor(request["settings"])
         if command == "set_events":
@@ -262,10 +264,10 @@ class _Consumer:
             return {"stopping": True}
         raise NireError(f"the command {command!r} is not carried out by this version")
 
-    def _set_source(self, settings: dict[str, Any]) -> Pending:
+    def _change_source(self, wish: dict[str, Any]) -> Pending:
         """Pass a wish on to the producer; how it went comes back as an order (`_hear`)."""
         number = now_ns()  # no two wishes have one, over restarts too
-        if not self._child.tell({"order": "set_source", "number": number, "settings": settings}):
+        if not self._child.tell({**wish, "number": number}):
             raise NireError("the settings are too long, or too many wishes wait for the source; ask again in a second")
         self._keeper.source_change = Change(number)
         return Pending(

@@ -185,6 +185,7 @@ class StatusKeeper:
             "method_change": asdict(self.method_change) if self.method_change.number else None,
             "reconstructor": self.config.reconstructor.model_dump(mode="json"),
             "source_settings": dict(self.config.source.settings),
+            "replay": _replay(self.board),
             "events_ms": self.config.preview.events_ms,
             "latency_ms": self.latencies.values(now_ns),
             **{name: row[name] for name in _LOSSES},
@@ -212,6 +213,18 @@ def _state(row: Row, paused: bool) -> str:
     if row.state in (State.READY, State.RUNNING):
         return "paused" if paused else "running"
     return "starting"
+
+
+def _replay(board: Board) -> Mapping[str, Any] | None:
+    """Where a replay is that can be played otherwise; None for a camera, or where nothing keeps time."""
+    if "producer" not in board.names or not (row := board.row("producer"))["replay_permille"]:
+        return None
+    return {
+        "at_us": row["replay_at_us"],
+        "length_us": row["replay_length_us"],
+        "speed": row["replay_permille"] / 1000,
+        "held": bool(row["replay_held"]),
+    }
 
 
 def _calibration(calibration: Calibration) -> Mapping[str, Any]:

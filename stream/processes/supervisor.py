@@ -25,7 +25,7 @@ STEP_S = 5.0
 """What a process has for each step of being stopped: an order, then SIGTERM, then SIGKILL."""
 DAMAGED = RecordingDamaged.exit_code
 _TICK_S = 0.1
-_OWNER = {"set_source": "producer", "source_set": "consumer"}
+_OWNER = {"set_source": "producer", "play": "producer", "source_set": "consumer"}
 _STARTING_PATIENCE = 10
 _log = logging.getLogger(__name__)
 
@@ -155,7 +155,7 @@ class Supervisor:
             self.stop()
             return
         it = self._running.get(_OWNER[wish["order"]])
-        if (it is None or not it.order(wish)) and wish["order"] == "set_source":
+        if (it is None or not it.order(wish)) and _OWNER[wish["order"]] == "producer":
             error = "the producer does not listen: it has ended, hangs, or is being started"
             self._carry_out({"order": "source_set", "number": wish["number"], "error": error})
 

@@ -71,6 +71,7 @@ COMMANDS: Mapping[str, Mapping[str, _Field]] = {
     "pause": {},
     "resume": {},
     "set_source": {"settings": _Field(dict)},
+    "play": {"play": _Field(dict)},
     "set_reconstructor": {"settings": _Field(dict)},
     "set_events": {"events_ms": _Field(float, low=0.0)},
     "stop": {},

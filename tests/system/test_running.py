@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from stream.sockets.subscriber import Subscriber
+from tests.golden.example import write_recording
 from tests.system.live_stream import LiveStream
 
 pytestmark = pytest.mark.system
@@ -156,6 +157,38 @@ def test_events_are_collected_as_long_as_was_asked_for(stream: LiveStream) -> No
             return message is not None and message.header["t_b_us"] - message.header["t_a_us"] == 40_000
 
         stream.until(collected)
+
+
+def test_replay_is_held_stepped_moved_and_played_at_another_speed(tmp_path: Path) -> None:
+    path = tmp_path / "two.nire"
+    write_recording(path)
+    with LiveStream(recording=path, loops=0) as stream:
+        stream.until_exposing()
+
+        def play(**wishes: Any) -> None:
+            number = stream.ask("play", play=wishes)["number"]
+            stream.until(
+                lambda: stream.ask("status")["source_change"] == {"number": number, "state": "done", "error": ""}
+            )
+
+        play(held=True)
+        stream.until(lambda: stream.ask("status")["replay"]["held"])
+        frames = stream.row("producer")["frames_in"]
+        play(step=True)
+        stream.until(lambda: stream.row("producer")["frames_in"] == frames + 1)
+        gaps = stream.row("producer")["gaps"]
+        play(at_us=30_000)
+        stream.until(lambda: stream.row("producer")["gaps"] > gaps)
+        play(speed=0.5, held=False)
+        stream.until_exposing()
+        assert stream.ask("status")["replay"]["speed"] == 0.5
+
+
+def test_camera_is_no_replay(stream: LiveStream) -> None:
+    stream.until_exposing()
+    assert stream.ask("status")["replay"] is None
+    stream.ask("play", play={"speed": 2.0})
+    stream.until(lambda: "only a replay" in stream.ask("status")["source_change"]["error"])
 
 
 def test_windows_are_begun_ahead_where_the_backend_can_and_that_is_counted(stream: LiveStream) -> None:
