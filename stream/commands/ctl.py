@@ -116,6 +116,23 @@ def ctl_play(context: typer.Context, changes: Assignments) -> None:
     _ask(context, "play", play=dict(map(parse_assignment, changes)))
 
 
+@app.command("record")
+def ctl_record(
+    context: typer.Context,
+    file: Annotated[
+        str, typer.Argument(help="NAME.nire, .aedat4 or .mcap, in the folder where the stream was started.")
+    ],
+) -> None:
+    """Begin to record what the source sends; 'record-stop' ends it."""
+    _ask(context, "record", file=file)
+
+
+@app.command("record-stop")
+def ctl_record_stop(context: typer.Context) -> None:
+    """End the recording; the stream goes on."""
+    _ask(context, "record_stop")
+
+
 @app.command("set-reconstructor")
 def ctl_set_reconstructor(context: typer.Context, changes: Assignments) -> None:
     """Change the method, e.g. set-reconstructor backend=neural size=nano; the present one goes on until it is ready."""

@@ -13,6 +13,7 @@ from typing import Any
 from aiohttp import WSMsgType, web
 
 from stream.preview import slow
+from stream.preview.choices import choices
 from stream.preview.feed import Feed
 from stream.preview.images import COLOURS, Look, envelope, facts
 from stream.preview.moments import Moment
@@ -21,7 +22,9 @@ from stream.sockets.control import refusal
 
 LOOKS = frozenset({"status"})
 """What whoever looks may ask of the stream."""
-OPERATES = LOOKS | {"set_plan", "pause", "resume", "set_source"}
+OPERATES = LOOKS | {
+    *("set_plan", "pause", "resume", "set_source", "set_reconstructor", "set_events", "play", "record", "record_stop")
+}
 """What whoever operates may ask: anything but to end it."""
 _STATE_EVERY_S = 0.25
 # A browser that does not say within this time that it has shown an image is sent the next one anyway.
@@ -68,7 +71,8 @@ class Browser:
 
     async def serve(self) -> None:
         """Send and listen until the browser leaves."""
-        await self._send_text({"type": "hello", "name": self.name, "operates": self._operates})
+        hello = {"type": "hello", "name": self.name, "operates": self._operates, "choices": choices()}
+        await self._send_text(hello)
         self._start(self._send())
         try:
             await self._listen()

@@ -37,6 +37,9 @@ class Shortfall:
         asked = status.get("asked_hz")
         if status.get("state") == "paused":
             return "Paused for everyone"
+        replay = status.get("replay")
+        if isinstance(replay, Mapping) and replay.get("held"):
+            return "The replay is held, for everyone"
         if not isinstance(asked, int | float) or rate_hz is None or len(self._seen) < 2:
             return ""
         if rate_hz >= _ENOUGH * asked:
@@ -57,14 +60,17 @@ class Shortfall:
 
 
 def _slow(status: Mapping[str, Any]) -> str:
-    """Say what a window costs and how much time there is: ": building one takes 78 ms, frames are 25 ms apart"."""
+    """Say what a window costs and how much time there is: ": a window is built in 78 ms, frames are 25 ms apart"."""
     stages = status.get("latency_ms")
     build = stages.get("build") if isinstance(stages, Mapping) else None
     median = build.get("p50") if isinstance(build, Mapping) else None
     captured = _rate(status, "captured")
     if not isinstance(median, int | float) or not captured:
         return ""
-    return f": a window is built in {median:.0f} ms, frames are {1000 / captured:.0f} ms apart"
+    apart = 1000 / captured
+    if median < apart:
+        return ": this machine is busy with other work too"
+    return f": a window is built in {median:.0f} ms, frames are {apart:.0f} ms apart"
 
 
 def _rate(status: Mapping[str, Any], name: str) -> float:

@@ -6,9 +6,11 @@ import contextlib
 import logging
 from collections.abc import Iterable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from drivers.source import SourceInfo
+from drivers.writing import writer_for
 from nire.errors import ConfigError, NireError, SourceError
 from nire.shutter import Shutter
 from nire.types import (
@@ -24,7 +26,7 @@ from stream.processes.beside import Beside
 from stream.processes.board import State
 from stream.processes.child import Child
 from stream.processes.joining import join, note_progress
-from stream.processes.status import Change, Rates, StageLatencies, StatusKeeper
+from stream.processes.status import Change, Rates, Recording, StageLatencies, StatusKeeper
 from stream.rings.ring import RingReader
 from stream.session.session import Session
 from stream.sockets.control import ControlServer, Pending
@@ -111,6 +113,7 @@ class _Consumer:
             Rates(),
         )
         self._outcomes: dict[int, Change] = {}
+        self._source_wishes: dict[int, dict[str, Any]] = {}
         self._other: tuple[Config, Beside[Session]] | None = None
         """Another method that is being made, and its configuration."""
         self._newest_us = 0.0
@@ -252,6 +255,8 @@ class _Consumer:
             return self._change_source({"order": "set_source", "settings": request["settings"]})
         if command == "play":
             return self._change_source({"order": "play", "play": request["play"]})
+        if command in ("record", "record_stop"):
+            return self._record(command, request.get("file", ""))
         if command == "set_reconstructor":
             return self._set_reconstructor(request["settings"])
         if command == "set_events":
@@ -269,6 +274,7 @@ class _Consumer:
         number = now_ns()  # no two wishes have one, over restarts too
         if not self._child.tell({**wish, "number": number}):
             raise NireError("the settings are too long, or too many wishes wait for the source; ask again in a second")
+        self._source_wishes[number] = wish.get("settings", {})
         self._keeper.source_change = Change(number)
         return Pending(
             partial(self._source_outcome, number), {"sent_to": "producer", "number": number, "state": "pending"}
@@ -283,6 +289,26 @@ class _Consumer:
         if outcome.state == "failed":
             raise SourceError(outcome.error)
         return _taken(number, outcome.state)
+
+    def _record(self, command: str, file: str) -> Pending:
+        """Have a recording begun in the folder where the stream was started, or ended; the supervisor does that."""
+        path = Path.cwd() / file
+        if command == "record":
+            writer_for(path)
+            if path.exists():
+                raise ConfigError(f"{path} is there already: choose another name")
+        number = now_ns()
+        if not self._child.tell({"order": command, "number": number, "path": str(path)}):
+            raise NireError("the supervisor takes no more orders at present; ask again in a second")
+        return Pending(partial(self._recording_outcome, number), {"number": number, "state": "pending"})
+
+    def _recording_outcome(self, number: int) -> Mapping[str, Any] | None:
+        recording = self._keeper.recording
+        if recording.number < number:
+            return None
+        if recording.error:
+            raise ConfigError(recording.error)
+        return {"path": recording.path}
 
     def _set_reconstructor(self, settings: dict[str, Any]) -> Pending:
         """Make another method beside the running one, which goes on until the other is ready (`_change_method`)."""
@@ -329,13 +355,24 @@ class _Consumer:
     def _hear(self) -> None:
         """Take what the supervisor says."""
         for order in self._child.orders():
+            if order["order"] == "recording":
+                number = order["number"] or self._keeper.recording.number
+                self._keeper.recording = Recording(order["path"], order["error"], number)
             if order["order"] == "source_set":
                 change = Change(order["number"], "failed" if order["error"] else "done", order["error"])
                 self._outcomes[change.number] = change
+                self._note_settings(self._source_wishes.pop(change.number, {}), change)
                 if len(self._outcomes) > _OUTCOMES_KEPT:
                     del self._outcomes[min(self._outcomes)]
                 if change.number == self._keeper.source_change.number:
                     self._keeper.source_change = change
+
+    def _note_settings(self, settings: dict[str, Any], change: Change) -> None:
+        """Keep what the source has taken, for the status."""
+        source = self._config.source
+        if change.state == "done" and settings:
+            taken = source.model_copy(update={"settings": {**source.settings, **settings}})
+            self._use(self._config.model_copy(update={"source": taken}))
 
     def _expose(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         shutter = Shutter.rolling(

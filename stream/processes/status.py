@@ -88,6 +88,21 @@ class Change:
     error: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """What the stream is being recorded into.
+
+    Attributes:
+        path: of the file; "" = it is not recorded.
+        error: why the last recording ended, where it was not asked to.
+        number: of the newest wish to begin or end one; 0 = there was none.
+    """
+
+    path: str = ""
+    error: str = ""
+    number: int = 0
+
+
 @dataclass(slots=True)
 class StatusKeeper:
     """All that the status is made of, held by the consumer.
@@ -98,6 +113,7 @@ class StatusKeeper:
         latencies, rates: measured.
         made_by: backend and engine of the newest frame.
         source_change, method_change: the newest wish for the source, and for the method.
+        recording: what the stream is being recorded into.
         first_ns, last_ns: when the first and the newest frame were published, host monotonic time.
     """
 
@@ -112,6 +128,7 @@ class StatusKeeper:
     made_by: tuple[str, str] = ("", "")
     source_change: Change = Change()
     method_change: Change = Change()
+    recording: Recording = Recording()
     first_ns: int = 0
     last_ns: int = 0
 
@@ -186,6 +203,7 @@ class StatusKeeper:
             "reconstructor": self.config.reconstructor.model_dump(mode="json"),
             "source_settings": dict(self.config.source.settings),
             "replay": _replay(self.board),
+            "recording": _recording(self.recording, self.board),
             "events_ms": self.config.preview.events_ms,
             "latency_ms": self.latencies.values(now_ns),
             **{name: row[name] for name in _LOSSES},
@@ -195,7 +213,7 @@ class StatusKeeper:
             "built_ahead": row["built_ahead"],
             "exposed": row["exposed"],
             "calibration": _calibration(calibration),
-            "processes": {name: _process(self.board.row(name)) for name in self.board.names},
+            "processes": {name: _process(row) for name in self.board.names if (row := self.board.row(name))["lives"]},
         }
 
 
@@ -225,6 +243,15 @@ def _replay(board: Board) -> Mapping[str, Any] | None:
         "speed": row["replay_permille"] / 1000,
         "held": bool(row["replay_held"]),
     }
+
+
+def _recording(recording: Recording, board: Board) -> Mapping[str, Any] | None:
+    """What is being recorded, or why it is not any more; None where nothing is."""
+    if not recording.path:
+        return {"path": "", "error": recording.error} if recording.error else None
+    row = board.row("recorder")
+    seconds = (now_ns() - row["started_ns"]) * 1e-9
+    return {"path": recording.path, "seconds": seconds, "events": row["events_in"], "frames": row["frames_in"]}
 
 
 def _calibration(calibration: Calibration) -> Mapping[str, Any]:

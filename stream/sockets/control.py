@@ -72,6 +72,8 @@ COMMANDS: Mapping[str, Mapping[str, _Field]] = {
     "resume": {},
     "set_source": {"settings": _Field(dict)},
     "play": {"play": _Field(dict)},
+    "record": {"file": _Field(str)},
+    "record_stop": {},
     "set_reconstructor": {"settings": _Field(dict)},
     "set_events": {"events_ms": _Field(float, low=0.0)},
     "stop": {},

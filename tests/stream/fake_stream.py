@@ -100,6 +100,12 @@ class FakeStream:
     def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
         if request["command"] == "set_plan":
             self.plan = updated(self.plan, request["plan"])
+        if request["command"] == "play":
+            self.figures["replay"] = {**self.figures["replay"], **request["play"]}
+        if request["command"] == "record":
+            self.figures["recording"] = {"path": f"/data/{request['file']}", "seconds": 3.0, "events": 1, "frames": 2}
+        if request["command"] == "record_stop":
+            self.figures["recording"] = None
         if request["command"] in ("pause", "resume"):
             self.paused = request["command"] == "pause"
         with self.arrived:

@@ -35,6 +35,7 @@ def page(browser: Any, served: Served) -> Iterator[Any]:
     browser.get(served.url)
     browser.execute_script("sessionStorage.setItem('nire-live-operates', 'yes')")
     until(lambda: text(browser, "n-rate") not in ("–", "") and text(browser, "sentence"))
+    until(lambda: browser.find_element("id", "dial").get_attribute("aria-valuemax") == "20000")
     yield browser
     errors = [line for line in browser.get_log("browser") if line["level"] == "SEVERE" and "ws" not in line["message"]]
     browser.get("about:blank")
@@ -144,7 +145,8 @@ def test_first_change_for_everyone_is_shown_and_waits_for_a_word(
     browser.get(served.url)
     browser.execute_script("sessionStorage.clear()")
     browser.refresh()
-    until(lambda: text(browser, "sentence"))
+    # The range of the dial is that of the camera, which is known from two captured frames on.
+    until(lambda: browser.find_element("id", "dial").get_attribute("aria-valuemax") == "20000")
     drag(browser, "offset_us", 500)
     assert not browser.execute_script("return document.getElementById('ask').hidden")
     assert "10 ms after" in text(browser, "sentence")
@@ -450,3 +452,87 @@ def test_page_without_a_stream_says_so_and_one_that_ended_keeps_its_last_images(
         browser.get("about:blank")
         served.close()
         stream.close()
+
+
+def change(page: Any, element: str, value: str) -> None:
+    page.execute_script(
+        "const e = document.getElementById(arguments[0]); e.value = arguments[1]; e.dispatchEvent(new Event('change'))",
+        element,
+        value,
+    )
+
+
+@pytest.mark.browser
+def test_replay_is_played_otherwise_and_a_camera_is_not(page: Any, stream: FakeStream) -> None:
+    assert page.execute_script("return document.getElementById('replay').hidden")
+    stream.figures = {"replay": {"at_us": 1_000_000, "length_us": 4_000_000, "speed": 1.0, "held": False}}
+    until(lambda: text(page, "replay-time") == "1.00 / 4.00 s")
+    page.find_element("tag name", "body").send_keys("k")
+    assert stream.wait_for("play")["play"] == {"held": True}
+    until(lambda: page.find_element("id", "replay-hold").get_attribute("aria-pressed") == "true")
+    press(page, "#replay-step")
+    until(lambda: stream.wait_for("play")["play"] == {"step": True})
+    drag(page, "replay-at", 750)
+    until(lambda: stream.wait_for("play")["play"] == {"at_us": 3_000_000})
+    change(page, "replay-speed", "0.25")
+    until(lambda: stream.wait_for("play")["play"] == {"speed": 0.25})
+
+
+@pytest.mark.browser
+def test_stream_is_recorded_and_that_is_seen(page: Any, stream: FakeStream) -> None:
+    press(page, "#stream")
+    change(page, "record-file", "walk.aedat4")
+    press(page, "#record")
+    assert "walk.aedat4" in text(page, "confirm-text")
+    assert not any(request["command"] == "record" for request in stream.asked)
+    press(page, "#confirm-yes")
+    until(lambda: text(page, "recording") == "Recording 00:03")
+    assert "/data/walk.aedat4" in text(page, "record-note")
+    press(page, "#record")
+    press(page, "#confirm-yes")
+    until(lambda: page.execute_script("return document.getElementById('recording').hidden"))
+    assert stream.wait_for("record")["file"] == "walk.aedat4"
+
+
+@pytest.mark.browser
+def test_method_and_source_are_changed_after_a_word_and_failures_are_told(page: Any, stream: FakeStream) -> None:
+    stream.figures = {"reconstructor": {"backend": "edi", "size": "nano", "engine": "auto"}}
+    press(page, "#stream")
+    until(lambda: page.execute_script("return document.getElementById('backend').value") == "edi")
+    change(page, "backend", "flow")
+    press(page, "#method-change")
+    press(page, "#confirm-yes")
+    wanted = {"backend": "flow", "size": "nano", "engine": "auto"}
+    assert stream.wait_for("set_reconstructor")["settings"] == wanted
+    change(page, "source-settings", "exposure_us=4000 color=gray flip=true")
+    press(page, "#source-change")
+    press(page, "#confirm-yes")
+    assert stream.wait_for("set_source")["settings"] == {"exposure_us": 4000, "color": "gray", "flip": True}
+    change(page, "source-settings", "what")
+    press(page, "#source-change")
+    assert "KEY=VALUE" in text(page, "source-note")
+    assert not page.execute_script("return document.getElementById('confirm').open")
+
+
+@pytest.mark.browser
+def test_colours_of_events_are_of_this_browser_and_their_time_is_for_everyone(page: Any, stream: FakeStream) -> None:
+    stream.figures = {"events_ms": 10.0}
+    press(page, "#events")
+    until(lambda: page.execute_script("return document.getElementById('overlay').dataset.index > 2"))
+    change(page, "colours", "white-black")
+    gray = """const c = document.getElementById("overlay");
+    const d = c.getContext("2d").getImageData(0, 0, c.width, c.height).data;
+    let lit = 0, coloured = 0;
+    for (let i = 0; i < d.length; i += 4) if (d[i + 3]) { lit += 1; coloured += d[i] !== d[i + 1]; }
+    return lit > 50 && coloured === 0"""
+    until(lambda: page.execute_script(gray))
+    until(lambda: page.execute_script("return document.getElementById('events_ms').value") == "10")
+    change(page, "events_ms", "40")
+    assert stream.wait_for("set_events")["events_ms"] == 40
+
+
+@pytest.mark.browser
+def test_what_is_saved_is_named_by_this_page(page: Any) -> None:
+    page.execute_script("document.getElementById('save-clip').addEventListener('click', (e) => e.preventDefault())")
+    press(page, "#save-clip")
+    assert re.search(r"/clip\.mp4\?view=\S{16,}$", page.find_element("id", "save-clip").get_attribute("href"))

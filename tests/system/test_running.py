@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from drivers.detect import open_recording
+from nire.types import Frame
 from stream.sockets.subscriber import Subscriber
 from tests.golden.example import write_recording
-from tests.system.live_stream import LiveStream
+from tests.system.live_stream import ROOT, LiveStream
 
 pytestmark = pytest.mark.system
 
@@ -182,6 +185,45 @@ def test_replay_is_held_stepped_moved_and_played_at_another_speed(tmp_path: Path
         play(speed=0.5, held=False)
         stream.until_exposing()
         assert stream.ask("status")["replay"]["speed"] == 0.5
+
+
+def test_running_stream_is_recorded_for_a_while(stream: LiveStream) -> None:
+    path = ROOT / f"test-{uuid.uuid4().hex[:8]}.nire"
+    stream.until_exposing()
+    try:
+        reply = stream.ask("record", file=path.name)
+        assert reply["ok"]
+        stream.until(lambda: (stream.ask("status")["recording"] or {}).get("frames", 0) > 5)
+        assert Path(stream.ask("status")["recording"]["path"]).name == path.name
+        assert "already" in stream.ask("record", file="another.nire")["hint"]
+        assert stream.ask("record_stop")["ok"]
+        stream.until(lambda: stream.ask("status")["recording"] is None)
+        with open_recording(path) as recording:
+            assert sum(isinstance(packet, Frame) for packet in recording) > 5
+        assert "there already" in stream.ask("record", file=path.name)["hint"]
+        stream.until_exposing()
+        assert stream.row("consumer")["lives"] == stream.row("producer")["lives"] == 1
+    finally:
+        path.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize(("file", "words"), [("film.xyz", "no format that is written"), ("../film.nire", "letters")])
+def test_recording_that_cannot_be_written_is_refused(stream: LiveStream, file: str, words: str) -> None:
+    assert words in stream.ask("record", file=file)["hint"]
+    assert "nothing is being recorded" in stream.ask("record_stop")["hint"]
+
+
+def test_stream_goes_on_where_its_recorder_fails(stream: LiveStream) -> None:
+    name = f"test-{uuid.uuid4().hex[:8]}.nire"
+    in_the_way = ROOT / f"{name}.part"
+    in_the_way.mkdir()
+    try:
+        stream.ask("record", file=name)
+        stream.until(lambda: (stream.ask("status")["recording"] or {}).get("error"))
+        stream.until_exposing()
+        assert stream.supervisor.poll() is None
+    finally:
+        in_the_way.rmdir()
 
 
 def test_camera_is_no_replay(stream: LiveStream) -> None:

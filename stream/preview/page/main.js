@@ -6,6 +6,8 @@ import { followKeys } from "./keys.js";
 import { Link } from "./link.js";
 import { Operate } from "./operate.js";
 import { trim } from "./plan.js";
+import { Recording } from "./recording.js";
+import { Replay } from "./replay.js";
 import { Shutter } from "./shutter.js";
 import { StreamSheet } from "./stream.js";
 import { followTheme } from "./theme.js";
@@ -19,11 +21,14 @@ const films = new Films((message) => link.tell(message));
 const operate = new Operate(() => shutter.forget());
 const shutter = new Shutter(link, operate);
 const sheet = new StreamSheet(link, operate);
+const replay = new Replay(link, operate);
+const recording = new Recording(link, operate);
 
 // ---- what the server sends
 
 function hello(message) {
   operate.allow(message.operates);
+  sheet.offer(message.choices);
   shutter.show();
   tellWishes();
   films.tellAgain();
@@ -64,6 +69,8 @@ function showState(message) {
   showVeil(message.address);
   showFigures(numbers, status, state.paused);
   sheet.show(message);
+  replay.show(status.replay);
+  recording.show(status.recording);
 }
 
 function lost() {
@@ -73,6 +80,7 @@ function lost() {
 }
 
 function reply(message) {
+  sheet.heard(message);
   if (message.ok) {
     if (message.plan) shutter.take(message.plan);
     if (message.paused !== undefined) state.paused = message.paused;
@@ -169,6 +177,9 @@ followKeys(byId("keys-list"), [
   { key: "0", shown: "0", words: "Whole picture", act: () => films.zoom.reset() },
   { key: ["s", "S"], shown: "S", words: "Save the exposed image", act: () => byId("save-exposed").click() },
   { key: ["c", "C"], shown: "C", words: "Save the last 10 seconds", act: () => byId("save-clip").click() },
+  { key: ["r", "R"], shown: "R", words: "Record, or end it, for everyone", act: () => recording.toggle() },
+  { key: ["k", "K"], shown: "K", words: "Replay stands still, for everyone", act: () => replay.hold() },
+  { key: ".", shown: ".", words: "Replay's next frame, for everyone", act: () => replay.step() },
   { key: "1", shown: "1", words: "Deblur, for everyone", act: () => choose("deblur") },
   { key: "2", shown: "2", words: "Unroll, for everyone", act: () => choose("unroll") },
   { key: "3", shown: "3", words: "Upsample, for everyone", act: () => choose("upsample") },
