@@ -124,7 +124,11 @@ def ctl_record(
     ],
 ) -> None:
     """Begin to record what the source sends; 'record-stop' ends it."""
-    _ask(context, "record", file=file)
+    with _client(context) as client:
+        reply = client.ask("record", file=file)
+        if reply.get("state") == "pending":
+            reply = _recorded(client)
+    _show(reply)
 
 
 @app.command("record-stop")
@@ -182,6 +186,19 @@ def _outcome(client: ControlClient, number: int, wish: str) -> dict[str, Any]:
             return {"ok": True, "number": number, "state": "done"}
         time.sleep(_LOOK_S)
     return refusal("refused", f"the settings are not taken within {_SOURCE_S:g} s: 'ctl status' shows how it went")
+
+
+def _recorded(client: ControlClient) -> dict[str, Any]:
+    """Wait until the recorder writes, or cannot; as a reply."""
+    end_s = time.monotonic() + _SOURCE_S
+    while time.monotonic() < end_s:
+        recording = client.ask("status")["recording"] or {}
+        if recording.get("error"):
+            return refusal("refused", recording["error"])
+        if recording.get("state") in ("ready", "running"):
+            return {"ok": True, "state": "done", "path": recording["path"]}
+        time.sleep(_LOOK_S)
+    return refusal("refused", f"the recording has not begun within {_SOURCE_S:g} s: 'ctl status' shows how it went")
 
 
 def _show(reply: dict[str, Any]) -> None:

@@ -60,6 +60,7 @@ class Numbers:
         self._tag = ""
         self._newest: Mapping[str, Any] = {}
         self._delivered_hz: float | None = None
+        self._captured_hz: float | None = None
         self._shortfall = Shortfall()
         self._history = History()
 
@@ -82,7 +83,10 @@ class Numbers:
     def add_status(self, status: Mapping[str, Any]) -> None:
         """Note a status: only it knows how many images were left out, which have numbers all the same."""
         delivered = status.get("delivered_hz")
-        self._delivered_hz = float(delivered) if isinstance(delivered, int | float) and delivered > 0 else None
+        self._delivered_hz = float(delivered) if isinstance(delivered, int | float) else None
+        rates = status.get("rates")
+        captured = rates.get("captured") if isinstance(rates, Mapping) else None
+        self._captured_hz = float(captured) if isinstance(captured, int | float) else None
         self._shortfall.add(status)
 
     def tick(self, now_s: float) -> None:
@@ -107,7 +111,7 @@ class Numbers:
         medians = np.median(np.array(self._latency_ns), axis=0) / 1e6 if self._latency_ns else None
         return {
             "rate_hz": self._exposed.hz if self._delivered_hz is None else self._delivered_hz,
-            "captured_hz": self._captured.hz,
+            "captured_hz": self._captured.hz if self._captured_hz is None else self._captured_hz,
             "latency_ms": None
             if medians is None
             else {stage: float(ms) for (stage, _, _), ms in zip(_STAGES, medians, strict=True)},

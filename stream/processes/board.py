@@ -103,13 +103,17 @@ class Row:
     def begin(self) -> None:
         """Start a life: all zero but the count of lives, STARTING, this process."""
         lives = self["lives"] + 1
-        for counter in COUNTERS:
-            self._words[counter] = 0
+        self.clear()
         self["lives"] = lives
-        self._words["latency"][:] = 0
         self["pid"] = os.getpid()
         self["started_ns"] = self["heartbeat_ns"] = now_ns()
         self["state"] = State.STARTING
+
+    def clear(self) -> None:
+        """Forget the process: as if it had never begun."""
+        for counter in COUNTERS:
+            self._words[counter] = 0
+        self._words["latency"][:] = 0
 
     def beat(self, state: State | None = None) -> None:
         """Give a sign of life, perhaps from a new state."""

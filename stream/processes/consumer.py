@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from drivers.source import SourceInfo
-from drivers.writing import writer_for
 from nire.errors import ConfigError, NireError, SourceError
 from nire.shutter import Shutter
 from nire.types import (
@@ -114,6 +113,8 @@ class _Consumer:
         )
         self._outcomes: dict[int, Change] = {}
         self._source_wishes: dict[int, dict[str, Any]] = {}
+        self._recording_wish = 0, ""
+        """Number of the newest wish for a recording that was answered, and why it was refused."""
         self._other: tuple[Config, Beside[Session]] | None = None
         """Another method that is being made, and its configuration."""
         self._newest_us = 0.0
@@ -293,22 +294,23 @@ class _Consumer:
     def _record(self, command: str, file: str) -> Pending:
         """Have a recording begun in the folder where the stream was started, or ended; the supervisor does that."""
         path = Path.cwd() / file
-        if command == "record":
-            writer_for(path)
-            if path.exists():
-                raise ConfigError(f"{path} is there already: choose another name")
+        if command == "record" and path.exists():
+            raise ConfigError(f"{path} is there already: choose another name")
         number = now_ns()
         if not self._child.tell({"order": command, "number": number, "path": str(path)}):
             raise NireError("the supervisor takes no more orders at present; ask again in a second")
         return Pending(partial(self._recording_outcome, number), {"number": number, "state": "pending"})
 
     def _recording_outcome(self, number: int) -> Mapping[str, Any] | None:
+        newest, error = self._recording_wish
+        if newest == number and error:
+            raise ConfigError(error)
         recording = self._keeper.recording
-        if recording.number < number:
+        if newest < number:
             return None
-        if recording.error:
-            raise ConfigError(recording.error)
-        return {"path": recording.path}
+        if recording.path and self._child.board.row("recorder").state not in (State.READY, State.RUNNING):
+            return None
+        return {"number": number, "state": "done", "path": recording.path}
 
     def _set_reconstructor(self, settings: dict[str, Any]) -> Pending:
         """Make another method beside the running one, which goes on until the other is ready (`_change_method`)."""
@@ -356,8 +358,10 @@ class _Consumer:
         """Take what the supervisor says."""
         for order in self._child.orders():
             if order["order"] == "recording":
-                number = order["number"] or self._keeper.recording.number
-                self._keeper.recording = Recording(order["path"], order["error"], number)
+                # What answers a wish is told to whoever had it; what is not asked for is in the status.
+                self._keeper.recording = Recording(order["path"], "" if order["number"] else order["error"])
+                if order["number"]:
+                    self._recording_wish = order["number"], order["error"]
             if order["order"] == "source_set":
                 change = Change(order["number"], "failed" if order["error"] else "done", order["error"])
                 self._outcomes[change.number] = change

@@ -95,12 +95,10 @@ class Recording:
     Attributes:
         path: of the file; "" = it is not recorded.
         error: why the last recording ended, where it was not asked to.
-        number: of the newest wish to begin or end one; 0 = there was none.
     """
 
     path: str = ""
     error: str = ""
-    number: int = 0
 
 
 @dataclass(slots=True)
@@ -250,8 +248,9 @@ def _recording(recording: Recording, board: Board) -> Mapping[str, Any] | None:
     if not recording.path:
         return {"path": "", "error": recording.error} if recording.error else None
     row = board.row("recorder")
-    seconds = (now_ns() - row["started_ns"]) * 1e-9
-    return {"path": recording.path, "seconds": seconds, "events": row["events_in"], "frames": row["frames_in"]}
+    seconds = (now_ns() - row["started_ns"]) * 1e-9 if row["started_ns"] else 0.0
+    counts = {"events": row["events_in"], "frames": row["frames_in"]}
+    return {"path": recording.path, "state": row.state.name.lower(), "seconds": seconds, **counts}
 
 
 def _calibration(calibration: Calibration) -> Mapping[str, Any]:

@@ -193,8 +193,7 @@ class Supervisor:
         elif is_recording or self._recorder is None:
             error = "the stream is being recorded already: stop that recording first"
         else:
-            row = self._board.row("recorder")
-            row["lives"] = row["life"] = 0  # it does not go on where an earlier recording has ended
+            self._board.row("recorder").clear()  # it does not go on where an earlier recording has ended
             job = self._recorder(Path(wish["path"]))
             self._running["recorder"] = RunningProcess(job, self._stream_name, self._out)
         self._tell_recording(error, number=wish["number"])

@@ -111,6 +111,8 @@ class FakeStream:
         with self.arrived:
             self.asked.append(request)
             self.arrived.notify_all()
+        if request["command"] == "set_reconstructor":
+            return {"number": 7, "state": "pending"}
         if request["command"] == "expose":
             if request["t_us"] < 0:
                 raise ShutterOutsideWindow("before the beginning", (0.0, 1.0))

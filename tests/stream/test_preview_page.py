@@ -486,7 +486,7 @@ def test_stream_is_recorded_and_that_is_seen(page: Any, stream: FakeStream) -> N
     assert "walk.aedat4" in text(page, "confirm-text")
     assert not any(request["command"] == "record" for request in stream.asked)
     press(page, "#confirm-yes")
-    until(lambda: text(page, "recording") == "Recording 00:03")
+    until(lambda: text(page, "recording").split() == ["Recording", "00:03"])
     assert "/data/walk.aedat4" in text(page, "record-note")
     press(page, "#record")
     press(page, "#confirm-yes")
@@ -504,6 +504,8 @@ def test_method_and_source_are_changed_after_a_word_and_failures_are_told(page: 
     press(page, "#confirm-yes")
     wanted = {"backend": "flow", "size": "nano", "engine": "auto"}
     assert stream.wait_for("set_reconstructor")["settings"] == wanted
+    stream.figures["method_change"] = {"number": 7, "state": "failed", "error": "no such method"}
+    until(lambda: text(page, "method-note") == "no such method")
     change(page, "source-settings", "exposure_us=4000 color=gray flip=true")
     press(page, "#source-change")
     press(page, "#confirm-yes")

@@ -209,7 +209,11 @@ def test_running_stream_is_recorded_for_a_while(stream: LiveStream) -> None:
 
 @pytest.mark.parametrize(("file", "words"), [("film.xyz", "no format that is written"), ("../film.nire", "letters")])
 def test_recording_that_cannot_be_written_is_refused(stream: LiveStream, file: str, words: str) -> None:
-    assert words in stream.ask("record", file=file)["hint"]
+    reply = stream.ask("record", file=file)
+    if reply.get("state") == "pending":
+        stream.until(lambda: (stream.ask("status")["recording"] or {}).get("error"))
+        reply = {"hint": stream.ask("status")["recording"]["error"]}
+    assert words in reply["hint"]
     assert "nothing is being recorded" in stream.ask("record_stop")["hint"]
 
 

@@ -114,9 +114,9 @@ function showVeil(address) {
 let toastTimer = 0;
 function toast(text) {
   byId("toast").textContent = text;
-  byId("toast").hidden = false;
+  byId("toast").showPopover();
   clearTimeout(toastTimer);
-  toastTimer = setTimeout(() => { byId("toast").hidden = true; }, 6000);
+  toastTimer = setTimeout(() => byId("toast").hidePopover(), 6000);
 }
 
 // ---- what only this browser notices

@@ -45,7 +45,7 @@ export class Recording {
     byId("record").textContent = this.path ? "End recording…" : "Record…";
     byId("record-file").disabled = this.path !== "";
     byId("record-file").placeholder = "nire-DATE-TIME.nire";
-    if (this.path) mark.lastElementChild.textContent = `Recording ${duration(recording.seconds)}`;
+    if (this.path) mark.lastElementChild.textContent = duration(recording.seconds);
     mark.dataset.tip = `The stream is being recorded into ${this.path}`;
     const words = this.path ? `${this.path}: ${recording.events.toLocaleString("en")} events, ${recording.frames} frames` : recording?.error ?? "";
     const note = byId("record-note");

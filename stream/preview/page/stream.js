@@ -12,6 +12,7 @@ export class StreamSheet {
     this.paused = false;
     this.method = "";
     this.numbers = {};
+    this.misread = "";
     byId("method-change").addEventListener("click", () => {
       const settings = { backend: byId("backend").value, size: byId("size").value, engine: byId("engine").value.trim() || "auto" };
       operate.confirm({
@@ -21,9 +22,11 @@ export class StreamSheet {
       }, () => link.ask("set_reconstructor", { settings }));
     });
     byId("source-change").addEventListener("click", () => {
+      this.misread = "";
       const settings = assignments(byId("source-settings").value);
       if (settings === null) {
-        byId("source-note").textContent = "Expected KEY=VALUE, several with spaces between them: exposure_us=4000";
+        this.misread = "Expected KEY=VALUE, several with spaces between them: exposure_us=4000";
+        note("source-note", null, this.misread);
         return;
       }
       operate.confirm({
@@ -57,7 +60,7 @@ export class StreamSheet {
     this.showMethod(status.reconstructor);
     const settings = Object.entries(status.source_settings ?? {}).map(([key, value]) => `${key}=${value}`).join(" ");
     note("method-note", this.own(status.method_change, "set_reconstructor"), "");
-    note("source-note", this.own(status.source_change, "set_source"), settings ? `Set: ${settings}` : "");
+    if (!this.misread) note("source-note", this.own(status.source_change, "set_source"), settings ? `Set: ${settings}` : "");
     if (status.events_ms) choose(byId("events_ms"), status.events_ms);
     this.paused = status.state === "paused";
     const button = byId("pause-all");
@@ -120,7 +123,7 @@ export function assignments(text) {
 
 /** Say how the newest wish went. */
 function note(id, change, otherwise) {
-  const words = { pending: "Being carried out; the stream goes on meanwhile", done: `Done. ${otherwise}`, failed: change?.error }[change?.state] ?? otherwise;
+  const words = { pending: "Being carried out; the stream goes on meanwhile", done: otherwise || "Done", failed: change?.error }[change?.state] ?? otherwise;
   const element = byId(id);
   if (element.textContent !== words) element.textContent = words;
 }
