@@ -5,6 +5,8 @@ Only what is looked at goes through here. The wire and PNG files keep the values
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +50,8 @@ class Tone:
         if self._levels is None:
             self._levels = wanted
         else:
-            passed_us = min(abs(t_us - self._t_us), _LONGEST_STEP_US)
+            step_us = abs(t_us - self._t_us)
+            passed_us = min(step_us, _LONGEST_STEP_US) if math.isfinite(step_us) else 0.0
             self._levels = self._levels + (1.0 - np.exp(-passed_us / _ADAPTS_IN_US)) * (wanted - self._levels)
         self._t_us = t_us
         black, white, gamma = self._levels

@@ -158,9 +158,10 @@ class Browser:
 
     async def _send_moment(self, moment: Moment, *, again: bool = False) -> None:
         """Send what the browser does not show yet; all of it `again` where it is to look in another way."""
-        new = [each for each in moment.pictures if again or each not in self.shown.pictures]
-        files = {each.kind: each.file(self._look, self._feed.tone) for each in moment.pictures}
-        parts = [(facts(each.kind, each.message.header), file) for each in new if (file := files[each.kind])]
+        wanted = [each for each in moment.pictures if each.kind in self.kinds]
+        new = [each for each in wanted if again or each not in self.shown.pictures]
+        files = {each.kind: each.file(self._look, self._feed.tone) for each in wanted}
+        parts = [(finite(facts(each.kind, each.message.header)), file) for each in new if (file := files[each.kind])]
         self.shown = moment
         if not parts:
             return

@@ -66,7 +66,7 @@ def encoded(kind: str, pixels: NDArray[Any] | bytes | None, look: Look, tone: To
 
 def png(pixels: NDArray[Any] | bytes | None) -> bytes | None:
     """Make a PNG of uint8 [H, W, 1 or 3] with the values as they are; None where it is no such image."""
-    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.ndim != 3:
+    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.ndim != 3 or not pixels.size:
         return None
     image = pixels if pixels.shape[2] == 1 else np.ascontiguousarray(pixels[..., ::-1])
     return _file(".png", np.ascontiguousarray(image), cv2.IMWRITE_PNG_COMPRESSION, 1)

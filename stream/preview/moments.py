@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +16,7 @@ from stream.sockets.wire import Message
 
 # An exposed frame comes a few captured ones later than the one that it belongs to.
 _KEPT_US = 2e6
-_KEPT_BYTES = 1 << 27
+_KEPT_BYTES = 1 << 26
 _KEPT = 240
 # Events further away are of another moment: none are shown then.
 _EVENTS_WITHIN_US = 60_000
@@ -36,21 +38,24 @@ class Picture:
     @property
     def mid_us(self) -> float:
         """Device time of the middle of its exposure."""
-        told = self.message.header.get("stamps", {}).get("device_us")
-        if isinstance(told, int | float) and told:
-            return float(told)
-        return (float(self.message.header.get("t_a_us", 0)) + float(self.message.header.get("t_b_us", 0))) / 2
+        header = self.message.header
+        told = header.get("stamps", {}).get("device_us")
+        if not isinstance(told, int | float) or not told:
+            told = (header.get("t_a_us", 0) + header.get("t_b_us", 0)) / 2
+        return float(told) if math.isfinite(told) else 0.0
 
     def file(self, look: Look, tone: Tone) -> bytes | None:
         """An image file for a browser; None where the message has none that can be shown."""
         if look not in self._files:
-            self._files[look] = encoded(self.kind, self.message.pixels, look, tone)
+            self._files[look] = None
+            with contextlib.suppress(Exception):  # whoever publishes there must not end the page
+                self._files[look] = encoded(self.kind, self.message.pixels, look, tone)
         return self._files[look]
 
     def value(self, x: int, y: int) -> list[int] | None:
         """The values of a pixel as they are on the wire; None where there is no such pixel."""
         pixels = self.message.pixels
-        if not isinstance(pixels, np.ndarray) or pixels.ndim != 3:
+        if not isinstance(pixels, np.ndarray) or pixels.ndim != 3 or pixels.dtype.kind not in "iu":
             return None
         if not (0 <= y < pixels.shape[0] and 0 <= x < pixels.shape[1]):
             return None

@@ -211,6 +211,17 @@ def test_stream_encodes_for_the_preview_only_while_a_browser_looks(served: Serve
     until(lambda: not stream.subscriptions)
 
 
+def test_browser_that_wants_no_events_gets_none_though_another_one_does(served: Served) -> None:
+    async def use(socket: aiohttp.ClientWebSocketResponse) -> set[str]:
+        async with aiohttp.ClientSession() as session, session.ws_connect(served.url + "ws") as other:
+            await other.send_json({"type": "events", "on": True})
+            await moment_with(other, "events")
+            seen = [await moment_with(socket, "exposed") for _ in range(4)]
+        return {kind for each in seen for kind in each["files"]}
+
+    assert with_socket(served.url, use) <= {"captured", "exposed"}
+
+
 async def next_text(socket: aiohttp.ClientWebSocketResponse, kind: str) -> dict[str, Any]:
     while True:
         message = await socket.receive()
@@ -438,6 +449,21 @@ def test_pixel_values_are_those_of_the_wire() -> None:
     )
     assert moment.values(3, 2) == {"exposed": [7], "events": [-3]}
     assert moment.values(8, 0) == {"exposed": None, "events": None}
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [None, b"", np.zeros((0, 8, 1), np.uint8), np.zeros((4, 0, 3), np.uint8), np.full((4, 4, 1), np.nan, np.float32)],
+    ids=["none", "nothing", "no rows", "no columns", "not a number"],
+)
+def test_image_that_cannot_be_shown_is_passed_over(pixels: Any) -> None:
+    header = {"index": 0, "t_a_us": float("nan"), "t_b_us": float("inf"), "stamps": {}}
+    picture = Picture("exposed", Message("frame/x", header, pixels))
+    assert not picture.file(Look(), Tone())
+    assert picture.value(0, 0) is None
+    album = Album()
+    album.add(Picture("captured", Message("captured", header, pixels)))
+    assert album.moment(picture).apart_us == 0
 
 
 def test_values_under_the_cursor_do_not_depend_on_the_display(served: Served) -> None:

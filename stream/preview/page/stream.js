@@ -9,6 +9,7 @@ export class StreamSheet {
    */
   constructor(link, operate) {
     this.link = link;
+    this.operate = operate;
     this.paused = false;
     this.method = "";
     this.numbers = {};
@@ -61,6 +62,7 @@ export class StreamSheet {
     const settings = Object.entries(status.source_settings ?? {}).map(([key, value]) => `${key}=${value}`).join(" ");
     note("method-note", this.own(status.method_change, "set_reconstructor"), "");
     if (!this.misread) note("source-note", this.own(status.source_change, "set_source"), settings ? `Set: ${settings}` : "");
+    byId("events_ms").disabled = !this.operate.allowed || !status.events_ms;
     if (status.events_ms) choose(byId("events_ms"), status.events_ms);
     this.paused = status.state === "paused";
     const button = byId("pause-all");
