@@ -21,7 +21,7 @@ from nire.types import (
 from stream.clock import now_ns
 from stream.config import Config, changed
 from stream.losses import Losses
-from stream.processes.beside import Beside
+from stream.processes.background import Background
 from stream.processes.board import State
 from stream.processes.child import Child
 from stream.processes.joining import join, note_progress
@@ -115,7 +115,7 @@ class _Consumer:
         self._source_wishes: dict[int, dict[str, Any]] = {}
         self._recording_wish = 0, ""
         """Number of the newest wish for a recording that was answered, and why it was refused."""
-        self._other: tuple[Config, Beside[Session]] | None = None
+        self._other: tuple[Config, Background[Session]] | None = None
         """Another method that is being made, and its configuration."""
         self._newest_us = 0.0
         self._status_due_ns = 0
@@ -318,7 +318,7 @@ class _Consumer:
             raise NireError("another method is being made already; ask again when it is there")
         config = changed(self._config, {"reconstructor": settings, "plan": self._session.plan.model_dump()})
         number = now_ns()
-        self._other = config, Beside(partial(open_session, config, self._info, self._losses), name="other method")
+        self._other = config, Background(partial(open_session, config, self._info, self._losses), name="other method")
         self._keeper.method_change = Change(number)
         return Pending(partial(self._method_outcome, number), {"number": number, "state": "pending"})
 

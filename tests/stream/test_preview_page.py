@@ -349,11 +349,21 @@ def test_lost_preview_server_is_said_and_found_again(browser: Any, stream: FakeS
 
 
 @pytest.mark.browser
+@pytest.mark.parametrize("wipe", [False, True])
 @pytest.mark.parametrize(("width", "height"), [(390, 844), (1280, 800)])
-def test_page_is_never_wider_than_its_window(page: Any, width: int, height: int) -> None:
+def test_page_is_never_wider_than_its_window(
+    page: Any, stream: FakeStream, width: int, height: int, wipe: bool
+) -> None:
+    stream.figures = {
+        "replay": {"at_us": 1_000_000, "length_us": 4_000_000, "speed": 1.0, "held": False},
+        "recording": {"path": "/data/a.nire", "seconds": 36_000.0, "events": 1, "frames": 2},
+    }
+    until(lambda: not page.execute_script("return document.getElementById('recording').hidden"))
     size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
     page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     try:
+        if wipe:
+            press(page, "#wipe")
         wide, high = page.execute_script("const e = document.documentElement; return [e.scrollWidth, e.scrollHeight]")
         assert wide == width
         if width > 900:

@@ -1,4 +1,4 @@
-"""Work that is done beside a loop that must not wait for it."""
+"""Work in the background of a loop that must not wait for it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Beside(Generic[T]):
+class Background(Generic[T]):
     """Makes one thing in a thread of its own."""
 
     def __init__(self, make: Callable[[], T], *, name: str) -> None:
