@@ -14,6 +14,7 @@ export class Films {
     this.values = {};
     this.cut = 50;
     this.probe = null;
+    this.asked = null;
     this.zoom = new Zoom([...document.querySelectorAll(".film")], () => this.showZoom());
     for (const film of document.querySelectorAll(".film")) {
       film.addEventListener("pointermove", (event) => this.point(event));
@@ -38,7 +39,10 @@ export class Films {
 
   /** Values of the pixel under the cursor, of what is shown. */
   take(values) {
+    const { asked } = this;
+    this.asked = null;
     this.values = values;
+    if (this.probe && asked !== this.probe) this.ask();
     this.readout();
   }
 
@@ -107,7 +111,14 @@ export class Films {
     if (x < 0 || y < 0 || x >= width || y >= height) return this.leave();
     if (this.probe && this.probe.x === x && this.probe.y === y) return;
     this.probe = { x, y };
-    this.tell({ type: "probe", x, y });
+    this.ask();
+  }
+
+  /** Ask for the values under the cursor; the next question waits for the answer, so that none pile up on a slow line. */
+  ask() {
+    if (this.asked) return;
+    this.asked = this.probe;
+    this.tell({ type: "probe", ...this.probe });
   }
 
   leave() {
@@ -120,7 +131,8 @@ export class Films {
 
   /** Say again what the server has to know, after a new connection. */
   tellAgain() {
-    if (this.probe) this.tell({ type: "probe", ...this.probe });
+    this.asked = null;
+    if (this.probe) this.ask();
   }
 
   readout() {
