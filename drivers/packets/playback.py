@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -18,6 +18,75 @@ from nire.types import EventBatch, Frame, Gap, SourcePacket, Trigger, WallClock
 _PACKET_US = 2000
 _LONGEST_WAIT_S = 0.05
 _EARLY_NS = 1_000_000
+SPEEDS = (0.001, 1000.0)
+"""The slowest and the fastest replay that keeps time."""
+_STEP_AT_MOST_US = 100_000
+_SKIP_TELLS_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a replay is.
+
+    Attributes:
+        at_us: from the beginning of the recording, of the present round.
+        length_us: of the recording; 0 = unknown.
+        speed: factor on real time.
+        held: it stands still.
+    """
+
+    at_us: int
+    length_us: int
+    speed: float
+    held: bool
+
+
+def play(source: Source, wishes: Mapping[str, Any]) -> bool:
+    """Change how a replay goes on, between two of its packets.
+
+    Args:
+        source: a `PacedSource` that is being iterated.
+        wishes: any of `speed` (factor), `held` (bool), `step` (true: on to the next frame, then held), `at_us`
+            (where to go on, from the beginning of the recording).
+
+    Returns:
+        It is to go on somewhere else: iterate it again for that.
+
+    Raises:
+        ConfigError: it is no replay that keeps time, or wishes that cannot be; nothing was changed then.
+    """
+    if not isinstance(source, PacedSource) or not source.info.live:
+        raise ConfigError("only a replay that keeps time can be played otherwise: 'nire-live replay --speed 1'")
+    _check(wishes, source.place)
+    if "speed" in wishes or "held" in wishes or "step" in wishes:
+        source.go_on(
+            speed=float(wishes.get("speed", source.place.speed)),
+            held=bool(wishes.get("held", source.place.held or "step" in wishes)),
+            step=bool(wishes.get("step", False)),
+        )
+    if "at_us" in wishes:
+        source.move(round(wishes["at_us"]))
+    return "at_us" in wishes
+
+
+def _check(wishes: Mapping[str, Any], place: Place) -> None:
+    """Refuse what no replay can do.
+
+    Raises:
+        ConfigError: it says what was expected.
+    """
+    for name, value in wishes.items():
+        if name not in ("speed", "held", "step", "at_us"):
+            raise ConfigError(f"a replay knows no {name!r}, expected speed, held, step or at_us")
+        if name in ("held", "step") and not isinstance(value, bool):
+            raise ConfigError(f"{name} = {value!r}: expected true or false")
+        if name in ("speed", "at_us") and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise ConfigError(f"{name} = {value!r}: expected a number")
+    if not SPEEDS[0] <= wishes.get("speed", 1) <= SPEEDS[1]:
+        raise ConfigError(f"speed = {wishes['speed']}: expected a factor from {SPEEDS[0]:g} to {SPEEDS[1]:g}")
+    last_us = place.length_us or math.inf
+    if not 0 <= wishes.get("at_us", 0) <= last_us:
+        raise ConfigError(f"at_us = {wishes['at_us']}: the recording goes from 0 to {last_us:g} us")
 
 
 def paced(source: Source, speed: float) -> PacedSource:
@@ -56,18 +125,52 @@ class PacedSource:
     """A source that waits until each packet is due, and stamps it then.
 
     Inertial samples and edges leave up to a millisecond early. While it waits long it repeats its last watermark as an
-    empty batch, so that whoever iterates stays responsive.
+    empty batch, so that whoever iterates stays responsive. Between two packets it can be held, stepped, made faster
+    or slower (`go_on`), and moved (`move`).
     """
 
     def __init__(self, source: Source, speed: float) -> None:
         """Wrap; `paced` checks."""
         self._source = source
         self._speed = speed
+        self._held = False
+        self._step_until_us: int | None = None
+        self._start_us = 0
+        self._first_us: int | None = None
+        self._shown_us = 0
+        self._anchor: tuple[int, int] | None = None  # (device us, host ns) that belong together
 
     @property
     def info(self) -> SourceInfo:
         """The source's own, now keeping time."""
         return replace(self._source.info, live=math.isfinite(self._speed), replayed=True)
+
+    @property
+    def place(self) -> Place:
+        """Where it is."""
+        round_us = self._source.round_us if isinstance(self._source, LoopedSource) else self._source.info.duration_us
+        began_us = self._source.began_us if isinstance(self._source, LoopedSource) else self._first_us
+        at_us = max(0, self._shown_us - began_us) if began_us is not None else self._start_us
+        return Place(min(at_us, round_us or at_us), round_us or 0, self._speed, self._held)
+
+    def go_on(self, *, speed: float, held: bool, step: bool = False) -> None:
+        """Change the pace.
+
+        Args:
+            speed: factor on real time, > 0.
+            held: stand still.
+            step: on to the next frame, or 0.1 s where none comes, whatever `held` says.
+        """
+        self._speed, self._held = speed, held
+        self._step_until_us = self._shown_us + _STEP_AT_MOST_US if step else None
+        self._anchor = (self._shown_us, time.monotonic_ns())
+
+    def move(self, at_us: int) -> None:
+        """Begin the next iteration `at_us` after the beginning of the recording."""
+        self._start_us = at_us
+        self._anchor = None
+        if self._held:  # what is there is to be seen
+            self._step_until_us = -1
 
     def __enter__(self) -> Self:
         """Open the source."""
@@ -85,37 +188,78 @@ class PacedSource:
         if not math.isfinite(self._speed):
             yield from (_received(packet) for packet in self._source)
             return
-        anchor: tuple[int, int] | None = None  # (device us, host ns) that belong together
+        self._anchor = None
         latest_us = 0
         heartbeat: EventBatch | None = None
-        for whole in self._source:
+        for whole in self._from_start():
             for packet in _pieces(whole):
                 _, due_us = packet_span_us(packet)
-                if anchor is None or due_us < latest_us - 1_000_000:  # the device clock began again
-                    anchor, latest_us = (due_us, time.monotonic_ns()), due_us
+                if self._anchor is None or due_us < latest_us - 1_000_000:  # the device clock began again
+                    self._anchor, latest_us, self._shown_us = (due_us, time.monotonic_ns()), due_us, due_us
+                    self._begin_step()
                 latest_us = max(latest_us, due_us)
-                due_ns = anchor[1] + round((latest_us - anchor[0]) * 1000 / self._speed)
                 # Inertial samples and edges come by the thousand, and images wait for none of them.
                 early_ns = 0 if isinstance(packet, EventBatch | Frame | Gap | WallClock) else _EARLY_NS
-                yield from self._wait(due_ns - early_ns, heartbeat)
+                yield from self._wait(latest_us, early_ns, heartbeat)
                 if isinstance(packet, EventBatch):
                     heartbeat = EventBatch.empty(packet.watermark_us, epoch=packet.epoch)
+                self._shown_us = latest_us
+                if isinstance(packet, Frame) or latest_us >= (self._step_until_us or latest_us):
+                    self._step_until_us = None
                 yield _received(packet)
 
-    def _wait(self, until_ns: int, heartbeat: EventBatch | None) -> Iterator[EventBatch]:
-        while (left_s := (until_ns - time.monotonic_ns()) * 1e-9) > 0:
+    def _wait(self, due_us: int, early_ns: int, heartbeat: EventBatch | None) -> Iterator[EventBatch]:
+        """Wait until device time `due_us` has come, however the pace changes meanwhile."""
+        while self._step_until_us is None and (left_s := self._left_s(due_us, early_ns)) > 0:
             time.sleep(min(left_s, _LONGEST_WAIT_S))
+            if heartbeat is None and self._held:  # whoever iterates has the word that ends this
+                heartbeat = EventBatch.empty(self._first_us or 0)
             if left_s > _LONGEST_WAIT_S and heartbeat is not None:
                 yield replace(heartbeat, received_ns=time.monotonic_ns())
 
+    def _left_s(self, due_us: int, early_ns: int) -> float:
+        if self._held:
+            return math.inf
+        anchor_us, anchor_ns = self._anchor or (due_us, 0)
+        due_ns = anchor_ns + round((due_us - anchor_us) * 1000 / self._speed)
+        return (due_ns - early_ns - time.monotonic_ns()) * 1e-9
+
+    def _begin_step(self) -> None:
+        if self._step_until_us is not None:
+            self._step_until_us = self._shown_us + _STEP_AT_MOST_US
+
+    def _from_start(self) -> Iterator[SourcePacket]:
+        """The source's packets from where it was moved to; now and then a `Gap` while it is on its way there."""
+        from_us: int | None = None
+        is_there = self._start_us == 0
+        told_s = time.monotonic()
+        for packet in self._source:
+            first_us, last_us = packet_span_us(packet)
+            if from_us is None:
+                self._first_us, from_us = first_us, first_us + self._start_us
+            if not is_there and last_us < from_us:
+                if time.monotonic() > told_s + _SKIP_TELLS_S:
+                    told_s = time.monotonic()
+                    yield Gap(self._first_us or 0, last_us, "skipped on the way to another place of the recording")
+                continue
+            if not is_there and isinstance(packet, EventBatch):
+                packet = packet.part(slice(int(np.searchsorted(packet.t_us, from_us)), None))
+                is_there = True
+            yield packet
+
 
 class LoopedSource:
-    """A recording played again and again."""
+    """A recording played again and again.
+
+    Attributes:
+        began_us: when the present round began, on the clock that goes on; None before the first packet.
+    """
 
     def __init__(self, open_again: Callable[[], Source], times: int) -> None:
         """Wrap; `looped` checks."""
         self._times = times
         self._source = open_again()  # opened once: a source may be iterated again and again
+        self.began_us: int | None = None
 
     @property
     def info(self) -> SourceInfo:
@@ -123,6 +267,11 @@ class LoopedSource:
         info = self._source.info
         whole = info.duration_us * self._times if info.duration_us is not None and self._times else None
         return replace(info, duration_us=whole)
+
+    @property
+    def round_us(self) -> int | None:
+        """Length of one round; None where unknown."""
+        return self._source.info.duration_us
 
     def __enter__(self) -> Self:
         """Open the recording, so that `info` is complete."""
@@ -143,6 +292,8 @@ class LoopedSource:
             first_index = last_index = None
             for packet in self._source:
                 span = packet_span_us(packet)
+                if first_us is None:
+                    self.began_us = span[0] + shift_us
                 first_us = span[0] if first_us is None else min(first_us, span[0])
                 last_us = span[1] if last_us is None else max(last_us, span[1])
                 if isinstance(packet, Frame):

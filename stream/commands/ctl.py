@@ -115,8 +115,54 @@ def ctl_set_source(context: typer.Context, changes: Assignments) -> None:
     with _client(context) as client:
         reply = client.ask("set_source", settings=settings)
         if reply.get("state") == "pending":
-            reply = _outcome(client, reply["number"])
+            reply = _outcome(client, reply["number"], "source_change")
     _show(reply)
+
+
+@app.command("play")
+def ctl_play(context: typer.Context, changes: Assignments) -> None:
+    """Play a replay otherwise: play speed=0.5, held=true, step=true (on to the next frame), at_us=1500000."""
+    _ask(context, "play", play=dict(map(parse_assignment, changes)))
+
+
+@app.command("record")
+def ctl_record(
+    context: typer.Context,
+    file: Annotated[
+        str, typer.Argument(help="NAME.nire, .aedat4 or .mcap, in the folder where the stream was started.")
+    ],
+) -> None:
+    """Begin to record what the source sends; 'record-stop' ends it."""
+    with _client(context) as client:
+        reply = client.ask("record", file=file)
+        if reply.get("state") == "pending":
+            reply = _recorded(client)
+    _show(reply)
+
+
+@app.command("record-stop")
+def ctl_record_stop(context: typer.Context) -> None:
+    """End the recording; the stream goes on."""
+    _ask(context, "record_stop")
+
+
+@app.command("set-reconstructor")
+def ctl_set_reconstructor(context: typer.Context, changes: Assignments) -> None:
+    """Change the method, e.g. set-reconstructor backend=neural size=nano; the present one goes on until it is ready."""
+    settings = {key.removeprefix("reconstructor."): value for key, value in map(parse_assignment, changes)}
+    with _client(context) as client:
+        reply = client.ask("set_reconstructor", settings=settings)
+        if reply.get("state") == "pending":
+            reply = _outcome(client, reply["number"], "method_change")
+    _show(reply)
+
+
+@app.command("set-events")
+def ctl_set_events(
+    context: typer.Context, events_ms: Annotated[float, typer.Argument(help="Span of the images, ms.")]
+) -> None:
+    """Change how long the images of the topic `events` collect events."""
+    _ask(context, "set_events", events_ms=events_ms)
 
 
 @app.command("stop")
@@ -136,11 +182,11 @@ def _ask(context: typer.Context, command: str, **fields: Any) -> None:
     _show(reply)
 
 
-def _outcome(client: ControlClient, number: int) -> dict[str, Any]:
-    """Wait until the source has been opened again, or could not be; as a reply."""
+def _outcome(client: ControlClient, number: int, wish: str) -> dict[str, Any]:
+    """Wait until what was wished for is carried out, or could not be; as a reply. `wish`: where the status tells it."""
     end_s = time.monotonic() + _SOURCE_S
     while time.monotonic() < end_s:
-        change = client.ask("status")["source_change"]
+        change = client.ask("status")[wish]
         if change is None or change["number"] != number:
             return refusal("refused", "the stream was asked for other settings meanwhile; 'ctl status' says which hold")
         if change["state"] == "failed":
@@ -148,7 +194,20 @@ def _outcome(client: ControlClient, number: int) -> dict[str, Any]:
         if change["state"] == "done":
             return {"ok": True, "number": number, "state": "done"}
         time.sleep(_LOOK_S)
-    return refusal("refused", f"the source has not taken the settings within {_SOURCE_S:g} s: 'ctl status' shows it")
+    return refusal("refused", f"the settings are not taken within {_SOURCE_S:g} s: 'ctl status' shows how it went")
+
+
+def _recorded(client: ControlClient) -> dict[str, Any]:
+    """Wait until the recorder writes, or cannot; as a reply."""
+    end_s = time.monotonic() + _SOURCE_S
+    while time.monotonic() < end_s:
+        recording = client.ask("status")["recording"] or {}
+        if recording.get("error"):
+            return refusal("refused", recording["error"])
+        if recording.get("state") in ("ready", "running"):
+            return {"ok": True, "state": "done", "path": recording["path"]}
+        time.sleep(_LOOK_S)
+    return refusal("refused", f"the recording has not begun within {_SOURCE_S:g} s: 'ctl status' shows how it went")
 
 
 def _show(reply: dict[str, Any]) -> None:

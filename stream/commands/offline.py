@@ -56,6 +56,9 @@ def command(
             show_default=False,
         ),
     ] = None,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Films show the values as they are, without automatic level and gamma.")
+    ] = False,
     output: Annotated[
         list[str] | None,
         typer.Option(help="Also make this output; 'nire-live outputs' lists them.", show_default=False),
@@ -69,7 +72,7 @@ def command(
     """Re-expose a recording into image files; nothing is dropped."""
     config, (recording, out) = without_config("offline", words, ["RECORDING", "OUT"])
     loaded, outputs = load(config, overrides, log_level), _chosen(output or [], video)
-    leave(run(loaded, recording, out, shutters=shutters, outputs=outputs, fps=fps, overwrite=overwrite))
+    leave(run(loaded, recording, out, shutters=shutters, outputs=outputs, fps=fps, plain=plain, overwrite=overwrite))
 
 
 def _chosen(outputs: list[str], video: bool) -> list[str]:
@@ -86,6 +89,7 @@ def run(
     shutters: Path | None = None,
     outputs: Sequence[str] = (),
     fps: float | None = None,
+    plain: bool = False,
     overwrite: bool = False,
 ) -> int:
     """Re-expose a recording into `frames/*.png`, `frames.jsonl`, `run.json` and, if wanted, `video.mp4` under `out`.
@@ -100,6 +104,7 @@ def run(
         shutters: file of shutters to answer instead of the plan.
         outputs: what to make beside images and their lines, by name: "video", or another file of stream/outputs/.
         fps: images a second of films; None = real time where a screen can show that, else 30.
+        plain: films show the values as they are.
         overwrite: go on where `out` holds files that no earlier run wrote; they stay, but for those in the way.
 
     Returns:
@@ -122,7 +127,8 @@ def run(
         in_order = wanted is None
         with contextlib.ExitStack() as stack:
             frames = stack.enter_context(FrameFolder(out, in_order=in_order))
-            made = [stack.enter_context(open_output(name, out, in_order=in_order, fps=fps)) for name in outputs]
+            opened = partial(open_output, out=out, in_order=in_order, fps=fps, plain=plain)
+            made = [stack.enter_context(opened(name)) for name in outputs]
             stack.push(partial(_say_what_is_left, out, frames))
             bar = stack.enter_context(progress_bar("re-exposing"))
             watched = _watched(reading, source.info, bar, [_captured_of(output) for output in made])

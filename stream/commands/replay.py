@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from drivers.packets.playback import SPEEDS
 from nire.errors import ConfigError
 from stream.arguments import without_config
 from stream.options import ConfigRecording, LogLevel, Overrides, Preview, Seconds, load, supervise
@@ -38,6 +39,6 @@ def _speed_of(text: str) -> float:
         speed = float(text)
     except ValueError:
         speed = -1.0
-    if not 0.001 <= speed <= 1000:
+    if not SPEEDS[0] <= speed <= SPEEDS[1]:
         raise ConfigError(f"--speed {text}: expected a factor such as 0.5 or 1, or 'max'")
     return speed

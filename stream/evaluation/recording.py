@@ -15,6 +15,7 @@ from drivers.packets.cleaning import cleaned
 from drivers.source import SourceInfo
 from nire.errors import ConfigError, SourceError
 from nire.network.config import SIZES
+from nire.network.weights import all_shipped
 from nire.types import Calibration, ContentWindow, EventBatch, Frame, Gap, Packet, Reconstructor
 from stream.backends import open_reconstructor
 from stream.clock import now_ns

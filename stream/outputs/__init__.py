@@ -9,7 +9,7 @@ import pkgutil
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from nire.errors import ConfigError
 from nire.types import ExposedFrame
@@ -27,6 +27,7 @@ class Output(Protocol):
     - `missing() -> str`: what to install, "" where nothing is missing.
     - `FILES`: names of what it makes in the folder, so that the next run there may replace it.
     - `create(..., fps: float | None = None)`: images a second, where somebody asks for that.
+    - `create(..., plain: bool = False)`: show the values as they are, without the level and gamma of `stream.display`.
 
     And what an output may also have:
 
@@ -109,7 +110,7 @@ def require_ready(name: str, *, follows: bool = False) -> ModuleType:
     return module
 
 
-def open_output(name: str, out: Path, *, in_order: bool, fps: float | None = None) -> Output:
+def open_output(name: str, out: Path, *, in_order: bool, fps: float | None = None, plain: bool = False) -> Output:
     """Make an output of a run.
 
     Args:
@@ -117,6 +118,7 @@ def open_output(name: str, out: Path, *, in_order: bool, fps: float | None = Non
         out: the run's folder.
         in_order: frames come in the order of their indices, each once.
         fps: images a second of a film; None = as the output finds right.
+        plain: films show the values as they are.
 
     Raises:
         ConfigError: there is no such output, or it cannot be written here.
@@ -124,7 +126,8 @@ def open_output(name: str, out: Path, *, in_order: bool, fps: float | None = Non
     module = require_ready(name)
     with writing(f"to {out}"):
         out.mkdir(parents=True, exist_ok=True)
-    wishes = {"fps": fps} if "fps" in inspect.signature(module.create).parameters else {}
+    taken = inspect.signature(module.create).parameters
+    wishes: dict[str, Any] = {key: value for key, value in (("fps", fps), ("plain", plain)) if key in taken}
     made: Output = module.create(out, in_order=in_order, **wishes)
     return made
 

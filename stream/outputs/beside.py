@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nire.types import ExposedFrame, Frame
+from stream.display import Tone
 from stream.outputs.video import Video
 
 FILES = ("beside.mp4",)
@@ -18,17 +19,18 @@ _NEAREST_OF = 8
 _GAP = 4
 
 
-def create(out: Path, *, in_order: bool, fps: float | None = None) -> Beside:
+def create(out: Path, *, in_order: bool, fps: float | None = None, plain: bool = False) -> Beside:
     """Write into the run's folder."""
-    return Beside(Video(out / FILES[0], fps, in_order=in_order))
+    return Beside(Video(out / FILES[0], fps, in_order=in_order), None if plain else Tone())
 
 
 class Beside:
     """Lays captured (left) and exposed (right) side by side; black where nothing was captured."""
 
-    def __init__(self, video: Video) -> None:
-        """Write into `video`."""
+    def __init__(self, video: Video, tone: Tone | None = None) -> None:
+        """Write into `video`; `tone` makes both images visible in the same way, None = their values as they are."""
         self._video = video
+        self._tone = tone
         self._captured: deque[Frame] = deque(maxlen=_NEAREST_OF)
 
     def captured(self, frame: Frame) -> None:
@@ -39,8 +41,11 @@ class Beside:
         """Append an exposed frame with the captured one that is nearest in time."""
         mid_us = frame.shutter.mid_us
         nearest = min(self._captured, key=lambda other: abs(other.mid_us - mid_us), default=None)
-        left = np.zeros_like(frame.pixels) if nearest is None else nearest.pixels
-        self._video.take(side_by_side(left, frame.pixels), index=index, t_us=mid_us)
+        left, right = np.zeros_like(frame.pixels) if nearest is None else nearest.pixels, frame.pixels
+        if self._tone is not None:
+            self._tone.learn(right, mid_us)
+            left, right = self._tone.shown(left), self._tone.shown(right)
+        self._video.take(side_by_side(left, right), index=index, t_us=mid_us)
 
     def summary(self) -> str:
         """Tell what was written."""

@@ -12,6 +12,7 @@ from PIL import Image
 
 from nire.types import ExposedFrame
 from stream.disk import PART, writing
+from stream.display import Tone
 from stream.outputs.video import Pace
 
 FILES = ("video.gif",)
@@ -20,17 +21,18 @@ _MOST = 300
 _SHORTEST_CS = 2  # players show what is quicker at a tenth of its speed
 
 
-def create(out: Path, *, in_order: bool, fps: float | None = None) -> Gif:
+def create(out: Path, *, in_order: bool, fps: float | None = None, plain: bool = False) -> Gif:
     """Write into the run's folder; the order of frames does not matter, they are kept until the end."""
-    return Gif(out / FILES[0], fps)
+    return Gif(out / FILES[0], fps, None if plain else Tone())
 
 
 class Gif:
     """Written when the run ends; gray images keep all their levels, colour is reduced to 256 an image."""
 
-    def __init__(self, path: Path, fps: float | None = None) -> None:
+    def __init__(self, path: Path, fps: float | None = None, tone: Tone | None = None) -> None:
         """Prepare; as `Video`."""
         self._path = path
+        self._tone = tone
         self._pace = Pace(fps)
         self._images: dict[int, tuple[Image.Image, float]] = {}
         self._stride = 1
@@ -39,7 +41,11 @@ class Gif:
         """Take an exposed frame; the last of an index counts."""
         if index % self._stride:
             return
-        self._images[index] = _reduced(frame.pixels), frame.shutter.mid_us
+        pixels, t_us = frame.pixels, frame.shutter.mid_us
+        if self._tone is not None:
+            self._tone.learn(pixels, t_us)
+            pixels = self._tone.shown(pixels)
+        self._images[index] = _reduced(pixels), t_us
         if len(self._images) > _MOST:
             self._stride *= 2
             self._images = {index: image for index, image in self._images.items() if index % self._stride == 0}

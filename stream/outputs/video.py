@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from nire.errors import ConfigError
 from nire.install import pip_install
 from nire.types import ExposedFrame
+from stream.display import Tone
 from stream.video_file import VideoFile, has_fast_encoder, open_video
 
 FILES = ("video.mp4",)
@@ -23,9 +24,9 @@ _SLOWED_HZ = 30.0
 _LOOK_AHEAD = 9
 
 
-def create(out: Path, *, in_order: bool, fps: float | None = None) -> Video:
+def create(out: Path, *, in_order: bool, fps: float | None = None, plain: bool = False) -> Video:
     """Write into the run's folder."""
-    return Video(out / FILES[0], fps, in_order=in_order)
+    return Video(out / FILES[0], fps, in_order=in_order, tone=None if plain else Tone())
 
 
 class Pace:
@@ -84,14 +85,18 @@ class Video:
     VP9 plays in browsers and players, and what was written before a kill can be played.
     """
 
-    def __init__(self, path: Path, fps: float | None = None, *, in_order: bool = True) -> None:
+    def __init__(
+        self, path: Path, fps: float | None = None, *, in_order: bool = True, tone: Tone | None = None
+    ) -> None:
         """Prepare; the file is made with the first images.
 
         Args:
             path: of the file.
             fps: images a second; None = as they were exposed where a screen can show that, else 30.
             in_order: frames come in the order of their indices; otherwise they are kept, compressed, until the end.
+            tone: makes exposed frames (`write`) visible; None = their values as they are.
         """
+        self._tone = tone
         self._in_order = in_order
         self._kept: dict[int, tuple[NDArray[np.uint8], float]] = {}
         self._path = path
@@ -116,7 +121,11 @@ class Video:
 
     def write(self, frame: ExposedFrame, *, index: int) -> None:
         """Append an exposed frame; where they do not come in order, the last of an index counts."""
-        self.take(frame.pixels, index=index, t_us=frame.shutter.mid_us)
+        pixels, t_us = frame.pixels, frame.shutter.mid_us
+        if self._tone is not None:
+            self._tone.learn(pixels, t_us)
+            pixels = self._tone.shown(pixels)
+        self.take(pixels, index=index, t_us=t_us)
 
     def take(self, pixels: NDArray[np.uint8], *, index: int, t_us: float) -> None:
         """Append an image that belongs to an exposed frame; as `write`.

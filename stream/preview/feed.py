@@ -1,41 +1,51 @@
-"""The preview's view of a stream: the newest message of each topic, and the control socket by its address."""
+"""The preview's view of a stream: what belongs to the newest moment, the numbers, and the stream's own status."""
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from nire.errors import NireError, WireError
-from stream.preview.images import picture
+import numpy as np
+
+from nire.errors import WireError
+from stream.display import Tone
+from stream.preview.moments import Album, Moment, Picture
 from stream.preview.numbers import Numbers
-from stream.sockets.control import ControlClient, refusal
+from stream.preview.questions import Questions
 from stream.sockets.keys import ClientKeys
 from stream.sockets.subscriber import Subscriber
 from stream.sockets.wire import Message
 
 KINDS = {"exposed": "frame/", "captured": "captured", "events": "events", "status": "status"}
 """What the page knows -> the topic it comes from."""
+_NEWEST_ONLY = {"exposed", "status"}
+# Of what is kept until its moment has come, so many messages are taken at once, and so many may wait.
+_AT_ONCE = 64
 _SILENT_S = 2.5
-# A status that comes this soon after an answer may have been written before it.
-_STATUS_LAG_S = 0.25
+# Without an exposed frame for so long (the stream is paused, say) captured frames are shown as they come.
+_ALONE_S = 3.0
 
 
 @dataclass(slots=True)
 class _Slot:
-    """The newest message of a topic and, once asked for, the image made of it."""
+    """A topic that is followed, and its newest message."""
 
     subscriber: Subscriber
     message: Message | None = None
-    number: int = 0
-    image: bytes | None = None
-    image_number: int = field(default=-1)
 
 
 class Feed:
-    """Follows a stream for all browsers at once; subscribes only to what one of them shows."""
+    """Follows a stream for all browsers at once; subscribes only to what one of them shows.
+
+    Attributes:
+        publish_address: of the stream.
+        keys: where it has keys.
+        numbers: rates and latencies of what was seen.
+        tone: makes its images visible.
+        problem: with the newest message, in words; "" = none.
+    """
 
     def __init__(self, publish_address: str, control_address: str, keys: ClientKeys | None) -> None:
         """Prepare; nothing is connected before `follow`.
@@ -46,136 +56,120 @@ class Feed:
             keys: where the stream has keys.
         """
         self.publish_address = reachable(publish_address, "tcp://127.0.0.1:0")
-        self.problem = ""
-        self.numbers = Numbers()
-        self._control_address = reachable(control_address, self.publish_address)
         self.keys = keys
+        self.numbers = Numbers()
+        self.tone = Tone()
+        self.problem = ""
+        self._control_address = reachable(control_address, self.publish_address)
+        self._questions = Questions(keys)
         self._slots: dict[str, _Slot] = {}
+        self._album = Album()
+        self._exposed: Picture | None = None
+        self._exposed_s = -1e9
+        self._moment = Moment()
         self._heard_s = -1e9
-        self._answered: dict[str, Any] = {}
-        self._answered_s = -1e9
-        self._control: ControlClient | None = None
-        self._one_at_a_time = asyncio.Lock()
-        self._asked: asyncio.Future[dict[str, Any]] | None = None
+        self._ended = False
 
     def follow(self, kinds: Iterable[str]) -> None:
         """Subscribe to exactly these kinds."""
         wanted = set(kinds)
         for kind in self._slots.keys() - wanted:
             self._slots.pop(kind).subscriber.close()
+            self._album.forget(kind)
+            if kind == "exposed":
+                self._exposed = None
         for kind in wanted - self._slots.keys():
-            self._slots[kind] = _Slot(Subscriber(self.publish_address, [KINDS[kind]], newest_only=True, keys=self.keys))
+            subscriber = Subscriber(
+                self.publish_address,
+                [KINDS[kind]],
+                newest_only=kind in _NEWEST_ONLY,
+                keys=self.keys,
+                high_water_mark=_AT_ONCE,
+            )
+            self._slots[kind] = _Slot(subscriber)
 
     def drain(self) -> None:
-        """Take the newest message of each topic, without waiting; what cannot be understood is a `problem`."""
+        """Take what has come, without waiting; what cannot be understood is a `problem`."""
         for kind, slot in self._slots.items():
-            try:
-                message = slot.subscriber.recv(0)
-                if message is not None:
+            for _ in range(1 if kind in _NEWEST_ONLY else _AT_ONCE):
+                try:
+                    message = slot.subscriber.recv(0)
+                    if message is None:
+                        break
                     self._take(kind, slot, message)
                     self.problem = ""
-            except Exception as error:  # noqa: BLE001 - whoever publishes there must not end the page
-                self.problem = str(error) if isinstance(error, WireError) else f"a message of {kind!r} is damaged"
+                except Exception as error:  # noqa: BLE001 - whoever publishes there must not end the page
+                    self.problem = str(error) if isinstance(error, WireError) else f"a message of {kind!r} is damaged"
+        self._moment = self._newest_moment()
+        self.numbers.tick(time.monotonic())
 
-    def number(self, kind: str) -> int:
-        """Count of the messages seen of a kind; grows when there is something new."""
-        slot = self._slots.get(kind)
-        return slot.number if slot else 0
-
-    def image(self, kind: str) -> bytes | None:
-        """The newest image of a kind, encoded once for all browsers."""
-        slot = self._slots.get(kind)
-        if slot is None or slot.message is None:
-            return None
-        if slot.image_number != slot.number:
-            slot.image_number = slot.number
-            try:
-                slot.image = picture(kind, slot.message)
-            except Exception:  # noqa: BLE001 - as in `drain`
-                slot.image, self.problem = None, f"an image of {kind!r} is damaged"
-        return slot.image
+    def moment(self) -> Moment:
+        """What belongs to the newest exposed frame; what was drained last."""
+        return self._moment
 
     def state(self) -> dict[str, Any]:
         """What the page shows beside the images: link, numbers and the stream's own status."""
         live = time.monotonic() - self._heard_s < _SILENT_S
+        status = self._status()
+        self._ended = status.get("state") == "ended" or (self._ended and not live)
         if not live:
             self._forget()
-        slot = self._slots.get("status")
         return {
             "type": "state",
             "address": self.publish_address,
             "live": live,
+            "ended": self._ended,
             "problem": self.problem,
             "numbers": self.numbers.summary(),
-            "status": (dict(slot.message.header) if slot and slot.message else {}) | self._answered,
+            "status": self._status() | self._questions.answered,
         }
-
-    def _forget(self) -> None:
-        """A stream that is gone has no figures any more, and the next one has its own."""
-        self.numbers = Numbers()
-        self._answered.clear()
-        if slot := self._slots.get("status"):
-            slot.message = None
 
     async def ask(self, command: str, fields: dict[str, Any]) -> dict[str, Any]:
         """Ask the stream, without stopping the images; what fails becomes {"ok": false, "error", "hint"}."""
-        async with self._one_at_a_time:
-            await self._hear_out()
-            self._asked = asyncio.ensure_future(asyncio.to_thread(self._ask, command, fields))
-            # A browser that leaves now must not take the socket from the thread that still waits on it.
-            reply = await asyncio.shield(self._asked)
-        # The answer is newer than the last status, which comes once a second: until the next one it goes first.
-        if reply["ok"] and command == "set_plan" and "plan" in reply:
-            self._answered["plan"] = reply["plan"]
-        if reply["ok"] and command in ("pause", "resume"):
-            self._answered["state"] = "paused" if command == "pause" else "running"
-        self._answered_s = time.monotonic()
-        return reply
+        address = self._control_address or reachable(str(self._status().get("control", "")), self.publish_address)
+        return await self._questions.ask(address, command, fields)
 
     async def close(self) -> None:
         """Disconnect from everything, once the last question is answered or given up."""
         self.follow(())
-        await self._hear_out()
-        self._hang_up()
-
-    async def _hear_out(self) -> None:
-        if self._asked is not None:
-            await asyncio.wait([self._asked])
+        await self._questions.close()
 
     def _take(self, kind: str, slot: _Slot, message: Message) -> None:
         slot.message = message
-        slot.number += 1
         self._heard_s = time.monotonic()
+        if kind == "status":
+            self._questions.status_came()
+            self.numbers.add_status(message.header)
+            return
+        picture = Picture(kind, message)
         if kind == "exposed":
+            self._exposed, self._exposed_s = picture, self._heard_s
             self.numbers.add_exposed(message.header)
-        elif kind == "captured":
-            self.numbers.add_captured(message.header)
-        elif kind == "status" and self._heard_s > self._answered_s + _STATUS_LAG_S:
-            self._answered.clear()
+        else:
+            self._album.add(picture)
+            if kind == "captured":
+                self.numbers.add_captured(message.header)
 
-    def _ask(self, command: str, fields: dict[str, Any]) -> dict[str, Any]:
-        address = self._control_address or self._published_control_address()
-        if not address:
-            return refusal("no_control", f"the stream at {self.publish_address} has not said its control address yet")
-        try:
-            if self._control is None or self._control.address != address:
-                self._hang_up()
-                self._control = ControlClient(address, self.keys)
-            return self._control.ask(command, **fields)
-        except NireError as error:
-            return refusal("no_answer", str(error))
-        except (TypeError, ValueError, OverflowError):
-            return refusal("bad_request", f"{command} cannot be asked with these fields")
+    def _newest_moment(self) -> Moment:
+        exposed = self._exposed if time.monotonic() - self._exposed_s < _ALONE_S else None
+        moment = self._album.moment(exposed)
+        seen = moment.exposed or moment.captured
+        if seen is not None and seen is not (self._moment.exposed or self._moment.captured):
+            pixels = seen.message.pixels
+            if isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.size:
+                self.tone.learn(pixels, seen.mid_us)
+        return moment
 
-    def _hang_up(self) -> None:
-        if self._control is not None:
-            self._control.close()
-            self._control = None
-
-    def _published_control_address(self) -> str:
+    def _status(self) -> dict[str, Any]:
         slot = self._slots.get("status")
-        header = slot.message.header if slot and slot.message else {}
-        return reachable(str(header.get("control", "")), self.publish_address)
+        return dict(slot.message.header) if slot and slot.message else {}
+
+    def _forget(self) -> None:
+        """A stream that is gone has no figures any more, and the next one has its own."""
+        self.numbers = Numbers()
+        self._questions.answered.clear()
+        if slot := self._slots.get("status"):
+            slot.message = None
 
 
 def reachable(address: str, neighbour: str) -> str:

@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from stream.preview.history import History
+from stream.preview.shortfall import Shortfall
+
 _STAGES = (
     ("build", "received_ns", "built_ns"),
     ("expose", "built_ns", "exposed_ns"),
@@ -56,6 +59,10 @@ class Numbers:
         self._latency_ns: deque[tuple[int, ...]] = deque(maxlen=120)
         self._tag = ""
         self._newest: Mapping[str, Any] = {}
+        self._delivered_hz: float | None = None
+        self._captured_hz: float | None = None
+        self._shortfall = Shortfall()
+        self._history = History()
 
     def add_exposed(self, header: Mapping[str, Any]) -> None:
         """Note the header of an exposed frame."""
@@ -73,13 +80,38 @@ class Numbers:
         """Note the header of a captured frame."""
         self._captured.add(header["index"], int(header["stamps"].get("published_ns", 0)))
 
+    def add_status(self, status: Mapping[str, Any]) -> None:
+        """Note a status: only it knows how many images were left out, which have numbers all the same."""
+        delivered = status.get("delivered_hz")
+        self._delivered_hz = float(delivered) if isinstance(delivered, int | float) else None
+        rates = status.get("rates")
+        captured = rates.get("captured") if isinstance(rates, Mapping) else None
+        self._captured_hz = float(captured) if isinstance(captured, int | float) else None
+        self._shortfall.add(status)
+
+    def tick(self, now_s: float) -> None:
+        """Let the curves go on.
+
+        Args:
+            now_s: monotonic time.
+        """
+        self._history.tick(self._figures(), now_s)
+
     def summary(self) -> dict[str, Any]:
-        """Sum up: `rate_hz`, `captured_hz`, `latency_ms` (stage -> median), losses; None where unknown."""
+        """Sum up: `rate_hz`, `captured_hz`, `latency_ms` (stage -> median), losses; None where unknown.
+
+        `reason` says why the rate is less than what is asked for, "" where it is not; `curves` are of half a minute.
+        """
+        figures = self._figures()
+        reason = self._shortfall.reason(figures["rate_hz"])
+        return {**figures, "reason": reason, "curves": self._history.curves()}
+
+    def _figures(self) -> dict[str, Any]:
         newest = self._newest
         medians = np.median(np.array(self._latency_ns), axis=0) / 1e6 if self._latency_ns else None
         return {
-            "rate_hz": self._exposed.hz,
-            "captured_hz": self._captured.hz,
+            "rate_hz": self._exposed.hz if self._delivered_hz is None else self._delivered_hz,
+            "captured_hz": self._captured.hz if self._captured_hz is None else self._captured_hz,
             "latency_ms": None
             if medians is None
             else {stage: float(ms) for (stage, _, _), ms in zip(_STAGES, medians, strict=True)},

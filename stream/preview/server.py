@@ -21,11 +21,13 @@ from stream.config_sections import PreviewConfig
 from stream.preview import metrics
 from stream.preview.binding import bound, host_and_port
 from stream.preview.browser import Browser
+from stream.preview.downloads import Downloads
 from stream.preview.feed import Feed
 from stream.sockets.keys import ClientKeys
 
 PAGE = Path(__file__).parent / "page"
 _COOKIE = "nire-live-token"
+_OPERATOR, _OBSERVER = "operator", "observer"
 _MAX_REQUEST_BYTES = 1 << 14
 _HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'",
@@ -98,6 +100,7 @@ async def _serve_until_signal(
         address = await server.start()
         if say is not None:
             say(f"preview: {address}")
+            say(f"preview, to look only: {server.observers_address}")
         if open_browser and _has_display():
             await asyncio.to_thread(webbrowser.open, address)
         await stop.wait()
@@ -117,16 +120,22 @@ class PreviewServer:
         fps: float,
         keys: ClientKeys | None = None,
         token: str = "",
+        observers_token: str = "",
     ) -> None:
         """Prepare; see `main` for the arguments.
+
+        Args:
+            observers_token: with it in the address, a page only looks; "" = one is made.
 
         Raises:
             ConfigError: `bind` is no host:port.
         """
+        self.observers_address = ""
         self._host, _ = host_and_port(bind)
         self._bind = bind
         self._loopback = is_loopback(bind)
         self._token = token or ("" if self._loopback else secrets.token_urlsafe(24))
+        self._observers_token = observers_token or secrets.token_urlsafe(9 if self._loopback else 24)
         self._period_s = 1 / fps
         self._feed = Feed(publish_address, control_address, keys)
         self._clients: set[Browser] = set()
@@ -149,6 +158,7 @@ class PreviewServer:
         app.router.add_get("/", self._index)
         app.router.add_get("/ws", self._socket)
         app.router.add_get("/metrics", self._metrics)
+        Downloads(self._clients).add_to(app)
         app.router.add_static("/page/", PAGE)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
         await self._runner.setup()
@@ -158,14 +168,18 @@ class PreviewServer:
         port = self._runner.addresses[0][1]
         host = socket.gethostname() if self._host in ("0.0.0.0", "::") else self._host
         host = f"[{host}]" if ":" in host else host
-        return f"http://{host}:{port}/" + (f"?token={self._token}" if self._token else "")
+        page = f"http://{host}:{port}/"
+        self.observers_address = f"{page}?token={self._observers_token}"
+        return page + (f"?token={self._token}" if self._token else "")
 
     async def close(self) -> None:
         """Stop serving; safe to call twice."""
         if self._pump is not None:
             self._pump.cancel()
             await asyncio.gather(self._pump, return_exceptions=True)
+        self._feed.drain()
         for client in list(self._clients):
+            await client.tell_state()  # how it ended
             await client.socket.close()
         if self._runner is not None:
             await self._runner.cleanup()
@@ -192,8 +206,8 @@ class PreviewServer:
         response = await handler(request)
         if not response.prepared:
             response.headers.update(_HEADERS)
-            if self._token:
-                response.set_cookie(_COOKIE, self._token, httponly=True, samesite="Strict")
+            if self._token:  # its files are asked for without it
+                response.set_cookie(_COOKIE, self._shown(request), httponly=True, samesite="Strict")
         return response
 
     def _check(self, request: web.Request) -> None:
@@ -211,9 +225,19 @@ class PreviewServer:
         origin = request.headers.get("Origin")
         if origin is not None and urlsplit(origin).netloc != request.host:
             raise web.HTTPForbidden(text="this page talks to itself only\n")
-        shown = request.query.get("token") or request.cookies.get(_COOKIE, "")
-        if self._token and not hmac.compare_digest(shown.encode(errors="surrogateescape"), self._token.encode()):
+        if self._role(request) is None:
             raise web.HTTPForbidden(text="open the address that nire-live printed, with its ?token=...\n")
+
+    def _role(self, request: web.Request) -> str | None:
+        """Who asks: the operator, an observer, or nobody that is known. On loopback the operator has no token."""
+        shown = self._shown(request)
+        if _same(shown, self._observers_token):
+            return _OBSERVER
+        return _OPERATOR if _same(shown, self._token) else None
+
+    def _shown(self, request: web.Request) -> str:
+        """The token of a request: in its address, else, where one is needed, in its cookie."""
+        return request.query.get("token") or (request.cookies.get(_COOKIE, "") if self._token else "")
 
     async def _index(self, request: web.Request) -> web.StreamResponse:
         return web.FileResponse(PAGE / "index.html")
@@ -225,13 +249,18 @@ class PreviewServer:
     async def _socket(self, request: web.Request) -> web.StreamResponse:
         connection = web.WebSocketResponse(heartbeat=10, max_msg_size=_MAX_REQUEST_BYTES, compress=False)
         await connection.prepare(request)
-        client = Browser(connection, self._feed, self._period_s)
+        client = Browser(connection, self._feed, self._period_s, operates=self._role(request) == _OPERATOR)
         self._clients.add(client)
         try:
             await client.serve()
         finally:
             self._clients.discard(client)
         return connection
+
+
+def _same(shown: str, token: str) -> bool:
+    """Compare without telling by the time it takes how much is right."""
+    return hmac.compare_digest(shown.encode(errors="surrogateescape"), token.encode())
 
 
 def _endings() -> list[signal.Signals]:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from nire.errors import WireError
-from stream.preview.images import picture
+from stream.preview.moments import Album, Moment, Picture
 from stream.sockets.keys import ClientKeys
 from stream.sockets.subscriber import Subscriber
 from stream.sockets.wire import CAPTURED_TOPIC, Message
@@ -47,26 +47,27 @@ def in_order(messages: list[Message]) -> list[Message]:
 
 
 async def play(
-    messages: list[Message], send: Callable[[str, bytes], Awaitable[None]], period_s: float, going: Callable[[], bool]
+    messages: list[Message], send: Callable[[Moment], Awaitable[None]], period_s: float, going: Callable[[], bool]
 ) -> None:
-    """Send the images, one exposed frame each period, while `going()`; a captured one comes when its time has come.
+    """Send every exposed frame with the captured one of its moment, one each period, while `going()`.
 
     Args:
         messages: as from `record`.
-        send: takes the kind and the image; waits until the browser has shown the one before.
+        send: takes a moment; waits until the browser has shown the one before.
         period_s: seconds, > 0.
         going: False = leave the rest.
     """
+    album, exposed = Album(), []
     for message in messages:
+        if message.topic == CAPTURED_TOPIC:
+            album.add(Picture("captured", message))
+        else:
+            exposed.append(Picture("exposed", message))
+    for picture in exposed:
         if not going():
             return
-        kind = "captured" if message.topic == CAPTURED_TOPIC else "exposed"
-        image = picture(kind, message)
-        if image is None:
-            continue
-        await send(kind, image)
-        if kind == "exposed":
-            await asyncio.sleep(period_s)
+        await send(album.moment(picture))
+        await asyncio.sleep(period_s)
 
 
 def _waiting(subscriber: Subscriber) -> list[Message]:

@@ -50,6 +50,10 @@ COUNTERS = (
     "fallback_windows",  # consumer: windows that the fast method of a backend answered, because the best was too slow
     "gaps",
     "reopened",  # producer: how often its device came back
+    "replay_at_us",  # producer: where a replay is, from the beginning of the recording
+    "replay_length_us",  # ... of which length; 0: unknown
+    "replay_permille",  # ... at which speed; 0: it is no replay that can be played otherwise
+    "replay_held",  # ... and whether it stands still
     "refused_orders",  # orders and wishes that the other side did not take
     "private_kb",  # RssAnon: shared pages belong to the ring
 )
@@ -100,13 +104,17 @@ class Row:
     def begin(self) -> None:
         """Start a life: all zero but the count of lives, STARTING, this process."""
         lives = self["lives"] + 1
-        for counter in COUNTERS:
-            self._words[counter] = 0
+        self.clear()
         self["lives"] = lives
-        self._words["latency"][:] = 0
         self["pid"] = os.getpid()
         self["started_ns"] = self["heartbeat_ns"] = now_ns()
         self["state"] = State.STARTING
+
+    def clear(self) -> None:
+        """Forget the process: as if it had never begun."""
+        for counter in COUNTERS:
+            self._words[counter] = 0
+        self._words["latency"][:] = 0
 
     def beat(self, state: State | None = None) -> None:
         """Give a sign of life, perhaps from a new state."""

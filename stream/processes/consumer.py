@@ -6,10 +6,11 @@ import contextlib
 import logging
 from collections.abc import Iterable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from drivers.source import SourceInfo
-from nire.errors import NireError, SourceError
+from nire.errors import ConfigError, NireError, SourceError
 from nire.shutter import Shutter
 from nire.types import (
     EventBatch,
@@ -18,12 +19,13 @@ from nire.types import (
     Packet,
 )
 from stream.clock import now_ns
-from stream.config import Config
+from stream.config import Config, changed
 from stream.losses import Losses
+from stream.processes.background import Background
 from stream.processes.board import State
 from stream.processes.child import Child
 from stream.processes.joining import join, note_progress
-from stream.processes.status import Rates, SourceChange, StageLatencies, StatusKeeper
+from stream.processes.status import Change, Rates, Recording, StageLatencies, StatusKeeper
 from stream.rings.ring import RingReader
 from stream.session.session import Session
 from stream.sockets.control import ControlServer, Pending
@@ -109,7 +111,12 @@ class _Consumer:
             StageLatencies(),
             Rates(),
         )
-        self._outcomes: dict[int, SourceChange] = {}
+        self._outcomes: dict[int, Change] = {}
+        self._source_wishes: dict[int, dict[str, Any]] = {}
+        self._recording_wish = 0, ""
+        """Number of the newest wish for a recording that was answered, and why it was refused."""
+        self._other: tuple[Config, Background[Session]] | None = None
+        """Another method that is being made, and its configuration."""
         self._newest_us = 0.0
         self._epoch = 0
         self._status_due_ns = 0
@@ -121,6 +128,7 @@ class _Consumer:
         while True:
             self._hear()
             self._control.poll(self._answer)
+            self._change_method()
             packets = self._read()
             self._follow_source()
             self._take(packets)
@@ -225,6 +233,9 @@ class _Consumer:
             self._publish(self._session.finish())
             self._session = open_session(self._config, info, self._losses)
             self._imager = self._make_imager()
+            if self._other is not None:
+                self._other = None  # it was for the other sensor
+                self._keeper.method_change = Change(self._keeper.method_change.number, "failed", "the sensor changed")
         self._info = self._keeper.info = info
 
     def _make_imager(self) -> EventImager:
@@ -246,19 +257,30 @@ class _Consumer:
             self._session.paused = command == "pause"
             return {"paused": self._session.paused}
         if command == "set_source":
-            return self._set_source(request["settings"])
+            return self._change_source({"order": "set_source", "settings": request["settings"]})
+        if command == "play":
+            return self._change_source({"order": "play", "play": request["play"]})
+        if command in ("record", "record_stop"):
+            return self._record(command, request.get("file", ""))
+        if command == "set_reconstructor":
+            return self._set_reconstructor(request["settings"])
+        if command == "set_events":
+            self._use(changed(self._config, {"preview": {"events_ms": request["events_ms"]}}))
+            self._imager = self._make_imager()
+            return {"events_ms": self._config.preview.events_ms}
         if command == "stop":
             if not self._child.tell({"order": "stop"}):
                 raise NireError("the supervisor takes no more orders at present; ask again in a second")
             return {"stopping": True}
         raise NireError(f"the command {command!r} is not carried out by this version")
 
-    def _set_source(self, settings: dict[str, Any]) -> Pending:
+    def _change_source(self, wish: dict[str, Any]) -> Pending:
         """Pass a wish on to the producer; how it went comes back as an order (`_hear`)."""
         number = now_ns()  # no two wishes have one, over restarts too
-        if not self._child.tell({"order": "set_source", "number": number, "settings": settings}):
+        if not self._child.tell({**wish, "number": number}):
             raise NireError("the settings are too long, or too many wishes wait for the source; ask again in a second")
-        self._keeper.source_change = SourceChange(number)
+        self._source_wishes[number] = wish.get("settings", {})
+        self._keeper.source_change = Change(number)
         return Pending(
             partial(self._source_outcome, number), {"sent_to": "producer", "number": number, "state": "pending"}
         )
@@ -273,16 +295,92 @@ class _Consumer:
             raise SourceError(outcome.error)
         return _taken(number, outcome.state)
 
+    def _record(self, command: str, file: str) -> Pending:
+        """Have a recording begun in the folder where the stream was started, or ended; the supervisor does that."""
+        path = Path.cwd() / file
+        if command == "record" and path.exists():
+            raise ConfigError(f"{path} is there already: choose another name")
+        number = now_ns()
+        if not self._child.tell({"order": command, "number": number, "path": str(path)}):
+            raise NireError("the supervisor takes no more orders at present; ask again in a second")
+        return Pending(partial(self._recording_outcome, number), {"number": number, "state": "pending"})
+
+    def _recording_outcome(self, number: int) -> Mapping[str, Any] | None:
+        newest, error = self._recording_wish
+        if newest == number and error:
+            raise ConfigError(error)
+        recording = self._keeper.recording
+        if newest < number:
+            return None
+        if recording.path and self._child.board.row("recorder").state not in (State.READY, State.RUNNING):
+            return None
+        return {"number": number, "state": "done", "path": recording.path}
+
+    def _set_reconstructor(self, settings: dict[str, Any]) -> Pending:
+        """Make another method beside the running one, which goes on until the other is ready (`_change_method`)."""
+        if self._other is not None:
+            raise NireError("another method is being made already; ask again when it is there")
+        config = changed(self._config, {"reconstructor": settings, "plan": self._session.plan.model_dump()})
+        number = now_ns()
+        self._other = config, Background(partial(open_session, config, self._info, self._losses), name="other method")
+        self._keeper.method_change = Change(number)
+        return Pending(partial(self._method_outcome, number), {"number": number, "state": "pending"})
+
+    def _method_outcome(self, number: int) -> Mapping[str, Any] | None:
+        outcome = self._keeper.method_change
+        if outcome.number == number and outcome.state == "pending":
+            return None
+        if outcome.state == "failed":
+            raise ConfigError(outcome.error)
+        return {"number": number, "state": outcome.state, "reconstructor": self._config.reconstructor.model_dump()}
+
+    def _change_method(self) -> None:
+        """Take over another method once it is made; where it cannot be, the present one stays."""
+        if self._other is None or not self._other[1].is_done:
+            return
+        (config, other), self._other = self._other, None
+        number = self._keeper.method_change.number
+        try:
+            session = other.result()
+            session.succeed(self._session)
+        except Exception as error:  # noqa: BLE001 - a wish that cannot be carried out must not end the stream of frames
+            words = str(error) if isinstance(error, NireError) else f"{type(error).__name__}: {error}"
+            _log.error("the method stays as it is: %s", words)
+            self._keeper.method_change = Change(number, "failed", words)
+            return
+        self._publish(self._session.finish())
+        self._use(config)
+        self._session = session
+        self._keeper.made_by = ("", "")
+        self._keeper.method_change = Change(number, "done")
+        _log.info("the method is now %s", config.reconstructor.backend)
+
+    def _use(self, config: Config) -> None:
+        self._config = self._keeper.config = config
+
     def _hear(self) -> None:
         """Take what the supervisor says."""
         for order in self._child.orders():
+            if order["order"] == "recording":
+                # What answers a wish is told to whoever had it; what is not asked for is in the status.
+                self._keeper.recording = Recording(order["path"], "" if order["number"] else order["error"])
+                if order["number"]:
+                    self._recording_wish = order["number"], order["error"]
             if order["order"] == "source_set":
-                change = SourceChange(order["number"], "failed" if order["error"] else "done", order["error"])
+                change = Change(order["number"], "failed" if order["error"] else "done", order["error"])
                 self._outcomes[change.number] = change
+                self._note_settings(self._source_wishes.pop(change.number, {}), change)
                 if len(self._outcomes) > _OUTCOMES_KEPT:
                     del self._outcomes[min(self._outcomes)]
                 if change.number == self._keeper.source_change.number:
                     self._keeper.source_change = change
+
+    def _note_settings(self, settings: dict[str, Any], change: Change) -> None:
+        """Keep what the source has taken, for the status."""
+        source = self._config.source
+        if change.state == "done" and settings:
+            taken = source.model_copy(update={"settings": {**source.settings, **settings}})
+            self._use(self._config.model_copy(update={"source": taken}))
 
     def _expose(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
         height = self._info.geometry.height

@@ -12,6 +12,7 @@ from typing import Any
 
 from drivers.packets.cleaning import cleaned
 from drivers.packets.epochs import Epochs
+from drivers.packets.playback import PacedSource, play
 from drivers.packets.wall_clock import wall_shared, wall_timed
 from drivers.source import Source, SourceInfo, change_while_open
 from nire.errors import ConfigError, DeviceLost, NireError, RecordingDamaged, SourceError
@@ -41,6 +42,10 @@ class _Reopen(Exception):
         super().__init__()
         self.config = config
         self.number = number
+
+
+class _Moved(Exception):
+    """The replay is to go on at another place of the recording."""
 
 
 def main(child: Child, config: Config, order: SourceOrder) -> int:
@@ -103,6 +108,9 @@ class _Producer:
             try:
                 self._pump(source, info, writer)
                 return
+            except _Moved:
+                self._mark_gap(writer, "the replay goes on at another place")
+                continue
             except _Reopen as wish:
                 before, self._config = self._config, wish.config
                 self._asked = wish.number
@@ -185,14 +193,19 @@ class _Producer:
         self._listen()
         while self._wishes:
             wish = self._wishes.popleft()
-            self._set_source(source, wish["settings"], wish.get("number"))
+            if wish["order"] == "play":
+                self._play(source, wish["play"], wish.get("number"))
+            else:
+                self._set_source(source, wish["settings"], wish.get("number"))
+        if isinstance(source, PacedSource):
+            self._note_place(source)
 
     def _listen(self, timeout_s: float = 0.0) -> None:
         """Hear the supervisor; wishes wait until the source can be changed."""
         for order in self._child.orders(timeout_s):
             if order["order"] == "go":
                 self._started = True
-            elif order["order"] == "set_source":
+            elif order["order"] in ("set_source", "play"):
                 self._wishes.append(order)
 
     def _set_source(self, source: Source, settings: dict[str, Any], number: int | None) -> None:
@@ -213,6 +226,25 @@ class _Producer:
         self._config = wanted
         self._answer("")
         _log.info("the source goes on with %s", ", ".join(f"{key} = {value}" for key, value in settings.items()))
+
+    def _play(self, source: Source, wishes: dict[str, Any], number: int | None) -> None:
+        """Play a replay otherwise; tell how it went."""
+        self._asked = number
+        try:
+            is_elsewhere = play(source, wishes)
+        except NireError as error:
+            self._answer(str(error))
+            return
+        self._answer("")
+        if is_elsewhere:
+            raise _Moved
+
+    def _note_place(self, source: PacedSource) -> None:
+        place, row = source.place, self._child.row
+        row["replay_at_us"] = place.at_us
+        row["replay_length_us"] = place.length_us
+        row["replay_permille"] = round(1000 * place.speed) if source.info.live else 0
+        row["replay_held"] = place.held
 
     def _answer(self, error: str) -> None:
         """Say how the wish went that is being carried out, if there is one; "" = well."""

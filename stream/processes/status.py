@@ -75,8 +75,8 @@ class Rates:
 
 
 @dataclass(frozen=True, slots=True)
-class SourceChange:
-    """How the newest wish for other settings of the source went.
+class Change:
+    """How the newest wish for other settings went, of the source or of the method.
 
     Attributes:
         number: of the wish; 0 = there was none.
@@ -89,6 +89,19 @@ class SourceChange:
     error: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """What the stream is being recorded into.
+
+    Attributes:
+        path: of the file; "" = it is not recorded.
+        error: why the last recording ended, where it was not asked to.
+    """
+
+    path: str = ""
+    error: str = ""
+
+
 @dataclass(slots=True)
 class StatusKeeper:
     """All that the status is made of, held by the consumer.
@@ -98,7 +111,8 @@ class StatusKeeper:
         publish, control: addresses as bound.
         latencies, rates: measured.
         made_by: backend and engine of the newest frame.
-        source_change: the newest wish for the source.
+        source_change, method_change: the newest wish for the source, and for the method.
+        recording: what the stream is being recorded into.
         first_ns, last_ns: when the first and the newest frame were published, host monotonic time.
     """
 
@@ -111,7 +125,9 @@ class StatusKeeper:
     latencies: StageLatencies
     rates: Rates
     made_by: tuple[str, str] = ("", "")
-    source_change: SourceChange = SourceChange()
+    source_change: Change = Change()
+    method_change: Change = Change()
+    recording: Recording = Recording()
     first_ns: int = 0
     last_ns: int = 0
 
@@ -188,6 +204,12 @@ class StatusKeeper:
             "asked_hz": self.asked_hz(plan),
             "delivered_hz": self.rates.values["exposed"],
             "source_change": asdict(self.source_change) if self.source_change.number else None,
+            "method_change": asdict(self.method_change) if self.method_change.number else None,
+            "reconstructor": self.config.reconstructor.model_dump(mode="json"),
+            "source_settings": dict(self.config.source.settings),
+            "replay": _replay(self.board),
+            "recording": _recording(self.recording, self.board),
+            "events_ms": self.config.preview.events_ms,
             "latency_ms": self.latencies.values(now_ns),
             **{name: row[name] for name in _LOSSES},
             "events": row["events_in"],
@@ -197,7 +219,7 @@ class StatusKeeper:
             "fallback_windows": row["fallback_windows"],
             "exposed": row["exposed"],
             "calibration": _calibration(calibration),
-            "processes": {name: _process(self.board.row(name)) for name in self.board.names},
+            "processes": {name: _process(row) for name in self.board.names if (row := self.board.row(name))["lives"]},
         }
 
     def _reason(self) -> str:
@@ -229,6 +251,28 @@ def _clock(clock: WallClock | None, newest_us: float) -> dict[str, Any]:
         return {}
     told = wall_keys(clock.wall_at(newest_us), clock.uncertainty_at(newest_us))
     return {"device_us": newest_us, **told, "drift_ppm": (clock.rate - 1) * 1e6}
+
+
+def _replay(board: Board) -> Mapping[str, Any] | None:
+    """Where a replay is that can be played otherwise; None for a camera, or where nothing keeps time."""
+    if "producer" not in board.names or not (row := board.row("producer"))["replay_permille"]:
+        return None
+    return {
+        "at_us": row["replay_at_us"],
+        "length_us": row["replay_length_us"],
+        "speed": row["replay_permille"] / 1000,
+        "held": bool(row["replay_held"]),
+    }
+
+
+def _recording(recording: Recording, board: Board) -> Mapping[str, Any] | None:
+    """What is being recorded, or why it is not any more; None where nothing is."""
+    if not recording.path:
+        return {"path": "", "error": recording.error} if recording.error else None
+    row = board.row("recorder")
+    seconds = (now_ns() - row["started_ns"]) * 1e-9 if row["started_ns"] else 0.0
+    counts = {"events": row["events_in"], "frames": row["frames_in"]}
+    return {"path": recording.path, "state": row.state.name.lower(), "seconds": seconds, **counts}
 
 
 def _calibration(calibration: Calibration) -> Mapping[str, Any]:

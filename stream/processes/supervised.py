@@ -31,6 +31,7 @@ class Job:
         arguments: picklable.
         stuck_s: a sign of life older than this means stuck; starting may take ten times as long.
         holds_go: the producer starts to deliver when this process is ready.
+        is_extra: the stream goes on without it, however it ends.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Job:
     arguments: tuple[Any, ...]
     stuck_s: float = 15.0
     holds_go: bool = False
+    is_extra: bool = False
 
 
 class RunningProcess:

@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, TextIO
@@ -25,7 +26,7 @@ STEP_S = 5.0
 """What a process has for each step of being stopped: an order, then SIGTERM, then SIGKILL."""
 DAMAGED = RecordingDamaged.exit_code
 _TICK_S = 0.1
-_OWNER = {"set_source": "producer", "source_set": "consumer"}
+_OWNER = {"set_source": "producer", "play": "producer", "source_set": "consumer"}
 _STARTING_PATIENCE = 10
 _log = logging.getLogger(__name__)
 
@@ -41,6 +42,11 @@ def process_table(config: Config, order: SourceOrder, *, preview: bool, record_t
     absent = {"recorder"} if record_to is None else set()
     absent |= set() if preview else {"preview"}
     return [job for job in table if job.name not in absent]
+
+
+def extra_recorder(config: Config, path: Path) -> Job:
+    """A recorder that begins while the stream runs."""
+    return Job("recorder", "stream.processes.recorder:main", (config, path), is_extra=True)
 
 
 def run(
@@ -74,11 +80,21 @@ def run(
     """
     place.require_writable()
     jobs = table or process_table(config, source, preview=preview, record_to=record_to)
-    with logs.unblocked() as out, Board.create(config.stream_name, [job.name for job in jobs]) as board:
+    # A recorder may begin at any time: its row is there from the beginning.
+    rows = list(dict.fromkeys([*(job.name for job in jobs), *([] if table else ["recorder"])]))
+    with logs.unblocked() as out, Board.create(config.stream_name, rows) as board:
         try:
             ring.sweep(config.stream_name)  # what a killed supervisor left
             ring.require_room(config.ring)
-            supervisor = Supervisor(config.stream_name, jobs, board, seconds=seconds, on_tick=on_tick, out=out)
+            supervisor = Supervisor(
+                config.stream_name,
+                jobs,
+                board,
+                seconds=seconds,
+                on_tick=on_tick,
+                out=out,
+                recorder=partial(extra_recorder, config),
+            )
             with _signals_to(supervisor.stop):
                 return supervisor.run()
         finally:
@@ -99,8 +115,10 @@ class Supervisor:
         seconds: float | None = None,
         on_tick: Callable[[Board], None] | None = None,
         out: TextIO | None = None,
+        recorder: Callable[[Path], Job] | None = None,
     ) -> None:
-        """Prepare; nothing is started yet."""
+        """Prepare; nothing is started yet. `recorder` makes the job of one that is wished for while the stream runs."""
+        self._recorder = recorder
         self._stream_name = stream_name
         self._jobs = jobs
         self._board = board
@@ -125,6 +143,8 @@ class Supervisor:
         try:
             for job in self._jobs:
                 self._running[job.name] = RunningProcess(job, self._stream_name, self._out)
+            if "recorder" in self._running:
+                self._tell_recording()
             while not self._stopping and not self._is_done():
                 self._serve(_TICK_S)
                 self._watch()
@@ -154,10 +174,36 @@ class Supervisor:
             _log.info("stop was asked for over the control socket")
             self.stop()
             return
+        if wish["order"] in ("record", "record_stop"):
+            self._record(wish)
+            return
         it = self._running.get(_OWNER[wish["order"]])
-        if (it is None or not it.order(wish)) and wish["order"] == "set_source":
+        if (it is None or not it.order(wish)) and _OWNER[wish["order"]] == "producer":
             error = "the producer does not listen: it has ended, hangs, or is being started"
             self._carry_out({"order": "source_set", "number": wish["number"], "error": error})
+
+    def _record(self, wish: dict[str, Any]) -> None:
+        """Begin or end a recording while the stream runs; the consumer is told how it went."""
+        running = self._running.get("recorder")
+        is_recording = running is not None and not running.gone
+        error = ""
+        if wish["order"] == "record_stop":
+            if running is None or not is_recording or not running.order({"order": "stop"}):
+                error = "nothing is being recorded"
+        elif is_recording or self._recorder is None:
+            error = "the stream is being recorded already: stop that recording first"
+        else:
+            self._board.row("recorder").clear()  # it does not go on where an earlier recording has ended
+            job = self._recorder(Path(wish["path"]))
+            self._running["recorder"] = RunningProcess(job, self._stream_name, self._out)
+        self._tell_recording(error, number=wish["number"])
+
+    def _tell_recording(self, error: str = "", *, number: int = 0) -> None:
+        """Tell the consumer what the stream is being recorded into, for its status."""
+        it, consumer = self._running.get("recorder"), self._running.get("consumer")
+        path = "" if it is None or it.gone else str(it.job.arguments[1])
+        if consumer is not None:
+            consumer.order({"order": "recording", "number": number, "path": path, "error": error})
 
     def _watch(self) -> None:
         for it in self._running.values():
@@ -172,10 +218,14 @@ class Supervisor:
     def _after_end(self, it: RunningProcess) -> None:
         """A process has ended by itself: was it done, did it refuse, or did it crash?"""
         code = it.exit_code or 0
+        if it.job.name == "recorder" and (code == 0 or code > 1):
+            self._tell_recording("" if code == 0 else f"the recorder {it.cause}: {' '.join(it.last_lines[-1:])}")
         if code == 0:
             _log.info("%s is done", it.job.name)
             if it.job.name == "consumer":
                 self.stop()  # nobody publishes any more
+        elif code > 1 and it.job.is_extra:
+            _log.error("%s %s; the stream goes on without it", it.job.name, it.cause)
         elif code > 1:
             self._exit_code = self._exit_code or code
             if code != DAMAGED:  # the others finish what was delivered before the damage
@@ -192,10 +242,16 @@ class Supervisor:
             self._give_up(it, "it never got ready, so it would fail again")
         elif it.may_restart:
             it.start()
+            if it.job.name == "consumer" and "recorder" in self._running:
+                self._tell_recording()
         else:
             self._give_up(it, f"it ended {RESTARTS + 1} times within {RESTARTS_WITHIN_S:g} s")
 
     def _give_up(self, it: RunningProcess, why: str) -> None:
+        if it.job.is_extra:
+            _log.error("%s %s; %s. The stream goes on without it", it.job.name, it.cause, why)
+            self._tell_recording(f"the recorder {it.cause}; {why}")
+            return
         self._exit_code = self._exit_code or 1
         last = "\n".join(f"    {line}" for line in it.last_lines) or "    (it said nothing)"
         print(f"error: {it.job.name} {it.cause}; {why}. Its last lines:\n{last}", file=self._out, flush=True)
@@ -239,7 +295,7 @@ class Supervisor:
         deadline_s = time.monotonic() + STEP_S
         while it.process.is_alive() and time.monotonic() < deadline_s:
             self._serve(_TICK_S)  # of all: a full pipe must not keep a process from ending
-        if it.bury() and it.exit_code and not self._exit_code:
+        if it.bury() and it.exit_code and not self._exit_code and not it.job.is_extra:
             self._exit_code = max(1, it.exit_code)
 
 

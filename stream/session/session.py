@@ -199,6 +199,16 @@ class Session:
         self._assembler.recut(cut)
         return plan
 
+    def succeed(self, before: Session) -> None:
+        """Go on after another session of the same source: with its plan, its totals and its numbers.
+
+        Raises:
+            ConfigError: this method cannot answer that plan.
+        """
+        self.set_plan(before.plan.model_dump())
+        self.paused = before.paused
+        self.counters, self._indices = before.counters, before._indices
+
     def ask(self, shutter: Shutter, tag: str) -> ExposedFrame:
         """Answer one shutter from the recent windows.
 

@@ -73,6 +73,11 @@ COMMANDS: Mapping[str, Mapping[str, _Field]] = {
     "pause": {},
     "resume": {},
     "set_source": {"settings": _Field(dict)},
+    "play": {"play": _Field(dict)},
+    "record": {"file": _Field(str)},
+    "record_stop": {},
+    "set_reconstructor": {"settings": _Field(dict)},
+    "set_events": {"events_ms": _Field(float, low=0.0)},
     "stop": {},
 }
 """Every command and its fields; a field without a default is required, unless it is optional: then it may be

@@ -35,6 +35,9 @@ class FakeStream:
         self.plan = PlanConfig(name="deblur", rate_hz=200)
         self.asked: list[dict[str, Any]] = []
         self.paused = False
+        self.dim = 1.0
+        self.figures: dict[str, Any] = {}
+        """Laid over the status."""
         self.statuses = 0
         self.arrived = threading.Condition()
         self._scene = _scene()
@@ -49,11 +52,18 @@ class FakeStream:
         return self.publisher.address
 
     @property
+    def exposed(self) -> int:
+        """How many frames were exposed."""
+        return self._count["exposed"]
+
+    @property
     def subscriptions(self) -> set[bytes]:
         """What somebody subscribes to; the socket itself belongs to the thread."""
         return set(self.publisher._subscriptions)
 
     def close(self) -> None:
+        if self._stop.is_set():
+            return
         self._stop.set()
         self._thread.join()
         self.publisher.close()
@@ -90,11 +100,19 @@ class FakeStream:
     def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
         if request["command"] == "set_plan":
             self.plan = updated(self.plan, request["plan"])
+        if request["command"] == "play":
+            self.figures["replay"] = {**self.figures["replay"], **request["play"]}
+        if request["command"] == "record":
+            self.figures["recording"] = {"path": f"/data/{request['file']}", "seconds": 3.0, "events": 1, "frames": 2}
+        if request["command"] == "record_stop":
+            self.figures["recording"] = None
         if request["command"] in ("pause", "resume"):
             self.paused = request["command"] == "pause"
         with self.arrived:
             self.asked.append(request)
             self.arrived.notify_all()
+        if request["command"] == "set_reconstructor":
+            return {"number": 7, "state": "pending"}
         if request["command"] == "expose":
             half_us = request["for_us"] / 2
             middle_us = request["t_us"] + half_us if "t_us" in request else self._device_us(request["wall_ns"])
@@ -107,6 +125,7 @@ class FakeStream:
     def _status(self) -> dict[str, Any]:
         return {
             "stream": "fake",
+            "source": {"name": "fake camera", "width": WIDTH, "height": HEIGHT, "channels": 1, "live": True},
             "state": "paused" if self.paused else "running",
             "control": self.control.address,
             "plan": self.plan.model_dump(),
@@ -118,6 +137,7 @@ class FakeStream:
                 "time_offset_us": -4512.0,
                 "hot_pixels": 3,
             },
+            **self.figures,
         }
 
     def _captured(self, index: int) -> Frame:
@@ -164,7 +184,8 @@ class FakeStream:
         shift = 150 * (t_us / 1e6)
         lean = 150 * row_delay_us / 1e6
         matrix = np.array([[1, -lean, -(shift % WIDTH)], [0, 1, 0]], np.float32)
-        return cv2.warpAffine(self._scene, matrix, (WIDTH, HEIGHT), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+        view = cv2.warpAffine(self._scene, matrix, (WIDTH, HEIGHT), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+        return (view * self.dim).astype(np.uint8)
 
 
 def _scene() -> np.ndarray[Any, np.dtype[np.uint8]]:

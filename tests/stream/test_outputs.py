@@ -137,7 +137,7 @@ def test_unknown_output_names_the_nearest_and_one_that_lacks_something_says_what
 
 def test_video_of_frames_in_any_order_shows_them_by_index_and_the_last_of_each(tmp_path: Path) -> None:
     levels = {2: 40, 0: 220, 1: 130}
-    with open_output("video", tmp_path, in_order=False) as video:
+    with open_output("video", tmp_path, in_order=False, plain=True) as video:
         for index in (2, 0, 1):
             for level in (5, levels[index]):
                 image = np.full((64, 64, 3), (level, 0, 0), np.uint8)

@@ -17,11 +17,15 @@ import numpy as np
 import pytest
 
 from nire.errors import ConfigError
+from stream.display import Tone
 from stream.preview.browser import finite
 from stream.preview.feed import Feed, reachable
-from stream.preview.images import overlay, picture
+from stream.preview.history import History
+from stream.preview.images import Look, encoded, envelope, overlay
+from stream.preview.moments import Album, Moment, Picture
 from stream.preview.numbers import Numbers, Rate
 from stream.preview.server import PAGE, PreviewServer
+from stream.preview.shortfall import Shortfall
 from stream.sockets.keys import ClientKeys
 from stream.sockets.wire import Message
 from tests.stream.fake_stream import FakeStream, key_settings
@@ -29,6 +33,7 @@ from tests.stream.serving import Served
 from tests.waiting import PATIENCE_S, until
 
 T = TypeVar("T")
+PLAIN = Look(levelled=False)
 
 
 @pytest.fixture
@@ -57,9 +62,21 @@ def with_socket(url: str, use: Callable[[aiohttp.ClientWebSocketResponse], Corou
     return asyncio.run(talk())
 
 
-def split(data: bytes) -> tuple[dict[str, Any], bytes]:
+def split(data: bytes) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """The head of what a browser is sent, and its image files by kind."""
     (length,) = struct.unpack_from("<I", data)
-    return json.loads(data[4 : 4 + length]), data[4 + length :]
+    head, at, files = json.loads(data[4 : 4 + length]), 4 + length, {}
+    for part in head["parts"]:
+        files[part["kind"]] = data[at : at + part["bytes"]]
+        at += part["bytes"]
+    assert at == len(data)
+    return head, files
+
+
+def decoded(kind: str, pixels: np.ndarray, look: Look = PLAIN, tone: Tone | None = None) -> np.ndarray:
+    file = encoded(kind, pixels, look, tone or Tone())
+    assert file is not None
+    return cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_UNCHANGED)
 
 
 # ---- the parts
@@ -102,23 +119,41 @@ def test_overlay_is_red_for_brighter_blue_for_darker_and_clear_elsewhere() -> No
 def test_colour_frame_keeps_its_colours() -> None:
     pixels = np.zeros((16, 16, 3), np.uint8)
     pixels[..., 0] = 200
-    data = picture("exposed", Message("frame/x", {"index": 1}, pixels))
-    assert data is not None
-    image = cv2.imdecode(np.frombuffer(split(data)[1], np.uint8), cv2.IMREAD_COLOR)
+    image = decoded("exposed", pixels)
     assert image[8, 8, 2] > 180
     assert image[8, 8, 0] < 30
 
 
 def test_large_frame_is_made_smaller_for_the_browser() -> None:
-    data = picture("exposed", Message("frame/x", {}, np.zeros((1500, 2560, 1), np.uint8)))
-    assert data is not None
-    image = cv2.imdecode(np.frombuffer(split(data)[1], np.uint8), cv2.IMREAD_GRAYSCALE)
-    assert image.shape == (750, 1280)
+    assert decoded("exposed", np.zeros((1500, 2560, 1), np.uint8)).shape == (750, 1280)
+
+
+def test_dark_frame_is_made_visible_where_that_is_wanted() -> None:
+    dark = np.tile(np.linspace(0, 50, 64).astype(np.uint8), (48, 1))[..., None]
+    tone = Tone()
+    tone.learn(dark, 0.0)
+    assert decoded("captured", dark, PLAIN, tone).mean() < 30
+    assert decoded("captured", dark, Look(), tone).mean() > 90
+
+
+def test_events_have_the_colours_that_are_wanted() -> None:
+    counts = np.zeros((8, 8, 1), np.int8)
+    counts[2, 2], counts[5, 5] = 3, -3
+    image = decoded("events", counts, Look(colours="white-black"))
+    assert image[2, 2, :3].tolist() == [255, 255, 255]
+    assert image[5, 5, :3].tolist() == [0, 0, 0]
+    assert image[5, 5, 3] > image[0, 0, 3] == 0
+
+
+def test_images_of_one_moment_travel_together() -> None:
+    head, files = split(envelope({"apart_us": 5.0}, [({"kind": "captured"}, b"abc"), ({"kind": "exposed"}, b"de")]))
+    assert head["apart_us"] == 5.0
+    assert files == {"captured": b"abc", "exposed": b"de"}
 
 
 def test_message_that_is_no_picture_is_passed_over() -> None:
-    assert picture("exposed", Message("frame/x", {}, None)) is None
-    assert picture("exposed", Message("frame/x", {}, np.zeros((4, 4, 1), np.float32))) is None
+    assert encoded("exposed", None, PLAIN, Tone()) is None
+    assert encoded("exposed", np.zeros((4, 4, 1), np.float32), PLAIN, Tone()) is None
 
 
 def test_control_address_of_every_interface_is_reached_where_the_stream_is() -> None:
@@ -133,30 +168,36 @@ def test_values_that_json_cannot_say_become_null() -> None:
 # ---- the server
 
 
-def test_browser_gets_one_image_of_a_kind_until_it_has_shown_it(served: Served) -> None:
-    async def use(socket: aiohttp.ClientWebSocketResponse) -> list[int]:
-        seen: dict[str, list[int]] = {"captured": [], "exposed": []}
-        states = 0
-        while states < 3 or not all(seen.values()):
-            message = await socket.receive()
-            if message.type is aiohttp.WSMsgType.BINARY:
-                head, image = split(message.data)
-                assert cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_GRAYSCALE).shape == (260, 346)
-                seen[head["kind"]].append(head["index"])
-            elif seen["captured"]:
-                states += 1
-        assert [len(indices) for indices in seen.values()] == [1, 1]
-        await socket.send_json({"type": "ack", "kind": "captured"})
-        while len(seen["captured"]) < 2:
-            message = await socket.receive()
-            if message.type is aiohttp.WSMsgType.BINARY:
-                head, _ = split(message.data)
-                seen[head["kind"]].append(head["index"])
-        return seen["captured"]
+def test_browser_gets_one_moment_until_it_has_shown_it(served: Served) -> None:
+    async def use(socket: aiohttp.ClientWebSocketResponse) -> tuple[int, int]:
+        first = await moment_with(socket, "exposed", acknowledged=False)
+        assert cv2.imdecode(np.frombuffer(first["files"]["exposed"], np.uint8), cv2.IMREAD_GRAYSCALE).shape == (
+            260,
+            346,
+        )
+        for _ in range(3):
+            await next_text(socket, "state")  # a second moment would come in between
+        await socket.send_json({"type": "ack"})
+        second = await moment_with(socket, "exposed", acknowledged=False)
+        return first["exposed"]["index"], second["exposed"]["index"]
 
     first, second = with_socket(served.url, use)
     # Half a second went by: what comes next is the newest frame, not the one after.
     assert second > first + 3
+
+
+async def moment_with(
+    socket: aiohttp.ClientWebSocketResponse, kind: str, *, acknowledged: bool = True
+) -> dict[str, Any]:
+    """Wait for a moment with an image of a kind; gives its head, the facts of each image by kind, and `files`."""
+    while True:
+        message = await socket.receive()
+        if message.type is aiohttp.WSMsgType.BINARY:
+            head, files = split(message.data)
+            if acknowledged or kind not in files:
+                await socket.send_json({"type": "ack"})
+            if kind in files:
+                return {**head, **{part["kind"]: part for part in head["parts"]}, "files": files}
 
 
 def test_stream_encodes_for_the_preview_only_while_a_browser_looks(served: Served, stream: FakeStream) -> None:
@@ -164,13 +205,21 @@ def test_stream_encodes_for_the_preview_only_while_a_browser_looks(served: Serve
 
     async def use(socket: aiohttp.ClientWebSocketResponse) -> None:
         await socket.send_json({"type": "events", "on": True})
-        while True:
-            message = await socket.receive()
-            if message.type is aiohttp.WSMsgType.BINARY and split(message.data)[0]["kind"] == "events":
-                return
+        await moment_with(socket, "events")
 
     with_socket(served.url, use)
     until(lambda: not stream.subscriptions)
+
+
+def test_browser_that_wants_no_events_gets_none_though_another_one_does(served: Served) -> None:
+    async def use(socket: aiohttp.ClientWebSocketResponse) -> set[str]:
+        async with aiohttp.ClientSession() as session, session.ws_connect(served.url + "ws") as other:
+            await other.send_json({"type": "events", "on": True})
+            await moment_with(other, "events")
+            seen = [await moment_with(socket, "exposed") for _ in range(4)]
+        return {kind for each in seen for kind in each["files"]}
+
+    assert with_socket(served.url, use) <= {"captured", "exposed"}
 
 
 async def next_text(socket: aiohttp.ClientWebSocketResponse, kind: str) -> dict[str, Any]:
@@ -323,7 +372,8 @@ def test_figures_of_a_dead_stream_are_not_kept(stream: FakeStream, monkeypatch: 
     state = subject.state()
     assert not state["live"]
     assert state["status"] == {}
-    assert not any(state["numbers"].values())
+    assert not any(value for key, value in state["numbers"].items() if key != "curves")
+    assert not any(state["numbers"]["curves"].values())
     asyncio.run(subject.close())
 
 
@@ -351,3 +401,266 @@ def test_request_that_makes_no_sense_is_refused_and_the_page_is_served(served: S
         status = int(client.makefile("rb").readline().split()[1])
     assert 400 <= status < 500
     with_socket(served.url, lambda it: it.close())
+
+
+# ---- what belongs together
+
+
+def message(topic: str, t_us: float, value: int = 0) -> Message:
+    pixels = np.full((6, 8, 1), value, np.int8 if topic == "events" else np.uint8)
+    return Message(topic, {"index": 0, "t_a_us": t_us, "t_b_us": t_us, "stamps": {"device_us": t_us}}, pixels)
+
+
+def test_exposed_frame_is_shown_with_the_captured_frame_and_the_events_of_its_moment() -> None:
+    album = Album()
+    for t_us in (0, 40_000, 80_000, 120_000):
+        album.add(Picture("captured", message("captured", t_us)))
+        album.add(Picture("events", message("events", t_us + 5_000)))
+    moment = album.moment(Picture("exposed", message("frame/x", 78_000)))
+    assert moment.captured is not None
+    assert moment.captured.mid_us == 80_000
+    assert moment.apart_us == -2_000
+    assert moment.events is not None
+    assert moment.events.mid_us == 85_000
+
+
+def test_events_of_another_moment_are_not_shown() -> None:
+    album = Album()
+    album.add(Picture("events", message("events", 0)))
+    assert album.moment(Picture("exposed", message("frame/x", 200_000))).events is None
+
+
+def test_album_forgets_what_is_old_and_begins_anew_with_the_clock() -> None:
+    album = Album()
+    for index in range(2000):
+        album.add(Picture("captured", message("captured", 10e6 + index * 10_000)))
+    oldest = album.moment(Picture("exposed", message("frame/x", 0))).captured
+    assert oldest is not None
+    assert oldest.mid_us >= 10e6 + 1999 * 10_000 - 2e6
+    album.add(Picture("captured", message("captured", 0)))
+    newest = album.moment(Picture("exposed", message("frame/x", 30e6))).captured
+    assert newest is not None
+    assert newest.mid_us == 0
+
+
+def test_pixel_values_are_those_of_the_wire() -> None:
+    moment = Moment(
+        exposed=Picture("exposed", message("frame/x", 0, 7)), events=Picture("events", message("events", 0, -3))
+    )
+    assert moment.values(3, 2) == {"exposed": [7], "events": [-3]}
+    assert moment.values(8, 0) == {"exposed": None, "events": None}
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [None, b"", np.zeros((0, 8, 1), np.uint8), np.zeros((4, 0, 3), np.uint8), np.full((4, 4, 1), np.nan, np.float32)],
+    ids=["none", "nothing", "no rows", "no columns", "not a number"],
+)
+def test_image_that_cannot_be_shown_is_passed_over(pixels: Any) -> None:
+    header = {"index": 0, "t_a_us": float("nan"), "t_b_us": float("inf"), "stamps": {}}
+    picture = Picture("exposed", Message("frame/x", header, pixels))
+    assert not picture.file(Look(), Tone())
+    assert picture.value(0, 0) is None
+    album = Album()
+    album.add(Picture("captured", Message("captured", header, pixels)))
+    assert album.moment(picture).apart_us == 0
+
+
+def test_values_under_the_cursor_do_not_depend_on_the_display(served: Served) -> None:
+    async def use(socket: aiohttp.ClientWebSocketResponse) -> None:
+        await socket.send_json({"type": "probe", "x": 5, "y": 7})
+        seen = await moment_with(socket, "exposed")
+        while "captured" not in seen["values"]:
+            seen = await moment_with(socket, "exposed")
+        await socket.send_json({"type": "hold", "on": True})
+        told = []
+        for levelled in (True, False):
+            await socket.send_json({"type": "look", "levelled": levelled, "colours": "red-blue"})
+            await socket.send_json({"type": "probe", "x": 5, "y": 7})
+            told.append(await next_text(socket, "values"))
+        assert told[0] == told[1]
+        assert len(told[0]["exposed"]) == 1
+
+    with_socket(served.url, use)
+
+
+def test_held_picture_of_one_browser_holds_up_nobody_else(served: Served, stream: FakeStream) -> None:
+    async def indices(socket: aiohttp.ClientWebSocketResponse, count: int) -> list[int]:
+        return [(await moment_with(socket, "exposed"))["exposed"]["index"] for _ in range(count)]
+
+    async def use(held: aiohttp.ClientWebSocketResponse) -> None:
+        await held.send_json({"type": "hold", "on": True})
+        async with aiohttp.ClientSession() as session, session.ws_connect(served.url + "ws") as other:
+            seen = await indices(other, 5)
+        assert len(set(seen)) == 5
+        await held.send_json({"type": "hold", "on": False})
+        assert (await indices(held, 2))[1] > seen[-1]
+
+    with_socket(served.url, use)
+    assert not stream.paused
+    assert not any(request["command"] == "pause" for request in stream.asked)
+
+
+# ---- operator and observer
+
+
+@pytest.fixture
+def observed(stream: FakeStream) -> Iterator[Served]:
+    served = Served(stream.address, observers_token="look")
+    yield served
+    served.close()
+
+
+def test_observer_is_refused_whatever_would_change_the_stream(observed: Served, stream: FakeStream) -> None:
+    asked = [
+        ("set_plan", {"plan": {"offset_us": 700}}),
+        ("pause", {}),
+        ("set_source", {"settings": {}}),
+        ("status", {}),
+    ]
+
+    async def use(socket: aiohttp.ClientWebSocketResponse) -> list[dict[str, Any]]:
+        assert (await next_text(socket, "hello"))["operates"] is False
+        while "control" not in (await next_text(socket, "state"))["status"]:
+            pass
+        for number, (command, fields) in enumerate(asked):
+            await socket.send_json({"type": "ask", "id": number, "command": command, "fields": fields})
+        return sorted([await next_text(socket, "reply") for _ in asked], key=lambda reply: int(reply["id"]))
+
+    *refused, status = with_socket(f"{observed.url}?token=look", use)
+    assert [reply["error"] for reply in refused] == ["read_only"] * 3
+    assert status["ok"] is True
+    assert stream.plan.offset_us == 0
+    assert {request["command"] for request in stream.asked} == {"status"}
+
+
+def test_operator_of_this_machine_needs_no_token_and_a_wrong_one_opens_nothing(observed: Served) -> None:
+    async def use(socket: aiohttp.ClientWebSocketResponse) -> bool:
+        return bool((await next_text(socket, "hello"))["operates"])
+
+    assert with_socket(observed.url, use)
+    assert get(f"{observed.url}?token=wrong") == 403
+    assert observed.server.observers_address == f"{observed.url}?token=look"
+
+
+def test_observer_beyond_loopback_only_looks(stream: FakeStream) -> None:
+    served = Served(stream.address, bind="0.0.0.0:0", token="open-sesame", observers_token="look")
+    plain = f"http://127.0.0.1:{urlsplit(served.url).port}/"
+
+    async def use(socket: aiohttp.ClientWebSocketResponse) -> bool:
+        return bool((await next_text(socket, "hello"))["operates"])
+
+    try:
+        assert not with_socket(f"{plain}?token=look", use)
+        assert with_socket(f"{plain}?token=open-sesame", use)
+        assert get(plain + "page/main.js", Cookie="nire-live-token=look") == 200
+    finally:
+        served.close()
+
+
+# ---- what may be taken along
+
+
+async def fetched(session: aiohttp.ClientSession, url: str) -> tuple[int, bytes, str]:
+    async with session.get(url) as response:
+        return response.status, await response.read(), response.headers.get("Content-Disposition", "")
+
+
+def test_saved_image_has_the_values_of_the_wire(served: Served) -> None:
+    async def use(socket: aiohttp.ClientWebSocketResponse) -> None:
+        name = (await next_text(socket, "hello"))["name"]
+        await socket.send_json({"type": "probe", "x": 100, "y": 60})
+        await moment_with(socket, "exposed")
+        await socket.send_json({"type": "hold", "on": True})
+        async with aiohttp.ClientSession() as session:
+            status, file, disposition = await fetched(session, f"{served.url}picture/exposed.png?view={name}")
+            assert status == 200
+            assert "nire-exposed-" in disposition
+            assert (await fetched(session, f"{served.url}picture/exposed.png?view=other"))[0] == 404
+        image = cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_UNCHANGED)
+        await socket.send_json({"type": "probe", "x": 100, "y": 60})
+        assert (await next_text(socket, "values"))["exposed"] == [int(image[60, 100])]
+
+    with_socket(served.url, use)
+
+
+def test_clip_is_a_film_of_what_was_shown(served: Served, tmp_path: Path) -> None:
+    async def use(socket: aiohttp.ClientWebSocketResponse) -> None:
+        name = (await next_text(socket, "hello"))["name"]
+        for _ in range(12):
+            await moment_with(socket, "exposed")
+        async with aiohttp.ClientSession() as session:
+            status, file, _ = await fetched(session, f"{served.url}clip.mp4?view={name}")
+        assert status == 200
+        (tmp_path / "clip.mp4").write_bytes(file)
+
+    with_socket(served.url, use)
+    film = cv2.VideoCapture(str(tmp_path / "clip.mp4"))
+    count = 0
+    while (read := film.read())[0]:
+        assert read[1].shape == (260, 2 * 346 + 4, 3)
+        count += 1
+    film.release()
+    assert count >= 10
+
+
+# ---- why it is less
+
+
+def status_of(second: int, **counts: float) -> dict[str, Any]:
+    rates = {"captured": 25.0, "events": 1e5}
+    return {"state": "running", "uptime_s": second, "asked_hz": 400.0, "rates": rates, **counts}
+
+
+@pytest.mark.parametrize(
+    ("counts", "rate_hz", "words"),
+    [
+        ({"late_windows": 10, "windows": 10, "reduced_queries": 5}, 200.0, "10 of 20 windows were skipped"),
+        ({"reduced_queries": 300, "exposed": 100}, 100.0, "time for 25 % of the images"),
+        ({"windows": 10, "exposed": 40}, 40.0, "no frames and events around"),
+        ({"windows": 10, "exposed": 400}, 398.0, ""),
+    ],
+)
+def test_reason_of_fewer_images_is_said(counts: dict[str, float], rate_hz: float, words: str) -> None:
+    shortfall = Shortfall()
+    shortfall.add(status_of(1, **dict.fromkeys(counts, 0)))
+    shortfall.add(status_of(2, **counts))
+    reason = shortfall.reason(rate_hz)
+    assert words in reason
+    assert bool(words) == bool(reason)
+
+
+def test_reason_names_what_a_window_costs() -> None:
+    shortfall = Shortfall()
+    shortfall.add(status_of(1, late_windows=0))
+    shortfall.add(status_of(2, late_windows=3) | {"latency_ms": {"build": {"p50": 78.2}}})
+    assert "built in 78 ms, frames are 40 ms apart" in shortfall.reason(10.0)
+
+
+def test_reason_says_paused_and_that_nothing_arrives() -> None:
+    shortfall = Shortfall()
+    for second in (1, 2):
+        shortfall.add(status_of(second) | {"rates": {"captured": 0.0, "events": 0.0}})
+    assert shortfall.reason(0.0) == "Nothing arrives from the source"
+    shortfall.add(status_of(3) | {"state": "paused"})
+    assert shortfall.reason(0.0) == "Paused for everyone"
+
+
+def test_delivered_rate_is_the_stream_s_own_where_it_tells_one() -> None:
+    numbers = Numbers()
+    for index in (0, 400):  # numbers go on where images are left out
+        numbers.add_exposed({"tag": "x", "index": index, "stamps": {"published_ns": 10**9 + index * 2_500_000}})
+    assert numbers.summary()["rate_hz"] == pytest.approx(400)
+    numbers.add_status({"delivered_hz": 120.0})
+    assert numbers.summary()["rate_hz"] == 120
+
+
+def test_curves_are_of_the_last_half_minute_and_count_new_losses() -> None:
+    history = History()
+    for step in range(200):
+        lost = {"lost_events": step, "lost_frames": 0, "late_windows": 0}
+        history.tick({"rate_hz": float(step), "latency_ms": None, **lost}, step * 0.25)
+    curves = history.curves()
+    assert len(curves["rate_hz"]) == 60
+    assert curves["rate_hz"][-1] == 198
+    assert curves["lost"][-1] == 2

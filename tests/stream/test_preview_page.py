@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,8 +31,11 @@ def served(stream: FakeStream) -> Iterator[Served]:
 
 @pytest.fixture
 def page(browser: Any, served: Served) -> Iterator[Any]:
+    """The page of somebody who has agreed to change the stream for everyone."""
     browser.get(served.url)
+    browser.execute_script("sessionStorage.setItem('nire-live-operates', 'yes')")
     until(lambda: text(browser, "n-rate") not in ("–", "") and text(browser, "sentence"))
+    until(lambda: browser.find_element("id", "dial").get_attribute("aria-valuemax") == "20000")
     yield browser
     errors = [line for line in browser.get_log("browser") if line["level"] == "SEVERE" and "ws" not in line["message"]]
     browser.get("about:blank")
@@ -96,12 +100,163 @@ def test_dial_is_moved_by_keyboard_and_by_dragging(page: Any, stream: FakeStream
 
 
 @pytest.mark.browser
-def test_pause_holds_the_picture_and_resume_lets_it_go(page: Any, stream: FakeStream) -> None:
+def test_hold_stops_the_picture_in_this_browser_only(page: Any, stream: FakeStream) -> None:
+    page.find_element("tag name", "body").send_keys(" ")
+    until(lambda: text(page, "pause") == "Go on")
+    until(lambda: held(page))
+    first, frames = digest(page, "exposed"), stream.exposed
+    until(lambda: stream.exposed > frames + 20)
+    assert digest(page, "exposed") == first
+    assert not stream.paused
+    assert text(page, "link") == "fake camera"
     press(page, "#pause")
-    until(lambda: stream.paused and text(page, "pause") == "Resume")
+    until(lambda: digest(page, "exposed") != first)
+
+
+def held(page: Any) -> bool:
+    """No picture comes for as long as ten would take."""
+    return bool(
+        page.execute_async_script(
+            """const done = arguments[0], canvas = document.getElementById("exposed"), before = canvas.dataset.index;
+            setTimeout(() => done(canvas.dataset.index === before), 400);"""
+        )
+    )
+
+
+@pytest.mark.browser
+def test_pause_for_everyone_is_asked_first(page: Any, stream: FakeStream) -> None:
+    press(page, "#stream")
+    press(page, "#pause-all")
+    assert "for everyone" in text(page, "confirm-title")
+    press(page, "#confirm [value=no]")
+    press(page, "#pause-all")
+    press(page, "#confirm-yes")
+    until(lambda: stream.paused and text(page, "pause-all") == "Go on for everyone")
+    assert sum(request["command"] == "pause" for request in stream.asked) == 1
     until(lambda: page.execute_script("return document.getElementById('link').dataset.state") == "paused")
+    press(page, "#pause-all")
+    until(lambda: not stream.paused)
+
+
+@pytest.mark.browser
+def test_first_change_for_everyone_is_shown_and_waits_for_a_word(
+    browser: Any, served: Served, stream: FakeStream
+) -> None:
+    browser.get(served.url)
+    browser.execute_script("sessionStorage.clear()")
+    browser.refresh()
+    # The range of the dial is that of the camera, which is known from two captured frames on.
+    until(lambda: browser.find_element("id", "dial").get_attribute("aria-valuemax") == "20000")
+    drag(browser, "offset_us", 500)
+    assert not browser.execute_script("return document.getElementById('ask').hidden")
+    assert "10 ms after" in text(browser, "sentence")
+    press(browser, "#ask-no")
+    assert "at the middle" in text(browser, "sentence")
+    drag(browser, "offset_us", 250)
+    drag(browser, "exposure_us", 500)
+    assert stream.plan.offset_us == 0
+    press(browser, "#ask-yes")
+    until(lambda: stream.plan.exposure_us == 10_000)
+    assert stream.plan.offset_us == 5_000
+    drag(browser, "offset_us", 500)
+    until(lambda: stream.plan.offset_us == 10_000)  # agreed to once, for this tab
+
+
+@pytest.mark.browser
+def test_page_with_the_token_to_look_changes_nothing(browser: Any, stream: FakeStream) -> None:
+    served = Served(stream.address, observers_token="look")
+    try:
+        browser.get(f"{served.url}?token=look")
+        until(lambda: text(browser, "sentence"))
+        assert browser.execute_script("return document.getElementById('stream').hidden")
+        assert not browser.execute_script("return document.getElementById('read-only').hidden")
+        controls = "return [...document.querySelectorAll('.shutter input')].every((e) => e.matches(':disabled'))"
+        assert browser.execute_script(controls)
+        browser.find_element("id", "dial").send_keys("\ue014")
+        press(browser, "#wipe")
+        until(lambda: browser.execute_script("return document.getElementById('exposed').dataset.index > 5"))
+        assert {request["command"] for request in stream.asked} <= {"status"}
+    finally:
+        browser.get("about:blank")
+        served.close()
+
+
+@pytest.mark.browser
+def test_captured_and_exposed_are_of_the_same_moment(page: Any) -> None:
+    page.execute_script(
+        """window.pairs = [];
+        new MutationObserver(() => window.pairs.push([exposed, captured].map((e) => Number(e.dataset.mid_us))))
+          .observe(document.getElementById("exposed"), { attributeFilter: ["data-index"] });"""
+    )
+    until(lambda: page.execute_script("return window.pairs.length") > 20)
+    # Under the plan deblur each captured frame has one exposed one, at its middle.
+    assert {a - b for a, b in page.execute_script("return window.pairs")} == {0}
+
+
+@pytest.mark.browser
+def test_wipe_lays_exposed_over_captured_along_a_line(page: Any) -> None:
+    press(page, "#wipe")
+    boxes = page.execute_script(
+        """return [...document.querySelectorAll(".film")].map((e) => {
+          const b = e.getBoundingClientRect(); return [b.left, b.top, b.width]; })"""
+    )
+    assert boxes[0] == boxes[1]
+    wiper = page.find_element("id", "wiper")
+    before = clip_of(page)
+    for _ in range(5):
+        wiper.send_keys("\ue014")
+    assert wiper.get_attribute("aria-valuenow") == "60"
+    assert clip_of(page) - before == pytest.approx(boxes[0][2] / 10, abs=1)
+    press(page, "#wipe")
+    assert page.execute_script("return getComputedStyle(document.querySelector('.exposed .layer')).clipPath") == "none"
+
+
+def clip_of(page: Any) -> float:
+    """How far from the left the exposed film begins, pixels."""
+    return float(
+        page.execute_script(
+            "return parseFloat(document.querySelector('.exposed .layer').style.clipPath.match(/ ([-0-9.]+)px\\)/)[1])"
+        )
+    )
+
+
+POINT = """const film = document.querySelector(arguments[0]), box = film.getBoundingClientRect();
+const [clientX, clientY] = [box.left + arguments[1] * box.width, box.top + arguments[2] * box.height].map(Math.round);
+const at = { clientX, clientY, bubbles: true };
+film.dispatchEvent(new PointerEvent("pointermove", at));
+if (arguments[3]) film.dispatchEvent(new WheelEvent("wheel", { ...at, deltaY: arguments[3], cancelable: true }));"""
+
+
+@pytest.mark.browser
+def test_pixel_under_the_cursor_has_the_values_of_the_stream_at_any_zoom(page: Any) -> None:
+    page.execute_script(POINT, ".captured .film", 0.5015, 0.502, 0)
+    until(lambda: "captured" in text(page, "readout-text"))
+    pixel = text(page, "readout-text").partition("   ")[0]
+    assert re.fullmatch(r"x 17[0-6], y 1(2[7-9]|3[0-3])", pixel)
+    page.execute_script(POINT, ".captured .film", 0.5015, 0.502, -1500)
+    assert "×" in text(page, "zoom")
+    assert page.execute_script("return document.querySelector('.exposed .layer').style.transform")
+    page.execute_script(POINT, ".exposed .film", 0.5015, 0.502, 0)
+    assert text(page, "readout-text").startswith(f"{pixel}   ")
     press(page, "#pause")
-    until(lambda: not stream.paused and text(page, "pause") == "Pause")
+    until(lambda: held(page))
+    values = text(page, "readout-text")
+    press(page, "#level")
+    until(lambda: page.execute_script("return document.getElementById('level').ariaPressed") == "false")
+    assert text(page, "readout-text") == values
+    page.find_element("tag name", "body").send_keys("0")
+    assert text(page, "zoom") == ""
+
+
+@pytest.mark.browser
+def test_dark_stream_is_seen_at_once_and_as_it_is_on_request(page: Any, stream: FakeStream) -> None:
+    stream.dim = 0.15
+    mean = """const c = document.getElementById("captured");
+    const d = c.getContext("2d").getImageData(0, 0, c.width, c.height).data;
+    let sum = 0; for (let i = 0; i < d.length; i += 4) sum += d[i]; return (4 * sum) / d.length;"""
+    until(lambda: page.execute_script(mean) > 70)
+    press(page, "#level")
+    until(lambda: page.execute_script(mean) < 30)
 
 
 @pytest.mark.browser
@@ -194,11 +349,21 @@ def test_lost_preview_server_is_said_and_found_again(browser: Any, stream: FakeS
 
 
 @pytest.mark.browser
+@pytest.mark.parametrize("wipe", [False, True])
 @pytest.mark.parametrize(("width", "height"), [(390, 844), (1280, 800)])
-def test_page_is_never_wider_than_its_window(page: Any, width: int, height: int) -> None:
+def test_page_is_never_wider_than_its_window(
+    page: Any, stream: FakeStream, width: int, height: int, wipe: bool
+) -> None:
+    stream.figures = {
+        "replay": {"at_us": 1_000_000, "length_us": 4_000_000, "speed": 1.0, "held": False},
+        "recording": {"path": "/data/a.nire", "seconds": 36_000.0, "events": 1, "frames": 2},
+    }
+    until(lambda: not page.execute_script("return document.getElementById('recording').hidden"))
     size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
     page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     try:
+        if wipe:
+            press(page, "#wipe")
         wide, high = page.execute_script("const e = document.documentElement; return [e.scrollWidth, e.scrollHeight]")
         assert wide == width
         if width > 900:
@@ -211,7 +376,175 @@ def test_page_is_never_wider_than_its_window(page: Any, width: int, height: int)
 def test_every_control_has_a_name(page: Any) -> None:
     nameless = page.execute_script(
         """const named = (e) => e.ariaLabel || e.ariaHidden || e.labels?.length || e.textContent.trim();
-        const all = document.querySelectorAll("button, input, canvas, fieldset, section, aside");
+        const all = document.querySelectorAll("button, input, select, summary, canvas, fieldset, section, aside, svg");
         return [...all].filter((e) => !named(e)).map((e) => e.id)"""
     )
     assert nameless == []
+
+
+@pytest.mark.browser
+def test_keys_do_what_their_list_says(page: Any, stream: FakeStream) -> None:
+    body = page.find_element("tag name", "body")
+    body.send_keys("?")
+    assert page.execute_script("return document.getElementById('keys-sheet').open")
+    assert len(page.find_elements("css selector", "#keys-list kbd")) > 12
+    page.execute_script("document.getElementById('keys-sheet').close()")
+    for key, button in [("w", "wipe"), ("e", "events"), ("l", "level"), ("m", "slow")]:
+        before = page.find_element("id", button).get_attribute("aria-pressed")
+        body.send_keys(key)
+        assert page.find_element("id", button).get_attribute("aria-pressed") != before
+    body.send_keys("4")
+    until(lambda: stream.plan.name == "reshutter")
+    body.send_keys("+")
+    assert text(page, "zoom").startswith("1.5×")
+
+
+@pytest.mark.browser
+def test_appearance_is_chosen_and_kept(page: Any, served: Served) -> None:
+    def choose(appearance: str) -> str:
+        page.execute_script(
+            "const e = document.getElementById('theme'); e.value = arguments[0]; e.dispatchEvent(new Event('change'))",
+            appearance,
+        )
+        return str(page.execute_script("return getComputedStyle(document.body).backgroundColor"))
+
+    dark, light = choose("dark"), choose("light")
+    assert dark == "rgb(13, 16, 19)"
+    assert light == "rgb(243, 244, 245)"
+    page.get(served.url)
+    assert page.execute_script("return getComputedStyle(document.body).backgroundColor") == light
+    page.execute_script("localStorage.clear()")
+
+
+@pytest.mark.browser
+def test_every_figure_says_what_it_is(page: Any) -> None:
+    silent = page.execute_script(
+        """const figures = document.querySelectorAll("#readout, .numbers dd, .numbers .value, .numbers svg");
+        return [...figures].filter((e) => !e.closest("[data-tip]")?.dataset.tip).map((e) => e.id)"""
+    )
+    assert silent == []
+    page.execute_script(
+        "document.getElementById('n-late').parentElement.dispatchEvent(new PointerEvent('pointerenter'))"
+    )
+    until(lambda: not page.execute_script("return document.getElementById('tip').hidden"))
+    assert "skipped" in text(page, "tip")
+
+
+@pytest.mark.browser
+def test_less_than_asked_for_is_said_with_the_reason(page: Any, stream: FakeStream) -> None:
+    stream.figures = {"asked_hz": 400.0, "delivered_hz": 100.0, "reduced_queries": 0, "exposed": 0, "uptime_s": 1.0}
+    until(lambda: text(page, "n-asked") == " of 400")
+    stream.figures |= {"reduced_queries": 300, "exposed": 100, "uptime_s": 2.0}
+    until(lambda: text(page, "n-reason") == "This machine has time for 25 % of the images")
+    points = "return document.querySelector('#curve-rate polyline').getAttribute('points').split(' ').length"
+    until(lambda: page.execute_script(points) > 3)
+
+
+@pytest.mark.browser
+def test_page_without_a_stream_says_so_and_one_that_ended_keeps_its_last_images(browser: Any) -> None:
+    served = Served("tcp://127.0.0.1:9")
+    browser.get(served.url)
+    until(lambda: "No stream yet" in text(browser, "veil"))
+    served.close()
+    stream = FakeStream()
+    served = Served(stream.address)
+    try:
+        browser.get(served.url)
+        until(lambda: browser.execute_script("return document.getElementById('exposed').dataset.index > 2"))
+        stream.figures = {"state": "ended"}
+        until(lambda: "has ended" in text(browser, "veil"))
+        stream.close()
+        until(lambda: held(browser))
+        last = digest(browser, "exposed")
+        until(lambda: "has ended" in text(browser, "link") and text(browser, "n-rate") == "–")
+        assert digest(browser, "exposed") == last
+    finally:
+        browser.get("about:blank")
+        served.close()
+        stream.close()
+
+
+def change(page: Any, element: str, value: str) -> None:
+    page.execute_script(
+        "const e = document.getElementById(arguments[0]); e.value = arguments[1]; e.dispatchEvent(new Event('change'))",
+        element,
+        value,
+    )
+
+
+@pytest.mark.browser
+def test_replay_is_played_otherwise_and_a_camera_is_not(page: Any, stream: FakeStream) -> None:
+    assert page.execute_script("return document.getElementById('replay').hidden")
+    stream.figures = {"replay": {"at_us": 1_000_000, "length_us": 4_000_000, "speed": 1.0, "held": False}}
+    until(lambda: text(page, "replay-time") == "1.00 / 4.00 s")
+    page.find_element("tag name", "body").send_keys("k")
+    assert stream.wait_for("play")["play"] == {"held": True}
+    until(lambda: page.find_element("id", "replay-hold").get_attribute("aria-pressed") == "true")
+    press(page, "#replay-step")
+    until(lambda: stream.wait_for("play")["play"] == {"step": True})
+    drag(page, "replay-at", 750)
+    until(lambda: stream.wait_for("play")["play"] == {"at_us": 3_000_000})
+    change(page, "replay-speed", "0.25")
+    until(lambda: stream.wait_for("play")["play"] == {"speed": 0.25})
+
+
+@pytest.mark.browser
+def test_stream_is_recorded_and_that_is_seen(page: Any, stream: FakeStream) -> None:
+    press(page, "#stream")
+    change(page, "record-file", "walk.aedat4")
+    press(page, "#record")
+    assert "walk.aedat4" in text(page, "confirm-text")
+    assert not any(request["command"] == "record" for request in stream.asked)
+    press(page, "#confirm-yes")
+    until(lambda: text(page, "recording").split() == ["Recording", "00:03"])
+    assert "/data/walk.aedat4" in text(page, "record-note")
+    press(page, "#record")
+    press(page, "#confirm-yes")
+    until(lambda: page.execute_script("return document.getElementById('recording').hidden"))
+    assert stream.wait_for("record")["file"] == "walk.aedat4"
+
+
+@pytest.mark.browser
+def test_method_and_source_are_changed_after_a_word_and_failures_are_told(page: Any, stream: FakeStream) -> None:
+    stream.figures = {"reconstructor": {"backend": "edi", "size": "nano", "engine": "auto"}}
+    press(page, "#stream")
+    until(lambda: page.execute_script("return document.getElementById('backend').value") == "edi")
+    change(page, "backend", "flow")
+    press(page, "#method-change")
+    press(page, "#confirm-yes")
+    wanted = {"backend": "flow", "size": "nano", "engine": "auto"}
+    assert stream.wait_for("set_reconstructor")["settings"] == wanted
+    stream.figures["method_change"] = {"number": 7, "state": "failed", "error": "no such method"}
+    until(lambda: text(page, "method-note") == "no such method")
+    change(page, "source-settings", "exposure_us=4000 color=gray flip=true")
+    press(page, "#source-change")
+    press(page, "#confirm-yes")
+    assert stream.wait_for("set_source")["settings"] == {"exposure_us": 4000, "color": "gray", "flip": True}
+    change(page, "source-settings", "what")
+    press(page, "#source-change")
+    assert "KEY=VALUE" in text(page, "source-note")
+    assert not page.execute_script("return document.getElementById('confirm').open")
+
+
+@pytest.mark.browser
+def test_colours_of_events_are_of_this_browser_and_their_time_is_for_everyone(page: Any, stream: FakeStream) -> None:
+    stream.figures = {"events_ms": 10.0}
+    press(page, "#events")
+    until(lambda: page.execute_script("return document.getElementById('overlay').dataset.index > 2"))
+    change(page, "colours", "white-black")
+    gray = """const c = document.getElementById("overlay");
+    const d = c.getContext("2d").getImageData(0, 0, c.width, c.height).data;
+    let lit = 0, coloured = 0;
+    for (let i = 0; i < d.length; i += 4) if (d[i + 3]) { lit += 1; coloured += d[i] !== d[i + 1]; }
+    return lit > 50 && coloured === 0"""
+    until(lambda: page.execute_script(gray))
+    until(lambda: page.execute_script("return document.getElementById('events_ms').value") == "10")
+    change(page, "events_ms", "40")
+    assert stream.wait_for("set_events")["events_ms"] == 40
+
+
+@pytest.mark.browser
+def test_what_is_saved_is_named_by_this_page(page: Any) -> None:
+    page.execute_script("document.getElementById('save-clip').addEventListener('click', (e) => e.preventDefault())")
+    press(page, "#save-clip")
+    assert re.search(r"/clip\.mp4\?view=\S{16,}$", page.find_element("id", "save-clip").get_attribute("href"))

@@ -65,6 +65,7 @@ def pipeline(tmp_path: Path) -> Iterator[str]:
 def test_page_shows_and_steers_the_whole_pipeline(browser: Any, pipeline: str) -> None:
     until(lambda: opened(browser, pipeline))
     until(lambda: text(browser, "n-rate") not in ("–", "0", "") and text(browser, "sentence"))
+    browser.execute_script("sessionStorage.setItem('nire-live-operates', 'yes')")
     for canvas in ("captured", "exposed"):
         first = digest(browser, canvas)
         until(lambda canvas=canvas, first=first: digest(browser, canvas) != first)
@@ -76,7 +77,8 @@ def test_page_shows_and_steers_the_whole_pipeline(browser: Any, pipeline: str) -
     press(browser, "#events")
     until(lambda: browser.execute_script("return document.getElementById('overlay').dataset.index > 0"))
     until(lambda: text(browser, "n-thresholds") != "–")
-    press(browser, "#pause")
+    press(browser, "#pause-all")
+    press(browser, "#confirm-yes")
     until(lambda: browser.execute_script("return document.getElementById('link').dataset.state") == "paused")
     browser.get("about:blank")
 

@@ -1,7 +1,11 @@
 // The shutter dial: rows against time, the captured exposure as a band, the virtual shutter as a bar to drag.
 
-const COOL = "134, 172, 212";
-const WARM = "240, 180, 105";
+/** Colours of the page's present appearance (colours.css). */
+function palette() {
+  const style = getComputedStyle(document.documentElement);
+  const of = (name) => style.getPropertyValue(`--${name}`).trim();
+  return { cool: of("cool-rgb"), warm: of("warm-rgb"), grid: of("grid"), strong: of("grid-strong"), edge: of("line"), soft: of("soft"), panel: of("panel") };
+}
 
 export class Dial {
   /**
@@ -42,6 +46,7 @@ export class Dial {
     const pen = canvas.getContext("2d");
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
     pen.clearRect(0, 0, width, height);
+    this.colours = palette();
     this.view = this.frame(width, height);
     this.axis(pen);
     this.bands(pen);
@@ -65,13 +70,13 @@ export class Dial {
     pen.textBaseline = "alphabetic";
     const step = tick((last - first) / Math.max(3, (box.right - box.left) / 80));
     for (let us = Math.ceil(first / step) * step; us <= last; us += step) {
-      pen.fillStyle = us === 0 ? "#3a444e" : "#20262c";
+      pen.fillStyle = us === 0 ? this.colours.strong : this.colours.grid;
       pen.fillRect(Math.round(x(us)), box.top, 1, box.bottom - box.top);
-      pen.fillStyle = "#77818b";
+      pen.fillStyle = this.colours.soft;
       const label = `${us < 0 ? "−" : ""}${Math.abs(us / 1000)}${us === 0 ? " ms" : ""}`;
       if (x(us) > box.left + 8 && x(us) < box.right - 8) pen.fillText(label, x(us), box.bottom + 16);
     }
-    pen.strokeStyle = "#2a323a";
+    pen.strokeStyle = this.colours.edge;
     pen.strokeRect(box.left + 0.5, box.top + 0.5, box.right - box.left - 1, box.bottom - box.top - 1);
   }
 
@@ -81,10 +86,10 @@ export class Dial {
     for (const k of [-1, 0, 1, 2]) {
       const middle = k * camera.period_us;
       const from = middle - camera.exposure_us / 2 - lean / 2;
-      this.slab(pen, from, from + camera.exposure_us, lean, `rgba(${COOL}, ${k === 0 ? 0.2 : 0.09})`, `rgba(${COOL}, ${k === 0 ? 0.7 : 0.28})`);
+      this.slab(pen, from, from + camera.exposure_us, lean, `rgba(${this.colours.cool}, ${k === 0 ? 0.2 : 0.09})`, `rgba(${this.colours.cool}, ${k === 0 ? 0.7 : 0.28})`);
     }
     pen.textAlign = "left";
-    pen.fillStyle = `rgb(${COOL})`;
+    pen.fillStyle = `rgb(${this.colours.cool})`;
     const left = Math.max(box.left, x(-camera.exposure_us / 2 - lean / 2));
     const label = camera.exposure_us > 0 ? `captured, ${round(camera.exposure_us / 1000)} ms` : "captured, an instant";
     pen.fillText(this.captured ? label : "captured, not seen yet", left, box.top - 7);
@@ -99,12 +104,12 @@ export class Dial {
     // Where bars would touch, fewer are drawn: the picture is of the shutter, the rate is a number beside it.
     const stride = Math.max(1, Math.ceil((7 * perPixel) / every)) * every;
     const reach = Math.abs(lean) + plan.exposure_us;
-    const fill = plan.exposure_us < 0.6 * stride ? `rgba(${WARM}, .08)` : "transparent";
+    const fill = plan.exposure_us < 0.6 * stride ? `rgba(${this.colours.warm}, .08)` : "transparent";
     for (let t = middle - Math.ceil((middle - first + reach) / stride) * stride; t < last + reach; t += stride) {
-      if (Math.abs(t - middle) > 1) this.slab(pen, t - plan.exposure_us / 2, t + plan.exposure_us / 2, lean, fill, `rgba(${WARM}, .24)`);
+      if (Math.abs(t - middle) > 1) this.slab(pen, t - plan.exposure_us / 2, t + plan.exposure_us / 2, lean, fill, `rgba(${this.colours.warm}, .24)`);
     }
     const from = middle - plan.exposure_us / 2;
-    this.slab(pen, from, from + plan.exposure_us, lean, `rgba(${WARM}, .4)`, `rgb(${WARM})`, 2);
+    this.slab(pen, from, from + plan.exposure_us, lean, `rgba(${this.colours.warm}, .4)`, `rgb(${this.colours.warm})`, 2);
     this.grips(pen, from, lean);
   }
 
@@ -113,10 +118,10 @@ export class Dial {
     const grip = (us, y, radius) => {
       pen.beginPath();
       pen.arc(clamp(x(us), box.left, box.right), y, radius, 0, 7);
-      pen.fillStyle = "#13171b";
+      pen.fillStyle = this.colours.panel;
       pen.fill();
       pen.lineWidth = 2;
-      pen.strokeStyle = `rgb(${WARM})`;
+      pen.strokeStyle = `rgb(${this.colours.warm})`;
       pen.stroke();
     };
     const half = (box.top + box.bottom) / 2;

@@ -1,9 +1,10 @@
-// The WebSocket to the preview server: comes back by itself, decodes images in order, sends the newest wish only.
+// The WebSocket to the preview server: comes back by itself, decodes what belongs together, sends the newest wish only.
 
 export class Link {
-  /** @param on {image(head, bitmap), state(message), reply(message), open(), lost()} */
+  /** @param on {hello(message), moment(head, pictures), state(message), values(message), reply(message), lost()} */
   constructor(on) {
     this.on = on;
+    this.name = "";
     this.wishes = new Map();
     this.waiting = new Map();
     this.number = 0;
@@ -17,10 +18,9 @@ export class Link {
     url.search = location.search;
     this.socket = new WebSocket(url);
     this.socket.binaryType = "arraybuffer";
-    this.socket.onopen = () => { this.delay = 250; this.on.open(); };
     this.socket.onmessage = (event) => {
       if (typeof event.data === "string") this.text(JSON.parse(event.data));
-      else this.image(event.data);
+      else this.moment(event.data);
     };
     this.socket.onclose = () => {
       this.waiting.clear();
@@ -54,24 +54,38 @@ export class Link {
   }
 
   text(message) {
-    if (message.type === "state") return this.on.state(message);
-    if (message.type !== "reply") return;
-    this.waiting.delete(message.id);
-    const next = this.wishes.get(message.command);
-    this.wishes.delete(message.command);
-    if (next) this.ask(message.command, next);
-    this.on.reply(message);
+    if (message.type === "hello") {
+      this.delay = 250;
+      this.name = message.name;
+      this.on.hello(message);
+    } else if (message.type === "state") this.on.state(message);
+    else if (message.type === "values") this.on.values(message);
+    else if (message.type === "reply") {
+      this.waiting.delete(message.id);
+      const next = this.wishes.get(message.command);
+      this.wishes.delete(message.command);
+      if (next) this.ask(message.command, next);
+      this.on.reply(message);
+    }
   }
 
-  async image(buffer) {
+  /** Decode the images of one moment together, so that they change together. */
+  async moment(buffer) {
     const length = new DataView(buffer).getUint32(0, true);
     const head = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, length)));
-    const type = head.kind === "events" ? "image/png" : "image/jpeg";
+    let at = 4 + length;
     try {
-      this.on.image(head, await createImageBitmap(new Blob([new Uint8Array(buffer, 4 + length)], { type })));
+      const decoded = head.parts.map((part) => {
+        const type = part.kind === "events" ? "image/png" : "image/jpeg";
+        const file = new Blob([new Uint8Array(buffer, at, part.bytes)], { type });
+        at += part.bytes;
+        return createImageBitmap(file);
+      });
+      const bitmaps = await Promise.all(decoded);
+      this.on.moment(head, head.parts.map((facts, i) => ({ facts, bitmap: bitmaps[i] })));
     } finally {
       // Only now may the next one come: a slow browser gets fewer images, never old ones.
-      this.tell({ type: "ack", kind: head.kind });
+      this.tell({ type: "ack" });
     }
   }
 }

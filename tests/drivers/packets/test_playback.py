@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from drivers.packets.playback import looped, paced
+from drivers.packets.playback import Place, looped, paced, play
 from nire.errors import ConfigError
 from nire.types import EventBatch, Frame, Gap, SourcePacket, Trigger
 from tests.drivers.packets.made import Given, column_digests, events, frame
@@ -99,3 +99,112 @@ def test_edges_cost_no_wait_each_and_keep_their_place(clock: Any) -> None:
     assert [packet for packet in packets if isinstance(packet, Trigger)] == edges
     assert [isinstance(packet, Trigger) for packet in packets] == [False, *[True] * 9, False, False]
     assert clock.waits_s == pytest.approx([0.001, 0.001])
+
+
+# Played otherwise
+
+FRAMES: list[SourcePacket] = [
+    packet
+    for index in range(10)
+    for packet in (
+        events([index * 40_000 + 5_000, index * 40_000 + 15_000]),
+        frame(index, index * 40_000, index * 40_000 + 20_000),
+    )
+]
+
+
+@pytest.mark.usefixtures("clock")
+def test_held_replay_stands_still_and_gives_its_iterator_the_word() -> None:
+    source = paced(Given(FRAMES), 1.0)
+    packets = iter(source)
+    while not isinstance(next(packets), Frame):
+        pass
+    play(source, {"held": True})
+    held = [next(packets) for _ in range(50)]
+    assert all(isinstance(packet, EventBatch) and not len(packet) for packet in held)
+    assert source.place.held
+    play(source, {"held": False})
+    assert any(isinstance(next(packets), Frame) for _ in range(10))
+
+
+@pytest.mark.usefixtures("clock")
+def test_recording_without_events_can_be_held_before_its_first_frame() -> None:
+    source = paced(Given([frame(0, 10_000, 30_000), frame(1, 50_000, 70_000)]), 1.0)
+    packets = iter(source)
+    assert isinstance(next(packets), Frame)
+    play(source, {"held": True})
+    assert not isinstance(next(packets), Frame)
+
+
+@pytest.mark.usefixtures("clock")
+def test_step_goes_on_to_the_next_frame_and_holds() -> None:
+    source = paced(Given(FRAMES), 1.0)
+    packets = iter(source)
+    next(packets)
+    for index in (0, 1, 2):
+        play(source, {"step": True})
+        seen = next(packet for packet in packets if isinstance(packet, Frame))
+        assert seen.index == index
+        after = next(packets)
+        assert isinstance(after, EventBatch)
+        assert not len(after)
+        assert source.place.held
+
+
+def test_speed_changes_what_is_waited_for_the_rest(clock: Any) -> None:
+    source = paced(Given(FRAMES), 1.0)
+    packets = iter(source)
+    next(packets)
+    play(source, {"speed": 100.0})
+    before = len(clock.waits_s)
+    list(packets)
+    assert sum(clock.waits_s[before:]) < 0.02
+    assert source.place.speed == 100.0
+
+
+@pytest.mark.usefixtures("clock")
+@pytest.mark.parametrize("at_us", [0, 100_000, 123_456])
+def test_replay_that_was_moved_goes_on_there(at_us: int) -> None:
+    source = paced(Given(FRAMES), 1.0)
+    packets = iter(source)
+    for _ in range(5):
+        next(packets)
+    assert play(source, {"at_us": at_us})
+    seen = [packet for packet in source if isinstance(packet, Frame) or len(packet)]  # type: ignore[arg-type]
+    times = [int(t) for packet in seen if isinstance(packet, EventBatch) for t in packet.t_us]
+    assert times == [
+        t for index in range(10) for t in (index * 40_000 + 5_000, index * 40_000 + 15_000) if t >= at_us + 5_000
+    ]
+    assert [packet.index for packet in seen if isinstance(packet, Frame)] == [
+        index for index in range(10) if index * 40_000 + 20_000 >= at_us + 5_000
+    ]
+
+
+@pytest.mark.usefixtures("clock")
+def test_place_is_that_of_the_present_round() -> None:
+    source = paced(looped(lambda: Given(FRAMES), 3), 1.0)
+    places = [source.place.at_us for packet in source if isinstance(packet, Frame)]
+    assert places[:10] == places[10:20] == places[20:]
+
+
+@pytest.mark.parametrize(
+    ("wishes", "words"),
+    [
+        ({"speed": 0}, "expected a factor"),
+        ({"speed": "fast"}, "expected a number"),
+        ({"held": 1}, "expected true or false"),
+        ({"at_us": -1}, "the recording goes from 0"),
+        ({"louder": True}, "knows no 'louder'"),
+    ],
+)
+def test_wish_that_no_replay_can_carry_out_changes_nothing(wishes: dict[str, Any], words: str) -> None:
+    source = paced(Given(FRAMES), 1.0)
+    with pytest.raises(ConfigError, match=words):
+        play(source, {"speed": 3.0, **wishes} if "speed" not in wishes else wishes)
+    assert source.place == Place(0, 0, 1.0, held=False)
+
+
+@pytest.mark.parametrize("source", [Given([]), paced(Given([]), math.inf)])
+def test_what_keeps_no_time_of_its_own_cannot_be_played_otherwise(source: Any) -> None:
+    with pytest.raises(ConfigError, match="only a replay that keeps time"):
+        play(source, {"speed": 2.0})

@@ -1,0 +1,93 @@
+"""The last seconds as they were shown, and a film of them."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stream.outputs.beside import side_by_side
+from stream.outputs.video import Video
+
+SECONDS = 10.0
+_MOST_BYTES = 1 << 26
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """The image files of a moment, as a browser showed them at `at_s` of monotonic time."""
+
+    at_s: float
+    captured: bytes | None
+    exposed: bytes | None
+
+
+class Reel:
+    """Keeps what a browser was sent: image files, so that ten seconds are a few megabytes."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self._shots: deque[Shot] = deque()
+        self._bytes = 0
+
+    def add(self, captured: bytes | None, exposed: bytes | None) -> None:
+        """Keep a moment and forget what is older than ten seconds, or more than 64 MiB."""
+        shot = Shot(time.monotonic(), captured, exposed)
+        self._shots.append(shot)
+        self._bytes += _size(shot)
+        while self._shots and (self._shots[0].at_s < shot.at_s - SECONDS or self._bytes > _MOST_BYTES):
+            self._bytes -= _size(self._shots.popleft())
+
+    def shots(self) -> list[Shot]:
+        """What is kept, the oldest first."""
+        return list(self._shots)
+
+
+def write_clip(shots: Sequence[Shot], path: Path) -> int:
+    """Write a film: captured left, exposed right, or the one that there is; at the pace at which they were shown.
+
+    Args:
+        shots: of a reel.
+        path: NAME.mp4.
+
+    Returns:
+        How many images it has; 0 = there is no file.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    passed_s = shots[-1].at_s - shots[0].at_s if shots else 0.0
+    rate_hz = min(60.0, max(1.0, (len(shots) - 1) / passed_s)) if passed_s > 0 else 30.0
+    count, size = 0, None
+    with Video(path, rate_hz) as video:
+        for image in _images(shots):
+            size = size or image.shape
+            if image.shape == size:
+                video.append(image)
+                count += 1
+    return count
+
+
+def _images(shots: Sequence[Shot]) -> Iterator[NDArray[np.uint8]]:
+    for shot in shots:
+        parts = [_decoded(file) for file in (shot.captured, shot.exposed) if file is not None]
+        sides = [part for part in parts if part is not None]
+        if len(sides) == 2 and sides[0].shape[0] == sides[1].shape[0]:
+            yield side_by_side(*sides)
+        elif sides:
+            yield sides[-1]
+
+
+def _decoded(file: bytes) -> NDArray[np.uint8] | None:
+    image = cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_COLOR_RGB)
+    return None if image is None else np.asarray(image, np.uint8)
+
+
+def _size(shot: Shot) -> int:
+    return sum(len(file) for file in (shot.captured, shot.exposed) if file is not None)

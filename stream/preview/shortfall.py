@@ -1,0 +1,79 @@
+"""Why a stream delivers fewer images than its plan asks for, in a sentence."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+_ENOUGH = 0.95
+_LOOKED_BACK = 6
+_COUNTS = ("reduced_queries", "late_windows", "windows", "exposed", "uptime_s")
+
+
+class Shortfall:
+    """Compares the newest statuses of a stream with each other."""
+
+    def __init__(self) -> None:
+        """Start without any."""
+        self._seen: deque[dict[str, float]] = deque(maxlen=_LOOKED_BACK)
+        self._newest: Mapping[str, Any] = {}
+
+    def add(self, status: Mapping[str, Any]) -> None:
+        """Note a status; they come once a second."""
+        counts = {name: float(status[name]) for name in _COUNTS if isinstance(status.get(name), int | float)}
+        if self._seen and counts.get("uptime_s", 0) < self._seen[-1].get("uptime_s", 0):
+            self._seen.clear()  # another life counts from zero
+        self._seen.append(counts)
+        self._newest = status
+
+    def reason(self, rate_hz: float | None) -> str:
+        """Say why the delivered rate is less than the asked one; "" where it is not, or not known yet.
+
+        Args:
+            rate_hz: delivered; None = unknown.
+        """
+        status = self._newest
+        asked = status.get("asked_hz")
+        if status.get("state") == "paused":
+            return "Paused for everyone"
+        replay = status.get("replay")
+        if isinstance(replay, Mapping) and replay.get("held"):
+            return "The replay is held, for everyone"
+        if not isinstance(asked, int | float) or rate_hz is None or len(self._seen) < 2:
+            return ""
+        if rate_hz >= _ENOUGH * asked:
+            return ""
+        late, windows, reduced = (self._lately(name) for name in ("late_windows", "windows", "reduced_queries"))
+        if late > 0:
+            return f"{late:.0f} of {late + windows:.0f} windows were skipped{_slow(status)}"
+        if reduced > 0:
+            share = 100 * self._lately("exposed") / max(1.0, self._lately("exposed") + reduced)
+            return f"This machine has time for {share:.0f} % of the images{_slow(status)}"
+        if not _rate(status, "captured") and not _rate(status, "events"):
+            return "Nothing arrives from the source"
+        return "The source gives no frames and events around the missing moments"
+
+    def _lately(self, name: str) -> float:
+        """How much a count has grown over the last seconds."""
+        return max(0.0, self._seen[-1].get(name, 0.0) - self._seen[0].get(name, 0.0))
+
+
+def _slow(status: Mapping[str, Any]) -> str:
+    """Say what a window costs and how much time there is: ": a window is built in 78 ms, frames are 25 ms apart"."""
+    stages = status.get("latency_ms")
+    build = stages.get("build") if isinstance(stages, Mapping) else None
+    median = build.get("p50") if isinstance(build, Mapping) else None
+    captured = _rate(status, "captured")
+    if not isinstance(median, int | float) or not captured:
+        return ""
+    apart = 1000 / captured
+    if median < apart:
+        return ": this machine is busy with other work too"
+    return f": a window is built in {median:.0f} ms, frames are {apart:.0f} ms apart"
+
+
+def _rate(status: Mapping[str, Any], name: str) -> float:
+    rates = status.get("rates")
+    value = rates.get(name) if isinstance(rates, Mapping) else None
+    return float(value) if isinstance(value, int | float) else 0.0
