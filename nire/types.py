@@ -323,6 +323,8 @@ class ExposedFrame:
         evidence_us: device time of the newest event or frame that was used.
         lost_events, lost_frames, late_windows, out_of_memory: running totals of the stream.
         backend, engine: what made it.
+        unanswered: running total of indices that no image of the stream has.
+        life: of the process that published it, from 1 on: a larger one has taken over. 0 = none did.
     """
 
     index: int
@@ -339,6 +341,8 @@ class ExposedFrame:
     out_of_memory: int = 0
     backend: str = ""
     engine: str = ""
+    unanswered: int = 0
+    life: int = 0
 
 
 Content = Any

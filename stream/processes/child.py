@@ -66,7 +66,7 @@ class Child:
     Attributes:
         board: all rows.
         row: its own.
-        before: the row as a killed predecessor left it; all zero in the first life.
+        before: the row as a killed predecessor left it, from which totals go on; all zero in the first life.
         stopping: it was asked to end.
     """
 
@@ -107,7 +107,7 @@ class Child:
             Whether it is on its way; a supervisor that does not listen refuses it.
         """
         is_sent = self._orders.send(wish)
-        self.row["refused_orders"] = self._orders.refused
+        self.row["refused_orders"] = self.before["refused_orders"] + self._orders.refused
         return is_sent
 
 

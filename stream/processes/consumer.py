@@ -19,13 +19,13 @@ from nire.types import (
 )
 from stream.clock import now_ns
 from stream.config import Config
-from stream.losses import Losses
 from stream.processes.board import State
 from stream.processes.child import Child
-from stream.processes.joining import join, note_progress
+from stream.processes.joining import join, losses_before, note_losses, note_progress, read
 from stream.processes.status import Rates, SourceChange, StageLatencies, StatusKeeper
 from stream.rings.ring import RingReader
 from stream.session.session import Session
+from stream.session.tally import Counters, Indices, Tally
 from stream.sockets.control import ControlServer, Pending
 from stream.sockets.event_image import EventImager
 from stream.sockets.publisher import Publisher
@@ -37,16 +37,18 @@ _STATUS_NS = 1_000_000_000
 _FIRST_LINE_NS, _LINE_NS = 2_000_000_000, 5_000_000_000
 _LAST_FRAMES_MS = 200
 _OUTCOMES_KEPT = 64
+_COUNTED = ("windows", "exposed", "late_windows", "reduced_queries", "unanswered", "out_of_memory", "built_ahead")
+"""Of a session's counters, those that are on the board."""
 _log = logging.getLogger(__name__)
 
 
-def open_session(config: Config, info: SourceInfo, losses: Losses) -> Session:
+def open_session(config: Config, info: SourceInfo, tally: Tally) -> Session:
     """Make the session of a source, warmed up: its first window is as fast as the others.
 
     Args:
         config: of the stream.
         info: of the source.
-        losses: of the stream so far.
+        tally: of the stream so far.
     """
     # Only now, because torch takes a second: whoever waits for the bound socket has subscribed by the first frame,
     # and a short recording, played as fast as possible, is over before another second has passed.
@@ -55,7 +57,7 @@ def open_session(config: Config, info: SourceInfo, losses: Losses) -> Session:
     reconstructor = open_reconstructor(config, info.geometry, has_frames=info.has_frames)
     warm_up(reconstructor, info.geometry)
     # What keeps time prefers the newest; what is read as fast as we are answers everything.
-    return Session(config, info, reconstructor, freshest=info.live, clock=now_ns, losses=losses)
+    return Session(config, info, reconstructor, freshest=info.live, clock=now_ns, tally=tally)
 
 
 def main(child: Child, config: Config) -> int:
@@ -73,7 +75,7 @@ def main(child: Child, config: Config) -> int:
         RingError: the rings cannot be joined.
     """
     with contextlib.ExitStack() as stack:
-        publisher = stack.enter_context(Publisher(config.publish, config.security))
+        publisher = stack.enter_context(Publisher(config.publish, config.security, life=child.row["lives"]))
         control = stack.enter_context(ControlServer(config.control, config.security))
         reader = stack.enter_context(join(child, config))
         consumer = _Consumer(child, config, publisher, control, reader)
@@ -96,8 +98,8 @@ class _Consumer:
         self._control = control
         self._reader = reader
         self._info = reader.info
-        self._losses = Losses()
-        self._session = open_session(config, reader.info, self._losses)
+        self._tally = _tally_before(child)
+        self._session = open_session(config, reader.info, self._tally)
         self._imager = self._make_imager()
         self._keeper = StatusKeeper(
             config,
@@ -127,7 +129,6 @@ class _Consumer:
             if self._reader.ended or (self._child.stopping and not packets):
                 break
         self._publish(self._session.finish())
-        self._note(())
         self._child.beat(State.ENDED)
         self._status_due_ns = 0
         self._tell()
@@ -150,29 +151,44 @@ class _Consumer:
 
     def _read(self) -> list[Packet]:
         """Take what is there. Where nothing is, work ahead; where that is done too, wait."""
-        packets = self._reader.read(0.0)
+        packets = read(self._child, self._reader, 0.0)
         if packets or self._child.stopping or self._session.ahead():
             return packets
-        return self._reader.read(_READ_S)
+        return read(self._child, self._reader, _READ_S)
 
     def _take(self, packets: list[Packet]) -> None:
         """Everything at once where the freshest counts; else piece by piece, so that control is never kept waiting."""
-        parts = [packets] if self._info.live else [[packet] for packet in packets]
-        for part in parts:
-            self._publish(self._session.feed(part))
-            self._show(part)
-            self._note(part)
-            if not self._info.live:
-                self._control.poll(self._answer)
+        if self._info.live:
+            self._publish(self._session.feed(packets), packets)
+            self._show(packets)
+            return
+        for packet in packets:
+            self._publish(self._session.feed([packet]))
+            self._show([packet])
+            self._control.poll(self._answer)
+        self._note(packets)
 
-    def _publish(self, frames: Iterable[ExposedFrame]) -> None:
+    def _publish(self, frames: Iterable[ExposedFrame], packets: Iterable[Packet] = ()) -> None:
+        """Send frames. What was counted is noted before each leaves: a total that was told never goes back.
+
+        Args:
+            frames: as the session hands them out.
+            packets: that it takes meanwhile, noted with the first frame: those of a consumer that is killed earlier
+                were never taken, and count as lost.
+        """
         for frame in frames:
+            if packets:
+                self._note(packets)
+                packets = ()
+            else:
+                self._note_totals()
             frame = self._publisher.send_frame(frame)
             self._keeper.count(frame)
             stamps = frame.stamps
             if stamps.received_ns:
                 self._child.row.latency.add(stamps.published_ns - stamps.received_ns)
             self._child.beat()
+        self._note(packets)
 
     def _show(self, packets: list[Packet]) -> None:
         """Captured frames and events, for those who look."""
@@ -188,18 +204,20 @@ class _Consumer:
         if not wants_events:
             self._imager.clear()
         elif (image := self._imager.take(now_ns())) is not None:
+            self._child.row["event_images"] = image.index + 1
             self._publisher.send_events(image)
 
     def _note(self, packets: Iterable[Packet]) -> None:
-        row, counters = self._child.row, self._session.counters
-        note_progress(row, self._reader, packets, self._losses)
-        row["windows"] = counters.windows
-        row["exposed"] = counters.exposed
-        row["late_windows"] = counters.late_windows
-        row["reduced_queries"] = counters.reduced_queries
-        row["out_of_memory"] = counters.out_of_memory
-        row["built_ahead"] = counters.built_ahead
+        """Note all that came in, and what was made of it."""
+        if packets:
+            note_progress(self._child, self._reader, packets, self._tally.losses)
+        self._note_totals()
         self._child.beat(State.RUNNING if packets else None)
+
+    def _note_totals(self) -> None:
+        note_losses(self._child, self._tally.losses)
+        for name in _COUNTED:
+            self._child.row[name] = getattr(self._tally.counters, name)
 
     def _tell(self) -> None:
         now = now_ns()
@@ -219,13 +237,16 @@ class _Consumer:
         if info.geometry != self._info.geometry or info.has_frames != self._info.has_frames:
             _log.warning("the source is now %s, %s; starting over", info.name, info.geometry)
             self._publish(self._session.finish())
-            self._session = open_session(self._config, info, self._losses)
+            self._session = open_session(self._config, info, self._tally)
             self._imager = self._make_imager()
         self._info = self._keeper.info = info
 
     def _make_imager(self) -> EventImager:
         preview = self._config.preview
-        return EventImager(self._reader.geometry, span_us=preview.events_ms * 1e3, fps=preview.fps)
+        first_index = self._child.row["event_images"]
+        return EventImager(
+            self._reader.geometry, span_us=preview.events_ms * 1e3, fps=preview.fps, first_index=first_index
+        )
 
     # Wishes
 
@@ -308,6 +329,12 @@ class _Consumer:
             newest_us=self._newest_us,
             now_ns=now_ns(),
         )
+
+
+def _tally_before(child: Child) -> Tally:
+    """Counts as a predecessor left them on the board; all zero in a first life."""
+    counters = Counters(**{name: child.before[name] for name in _COUNTED})
+    return Tally(counters, losses_before(child.before), Indices(child.board.index_memory))
 
 
 def _taken(number: int, state: str) -> Mapping[str, Any]:

@@ -53,6 +53,8 @@ _CARRIED = (
     "out_of_memory",
     "backend",
     "engine",
+    "unanswered",
+    "life",
 )
 _STAMPS = {field.name for field in fields(Stamps)}
 
@@ -159,6 +161,8 @@ def frame_header(frame: ExposedFrame) -> dict[str, Any]:
         "out_of_memory": frame.out_of_memory,
         "backend": frame.backend,
         "engine": frame.engine,
+        "unanswered": frame.unanswered,
+        "life": frame.life,
     }
 
 
@@ -171,8 +175,8 @@ def pack_frame(frame: ExposedFrame) -> bytes:
     )
 
 
-def pack_captured(frame: Frame, published_ns: int) -> bytes:
-    """Pack a captured frame under `captured`: the same header, with the frame's own shutter."""
+def pack_captured(frame: Frame, published_ns: int, *, life: int = 0) -> bytes:
+    """Pack a captured frame under `captured`: the same header, with the frame's own shutter; `life` as exposed ones."""
     header = _plain_header(
         CAPTURED_TOPIC,
         frame.pixels,
@@ -184,11 +188,12 @@ def pack_captured(frame: Frame, published_ns: int) -> bytes:
         evidence_us=float(frame.last_us),
         received_ns=frame.received_ns,
         published_ns=published_ns,
+        life=life,
     )
     return pack(CAPTURED_TOPIC, header, np.ascontiguousarray(frame.pixels).data)
 
 
-def pack_events(image: EventImage, published_ns: int) -> bytes:
+def pack_events(image: EventImage, published_ns: int, *, life: int = 0) -> bytes:
     """Pack an event image under `events`: the same header, dtype int8, and `events`, the count of events."""
     header = _plain_header(
         EVENTS_TOPIC,
@@ -201,6 +206,7 @@ def pack_events(image: EventImage, published_ns: int) -> bytes:
         evidence_us=float(image.t_b_us),
         received_ns=image.received_ns,
         published_ns=published_ns,
+        life=life,
     )
     return pack(
         EVENTS_TOPIC,
@@ -284,6 +290,7 @@ def _plain_header(
     evidence_us: float,
     received_ns: int,
     published_ns: int,
+    life: int,
 ) -> dict[str, Any]:
     """Header of an image that comes straight from the camera: built and exposed when it was received."""
     return {
@@ -312,6 +319,8 @@ def _plain_header(
         "out_of_memory": 0,
         "backend": "",
         "engine": "",
+        "unanswered": 0,
+        "life": life,
     }
 
 

@@ -16,7 +16,10 @@ from typing import Any, Self
 
 import psutil
 
+from drivers.detect import open_driver, open_recording
+from drivers.recordings.recording.source import RecordingWriter
 from nire.errors import RingError
+from nire.types import EventBatch
 from stream.config import Config, load_config
 from stream.processes.board import Board, State
 from stream.rings.place import RingSpace
@@ -26,6 +29,8 @@ from stream.sockets.wire import Message
 from tests.waiting import PATIENCE_MS, PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
+SHORT = "source.settings={width = 64, height = 48, noise = 'ideal', seconds = 1.0, live = false}"
+"""One second, 25 frames, of the small camera, as fast as it is taken."""
 
 
 def free_ports(count: int) -> list[int]:
@@ -69,6 +74,23 @@ def small_config(*overrides: str, name: str | None = None) -> tuple[Config, list
         *overrides,
     ]
     return load_config(None, settings), settings
+
+
+def write_short(path: Path) -> None:
+    """Record `SHORT`."""
+    config, _ = small_config(SHORT)
+    with (
+        open_driver("synthetic", **config.source.settings) as source,
+        RecordingWriter(path, source.info.geometry, source=source.info) as writer,
+    ):
+        for packet in source:
+            writer.write(packet)
+
+
+def events_of(recording: Path) -> int:
+    """Count the events of a recording."""
+    with open_recording(recording) as source:
+        return sum(len(packet) for packet in source if isinstance(packet, EventBatch))
 
 
 class LiveStream:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import urllib.request
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -13,7 +17,8 @@ import pytest
 from nire.types import Gap
 from stream.config_sections import RingConfig
 from stream.rings.ring import RingReader
-from tests.system.live_stream import LiveStream
+from stream.sockets.subscriber import Subscriber
+from tests.system.live_stream import LiveStream, events_of
 from tests.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.system
@@ -54,6 +59,57 @@ def test_killed_consumer_is_replaced_and_what_it_missed_is_counted() -> None:
         code, _ = stream.end()
     assert code == 0
     assert stream.is_clean()
+
+
+def test_subscriber_sees_one_hole_of_the_size_of_the_time_that_a_killed_consumer_missed() -> None:
+    with LiveStream() as stream, Subscriber(stream.config.publish.bind, ["frame/upsample"]) as subscriber:
+        headers = list(_headers(stream, subscriber, life=1, at_least=50))
+        stream.kill("consumer")
+        headers += _headers(stream, subscriber, life=2, at_least=50)
+        stream.kill("consumer")
+        headers += _headers(stream, subscriber, life=3, at_least=50)
+        status = stream.ask("status")
+        code, log = stream.end()
+    assert code == 0, log
+    holes = []
+    for before, after in pairwise(headers):
+        jump = after["index"] - before["index"]
+        assert jump == round((after["t_a_us"] - before["t_a_us"]) * 200e-6)
+        for total in ("lost_events", "lost_frames", "late_windows", "unanswered", "window"):
+            assert after[total] >= before[total]
+        if after["life"] == before["life"]:
+            assert jump - 1 == after["unanswered"] - before["unanswered"]
+        else:
+            holes.append(jump - 1)
+            # What the killed one had handed to its socket may not have left.
+            assert 0 < after["unanswered"] - before["unanswered"] <= jump - 1
+            assert after["lost_events"] > before["lost_events"]
+    assert len(holes) == 2
+    assert status["life"] == 3
+    assert status["exposed"] + status["unanswered"] >= headers[-1]["index"] + 1
+    assert status["events"] > 0
+
+
+def test_killed_consumer_of_a_replay_that_loses_nothing_is_replaced_and_the_replay_ends(recording: Path) -> None:
+    settings = ("source.driver=auto", "source.settings={}", "ring.seconds=0.2")
+    with LiveStream(*settings, recording=recording, speed="inf", loops=40) as stream:
+        stream.until_exposing()
+        stream.kill("consumer")
+        code, log = stream.wait()
+    assert code == 0, log
+    whole = re.search(r"in: (\d+) events, (\d+) frames; lost: (\d+) events, (\d+) frames", log)
+    assert whole, log
+    assert int(whole[2]) + int(whole[4]) == 40 * 25
+    assert int(whole[1]) + int(whole[3]) == 40 * events_of(recording)
+    assert stream.is_clean()
+
+
+def _headers(stream: LiveStream, subscriber: Subscriber, *, life: int, at_least: int) -> Iterator[dict[str, Any]]:
+    """Give headers until so many of a life have come."""
+    while at_least:
+        message = stream.until(lambda: subscriber.recv(timeout_ms=200))
+        at_least -= message.header["life"] == life
+        yield message.header
 
 
 def test_killed_preview_is_replaced_while_frames_go_on() -> None:
