@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,7 @@ from nire.types import (
     ExposedFrame,
     Frame,
     Packet,
+    Reconstructor,
 )
 from stream.clock import now_ns
 from stream.config import Config
@@ -23,6 +25,8 @@ from stream.processes.board import State
 from stream.processes.child import Child
 from stream.processes.joining import join, losses_before, note_losses, note_progress, read
 from stream.processes.status import Rates, SourceChange, StageLatencies, StatusKeeper
+from stream.rings.packets import unpack_info
+from stream.rings.place import RingSpace
 from stream.rings.ring import RingReader
 from stream.session.session import Session
 from stream.session.tally import Counters, Indices, Tally
@@ -42,22 +46,42 @@ _COUNTED = ("windows", "exposed", "late_windows", "reduced_queries", "unanswered
 _log = logging.getLogger(__name__)
 
 
-def open_session(config: Config, info: SourceInfo, tally: Tally) -> Session:
-    """Make the session of a source, warmed up: its first window is as fast as the others.
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A backend that is loaded and has worked once: its first window is as fast as the others.
 
-    Args:
-        config: of the stream.
-        info: of the source.
-        tally: of the stream so far.
+    Attributes:
+        info: of the source that it was made for.
+        reconstructor: the backend.
     """
-    # Only now, because torch takes a second: whoever waits for the bound socket has subscribed by the first frame,
-    # and a short recording, played as fast as possible, is over before another second has passed.
-    from stream.backends import open_reconstructor, warm_up
 
-    reconstructor = open_reconstructor(config, info.geometry, has_frames=info.has_frames)
-    warm_up(reconstructor, info.geometry)
-    # What keeps time prefers the newest; what is read as fast as we are answers everything.
-    return Session(config, info, reconstructor, freshest=info.live, clock=now_ns, tally=tally)
+    info: SourceInfo
+    reconstructor: Reconstructor
+
+    @classmethod
+    def opened(cls, config: Config, info: SourceInfo) -> Method:
+        """Open the configured one for a source."""
+        # Only now, because torch takes a second: whoever waits for the bound socket has subscribed by the first frame,
+        # and a short recording, played as fast as possible, is over before another second has passed.
+        from stream.backends import open_reconstructor, warm_up
+
+        reconstructor = open_reconstructor(config, info.geometry, has_frames=info.has_frames)
+        warm_up(reconstructor, info.geometry)
+        return cls(info, reconstructor)
+
+    def suits(self, info: SourceInfo) -> bool:
+        """Tell whether it can be used for a source."""
+        return (info.geometry, info.has_frames) == (self.info.geometry, self.info.has_frames)
+
+
+def make_ready(config: Config) -> Method | None:
+    """Load what a consumer needs, as its spare, and let it work once; None on a GPU, whose memory is not for two."""
+    from stream.backends import runs_on_cpu
+
+    hello = RingSpace.of(config.stream_name).read_hello()
+    if hello is None or not runs_on_cpu(config):
+        return None
+    return Method.opened(config, unpack_info(hello)[0])
 
 
 def main(child: Child, config: Config) -> int:
@@ -99,7 +123,7 @@ class _Consumer:
         self._reader = reader
         self._info = reader.info
         self._tally = _tally_before(child)
-        self._session = open_session(config, reader.info, self._tally)
+        self._session = self._open_session(child.ready)
         self._imager = self._make_imager()
         self._keeper = StatusKeeper(
             config,
@@ -237,9 +261,23 @@ class _Consumer:
         if info.geometry != self._info.geometry or info.has_frames != self._info.has_frames:
             _log.warning("the source is now %s, %s; starting over", info.name, info.geometry)
             self._publish(self._session.finish())
-            self._session = open_session(self._config, info, self._tally)
+            self._session = self._open_session()
             self._imager = self._make_imager()
         self._info = self._keeper.info = info
+
+    def _open_session(self, method: Method | None = None) -> Session:
+        """Make the session of the present source, by a method that is ready or a new one; what was asked for holds."""
+        info = self._reader.info
+        if method is None or not method.suits(info):
+            method = Method.opened(self._config, info)
+        # What keeps time prefers the newest; what is read as fast as we are answers everything.
+        session = Session(self._config, info, method.reconstructor, freshest=info.live, clock=now_ns, tally=self._tally)
+        try:
+            session.set_plan(self._child.kept.get("plan", {}))
+        except NireError as error:
+            _log.warning("the plan that was asked for cannot be kept: %s", error)
+        session.paused = self._child.kept.get("paused", False)
+        return session
 
     def _make_imager(self) -> EventImager:
         preview = self._config.preview
@@ -256,11 +294,14 @@ class _Consumer:
         if command == "status":
             return self._status()
         if command == "set_plan":
-            return {"plan": self._session.set_plan(request["plan"]).model_dump(mode="json")}
+            plan = self._session.set_plan(request["plan"]).model_dump(mode="json")
+            self._keep(plan=plan)
+            return {"plan": plan}
         if command == "expose":
             return self._expose(request)
         if command in ("pause", "resume"):
             self._session.paused = command == "pause"
+            self._keep(paused=self._session.paused)
             return {"paused": self._session.paused}
         if command == "set_source":
             return self._set_source(request["settings"])
@@ -269,6 +310,12 @@ class _Consumer:
                 raise NireError("the supervisor takes no more orders at present; ask again in a second")
             return {"stopping": True}
         raise NireError(f"the command {command!r} is not carried out by this version")
+
+    def _keep(self, **asked: Any) -> None:
+        """Have what was asked for hold in the next session too, in this process and in the next."""
+        self._child.kept |= asked
+        if not self._child.keep(self._child.kept):
+            _log.warning("the supervisor takes no orders at present: a consumer after this one would forget %s", asked)
 
     def _set_source(self, settings: dict[str, Any]) -> Pending:
         """Pass a wish on to the producer; how it went comes back as an order (`_hear`)."""

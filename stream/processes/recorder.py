@@ -9,6 +9,7 @@ from pathlib import Path
 from drivers.writing import begin_writing
 from nire.types import Packet
 from stream.config import Config
+from stream.disk import writing
 from stream.processes.board import State
 from stream.processes.child import Child
 from stream.processes.joining import join, losses_before, note_progress, read
@@ -26,12 +27,13 @@ def main(child: Child, config: Config, path: Path) -> int:
     Raises:
         RingError: the rings cannot be joined.
         SourceError: the file cannot be written.
+        ConfigError: its disk is full, or gone.
     """
     if child.before["lives"] > 0:
         path = path.with_stem(f"{path.stem}-{child.before['lives'] + 1}")  # what was written before stays readable
     packets: list[Packet] = []
     losses = losses_before(child.before)
-    with contextlib.ExitStack() as stack:
+    with writing(path), contextlib.ExitStack() as stack:
         reader = stack.enter_context(join(child, config))
         recording = stack.enter_context(begin_writing(path, reader.geometry, reader.info))
         child.beat(State.READY)

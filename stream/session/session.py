@@ -228,8 +228,7 @@ class Session:
         late, waiting = waiting[:-patience], waiting[-patience:]
         for window in late:
             self.counters.late_windows += 1
-            skipped = len(self._planned(window))  # it counts, too
-            self.counters.unanswered += skipped
+            self._planned(window)
         for window in waiting:
             yield from self._answer(window)
 
@@ -275,7 +274,9 @@ class Session:
             exposed_ns = self._clock()
             for (index, query, place), image in zip(batch, images, strict=True):
                 self.counters.exposed += 1
-                self._tally.indices.hand_out(query.tag, index, place=place, window=window.index)
+                self.counters.unanswered += self._tally.indices.hand_out(
+                    query.tag, index, place=place, window=window.index
+                )
                 yield ExposedFrame(
                     index=index,
                     window=window.index,
@@ -300,7 +301,6 @@ class Session:
             return queries
         kept = self._budget.chosen(len(queries), window, self._assembler.cut, time_budget_ms=self._plan.time_budget_ms)
         self.counters.reduced_queries += len(queries) - len(kept)
-        self.counters.unanswered += len(queries) - len(kept)
         return [queries[k] for k in kept]
 
     def _planned(self, window: ContentWindow) -> list[_Numbered]:
@@ -320,8 +320,8 @@ class Session:
         last = indices.last(tag)
         if last is not None and last.epoch == placed[0][0].epoch:
             placed = [(place, query) for place, query in placed if left_out(self._plan, last, place) >= 0]
-            missed = left_out(self._plan, last, placed[0][0]) if placed else 0
-            self.counters.unanswered += len(indices.give(tag, missed))
+            if placed:
+                indices.give(tag, left_out(self._plan, last, placed[0][0]))
         self._follows = not placed
         return placed
 

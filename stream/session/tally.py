@@ -42,7 +42,7 @@ class Place(NamedTuple):
 
 @dataclass(slots=True)
 class Counters:
-    """Running totals. `unanswered` counts indices that no image has."""
+    """Running totals. `unanswered` counts indices that no image has, up to the newest one that was handed out."""
 
     events: int = 0
     frames: int = 0
@@ -91,7 +91,7 @@ class Indices:
         place = Place(float(row["at_us"]), int(row["frame"]), int(row["epoch"]))
         return place if place.epoch >= 0 else None
 
-    def hand_out(self, tag: str, index: int, *, place: Place | None = None, window: int = -1) -> None:
+    def hand_out(self, tag: str, index: int, *, place: Place | None = None, window: int = -1) -> int:
         """Note an image before it leaves: no index comes twice, whatever happens then.
 
         Args:
@@ -99,17 +99,22 @@ class Indices:
             index: of the image.
             place: of its shutter, where the plan asked for it.
             window: that answered; -1 = none.
+
+        Returns:
+            How many indices of the tag no image has since the one before.
         """
         if tag not in self._rows:
             self._rows[tag] = self._free_row(tag)
         row = self._tags[self._rows[tag]]
         self._uses += 1
         row["used"] = self._uses
-        row["next"] = max(index + 1, row["next"])
+        hole = index - int(row["next"])
+        row["next"] = index + 1
         if place is not None:
             row["at_us"], row["frame"], row["epoch"] = place
         if window >= 0:
             self._memory["window"] = max(window + 1, self.window)
+        return hole
 
     def _free_row(self, tag: str) -> int:
         number = int(self._tags["used"].argmin())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -18,7 +19,7 @@ import psutil
 
 from drivers.detect import open_driver, open_recording
 from drivers.recordings.recording.source import RecordingWriter
-from nire.errors import RingError
+from nire.errors import RecordingDamaged, RingError
 from nire.types import EventBatch
 from stream.config import Config, load_config
 from stream.processes.board import Board, State
@@ -87,10 +88,16 @@ def write_short(path: Path) -> None:
             writer.write(packet)
 
 
-def events_of(recording: Path) -> int:
-    """Count the events of a recording."""
-    with open_recording(recording) as source:
-        return sum(len(packet) for packet in source if isinstance(packet, EventBatch))
+def events_of(recording: Path, *, to_the_end: bool = True) -> int:
+    """Count the events of a recording; of one that breaks off, where it need not come to its end, those before."""
+    count = 0
+    with (
+        contextlib.nullcontext() if to_the_end else contextlib.suppress(RecordingDamaged),
+        open_recording(recording) as source,
+    ):
+        for packet in source:
+            count += len(packet) if isinstance(packet, EventBatch) else 0
+    return count
 
 
 class LiveStream:
