@@ -29,9 +29,11 @@ def run(*, minutes: float, recording: Path | None = None, overrides: Sequence[st
     warm_up_s = min(_WARM_UP_S, 30 * minutes)
     with tempfile.TemporaryDirectory() as folder:
         source = recording or write_recording(Path(folder) / "soak.nire", 4.0)
-        asked = ["plan.rate_hz=400", "publish.high_water_mark=100000", *overrides]
+        asked = ["plan.rate_hz=400", "reconstructor.spares=1", "publish.high_water_mark=100000", *overrides]
         with running(source, asked, ["--loop"]) as pipeline:
-            received = receive(pipeline, "frame/upsample", seconds=60 * minutes, settle_s=min(10, 10 * minutes))
+            received = receive(
+                pipeline, "frame/upsample", seconds=60 * minutes, settle_s=min(10, 10 * minutes), patience_s=180
+            )
     last, holes = received.headers[-1], Holes()
     for header in received.headers:
         holes.add(header)

@@ -79,6 +79,7 @@ def run(*, kills: int = 300, overrides: Sequence[str] = ()) -> list[Result]:
     toll, dice = _Toll(), random.Random(_SEED)
     while toll.kills < kills and not toll.hangs:
         _round(toll, dice, kills, overrides)
+        print(f"storm: {toll.kills} of {kills} kills, {toll.uncounted} images uncounted", file=sys.stderr, flush=True)
     recoveries_s = toll.recoveries_s or [float("nan")]
     return [
         Result("kills", toll.kills, "processes", "by SIGKILL: " + ", ".join((*_PROCESSES, _SPARE, "supervisor"))),

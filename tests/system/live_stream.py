@@ -68,6 +68,7 @@ def small_config(*overrides: str, name: str | None = None) -> tuple[Config, list
         "source.settings={width = 64, height = 48, noise = 'ideal'}",
         "reconstructor.backend=passthrough",
         "reconstructor.device=cpu",
+        "reconstructor.spares=0",
         "plan.rate_hz=200",
         f"publish.bind=tcp://127.0.0.1:{publish}",
         f"control.bind=tcp://127.0.0.1:{control}",

@@ -122,7 +122,7 @@ def test_plan_and_pause_that_were_asked_for_outlive_the_consumer() -> None:
 
 
 def test_spare_takes_over_from_a_killed_consumer_and_dies_with_the_stream() -> None:
-    with LiveStream() as stream:
+    with LiveStream("reconstructor.spares=1") as stream:
         stream.until_exposing()
         spare = stream.until(lambda: _titled(stream, "nire-live spare"))
         stream.kill("consumer")
@@ -139,7 +139,7 @@ def test_spare_takes_over_from_a_killed_consumer_and_dies_with_the_stream() -> N
 
 
 def test_stream_without_a_spare_has_none() -> None:
-    with LiveStream("reconstructor.spares=0", seconds=6) as stream:
+    with LiveStream(seconds=6) as stream:
         while stream.supervisor.poll() is None:
             assert not _titled(stream, "nire-live spare")
         code, log = stream.wait()
