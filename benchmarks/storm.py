@@ -64,6 +64,13 @@ class _Toll:
     uncounted: int = 0
     recoveries_s: list[float] = field(default_factory=list)
 
+    def summary(self) -> str:
+        """What matters, in a line."""
+        return (
+            f"{self.kills} kills; {self.hangs} hangs, {self.orphans} orphans, {self.torn} torn, "
+            f"{self.uncounted} uncounted, {self.left_files} files left; {self.told} told, {self.unsent} unsent"
+        )
+
 
 class _Hang(Exception):
     """Something that should happen did not."""
@@ -79,7 +86,7 @@ def run(*, kills: int = 300, overrides: Sequence[str] = ()) -> list[Result]:
     toll, dice = _Toll(), random.Random(_SEED)
     while toll.kills < kills and not toll.hangs:
         _round(toll, dice, kills, overrides)
-        print(f"storm: {toll.kills} of {kills} kills, {toll.uncounted} images uncounted", file=sys.stderr, flush=True)
+        print(f"storm: {toll.summary()}", file=sys.stderr, flush=True)
     recoveries_s = toll.recoveries_s or [float("nan")]
     return [
         Result("kills", toll.kills, "processes", "by SIGKILL: " + ", ".join((*_PROCESSES, _SPARE, "supervisor"))),
