@@ -173,7 +173,7 @@ class Supervisor:
                 self._after_end(it)
             else:
                 self._check_stuck(it)
-                if self._board.row(it.job.name).state == State.RUNNING:
+                if self._state_of(it) == State.RUNNING:
                     it.keep_spare()
         self._let_go()
 
@@ -222,21 +222,26 @@ class Supervisor:
         print(text, file=self._out, flush=True)
 
     def _check_stuck(self, it: RunningProcess) -> None:
-        row = self._board.row(it.job.name)
-        born = row["pid"] == it.process.pid
-        silent_s = (now_ns() - row["heartbeat_ns"]) * 1e-9 if born else it.age_s
-        patience = 1 if born and row.state != State.STARTING else _STARTING_PATIENCE
+        state = self._state_of(it)
+        heartbeat_ns = self._board.row(it.job.name)["heartbeat_ns"]
+        silent_s = it.age_s if state == State.ABSENT else (now_ns() - heartbeat_ns) * 1e-9
+        patience = _STARTING_PATIENCE if state in (State.ABSENT, State.STARTING) else 1
         if silent_s > it.job.stuck_s * patience:
             _log.error("%s has given no sign of life for %.0f s: it is killed", it.job.name, silent_s)
             it.process.kill()
 
+    def _state_of(self, it: RunningProcess) -> State:
+        """Where the present life is; ABSENT as long as its row still tells of the one before."""
+        row = self._board.row(it.job.name)
+        return row.state if row["pid"] == it.process.pid else State.ABSENT
+
     def _let_go(self) -> None:
         """Tell a waiting producer to deliver, when those that must not miss anything are ready."""
         producer = self._running.get("producer")
-        if producer is None or producer.gone or self._board.row("producer").state != State.WAITING:
+        if producer is None or producer.gone or self._state_of(producer) != State.WAITING:
             return
-        holders = (self._board.row(it.job.name) for it in self._running.values() if it.job.holds_go and not it.gone)
-        if all(row.state in (State.READY, State.RUNNING) for row in holders):
+        holders = [it for it in self._running.values() if it.job.holds_go and not it.gone]
+        if all(self._state_of(it) in (State.READY, State.RUNNING) for it in holders):
             producer.order({"order": "go"})
             self._went_s = self._went_s or time.monotonic()
 
