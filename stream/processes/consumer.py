@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from drivers.source import SourceInfo
 from nire.errors import NireError, SourceError
 from nire.shutter import Shutter
 from nire.types import (
@@ -17,16 +15,14 @@ from nire.types import (
     ExposedFrame,
     Frame,
     Packet,
-    Reconstructor,
 )
 from stream.clock import now_ns
 from stream.config import Config
 from stream.processes.board import State
 from stream.processes.child import Child
 from stream.processes.joining import join, losses_before, note_losses, note_progress, read
+from stream.processes.method import Method
 from stream.processes.status import Rates, SourceChange, StageLatencies, StatusKeeper
-from stream.rings.packets import unpack_info
-from stream.rings.place import RingSpace
 from stream.rings.ring import RingReader
 from stream.session.session import Session
 from stream.session.tally import Counters, Indices, Tally
@@ -44,44 +40,6 @@ _OUTCOMES_KEPT = 64
 _COUNTED = ("windows", "exposed", "late_windows", "reduced_queries", "unanswered", "out_of_memory", "built_ahead")
 """Of a session's counters, those that are on the board."""
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Method:
-    """A backend that is loaded and has worked once: its first window is as fast as the others.
-
-    Attributes:
-        info: of the source that it was made for.
-        reconstructor: the backend.
-    """
-
-    info: SourceInfo
-    reconstructor: Reconstructor
-
-    @classmethod
-    def opened(cls, config: Config, info: SourceInfo) -> Method:
-        """Open the configured one for a source."""
-        # Only now, because torch takes a second: whoever waits for the bound socket has subscribed by the first frame,
-        # and a short recording, played as fast as possible, is over before another second has passed.
-        from stream.backends import open_reconstructor, warm_up
-
-        reconstructor = open_reconstructor(config, info.geometry, has_frames=info.has_frames)
-        warm_up(reconstructor, info.geometry)
-        return cls(info, reconstructor)
-
-    def suits(self, info: SourceInfo) -> bool:
-        """Tell whether it can be used for a source."""
-        return (info.geometry, info.has_frames) == (self.info.geometry, self.info.has_frames)
-
-
-def make_ready(config: Config) -> Method | None:
-    """Load what a consumer needs, as its spare, and let it work once; None on a GPU, whose memory is not for two."""
-    from stream.backends import runs_on_cpu
-
-    hello = RingSpace.of(config.stream_name).read_hello()
-    if hello is None or not runs_on_cpu(config):
-        return None
-    return Method.opened(config, unpack_info(hello)[0])
 
 
 def main(child: Child, config: Config) -> int:

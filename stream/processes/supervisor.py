@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 def process_table(config: Config, order: SourceOrder, *, preview: bool, record_to: Path | None) -> list[Job]:
     """The processes of a stream, in the order in which they start; they stop in reverse."""
-    spare = "stream.processes.consumer:make_ready" if config.reconstructor.spares else ""
+    spare = "stream.processes.method:make_ready" if config.reconstructor.spares else ""
     table = [
         Job("consumer", "stream.processes.consumer:main", (config,), holds_go=True, spare=spare),
         Job("recorder", "stream.processes.recorder:main", (config, record_to), holds_go=True, optional=True),

@@ -103,6 +103,13 @@ def test_command_on_a_full_disk_says_so(recording: Path, small_disk: Path, comma
     assert "Traceback" not in done.err
 
 
+def test_recording_into_a_folder_that_is_not_there_is_refused_before_anything_is_started(tmp_path: Path) -> None:
+    done = run("record", "configs/synthetic.toml", tmp_path / "none" / "a.nire")
+    assert done.code == 2
+    assert f"cannot write {tmp_path / 'none' / 'a.nire'}" in done.err
+    assert "consumer" not in done.err
+
+
 def test_output_into_a_full_device_says_so() -> None:
     command = [sys.executable, "-m", "stream.cli", "config", "synthetic"]
     with open("/dev/full", "w") as full:
