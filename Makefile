@@ -1,7 +1,7 @@
 # `make demo` and `make test` install what they need into .venv first.
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types contracts tests docs format bench dist clean distclean
+.PHONY: help install demo test lint types contracts tests docs format bench pins dist clean distclean
 
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -15,7 +15,7 @@ help: ## show this list
 	@echo "  PYTHON=python3.12 chooses the interpreter, TORCH=cpu|cuda the build of torch, ARGS=... goes to the command"
 
 # An installation that is older than one of these files is brought up to date.
-$(STAMP): pyproject.toml setup.py constraints.txt .ci/setup
+$(STAMP): pyproject.toml setup.py constraints.txt requirements.txt .ci/setup
 	@PYTHON="$(PYTHON)" TORCH="$(TORCH)" bash .ci/setup
 	@touch $@
 
@@ -55,6 +55,13 @@ format: $(STAMP) ## format the code, and apply the fixes that ruff is sure of
 
 bench: $(STAMP) ## measure this machine; ARGS="end_to_end --json out/bench.json" chooses
 	@$(BIN)/nire-live bench $(ARGS)
+
+# torch is not among them: .ci/setup says why. Nor is what only the extra `genicam` needs.
+pins: ## write requirements.txt: the versions of constraints.txt with the hashes of their files, for `make install`
+	python3 -m venv out/pins && out/pins/bin/pip install --quiet uv
+	UV_CUSTOM_COMPILE_COMMAND="make pins" out/pins/bin/uv pip compile --quiet --no-config --no-deps --no-annotate \
+		--generate-hashes --no-emit-package torch --no-emit-package harvesters --no-emit-package genicam \
+		constraints.txt --output-file requirements.txt
 
 dist: $(STAMP) ## build the source distribution and the wheel, in dist
 	$(BIN)/python -m build --no-isolation

@@ -16,7 +16,9 @@ from .budgets import exceeded
 from .report import report, show
 
 NAMES = ("planes", "ring", "recordings", "intake", "edi", "network", "wire", "end_to_end")
-"""Run when no name is given; `soak` takes minutes and runs only when named."""
+"""Run when no name is given."""
+LONG = ("soak", "storm")
+"""They take minutes, and run only when named."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,11 +28,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Measure this machine; leave it quiet meanwhile.",
     )
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"{', '.join(NAMES)} (all of these when none is named), soak"
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help=f"{', '.join(NAMES)} (all of these when none is named), {', '.join(LONG)}",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write machine, versions and results as JSON")
     parser.add_argument("--check", action="store_true", help="exit 1 where a figure misses its budget (budgets.toml)")
     parser.add_argument("--minutes", type=float, default=5.0, help="length of soak (default 5)")
+    parser.add_argument("--kills", type=int, default=300, help="processes that storm kills (default 300)")
     parser.add_argument(
         "--recording", type=Path, help="end_to_end, soak: loop this, not the synthetic camera; intake: serve its events"
     )
@@ -40,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default=[],
         metavar="KEY=VALUE",
         dest="overrides",
-        help="end_to_end, soak: override a config key, e.g. reconstructor.precision='\"int8\"'; may be repeated",
+        help="end_to_end, soak, storm: override a config key, e.g. reconstructor.precision='\"int8\"'; may be repeated",
     )
     parser.add_argument(
         "--engine",
@@ -49,15 +55,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="network: also run nano by this engine; may be repeated (default: all that start in seconds)",
     )
     options = parser.parse_args(arguments)
-    unknown = [name for name in options.names if name not in (*NAMES, "soak")]
+    unknown = [name for name in options.names if name not in (*NAMES, *LONG)]
     if unknown:
-        parser.error(f"no benchmark {unknown[0]!r}; there are {', '.join(NAMES)}, soak")
+        parser.error(f"no benchmark {unknown[0]!r}; there are {', '.join((*NAMES, *LONG))}")
     reports, missed = [], []
     for name in options.names or NAMES:
         print(f"{name} ...", file=sys.stderr, flush=True)
         module = importlib.import_module(f"{__package__}.{name}")
         settings: dict[str, dict[str, Any]] = {
             "soak": {"minutes": options.minutes, "recording": options.recording, "overrides": options.overrides},
+            "storm": {"kills": options.kills, "overrides": options.overrides},
             "end_to_end": {"recording": options.recording, "overrides": options.overrides},
             "intake": {"recording": options.recording},
             "network": {"engines": tuple(options.engine) if options.engine else None},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import tempfile
@@ -22,15 +23,25 @@ from .ports import free_address
 _SAMPLE_S = 0.5
 
 
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What a process held `at_s` seconds after the start: private memory (RssAnon), open files and threads."""
+
+    at_s: float
+    private_mb: float
+    open_files: int
+    threads: int
+
+
 @dataclass(slots=True)
 class Memory:
-    """Private memory (RssAnon) of the pipeline's processes over time: name -> [(seconds, MB)]."""
+    """What the pipeline's processes held over time, by their names."""
 
-    samples: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    samples: dict[str, list[Sample]] = field(default_factory=dict)
 
     def peak_mb(self, process: str) -> float:
         """Largest value seen of one process; 0 where it was never seen."""
-        return max((mb for _, mb in self.samples.get(process, [])), default=0.0)
+        return max((sample.private_mb for sample in self.samples.get(process, [])), default=0.0)
 
 
 @dataclass(slots=True)
@@ -48,7 +59,8 @@ def running(recording: Path, overrides: Sequence[str], arguments: Sequence[str] 
     """Replay a recording through real processes until the block ends."""
     address, control = free_address(), free_address()
     words = [sys.executable, "-m", "stream.cli", "replay", "CONFIG", str(recording), "--log-level", "ERROR", *arguments]
-    for override in [f'publish.bind="{address}"', f'control.bind="{control}"', *overrides]:
+    # A spare loads for seconds, in the middle of what is measured.
+    for override in ["reconstructor.spares=0", f'publish.bind="{address}"', f'control.bind="{control}"', *overrides]:
         words += ["--set", override]
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "bench.toml"
@@ -126,8 +138,10 @@ def _watch(pid: int, memory: Memory, stop: threading.Event) -> None:
             return
         for child in children:
             name, megabytes = _role(child), _private_mb(child.pid)
-            if name and megabytes:
-                memory.samples.setdefault(name, []).append((time.monotonic() - start, megabytes))
+            with contextlib.suppress(psutil.Error):
+                if name and megabytes:
+                    sample = Sample(time.monotonic() - start, megabytes, child.num_fds(), child.num_threads())
+                    memory.samples.setdefault(name, []).append(sample)
 
 
 def _role(process: psutil.Process) -> str:

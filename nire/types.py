@@ -360,6 +360,8 @@ class ExposedFrame:
         backend, engine: what made it.
         wall_ns: of the shutter's middle, CLOCK_REALTIME, ns since 1970; None = not known.
         wall_uncertainty_us: that `wall_ns` may be off either way; None = not known.
+        unanswered: running total of indices that no image of the stream has.
+        life: of the process that published it, from 1 on: a larger one has taken over. 0 = none did.
     """
 
     index: int
@@ -378,6 +380,8 @@ class ExposedFrame:
     engine: str = ""
     wall_ns: int | None = None
     wall_uncertainty_us: float | None = None
+    unanswered: int = 0
+    life: int = 0
 
 
 Content = Any

@@ -110,6 +110,15 @@ def check_device(config: Config, backend: str) -> None:
         prepare_torch(config.reconstructor.device, threads=0)
 
 
+def runs_on_cpu(config: Config) -> bool:
+    """Tell whether the configured device is the CPU; torch is imported for it.
+
+    Raises:
+        ConfigError: a GPU is asked for that torch cannot use.
+    """
+    return prepare_torch(config.reconstructor.device, threads=0).type == "cpu"
+
+
 def check_weights(config: Config, backend: str) -> None:
     """Check the weights that a backend would load (its `weights_file`), by the header of their file.
 

@@ -131,6 +131,9 @@ class ReconstructorConfig(Section):
         "auto", description="neural: number format of the network"
     )
     threads: int = Field(0, ge=0, le=256, description="CPU threads for arithmetic; 0 = what the method thinks best")
+    spares: int = Field(
+        1, ge=0, le=1, description="processes of a stream that have the method loaded and wait to take over"
+    )
     contrast_threshold: Literal["auto"] | tuple[float, float] = Field(
         "auto", description="auto: estimated; or [positive, negative] in log intensity"
     )

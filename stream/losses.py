@@ -23,6 +23,16 @@ class Losses:
     _newest: dict[int, int] = field(default_factory=dict)
     """Index of the newest frame, by epoch: frames of the next life may come before its events."""
 
+    @classmethod
+    def after(cls, events: int, frames: int, *, epoch: int, newest: int) -> Losses:
+        """Go on with the totals of somebody who counted to the frame `newest` of an epoch; -1 = no frame came."""
+        return cls(events, frames, epoch, {epoch: newest} if newest >= 0 else {})
+
+    @property
+    def newest_frame(self) -> tuple[int, int]:
+        """Epoch and index of the newest frame; index -1 where none of this epoch has come."""
+        return self._epoch, self._newest.get(self._epoch, -1)
+
     def add(self, packet: Packet) -> None:
         """Count what is missing before a packet."""
         if isinstance(packet, Frame):

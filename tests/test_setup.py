@@ -39,6 +39,17 @@ def test_constraints_are_exact_pins_each_named_once() -> None:
     assert len({_name(pin) for pin in pins}) == len(pins)
 
 
+def test_all_that_make_installs_is_pinned_by_hash_in_the_versions_of_the_constraints() -> None:
+    text = (ROOT / "requirements.txt").read_text()
+    hashed = dict(re.findall(r"^([a-z0-9-]+)==(\S+) \\\n    --hash=sha256:[0-9a-f]{64}", text, re.MULTILINE))
+    assert len(hashed) == text.count("==")
+    pins = {pin.partition("==")[0]: pin.partition("==")[2] for pin in _pins()}
+    apart = {"torch", "harvesters", "genicam"}
+    assert hashed == {name: version for name, version in pins.items() if name not in apart}
+    installed = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]
+    assert {_name(Requirement(requirement).name) for requirement in installed} - hashed.keys() == {"torch"}
+
+
 def test_every_library_that_is_imported_is_declared() -> None:
     declared = {_name(Requirement(requirement).name) for requirement in PROJECT["dependencies"]}
     # An extra may not be installed; the import contracts say which file may import it.
@@ -109,7 +120,7 @@ def test_setup_without_ensurepip_names_the_package_to_install(tmp_path: Path) ->
 def _setup(folder: Path, python: Path) -> subprocess.CompletedProcess[str]:
     """Run the set-up in a folder of its own, where it must stop before it makes anything."""
     (folder / ".ci").mkdir()
-    for name in (".ci/setup", "constraints.txt"):
+    for name in (".ci/setup", "constraints.txt", "requirements.txt"):
         shutil.copyfile(ROOT / name, folder / name)
     result = subprocess.run(
         ["bash", ".ci/setup"],

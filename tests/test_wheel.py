@@ -110,7 +110,7 @@ def test_wheel_holds_every_file_of_the_packages_and_no_other_name_at_the_top(bui
 
 def test_sdist_holds_what_a_reader_of_the_checkout_sees(built: Built) -> None:
     files = built.in_sdist()
-    assert {"README.md", "LICENSE", "Makefile", "setup.py", "constraints.txt", ".ci/check"} <= files
+    assert {"README.md", "LICENSE", "Makefile", "setup.py", "constraints.txt", "requirements.txt", ".ci/check"} <= files
     for folder in ("nire", "drivers", "stream", "benchmarks", "configs", "docs", "examples", "tests"):
         assert _sources(folder) <= files
     assert not [name for name in files if name.endswith(".pyc")]

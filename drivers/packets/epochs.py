@@ -15,23 +15,24 @@ class Epochs:
 
     Attributes:
         newest: the largest number that was given out.
+        base: of the numbers of the present source.
     """
 
-    def __init__(self) -> None:
-        """Begin with the numbers of the first source."""
-        self.newest = 0
-        self._base = 0
+    def __init__(self, newest: int = 0, base: int = 0) -> None:
+        """Begin with the numbers of the first source, or go on where another one of us was."""
+        self.newest = newest
+        self.base = base
 
     def numbered(self, packet: _Packet) -> _Packet:
         """Give a packet, with its source's epoch, the stream's."""
-        epoch = self._base + packet.epoch
+        epoch = self.base + packet.epoch
         self.newest = max(self.newest, epoch)
         return packet if epoch == packet.epoch else replace(packet, epoch=epoch)
 
     def clock_began_again(self) -> None:
         """Begin another life of the clock, of which the source itself does not tell."""
-        self._base += 1
+        self.base += 1
 
     def source_began_again(self) -> None:
         """Go on with a source, or a life of the producer, that counts from 0 again."""
-        self._base = self.newest + 1
+        self.base = self.newest + 1

@@ -29,7 +29,7 @@ def bound(bind: str) -> list[socket.socket]:
         bind: as in the config; port 0 takes any free one.
 
     Returns:
-        At least one socket, bound; close them.
+        At least one socket, bound and listening; close them.
 
     Raises:
         ConfigError: no HOST:PORT, in use, or not of this machine.
@@ -68,6 +68,7 @@ def _bind_all(opened: contextlib.ExitStack, host: str, port: int) -> list[socket
             if family == socket.AF_INET6:
                 made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # the other family has its own socket
             made.bind(address)
+            made.listen()  # two may bind an address: who listens first has it
         except OSError as error:
             if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
                 raise

@@ -2,6 +2,7 @@
 
 No locks: every value is one aligned 8-byte word, which x86-64 and ARM64 write as a whole. The supervisor makes the
 board and holds a lock on its file as long as it lives: that is how a second stream of the same name finds out.
+A process that is started again counts on where the one before it was killed.
 """
 
 from __future__ import annotations
@@ -22,12 +23,14 @@ from nire.errors import RingError
 from stream.clock import now_ns
 from stream.processes.latency import BUCKETS, LatencyHistogram
 from stream.rings.place import RingSpace, is_held, open_new, open_own
+from stream.session.tally import INDEX_MEMORY
 
 COUNTERS = (
     "heartbeat_ns",  # host monotonic time of the last sign of life
     "started_ns",  # when this life of the process began
     "state",  # of State
     "pid",
+    "private_kb",  # RssAnon: shared pages belong to the ring
     "life",  # consumer, recorder: producer life they read ...
     "serial",  # ... and the newest packet of it that they took,
     "event_packets",  # with what went through each ring before: a successor knows what it missed
@@ -35,6 +38,12 @@ COUNTERS = (
     "frame_packets",
     "frame_total",
     "watermark_us",
+    "epoch",
+    "epoch_base",
+    "frame_epoch",  # of the newest frame, ...
+    "frame_count",  # ... and one more than its index, which the camera counts; 0: none came
+    "passed_life",  # producer life, and how many packets of it ...
+    "passed",  # ... the reader has taken, or will not get any more
     "lives",  # how often the process began; more than 1: it was restarted
     "events_in",
     "frames_in",
@@ -45,6 +54,8 @@ COUNTERS = (
     "lost_packets",
     "late_windows",
     "reduced_queries",
+    "unanswered",  # consumer: indices that no image has
+    "event_images",  # consumer: images of events that were sent
     "out_of_memory",  # consumer: batches of queries that the GPU's memory did not hold
     "built_ahead",  # consumer: windows whose content was begun before they were complete
     "fallback_windows",  # consumer: windows that the fast method of a backend answered, because the best was too slow
@@ -55,9 +66,9 @@ COUNTERS = (
     "replay_permille",  # ... at which speed; 0: it is no replay that can be played otherwise
     "replay_held",  # ... and whether it stands still
     "refused_orders",  # orders and wishes that the other side did not take
-    "private_kb",  # RssAnon: shared pages belong to the ring
 )
 """The names of a row's words, in order."""
+_OF_A_LIFE = ("private_kb", "passed_life", "passed")
 
 _HEAD_BYTES = 4096
 _ROW = np.dtype([(name, np.int64) for name in COUNTERS] + [("latency", np.int64, (BUCKETS,))])
@@ -102,13 +113,13 @@ class Row:
         return State(self["state"])
 
     def begin(self) -> None:
-        """Start a life: all zero but the count of lives, STARTING, this process."""
-        lives = self["lives"] + 1
-        self.clear()
-        self["lives"] = lives
-        self["pid"] = os.getpid()
+        """Start a life: STARTING, this process, one life more; totals go on."""
+        for counter in _OF_A_LIFE:
+            self[counter] = 0
+        self["lives"] += 1
         self["started_ns"] = self["heartbeat_ns"] = now_ns()
         self["state"] = State.STARTING
+        self["pid"] = os.getpid()
 
     def clear(self) -> None:
         """Forget the process: as if it had never begun."""
@@ -132,7 +143,11 @@ class Row:
 
 
 class Board:
-    """All rows of one stream."""
+    """All rows of one stream.
+
+    Attributes:
+        index_memory: `INDEX_MEMORY`, of the indices that images were handed out under; written by the consumer.
+    """
 
     def __init__(self, path: Path, file: int) -> None:
         """Look at an open board; use `create` or `open`."""
@@ -141,6 +156,7 @@ class Board:
         self._map = mmap.mmap(file, 0)
         names = json.loads(self._map[:_HEAD_BYTES].rstrip(b"\0"))
         self._rows = np.frombuffer(self._map, _ROW, len(names), _HEAD_BYTES)
+        self.index_memory = np.frombuffer(self._map, INDEX_MEMORY, 1, _HEAD_BYTES + self._rows.nbytes)[0]
         self._names: list[str] = names
 
     @classmethod
@@ -158,7 +174,7 @@ class Board:
             new = space.shared_file("board.new")
             file = open_new(new)
             fcntl.flock(file, fcntl.LOCK_EX)
-            os.ftruncate(file, _HEAD_BYTES + _ROW.itemsize * len(processes))
+            os.ftruncate(file, _HEAD_BYTES + _ROW.itemsize * len(processes) + INDEX_MEMORY.itemsize)
             os.pwrite(file, json.dumps(list(processes)).encode(), 0)
             new.replace(path)
         return cls(path, file)

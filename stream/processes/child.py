@@ -14,10 +14,11 @@ import sys
 import threading
 import time
 import traceback
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, cast
 
 import setproctitle
 
@@ -36,6 +37,7 @@ _FOR_THE_SUPERVISOR = frozenset({signal.SIGINT, signal.SIGHUP})
 _LAST_WORDS_S = 5.0
 _AFTERWARDS_S = 3.0
 _MEMORY_EVERY_NS = 1_000_000_000
+_SPARE_LISTENS_S = 60.0
 _log = logging.getLogger(__name__)
 
 
@@ -50,6 +52,8 @@ class Post:
         lines: what the child prints goes here.
         parent_pid: of the supervisor.
         log_level: for `logging`.
+        kept: what a life before this one wanted to be known (`Child.keep`).
+        spare: "module:function" that makes ready what takes long, for a process that waits to take over; "" = begin.
     """
 
     name: str
@@ -58,6 +62,8 @@ class Post:
     lines: Connection
     parent_pid: int
     log_level: str = "INFO"
+    kept: dict[str, Any] = field(default_factory=dict)
+    spare: str = ""
 
 
 class Child:
@@ -66,16 +72,20 @@ class Child:
     Attributes:
         board: all rows.
         row: its own.
-        before: the row as a killed predecessor left it; all zero in the first life.
+        before: the row as a killed predecessor left it, from which totals go on; all zero in the first life.
+        kept: what a life before this one wanted to be known.
+        ready: what it has made ready while it waited as a spare; None where it did not.
         stopping: it was asked to end.
     """
 
-    def __init__(self, post: Post) -> None:
+    def __init__(self, post: Post, ready: Any = None) -> None:
         """Begin the row's life."""
         self.board = Board.open(post.stream_name)
         self.row = self.board.row(post.name)
         self.before = self.row.values()
         self.row.begin()
+        self.kept = post.kept
+        self.ready = ready
         self.stopping = False
         self._orders = post.orders
         self._measured_ns = 0
@@ -107,8 +117,12 @@ class Child:
             Whether it is on its way; a supervisor that does not listen refuses it.
         """
         is_sent = self._orders.send(wish)
-        self.row["refused_orders"] = self._orders.refused
+        self.row["refused_orders"] = self.before["refused_orders"] + self._orders.refused
         return is_sent
+
+    def keep(self, kept: dict[str, Any]) -> bool:
+        """Have the next life of this process know something, in place of what was kept before; as `tell`."""
+        return self.tell({"order": "keep", "kept": kept})
 
 
 def live(post: Post, job: str, arguments: tuple[Any, ...]) -> None:
@@ -132,7 +146,7 @@ def live(post: Post, job: str, arguments: tuple[Any, ...]) -> None:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     log.configure(post.log_level, plain=True)
-    setproctitle.setproctitle(f"nire-live {post.name} {post.stream_name}")
+    setproctitle.setproctitle(f"nire-live {'spare' if post.spare else post.name} {post.stream_name}")
     finished = threading.Event()
     _die_with_parent(post.parent_pid, finished)
     # Ctrl-C and a terminal's end reach the whole group; the supervisor alone decides the order in which processes end.
@@ -163,10 +177,13 @@ def spawn(post: Post, job: str, arguments: tuple[Any, ...]) -> multiprocessing.p
 
 
 def _exit_code(post: Post, job: str, arguments: tuple[Any, ...]) -> int:
-    module, _, function = job.partition(":")
     try:
-        child = Child(post)
-        code: int = getattr(importlib.import_module(module), function)(child, *arguments)
+        ready = None
+        if post.spare:
+            ready = _named(post.spare)(*arguments)
+            post = _await_begin(post)
+        child = Child(post, ready)
+        code: int = _named(job)(child, *arguments)
         child.beat(State.ENDED)
         return code
     except NireError as error:
@@ -184,6 +201,29 @@ def _exit_code(post: Post, job: str, arguments: tuple[Any, ...]) -> int:
     except Exception:  # noqa: BLE001 - the last door: told in full, and the supervisor decides what follows
         traceback.print_exc()
         return 1
+
+
+def _named(function: str) -> Callable[..., Any]:
+    """Import "module:function"."""
+    module, _, name = function.partition(":")
+    return cast(Callable[..., Any], getattr(importlib.import_module(module), name))
+
+
+def _await_begin(post: Post) -> Post:
+    """Wait until the process that this one is the spare of has died.
+
+    Raises:
+        SystemExit: the supervisor has gone, or says stop.
+    """
+    try:
+        while (order := post.orders.receive(_SPARE_LISTENS_S)) is None:
+            pass
+    except EOFError:
+        sys.exit(0)
+    if order["order"] != "begin":
+        sys.exit(0)
+    setproctitle.setproctitle(f"nire-live {post.name} {post.stream_name}")
+    return replace(post, kept=order["kept"])
 
 
 def _on_term(number: int, frame: object) -> None:

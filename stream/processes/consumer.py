@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from drivers.source import SourceInfo
 from nire.errors import ConfigError, NireError, SourceError
 from nire.shutter import Shutter
 from nire.types import (
@@ -20,14 +19,15 @@ from nire.types import (
 )
 from stream.clock import now_ns
 from stream.config import Config, changed
-from stream.losses import Losses
 from stream.processes.background import Background
 from stream.processes.board import State
 from stream.processes.child import Child
-from stream.processes.joining import join, note_progress
+from stream.processes.joining import join, losses_before, note_losses, note_progress, read
+from stream.processes.method import Method
 from stream.processes.status import Change, Rates, Recording, StageLatencies, StatusKeeper
 from stream.rings.ring import RingReader
 from stream.session.session import Session
+from stream.session.tally import Counters, Indices, Tally
 from stream.sockets.control import ControlServer, Pending
 from stream.sockets.event_image import EventImager
 from stream.sockets.publisher import Publisher
@@ -39,25 +39,18 @@ _STATUS_NS = 1_000_000_000
 _FIRST_LINE_NS, _LINE_NS = 2_000_000_000, 5_000_000_000
 _LAST_FRAMES_MS = 200
 _OUTCOMES_KEPT = 64
+_COUNTED = (
+    "windows",
+    "exposed",
+    "late_windows",
+    "reduced_queries",
+    "unanswered",
+    "out_of_memory",
+    "built_ahead",
+    "fallback_windows",
+)
+"""Of a session's counters, those that are on the board."""
 _log = logging.getLogger(__name__)
-
-
-def open_session(config: Config, info: SourceInfo, losses: Losses) -> Session:
-    """Make the session of a source, warmed up: its first window is as fast as the others.
-
-    Args:
-        config: of the stream.
-        info: of the source.
-        losses: of the stream so far.
-    """
-    # Only now, because torch takes a second: whoever waits for the bound socket has subscribed by the first frame,
-    # and a short recording, played as fast as possible, is over before another second has passed.
-    from stream.backends import open_reconstructor, warm_up
-
-    reconstructor = open_reconstructor(config, info.geometry, has_frames=info.has_frames)
-    warm_up(reconstructor, info.geometry)
-    # What keeps time prefers the newest; what is read as fast as we are answers everything.
-    return Session(config, info, reconstructor, freshest=info.live, clock=now_ns, losses=losses)
 
 
 def main(child: Child, config: Config) -> int:
@@ -75,7 +68,7 @@ def main(child: Child, config: Config) -> int:
         RingError: the rings cannot be joined.
     """
     with contextlib.ExitStack() as stack:
-        publisher = stack.enter_context(Publisher(config.publish, config.security))
+        publisher = stack.enter_context(Publisher(config.publish, config.security, life=child.row["lives"]))
         control = stack.enter_context(ControlServer(config.control, config.security))
         reader = stack.enter_context(join(child, config))
         consumer = _Consumer(child, config, publisher, control, reader)
@@ -98,8 +91,8 @@ class _Consumer:
         self._control = control
         self._reader = reader
         self._info = reader.info
-        self._losses = Losses()
-        self._session = open_session(config, reader.info, self._losses)
+        self._tally = _tally_before(child)
+        self._session = self._open_session(config, child.ready)
         self._imager = self._make_imager()
         self._keeper = StatusKeeper(
             config,
@@ -115,7 +108,7 @@ class _Consumer:
         self._source_wishes: dict[int, dict[str, Any]] = {}
         self._recording_wish = 0, ""
         """Number of the newest wish for a recording that was answered, and why it was refused."""
-        self._other: tuple[Config, Background[Session]] | None = None
+        self._other: tuple[Config, Background[Method]] | None = None
         """Another method that is being made, and its configuration."""
         self._newest_us = 0.0
         self._epoch = 0
@@ -136,7 +129,6 @@ class _Consumer:
             if self._reader.ended or (self._child.stopping and not packets):
                 break
         self._publish(self._session.finish())
-        self._note(())
         self._child.beat(State.ENDED)
         self._status_due_ns = 0
         self._tell()
@@ -159,29 +151,44 @@ class _Consumer:
 
     def _read(self) -> list[Packet]:
         """Take what is there. Where nothing is, work ahead; where that is done too, wait."""
-        packets = self._reader.read(0.0)
+        packets = read(self._child, self._reader, 0.0)
         if packets or self._child.stopping or self._session.ahead():
             return packets
-        return self._reader.read(_READ_S)
+        return read(self._child, self._reader, _READ_S)
 
     def _take(self, packets: list[Packet]) -> None:
         """Everything at once where the freshest counts; else piece by piece, so that control is never kept waiting."""
-        parts = [packets] if self._info.live else [[packet] for packet in packets]
-        for part in parts:
-            self._publish(self._session.feed(part))
-            self._show(part)
-            self._note(part)
-            if not self._info.live:
-                self._control.poll(self._answer)
+        if self._info.live:
+            self._publish(self._session.feed(packets), packets)
+            self._show(packets)
+            return
+        for packet in packets:
+            self._publish(self._session.feed([packet]))
+            self._show([packet])
+            self._control.poll(self._answer)
+        self._note(packets)
 
-    def _publish(self, frames: Iterable[ExposedFrame]) -> None:
+    def _publish(self, frames: Iterable[ExposedFrame], packets: Iterable[Packet] = ()) -> None:
+        """Send frames. What was counted is noted before each leaves: a total that was told never goes back.
+
+        Args:
+            frames: as the session hands them out.
+            packets: that it takes meanwhile, noted with the first frame: those of a consumer that is killed earlier
+                were never taken, and count as lost.
+        """
         for frame in frames:
+            if packets:
+                self._note(packets)
+                packets = ()
+            else:
+                self._note_totals()
             frame = self._publisher.send_frame(frame)
             self._keeper.count(frame)
             stamps = frame.stamps
             if stamps.received_ns:
                 self._child.row.latency.add(stamps.published_ns - stamps.received_ns)
             self._child.beat()
+        self._note(packets)
 
     def _show(self, packets: list[Packet]) -> None:
         """Captured frames and events, for those who look."""
@@ -198,20 +205,21 @@ class _Consumer:
         if not wants_events:
             self._imager.clear()
         elif (image := self._imager.take(now_ns())) is not None:
+            self._child.row["event_images"] = image.index + 1
             middle_us = (image.t_a_us + image.t_b_us) / 2
             self._publisher.send_events(image, self._session.wall.at(middle_us, self._epoch))
 
     def _note(self, packets: Iterable[Packet]) -> None:
-        row, counters = self._child.row, self._session.counters
-        note_progress(row, self._reader, packets, self._losses)
-        row["windows"] = counters.windows
-        row["exposed"] = counters.exposed
-        row["late_windows"] = counters.late_windows
-        row["reduced_queries"] = counters.reduced_queries
-        row["out_of_memory"] = counters.out_of_memory
-        row["built_ahead"] = counters.built_ahead
-        row["fallback_windows"] = counters.fallback_windows
+        """Note all that came in, and what was made of it."""
+        if packets:
+            note_progress(self._child, self._reader, packets, self._tally.losses)
+        self._note_totals()
         self._child.beat(State.RUNNING if packets else None)
+
+    def _note_totals(self) -> None:
+        note_losses(self._child, self._tally.losses)
+        for name in _COUNTED:
+            self._child.row[name] = getattr(self._tally.counters, name)
 
     def _tell(self) -> None:
         now = now_ns()
@@ -231,16 +239,33 @@ class _Consumer:
         if info.geometry != self._info.geometry or info.has_frames != self._info.has_frames:
             _log.warning("the source is now %s, %s; starting over", info.name, info.geometry)
             self._publish(self._session.finish())
-            self._session = open_session(self._config, info, self._losses)
+            self._session = self._open_session(self._config)
             self._imager = self._make_imager()
             if self._other is not None:
                 self._other = None  # it was for the other sensor
                 self._keeper.method_change = Change(self._keeper.method_change.number, "failed", "the sensor changed")
         self._info = self._keeper.info = info
 
+    def _open_session(self, config: Config, method: Method | None = None) -> Session:
+        """Make the session of the present source, by a method that is ready or a new one; what was asked for holds."""
+        info = self._reader.info
+        if method is None or not method.suits(info):
+            method = Method.opened(config, info)
+        # What keeps time prefers the newest; what is read as fast as we are answers everything.
+        session = Session(config, info, method.reconstructor, freshest=info.live, clock=now_ns, tally=self._tally)
+        try:
+            session.set_plan(self._child.kept.get("plan", {}))
+        except NireError as error:
+            _log.warning("the plan that was asked for cannot be kept: %s", error)
+        session.paused = self._child.kept.get("paused", False)
+        return session
+
     def _make_imager(self) -> EventImager:
         preview = self._config.preview
-        return EventImager(self._reader.geometry, span_us=preview.events_ms * 1e3, fps=preview.fps)
+        first_index = self._child.row["event_images"]
+        return EventImager(
+            self._reader.geometry, span_us=preview.events_ms * 1e3, fps=preview.fps, first_index=first_index
+        )
 
     # Wishes
 
@@ -250,11 +275,14 @@ class _Consumer:
         if command == "status":
             return self._status()
         if command == "set_plan":
-            return {"plan": self._session.set_plan(request["plan"]).model_dump(mode="json")}
+            plan = self._session.set_plan(request["plan"]).model_dump(mode="json")
+            self._keep(plan=plan)
+            return {"plan": plan}
         if command == "expose":
             return self._expose(request)
         if command in ("pause", "resume"):
             self._session.paused = command == "pause"
+            self._keep(paused=self._session.paused)
             return {"paused": self._session.paused}
         if command == "set_source":
             return self._change_source({"order": "set_source", "settings": request["settings"]})
@@ -273,6 +301,12 @@ class _Consumer:
                 raise NireError("the supervisor takes no more orders at present; ask again in a second")
             return {"stopping": True}
         raise NireError(f"the command {command!r} is not carried out by this version")
+
+    def _keep(self, **asked: Any) -> None:
+        """Have what was asked for hold in the next session too, in this process and in the next."""
+        self._child.kept |= asked
+        if not self._child.keep(self._child.kept):
+            _log.warning("the supervisor takes no orders at present: a consumer after this one would forget %s", asked)
 
     def _change_source(self, wish: dict[str, Any]) -> Pending:
         """Pass a wish on to the producer; how it went comes back as an order (`_hear`)."""
@@ -322,7 +356,7 @@ class _Consumer:
             raise NireError("another method is being made already; ask again when it is there")
         config = changed(self._config, {"reconstructor": settings, "plan": self._session.plan.model_dump()})
         number = now_ns()
-        self._other = config, Background(partial(open_session, config, self._info, self._losses), name="other method")
+        self._other = config, Background(partial(Method.opened, config, self._info), name="other method")
         self._keeper.method_change = Change(number)
         return Pending(partial(self._method_outcome, number), {"number": number, "state": "pending"})
 
@@ -341,8 +375,8 @@ class _Consumer:
         (config, other), self._other = self._other, None
         number = self._keeper.method_change.number
         try:
-            session = other.result()
-            session.succeed(self._session)
+            method = other.result()
+            self._open_session(config, method)  # where it cannot answer this plan, the present one goes on
         except Exception as error:  # noqa: BLE001 - a wish that cannot be carried out must not end the stream of frames
             words = str(error) if isinstance(error, NireError) else f"{type(error).__name__}: {error}"
             _log.error("the method stays as it is: %s", words)
@@ -350,7 +384,9 @@ class _Consumer:
             return
         self._publish(self._session.finish())
         self._use(config)
-        self._session = session
+        wall = self._session.wall
+        self._session = self._open_session(config, method)
+        self._session.wall = wall
         self._keeper.made_by = ("", "")
         self._keeper.method_change = Change(number, "done")
         _log.info("the method is now %s", config.reconstructor.backend)
@@ -424,6 +460,12 @@ class _Consumer:
             clock=session.wall.newest,
             now_ns=now_ns(),
         )
+
+
+def _tally_before(child: Child) -> Tally:
+    """Counts as a predecessor left them on the board; all zero in a first life."""
+    counters = Counters(**{name: child.before[name] for name in _COUNTED})
+    return Tally(counters, losses_before(child.before), Indices(child.board.index_memory))
 
 
 def _taken(number: int, state: str) -> Mapping[str, Any]:

@@ -8,7 +8,6 @@ from typing import Any
 from nire.types import EventBatch, Frame, Gap, Packet
 from stream.config import Config
 from stream.losses import Losses
-from stream.processes.board import Row
 from stream.processes.child import Child
 from stream.rings.reordering import Mark
 from stream.rings.ring import RingReader
@@ -35,15 +34,39 @@ def join(child: Child, config: Config) -> RingReader:
     return RingReader(config.stream_name, config.ring, wait_s=_JOIN_S, resume=resume, meanwhile=meanwhile)
 
 
-def note_progress(row: Row, reader: RingReader, packets: Iterable[Packet], losses: Losses) -> None:
+def read(child: Child, reader: RingReader, timeout_s: float) -> list[Packet]:
+    """Take what is there, and let the producer know that it need not wait for this reader to take it.
+
+    Where nothing is there, nothing that was sent before is still to come: it may have been sent before we joined.
+    """
+    producer = child.board.row("producer")
+    passed = producer["life"], producer["serial"]
+    packets = reader.read(timeout_s)
+    if packets:
+        life, serial = reader.continuity.position
+        passed = life, serial + 1
+    if packets or not reader.continuity.holds_back:
+        child.row["passed_life"], child.row["passed"] = passed
+    return packets
+
+
+def losses_before(before: Mapping[str, Any]) -> Losses:
+    """Losses as a predecessor counted them, from its row; none in a first life."""
+    return Losses.after(
+        before["lost_events"], before["lost_frames"], epoch=before["frame_epoch"], newest=before["frame_count"] - 1
+    )
+
+
+def note_progress(child: Child, reader: RingReader, packets: Iterable[Packet], losses: Losses) -> None:
     """Count what was read, and note what was lost and how far the reader has come.
 
     Args:
-        row: of this process.
+        child: this process.
         reader: of the packets.
         packets: read since the last call.
         losses: that they were added to.
     """
+    row = child.row
     for packet in packets:
         if isinstance(packet, EventBatch):
             row["events_in"] += len(packet)
@@ -51,12 +74,18 @@ def note_progress(row: Row, reader: RingReader, packets: Iterable[Packet], losse
             row["frames_in"] += 1
         elif isinstance(packet, Gap):
             row["gaps"] += 1
-    row["lost_events"] = losses.events
-    row["lost_frames"] = losses.frames
-    row["lost_packets"] = reader.lost_packets
+    note_losses(child, losses)
+    row["frame_epoch"], newest = losses.newest_frame
+    row["frame_count"] = newest + 1
+    row["lost_packets"] = child.before["lost_packets"] + reader.lost_packets
     mark = reader.continuity.mark
     for name, value in mark._asdict().items():
         row[name] = value
+
+
+def note_losses(child: Child, losses: Losses) -> None:
+    """Note what was lost so far."""
+    child.row["lost_events"], child.row["lost_frames"] = losses.events, losses.frames
 
 
 def _mark(before: Mapping[str, Any]) -> Mark | None:

@@ -174,9 +174,9 @@ class _Producer:
             ring = self._config.ring
             self._await_followers(writer, behind=min(event_depth(ring), frame_depth(ring)) // 2, at_most_s=math.inf)
         writer.send(packet)
-        row = self._child.row
-        row["events_in"] = writer.events_sent
-        row["frames_in"] = writer.frames_sent
+        row, before = self._child.row, self._child.before
+        row["events_in"] = before.get("events_in", 0) + writer.events_sent
+        row["frames_in"] = before.get("frames_in", 0) + writer.frames_sent
         row["gaps"] += isinstance(packet, Gap)
         row["serial"] = writer.serial
         row["life"] = writer.life
@@ -287,8 +287,10 @@ class _Producer:
 
 
 def _behind(row: Row, writer: RingWriter) -> int:
-    taken = row["serial"] + 1 if row["life"] == writer.life else 0
-    return writer.serial - taken
+    """Count the packets that a reader still has to take; all of them until it is ready."""
+    if row.state not in (State.READY, State.RUNNING):
+        return writer.serial
+    return writer.serial - (row["passed"] if row["passed_life"] == writer.life else 0)
 
 
 def _check_same_sensor(now: Geometry, before: Geometry) -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 from drivers.writing import begin_writing
 from nire.types import Packet
 from stream.config import Config
-from stream.losses import Losses
+from stream.disk import writing
 from stream.processes.board import State
 from stream.processes.child import Child
-from stream.processes.joining import join, note_progress
+from stream.processes.joining import join, losses_before, note_progress, read
 from stream.rings.ring import clock_of
 
 _READ_S = 0.1
@@ -28,12 +28,13 @@ def main(child: Child, config: Config, path: Path) -> int:
     Raises:
         RingError: the rings cannot be joined.
         SourceError: the file cannot be written.
+        ConfigError: its disk is full, or gone.
     """
     if child.before["lives"] > 0:
         path = path.with_stem(f"{path.stem}-{child.before['lives'] + 1}")  # what was written before stays readable
     packets: list[Packet] = []
-    losses = Losses()
-    with contextlib.ExitStack() as stack:
+    losses = losses_before(child.before)
+    with writing(path), contextlib.ExitStack() as stack:
         reader = stack.enter_context(join(child, config))
         recording = stack.enter_context(begin_writing(path, reader.geometry, reader.info))
         if (clock := clock_of(config.stream_name)) is not None:
@@ -41,13 +42,14 @@ def main(child: Child, config: Config, path: Path) -> int:
         child.beat(State.READY)
         while not (reader.ended or (child.stopping and not packets)):
             child.orders()
-            packets = reader.read(0.0 if child.stopping else _READ_S)
+            packets = read(child, reader, 0.0 if child.stopping else _READ_S)
             for packet in packets:
                 losses.add(packet)
                 recording.write(packet)
-            note_progress(child.row, reader, packets, losses)
+            note_progress(child, reader, packets, losses)
             child.beat(State.RUNNING if packets else None)
     for what, times in recording.lost.items():
         _log.warning("%s has no place for %s: %d were left out", path, what, times)
-    _log.info("recorded %d events and %d frames into %s", child.row["events_in"], child.row["frames_in"], path)
+    events, frames = (child.row[what] - child.before[what] for what in ("events_in", "frames_in"))
+    _log.info("recorded %d events and %d frames into %s", events, frames, path)
     return 0

@@ -18,7 +18,7 @@ from stream.processes.latency import RecentLatency
 from stream.sockets.wire import wall_keys
 
 _RATES = {"exposed": "exposed", "captured": "frames_in", "windows": "windows", "events": "events_in"}
-_LOSSES = ("lost_events", "lost_frames", "late_windows", "reduced_queries", "out_of_memory", "gaps")
+_LOSSES = ("lost_events", "lost_frames", "late_windows", "reduced_queries", "unanswered", "out_of_memory", "gaps")
 _PROCESS_COUNTERS = (
     "pid",
     "lives",
@@ -113,7 +113,8 @@ class StatusKeeper:
         made_by: backend and engine of the newest frame.
         source_change, method_change: the newest wish for the source, and for the method.
         recording: what the stream is being recorded into.
-        first_ns, last_ns: when the first and the newest frame were published, host monotonic time.
+        frames: published in this life of the consumer.
+        first_ns, last_ns: when the first and the newest of them were, host monotonic time.
     """
 
     config: Config
@@ -128,12 +129,14 @@ class StatusKeeper:
     source_change: Change = Change()
     method_change: Change = Change()
     recording: Recording = Recording()
+    frames: int = 0
     first_ns: int = 0
     last_ns: int = 0
 
     def count(self, frame: ExposedFrame) -> None:
         """Note a published frame."""
         self.latencies.add(frame.stamps)
+        self.frames += 1
         self.last_ns = frame.stamps.published_ns
         self.first_ns = self.first_ns or self.last_ns
         self.made_by = (frame.backend, frame.engine)
@@ -153,9 +156,9 @@ class StatusKeeper:
         return f"{self.publish}: {source}, {plan.name}{by}, {'paused' if paused else rate}; {losses(self.row)}"
 
     def mean_rate(self, plan: PlanConfig) -> str:
-        """Say the delivered and the asked rate over the whole run."""
+        """Say the delivered and the asked rate over the whole run of this consumer."""
         seconds = (self.last_ns - self.first_ns) * 1e-9
-        delivered_hz = (self.row["exposed"] - 1) / seconds if seconds > 0 else 0.0
+        delivered_hz = (self.frames - 1) / seconds if seconds > 0 else 0.0
         return f"{delivered_hz:.0f} images a second, the plan asks for {self.asked_hz(plan):.0f}"
 
     def status(
@@ -182,6 +185,7 @@ class StatusKeeper:
         return {
             "stream": self.config.stream_name,
             "state": _state(row, paused),
+            "life": row["lives"],
             "uptime_s": (now_ns - row["started_ns"]) * 1e-9,
             "control": self.control,
             "publish": self.publish,

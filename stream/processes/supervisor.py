@@ -18,7 +18,7 @@ from stream.clock import now_ns
 from stream.config import Config
 from stream.processes import log as logs
 from stream.processes.board import Board, State
-from stream.processes.supervised import RESTARTS, RESTARTS_WITHIN_S, Job, RunningProcess
+from stream.processes.supervised import RESTARTS, RESTARTS_WITHIN_S, Job, Life, RunningProcess
 from stream.rings import place, ring
 from stream.sources import SourceOrder
 
@@ -33,10 +33,11 @@ _log = logging.getLogger(__name__)
 
 def process_table(config: Config, order: SourceOrder, *, preview: bool, record_to: Path | None) -> list[Job]:
     """The processes of a stream, in the order in which they start; they stop in reverse."""
+    spare = "stream.processes.method:make_ready" if config.reconstructor.spares else ""
     table = [
-        Job("consumer", "stream.processes.consumer:main", (config,), holds_go=True),
-        Job("recorder", "stream.processes.recorder:main", (config, record_to), holds_go=True),
-        Job("preview", "stream.processes.preview:main", (config,)),
+        Job("consumer", "stream.processes.consumer:main", (config,), holds_go=True, spare=spare),
+        Job("recorder", "stream.processes.recorder:main", (config, record_to), holds_go=True, optional=True),
+        Job("preview", "stream.processes.preview:main", (config,), optional=True),
         Job("producer", "stream.processes.producer:main", (config, order)),
     ]
     absent = {"recorder"} if record_to is None else set()
@@ -46,7 +47,7 @@ def process_table(config: Config, order: SourceOrder, *, preview: bool, record_t
 
 def extra_recorder(config: Config, path: Path) -> Job:
     """A recorder that begins while the stream runs."""
-    return Job("recorder", "stream.processes.recorder:main", (config, path), is_extra=True)
+    return Job("recorder", "stream.processes.recorder:main", (config, path), optional=True, is_extra=True)
 
 
 def run(
@@ -129,6 +130,8 @@ class Supervisor:
         self._stopping = False
         self._went_s: float | None = None
         self._exit_code = 0
+        self._missed: list[str] = []
+        """What is told at the end of the processes that the stream went on without."""
 
     def stop(self) -> None:
         """Ask for the end, in order."""
@@ -152,24 +155,24 @@ class Supervisor:
                     self._on_tick(self._board)
         finally:
             self._stop_all()
+        for text in self._missed:
+            self._say(text)
         return self._exit_code
 
     # Watching
 
     def _serve(self, timeout_s: float) -> None:
         """Wait for lines, wishes and ends, and take them."""
-        owners: dict[Any, RunningProcess] = {each: it for it in self._running.values() for each in it.waitables()}
+        lives = [(it, life) for it in self._running.values() for life in it.lives()]
+        owners: dict[Any, tuple[RunningProcess, Life]] = {each: of for of in lives for each in of[1].waitables()}
         ready: Any
         for ready in wait(list(owners), timeout_s):
-            it = owners[ready]
-            if ready is it.lines:
-                it.print_lines()
-            elif ready is it.orders:
-                self._carry_out(it.hear())
+            it, life = owners[ready]
+            wish = life.take(ready)
+            if wish is not None:
+                self._carry_out(it, wish)
 
-    def _carry_out(self, wish: dict[str, Any] | None) -> None:
-        if wish is None:
-            return
+    def _carry_out(self, of: RunningProcess, wish: dict[str, Any]) -> None:
         if wish["order"] == "stop":
             _log.info("stop was asked for over the control socket")
             self.stop()
@@ -177,10 +180,13 @@ class Supervisor:
         if wish["order"] in ("record", "record_stop"):
             self._record(wish)
             return
+        if wish["order"] == "keep":
+            of.kept = wish["kept"]
+            return
         it = self._running.get(_OWNER[wish["order"]])
         if (it is None or not it.order(wish)) and _OWNER[wish["order"]] == "producer":
             error = "the producer does not listen: it has ended, hangs, or is being started"
-            self._carry_out({"order": "source_set", "number": wish["number"], "error": error})
+            of.order({"order": "source_set", "number": wish["number"], "error": error})
 
     def _record(self, wish: dict[str, Any]) -> None:
         """Begin or end a recording while the stream runs; the consumer is told how it went."""
@@ -213,19 +219,21 @@ class Supervisor:
                 self._after_end(it)
             else:
                 self._check_stuck(it)
+                if self._state_of(it) == State.RUNNING:
+                    it.keep_spare()
         self._let_go()
 
     def _after_end(self, it: RunningProcess) -> None:
         """A process has ended by itself: was it done, did it refuse, or did it crash?"""
         code = it.exit_code or 0
-        if it.job.name == "recorder" and (code == 0 or code > 1):
-            self._tell_recording("" if code == 0 else f"the recorder {it.cause}: {' '.join(it.last_lines[-1:])}")
+        if code == 0 and it.job.name == "recorder":
+            self._tell_recording()
         if code == 0:
             _log.info("%s is done", it.job.name)
             if it.job.name == "consumer":
                 self.stop()  # nobody publishes any more
-        elif code > 1 and it.job.is_extra:
-            _log.error("%s %s; the stream goes on without it", it.job.name, it.cause)
+        elif code > 1 and it.job.optional:
+            self._give_up(it, " ".join(it.last_lines[-1:]) or "it has said why")
         elif code > 1:
             self._exit_code = self._exit_code or code
             if code != DAMAGED:  # the others finish what was delivered before the damage
@@ -248,31 +256,45 @@ class Supervisor:
             self._give_up(it, f"it ended {RESTARTS + 1} times within {RESTARTS_WITHIN_S:g} s")
 
     def _give_up(self, it: RunningProcess, why: str) -> None:
-        if it.job.is_extra:
-            _log.error("%s %s; %s. The stream goes on without it", it.job.name, it.cause, why)
-            self._tell_recording(f"the recorder {it.cause}; {why}")
-            return
-        self._exit_code = self._exit_code or 1
+        """Do without a process for the rest of the stream, or end the stream where it cannot."""
+        if not it.job.is_extra:
+            self._exit_code = self._exit_code or max(1, it.exit_code or 0)
         last = "\n".join(f"    {line}" for line in it.last_lines) or "    (it said nothing)"
-        print(f"error: {it.job.name} {it.cause}; {why}. Its last lines:\n{last}", file=self._out, flush=True)
-        self.stop()
+        ended = f"{it.cause}; {why}. Its last lines:\n{last}"
+        if not it.job.optional:
+            self._say(f"error: {it.job.name} {ended}")
+            self.stop()
+            return
+        self._say(f"error: the stream goes on without its {it.job.name}, which {ended}")
+        self._missed.append(f"error: the stream went on without its {it.job.name}, which {ended}")
+        self._board.row(it.job.name)["state"] = State.ENDED  # nobody waits for it any more
+        if it.job.name == "recorder":
+            self._tell_recording(f"the recorder {it.cause}; {why}")
+
+    def _say(self, text: str) -> None:
+        print(text, file=self._out, flush=True)
 
     def _check_stuck(self, it: RunningProcess) -> None:
-        row = self._board.row(it.job.name)
-        born = row["pid"] == it.process.pid
-        silent_s = (now_ns() - row["heartbeat_ns"]) * 1e-9 if born else it.age_s
-        patience = 1 if born and row.state != State.STARTING else _STARTING_PATIENCE
+        state = self._state_of(it)
+        heartbeat_ns = self._board.row(it.job.name)["heartbeat_ns"]
+        silent_s = it.age_s if state == State.ABSENT else (now_ns() - heartbeat_ns) * 1e-9
+        patience = _STARTING_PATIENCE if state in (State.ABSENT, State.STARTING) else 1
         if silent_s > it.job.stuck_s * patience:
             _log.error("%s has given no sign of life for %.0f s: it is killed", it.job.name, silent_s)
             it.process.kill()
 
+    def _state_of(self, it: RunningProcess) -> State:
+        """Where the present life is; ABSENT as long as its row still tells of the one before."""
+        row = self._board.row(it.job.name)
+        return row.state if row["pid"] == it.process.pid else State.ABSENT
+
     def _let_go(self) -> None:
         """Tell a waiting producer to deliver, when those that must not miss anything are ready."""
         producer = self._running.get("producer")
-        if producer is None or producer.gone or self._board.row("producer").state != State.WAITING:
+        if producer is None or producer.gone or self._state_of(producer) != State.WAITING:
             return
-        holders = (self._board.row(job.name) for job in self._jobs if job.holds_go)
-        if all(row.state in (State.READY, State.RUNNING) for row in holders):
+        holders = [it for it in self._running.values() if it.job.holds_go and not it.gone]
+        if all(self._state_of(it) in (State.READY, State.RUNNING) for it in holders):
             producer.order({"order": "go"})
             self._went_s = self._went_s or time.monotonic()
 
@@ -284,6 +306,8 @@ class Supervisor:
     # Stopping
 
     def _stop_all(self) -> None:
+        for it in self._running.values():
+            it.end_spare()
         for it in reversed(list(self._running.values())):
             for step in (_ask_to_stop, _terminate, _kill):
                 if not it.gone:

@@ -29,6 +29,7 @@ _ROOT = Path("/tmp")
 _LONGEST_RUNTIME_PATH = 29
 _HELLO, _CLOCK, _PREFIX = "hello.json", "clock", "prefix"
 _PRIVATE = 0o700
+_OWN_FILE = 0o600
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,16 @@ class RingSpace:
         finally:
             os.close(handle)
 
+    def close_to_others(self) -> None:
+        """Take from other users what a library has given them in shared memory.
+
+        Who may write to a file there can cut it short, and a process that uses it dies of that.
+        """
+        for path in self._shared_files():
+            with contextlib.suppress(FileNotFoundError):  # of a process that leaves
+                if path.lstat().st_mode & 0o077:
+                    path.chmod(_OWN_FILE)
+
     def remove(self) -> None:
         """Delete all its files, but for what is held; only while `locked` and when nobody lives here."""
         held = [path for path in self._shared_files() if is_held(path)]
@@ -166,7 +177,7 @@ def open_new(path: Path) -> int:
     try:
         if _is_own(path):
             path.unlink()
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, _OWN_FILE)
     except OSError as error:
         raise RingError(f"cannot make {path}: {error.strerror}. Is it another user's? Then have it removed") from error
 

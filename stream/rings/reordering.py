@@ -20,6 +20,7 @@ class Mark(NamedTuple):
         life, serial: of the newest packet.
         event_packets, event_total, frame_packets, frame_total: what went through each ring up to there.
         watermark_us: of the events.
+        epoch, epoch_base: the newest epoch that was given out, and what the present producer's are counted from.
     """
 
     life: int = 0
@@ -29,6 +30,8 @@ class Mark(NamedTuple):
     frame_packets: int = 0
     frame_total: int = 0
     watermark_us: int = 0
+    epoch: int = 0
+    epoch_base: int = 0
 
 
 class Continuity:
@@ -65,12 +68,13 @@ class Continuity:
                 True: (resume.frame_packets, resume.frame_total),
             }
             self._watermark_us = resume.watermark_us
+            self._epochs = Epochs(resume.epoch, resume.epoch_base)
 
     @property
     def mark(self) -> Mark:
         """How far this reader has come."""
         events, frames = self._next.get(False, (0, 0)), self._next.get(True, (0, 0))
-        return Mark(*self.position, *events, *frames, self._watermark_us)
+        return Mark(*self.position, *events, *frames, self._watermark_us, self._epochs.newest, self._epochs.base)
 
     @property
     def holds_back(self) -> bool:

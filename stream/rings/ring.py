@@ -146,6 +146,7 @@ class _Member:
             .signal_handling_mode(iox2.SignalHandlingMode.Disabled)
             .create(iox2.ServiceType.Ipc)
         )
+        self._space.close_to_others()  # iceoryx2 lets everybody write what its nodes share
         depths = {"events": event_depth(ring), "frames": frame_depth(ring)}
         try:
             self._services = {which: self._service(which, depth) for which, depth in depths.items()}

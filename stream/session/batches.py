@@ -20,11 +20,11 @@ _log = logging.getLogger(__name__)
 class Batches:
     """Cuts queries into batches for a backend."""
 
-    def __init__(self, reconstructor: Reconstructor) -> None:
-        """Begin with the usual size."""
+    def __init__(self, reconstructor: Reconstructor, *, refused: int = 0) -> None:
+        """Begin with the usual size; `refused` batches were counted before."""
         self._reconstructor = reconstructor
         self._most = _MOST
-        self._refused = 0
+        self._refused = refused
 
     @property
     def out_of_memory(self) -> int:

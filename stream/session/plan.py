@@ -10,6 +10,7 @@ from nire.errors import ConfigError, SourceError
 from nire.shutter import Shutter
 from nire.types import ContentWindow, Frame, Query, Reconstructor
 from stream.config_sections import PlanConfig, WindowConfig
+from stream.session.tally import Place
 from stream.windows.cut import Cut
 
 _PER_FRAME = ("deblur", "unroll")
@@ -111,6 +112,27 @@ def queries_of(window: ContentWindow, plan: PlanConfig) -> list[Query]:
         for shutter in shutters
         if shutter.first_us >= first_us and shutter.last_us <= last_us
     ]
+
+
+def place_of(plan: PlanConfig, window: ContentWindow, query: Query) -> Place:
+    """Tell where a query that a plan asks of a window lies."""
+    at_us = query.shutter.mid_us
+    if not window.frames:
+        return Place(at_us, -1, window.events.epoch)
+    frame = min(window.frames, key=lambda frame: abs(frame.mid_us + plan.offset_us - at_us))
+    return Place(at_us, frame.index, window.events.epoch)
+
+
+def left_out(plan: PlanConfig, last: Place, first: Place) -> int:
+    """Count the plan's shutters between two that lie in one life of the device clock.
+
+    Returns:
+        0 where `first` follows `last`; below 0 where it is `last` itself, or lies before it.
+    """
+    if plan.name in _PER_FRAME:
+        return first.frame - last.frame - 1
+    period_us, _ = grid_us(plan)
+    return round((first.at_us - last.at_us) / period_us) - 1
 
 
 def _per_frame(window: ContentWindow, plan: PlanConfig) -> Iterator[Shutter]:

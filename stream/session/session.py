@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -35,32 +35,20 @@ from stream.session.ahead import Ahead
 from stream.session.batches import Batches
 from stream.session.fallback import Fallback
 from stream.session.learning import Learning, make_calibrator
-from stream.session.plan import cut_of, queries_of, require_grid, require_together
+from stream.session.plan import cut_of, left_out, place_of, queries_of, require_grid, require_together
 from stream.session.shutters import covers, rank, why_not
+from stream.session.tally import Counters, Place, Tally
 from stream.windows.assembler import WindowAssembler
 from stream.windows.cut import Cut
 
 # Past windows that can still be asked.
 _MEMORY = 4
 
-_Numbered = tuple[int, Query]
+
+_Numbered = tuple[int, Query, Place | None]
+"""Index, query, and where it lies in the plan; None where it was asked for beside it."""
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class Counters:
-    """Running totals of one session."""
-
-    events: int = 0
-    frames: int = 0
-    windows: int = 0
-    exposed: int = 0
-    late_windows: int = 0
-    reduced_queries: int = 0
-    out_of_memory: int = 0
-    built_ahead: int = 0
-    fallback_windows: int = 0
 
 
 class Session:
@@ -79,7 +67,7 @@ class Session:
         freshest: bool,
         clock: Callable[[], int],
         reach_us: int | None = None,
-        losses: Losses | None = None,
+        tally: Tally | None = None,
     ) -> None:
         """Prepare for one source.
 
@@ -91,7 +79,7 @@ class Session:
             clock: host monotonic nanoseconds, for stamps and the time budget.
             reach_us: answered after a window's last exposure; None = what the plan needs. Whoever gives it asks for
                 shutters of their own: the plan is not looked at.
-            losses: counted on; None = from 0.
+            tally: of the sessions before this one, counted on; None = begin.
 
         Raises:
             SourceError: the method needs frames and the source has none.
@@ -106,8 +94,7 @@ class Session:
         require_together(cut.policy, info, reconstructor)
         if reach_us is None:
             require_grid(config.plan, cut.policy)
-        self.counters = Counters()
-        self.losses = losses or Losses()
+        self._tally = tally or Tally()
         self.paused = False
         self.newest_us = 0.0
         self.wall = WallTimes()
@@ -117,16 +104,27 @@ class Session:
         self._clock = clock
         self._plan = config.plan
         self._fallback = Fallback(reconstructor, live=freshest)
-        self._batches = Batches(reconstructor)
+        self._batches = Batches(reconstructor, refused=self._tally.counters.out_of_memory)
         self._ahead = Ahead(reconstructor)
-        self._assembler = WindowAssembler(info.geometry, cut)
+        self._assembler = WindowAssembler(info.geometry, cut, first_window=self._tally.indices.window)
         calibrator = make_calibrator(
             config.source, info, threshold=config.reconstructor.contrast_threshold, learns=cut.policy != "span"
         )
         self._learning = Learning(calibrator, self._assembler)
         self._recent: deque[ContentWindow] = deque(maxlen=_MEMORY)
         self._built: tuple[ContentWindow, Content] | None = None
-        self._indices: dict[str, int] = {}
+        self._follows = True
+        """The plan has asked nothing of this session yet: what the one before it has handed out lies behind."""
+
+    @property
+    def counters(self) -> Counters:
+        """Running totals, of the sessions before this one too."""
+        return self._tally.counters
+
+    @property
+    def losses(self) -> Losses:
+        """What was lost, as far as packets tell."""
+        return self._tally.losses
 
     @property
     def plan(self) -> PlanConfig:
@@ -199,16 +197,6 @@ class Session:
         self._assembler.recut(cut)
         return plan
 
-    def succeed(self, before: Session) -> None:
-        """Go on after another session of the same source: with its plan, its totals and its numbers.
-
-        Raises:
-            ConfigError: this method cannot answer that plan.
-        """
-        self.set_plan(before.plan.model_dump())
-        self.paused = before.paused
-        self.counters, self._indices = before.counters, before._indices
-
     def ask(self, shutter: Shutter, tag: str) -> ExposedFrame:
         """Answer one shutter from the recent windows.
 
@@ -229,8 +217,10 @@ class Session:
     def ask_all_of(self, window: ContentWindow, shutters: Iterable[Shutter], tag: str) -> Iterator[ExposedFrame]:
         """Answer shutters from a given window, in their order, together as far as memory allows."""
         content, built_ns = self._build(window)
+        indices = self._tally.indices
         queries = [Query(window.film, shutter, tag) for shutter in shutters]
-        yield from self._expose(window, content, self._numbered(queries), built_ns)
+        numbered: list[_Numbered] = [(indices.give(tag)[0], query, None) for query in queries]
+        yield from self._expose(window, content, numbered, built_ns)
 
     # Windows
 
@@ -253,8 +243,7 @@ class Session:
         late, waiting = waiting[:-patience], waiting[-patience:]
         for window in late:
             self.counters.late_windows += 1
-            if not self.paused:
-                self._numbered(queries_of(window, self._plan))
+            self._planned(window)
         for window in waiting:
             yield from self._answer(window)
 
@@ -263,9 +252,10 @@ class Session:
         start_ns = self._clock()
         self._recent.append(window)
         self.counters.windows += 1
-        queries = [] if self.paused else self._numbered(queries_of(window, self._plan))
+        queries = self._planned(window)
+        fallen_back = self._fallback.windows
         self._fallback.choose(window, len(queries), self._assembler.cut)
-        self.counters.fallback_windows = self._fallback.windows
+        self.counters.fallback_windows += self._fallback.windows - fallen_back
         queries = self._affordable(window, queries)
         if queries:
             content, built_ns = self._build(window)
@@ -302,12 +292,15 @@ class Session:
         evidence_us = max(newest_us, default=float(window.t0_us))
         waiting = list(queries)
         while waiting:
-            images = self._batches.expose(content, [query for _, query in waiting])
+            images = self._batches.expose(content, [query for _, query, _ in waiting])
             batch, waiting = waiting[: len(images)], waiting[len(images) :]
             self.counters.out_of_memory = self._batches.out_of_memory
             exposed_ns = self._clock()
-            for (index, query), image in zip(batch, images, strict=True):
+            for (index, query, place), image in zip(batch, images, strict=True):
                 self.counters.exposed += 1
+                self.counters.unanswered += self._tally.indices.hand_out(
+                    query.tag, index, place=place, window=window.index
+                )
                 wall = self.wall.at(query.shutter.mid_us, window.events.epoch)
                 yield ExposedFrame(
                     index=index,
@@ -321,6 +314,7 @@ class Session:
                     lost_events=self.losses.events,
                     lost_frames=self.losses.frames,
                     late_windows=self.counters.late_windows,
+                    unanswered=self.counters.unanswered,
                     out_of_memory=self.counters.out_of_memory,
                     backend=self._reconstructor.name,
                     engine=self._reconstructor.engine,
@@ -337,14 +331,27 @@ class Session:
         self.counters.reduced_queries += len(queries) - len(kept)
         return [queries[k] for k in kept]
 
-    def _numbered(self, queries: Sequence[Query]) -> list[_Numbered]:
-        """Give each query the next index of its tag, whether it will be answered or not."""
-        numbered = []
-        for query in queries:
-            index = self._indices.get(query.tag, 0)
-            self._indices[query.tag] = index + 1
-            numbered.append((index, query))
-        return numbered
+    def _planned(self, window: ContentWindow) -> list[_Numbered]:
+        """List what the plan asks of a window. Each query gets the next index, whether it will be answered or not."""
+        if self.paused:
+            self._follows = False
+            return []
+        placed = [(place_of(self._plan, window, query), query) for query in queries_of(window, self._plan)]
+        if placed and self._follows:
+            placed = self._after_the_one_before(placed)
+        give, tag = self._tally.indices.give, self._plan.name
+        return [(index, query, place) for index, (place, query) in zip(give(tag, len(placed)), placed, strict=True)]
+
+    def _after_the_one_before(self, placed: list[tuple[Place, Query]]) -> list[tuple[Place, Query]]:
+        """Leave out what an earlier session has answered, and number what nobody has answered since: a hole."""
+        tag, indices = self._plan.name, self._tally.indices
+        last = indices.last(tag)
+        if last is not None and last.epoch == placed[0][0].epoch:
+            placed = [(place, query) for place, query in placed if left_out(self._plan, last, place) >= 0]
+            if placed:
+                indices.give(tag, left_out(self._plan, last, placed[0][0]))
+        self._follows = not placed
+        return placed
 
     # Settings
 

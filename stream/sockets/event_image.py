@@ -34,20 +34,21 @@ class EventImage:
 class EventImager:
     """Keeps the newest batches (references, no copies) and draws them at most `fps` times a second."""
 
-    def __init__(self, geometry: Geometry, *, span_us: float, fps: float) -> None:
+    def __init__(self, geometry: Geometry, *, span_us: float, fps: float, first_index: int = 0) -> None:
         """Start empty.
 
         Args:
             geometry: of the sensor.
             span_us: how far back an image reaches, device time, > 0 (`preview.events_ms`).
             fps: images a second of host time, > 0 (`preview.fps`).
+            first_index: of the first image.
         """
         self._geometry = geometry
         self._span_us = span_us
         self._period_ns = int(1e9 / fps)
         self._batches: deque[EventBatch] = deque()
         self._next_ns = 0
-        self._index = 0
+        self._index = first_index
         self._dirty = False
 
     def add(self, batch: EventBatch) -> None:

@@ -35,16 +35,22 @@ class Publisher(Endpoint):
 
     Attributes:
         address: what the socket is bound to, with its real port.
+        life: of this process, as headers tell it.
         sent: messages handed to ZMQ so far.
     """
 
-    def __init__(self, publish: PublishConfig, security: SecurityConfig | None = None) -> None:
+    def __init__(self, publish: PublishConfig, security: SecurityConfig | None = None, *, life: int = 1) -> None:
         """Bind.
+
+        Args:
+            publish, security: sections of the configuration.
+            life: of this process among those that publish the stream, counted from 1.
 
         Raises:
             ConfigError: the address cannot be bound, or the keys cannot be used.
         """
         super().__init__(linger_ms=_LINGER_MS)
+        self.life = life
         self.sent = 0
         self._subscriptions: set[bytes] = set()
         self._high_water_mark = publish.high_water_mark
@@ -69,9 +75,9 @@ class Publisher(Endpoint):
         """Publish an exposed frame under `frame/<tag>`.
 
         Returns:
-            The frame with `stamps.published_ns` filled, whether somebody subscribed or not.
+            The frame with `life` and `stamps.published_ns` filled, whether somebody subscribed or not.
         """
-        frame = replace(frame, stamps=replace(frame.stamps, published_ns=now_ns()))
+        frame = replace(frame, life=self.life, stamps=replace(frame.stamps, published_ns=now_ns()))
         if self.wants(wire.frame_topic(frame.tag)):
             self._send(wire.pack_frame(frame))
         return frame
@@ -79,12 +85,12 @@ class Publisher(Endpoint):
     def send_captured(self, frame: Frame, wall: WallTime | None = None) -> None:
         """Publish a captured frame under `captured`, with the wall time of its middle."""
         if self.wants(wire.CAPTURED_TOPIC):
-            self._send(wire.pack_captured(frame, now_ns(), wall))
+            self._send(wire.pack_captured(frame, now_ns(), wall, life=self.life))
 
     def send_events(self, image: EventImage, wall: WallTime | None = None) -> None:
         """Publish an image of events under `events`, with the wall time of its middle."""
         if self.wants(wire.EVENTS_TOPIC):
-            self._send(wire.pack_events(image, now_ns(), wall))
+            self._send(wire.pack_events(image, now_ns(), wall, life=self.life))
 
     def send_status(self, status: Mapping[str, Any]) -> None:
         """Publish a map of plain values (numpy scalars included) under `status`."""

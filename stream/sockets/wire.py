@@ -56,6 +56,8 @@ _CARRIED = (
     "engine",
     "wall_ns",
     "wall_uncertainty_us",
+    "unanswered",
+    "life",
 )
 _STAMPS = {field.name for field in fields(Stamps)}
 
@@ -163,6 +165,8 @@ def frame_header(frame: ExposedFrame) -> dict[str, Any]:
         "backend": frame.backend,
         "engine": frame.engine,
         **wall_keys(frame.wall_ns, frame.wall_uncertainty_us),
+        "unanswered": frame.unanswered,
+        "life": frame.life,
     }
 
 
@@ -181,8 +185,15 @@ def pack_frame(frame: ExposedFrame) -> bytes:
     )
 
 
-def pack_captured(frame: Frame, published_ns: int, wall: WallTime | None = None) -> bytes:
-    """Pack a captured frame under `captured`: the same header, with the frame's own shutter; `wall` of its middle."""
+def pack_captured(frame: Frame, published_ns: int, wall: WallTime | None = None, *, life: int = 0) -> bytes:
+    """Pack a captured frame under `captured`: the same header, with the frame's own shutter.
+
+    Args:
+        frame: to send.
+        published_ns: host monotonic time.
+        wall: of its middle.
+        life: of the process that publishes it.
+    """
     header = _plain_header(
         CAPTURED_TOPIC,
         frame.pixels,
@@ -194,17 +205,19 @@ def pack_captured(frame: Frame, published_ns: int, wall: WallTime | None = None)
         evidence_us=float(frame.last_us),
         received_ns=frame.received_ns,
         published_ns=published_ns,
+        life=life,
     )
     return pack(CAPTURED_TOPIC, header | _wall(wall), np.ascontiguousarray(frame.pixels).data)
 
 
-def pack_events(image: EventImage, published_ns: int, wall: WallTime | None = None) -> bytes:
+def pack_events(image: EventImage, published_ns: int, wall: WallTime | None = None, *, life: int = 0) -> bytes:
     """Pack an event image under `events`: the same header, dtype int8, and `events`, the count of events.
 
     Args:
         image: to send.
         published_ns: host monotonic time.
         wall: of the middle of its span.
+        life: of the process that publishes it.
     """
     header = _plain_header(
         EVENTS_TOPIC,
@@ -217,6 +230,7 @@ def pack_events(image: EventImage, published_ns: int, wall: WallTime | None = No
         evidence_us=float(image.t_b_us),
         received_ns=image.received_ns,
         published_ns=published_ns,
+        life=life,
     )
     return pack(
         EVENTS_TOPIC,
@@ -304,6 +318,7 @@ def _plain_header(
     evidence_us: float,
     received_ns: int,
     published_ns: int,
+    life: int,
 ) -> dict[str, Any]:
     """Header of an image that comes straight from the camera: built and exposed when it was received."""
     return {
@@ -332,6 +347,8 @@ def _plain_header(
         "out_of_memory": 0,
         "backend": "",
         "engine": "",
+        "unanswered": 0,
+        "life": life,
     }
 
 

@@ -20,17 +20,18 @@ class WindowAssembler:
     the newest frame there is).
     """
 
-    def __init__(self, geometry: Geometry, cut: Cut) -> None:
+    def __init__(self, geometry: Geometry, cut: Cut, *, first_window: int = 0) -> None:
         """Begin before the first packet.
 
         Args:
             geometry: of the sensor.
             cut: how windows are cut.
+            first_window: index of the first one.
         """
         self._epoch = 0
         self._finished: deque[ContentWindow] = deque()
         self._early: list[Frame] = []
-        self._held = Held(geometry, cut)
+        self._held = Held(geometry, cut, first_window)
         self._policies: dict[str, Policy] = {}
 
     @property

@@ -26,15 +26,15 @@ class Held:
         index: of the next window.
     """
 
-    def __init__(self, geometry: Geometry, cut: Cut) -> None:
-        """Hold nothing yet."""
+    def __init__(self, geometry: Geometry, cut: Cut, index: int = 0) -> None:
+        """Hold nothing yet; `index` is that of the first window."""
         self.cut = cut
         self.guard_us = (0, 0)
         self.tape = Tape()
         self.frames: deque[Frame] = deque()
         self.previous: Frame | None = None
         self.partner: Frame | None = None
-        self.index = 0
+        self.index = index
         self._geometry = geometry
 
     @property

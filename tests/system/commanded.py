@@ -33,6 +33,7 @@ class Command:
         self.name = f"test-{uuid.uuid4().hex[:8]}"
         self.publish, self.control = f"tcp://127.0.0.1:{publish}", f"tcp://127.0.0.1:{control}"
         every = [
+            "reconstructor.spares=0",
             f"source.name={self.name}",
             f"publish.bind={self.publish}",
             f"control.bind={self.control}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -16,7 +17,10 @@ from typing import Any, Self
 
 import psutil
 
-from nire.errors import RingError
+from drivers.detect import open_driver, open_recording
+from drivers.recordings.recording.source import RecordingWriter
+from nire.errors import RecordingDamaged, RingError
+from nire.types import EventBatch
 from stream.config import Config, load_config
 from stream.processes.board import Board, State
 from stream.rings.place import RingSpace
@@ -26,6 +30,8 @@ from stream.sockets.wire import Message
 from tests.waiting import PATIENCE_MS, PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
+SHORT = "source.settings={width = 64, height = 48, noise = 'ideal', seconds = 1.0, live = false}"
+"""One second, 25 frames, of the small camera, as fast as it is taken."""
 
 
 def free_ports(count: int) -> list[int]:
@@ -62,6 +68,7 @@ def small_config(*overrides: str, name: str | None = None) -> tuple[Config, list
         "source.settings={width = 64, height = 48, noise = 'ideal'}",
         "reconstructor.backend=passthrough",
         "reconstructor.device=cpu",
+        "reconstructor.spares=0",
         "plan.rate_hz=200",
         f"publish.bind=tcp://127.0.0.1:{publish}",
         f"control.bind=tcp://127.0.0.1:{control}",
@@ -69,6 +76,29 @@ def small_config(*overrides: str, name: str | None = None) -> tuple[Config, list
         *overrides,
     ]
     return load_config(None, settings), settings
+
+
+def write_short(path: Path) -> None:
+    """Record `SHORT`."""
+    config, _ = small_config(SHORT)
+    with (
+        open_driver("synthetic", **config.source.settings) as source,
+        RecordingWriter(path, source.info.geometry, source=source.info) as writer,
+    ):
+        for packet in source:
+            writer.write(packet)
+
+
+def events_of(recording: Path, *, to_the_end: bool = True) -> int:
+    """Count the events of a recording; of one that breaks off, where it need not come to its end, those before."""
+    count = 0
+    with (
+        contextlib.nullcontext() if to_the_end else contextlib.suppress(RecordingDamaged),
+        open_recording(recording) as source,
+    ):
+        for packet in source:
+            count += len(packet) if isinstance(packet, EventBatch) else 0
+    return count
 
 
 class LiveStream:

@@ -261,12 +261,11 @@ def test_second_stream_of_the_same_name_is_refused(camera: Command) -> None:
 # Starting and ending
 
 
-@pytest.mark.parametrize("key", ["publish", "control", "preview"])
+@pytest.mark.parametrize("key", ["publish", "control"])
 def test_port_in_use_is_refused_and_named(key: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        value = address if key == "preview" else f"tcp://{address}"
-        with Command("live", CAMERA, "--preview", settings=(*SMALL, f"{key}.bind={value}")) as stream:
+        with Command("live", CAMERA, settings=(*SMALL, f"{key}.bind=tcp://{address}")) as stream:
             done = stream.wait()
     assert done.code == 2, done.err
     assert f"{key}.bind" in done.err

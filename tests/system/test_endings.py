@@ -10,16 +10,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from drivers.detect import open_driver, open_recording
-from drivers.recordings.recording.source import RecordingWriter
+from drivers.detect import open_recording
 from nire.types import EventBatch, Frame
 from stream.sockets.subscriber import Subscriber
-from tests.system.live_stream import LiveStream, small_config, until_ended
+from tests.system.live_stream import SHORT, LiveStream, until_ended
 from tests.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.system
-
-SHORT = "source.settings={width = 64, height = 48, noise = 'ideal', seconds = 1.0, live = false}"
 
 
 def test_ctrl_c_ends_everything_in_order() -> None:
@@ -61,20 +58,6 @@ def test_source_that_ends_is_published_to_its_last_frame_without_loss(tmp_path: 
         packets = list(source)
     assert sum(isinstance(packet, Frame) for packet in packets) == 25
     assert sum(len(packet) for packet in packets if isinstance(packet, EventBatch)) > 0
-
-
-@pytest.fixture
-def recording(tmp_path: Path) -> Path:
-    """One second of the small camera."""
-    path = tmp_path / "short.nire"
-    config, _ = small_config(SHORT)
-    with (
-        open_driver("synthetic", **config.source.settings) as source,
-        RecordingWriter(path, source.info.geometry, source=source.info) as writer,
-    ):
-        for packet in source:
-            writer.write(packet)
-    return path
 
 
 def test_recording_is_replayed_as_fast_as_possible_without_loss(recording: Path) -> None:

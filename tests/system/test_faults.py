@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import signal
+import socket
 import urllib.request
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -13,7 +19,8 @@ import pytest
 from nire.types import Gap
 from stream.config_sections import RingConfig
 from stream.rings.ring import RingReader
-from tests.system.live_stream import LiveStream
+from stream.sockets.subscriber import Subscriber
+from tests.system.live_stream import LiveStream, events_of
 from tests.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.system
@@ -56,6 +63,106 @@ def test_killed_consumer_is_replaced_and_what_it_missed_is_counted() -> None:
     assert stream.is_clean()
 
 
+def test_subscriber_sees_one_hole_of_the_size_of_the_time_that_a_killed_consumer_missed() -> None:
+    with LiveStream() as stream, Subscriber(stream.config.publish.bind, ["frame/upsample"]) as subscriber:
+        headers = list(_headers(stream, subscriber, life=1, at_least=50))
+        stream.kill("consumer")
+        headers += _headers(stream, subscriber, life=2, at_least=50)
+        stream.kill("consumer")
+        headers += _headers(stream, subscriber, life=3, at_least=50)
+        status = stream.ask("status")
+        code, log = stream.end()
+    assert code == 0, log
+    holes = []
+    for before, after in pairwise(headers):
+        jump = after["index"] - before["index"]
+        assert jump == round((after["t_a_us"] - before["t_a_us"]) * 200e-6)
+        for total in ("lost_events", "lost_frames", "late_windows", "unanswered", "window"):
+            assert after[total] >= before[total]
+        if after["life"] == before["life"]:
+            assert jump - 1 == after["unanswered"] - before["unanswered"]
+        else:
+            holes.append(jump - 1)
+            # What the killed one had handed to its socket may not have left.
+            assert 0 < after["unanswered"] - before["unanswered"] <= jump - 1
+            assert after["lost_events"] > before["lost_events"]
+    assert len(holes) == 2
+    assert status["life"] == 3
+    assert status["exposed"] + status["unanswered"] >= headers[-1]["index"] + 1
+    assert status["events"] > 0
+
+
+def test_killed_consumer_of_a_replay_that_loses_nothing_is_replaced_and_the_replay_ends(recording: Path) -> None:
+    settings = ("source.driver=auto", "source.settings={}", "ring.seconds=0.2")
+    with LiveStream(*settings, recording=recording, speed="inf", loops=40) as stream:
+        stream.until_exposing()
+        stream.kill("consumer")
+        code, log = stream.wait()
+    assert code == 0, log
+    whole = re.search(r"in: (\d+) events, (\d+) frames; lost: (\d+) events, (\d+) frames", log)
+    assert whole, log
+    assert int(whole[2]) + int(whole[4]) == 40 * 25
+    assert int(whole[1]) + int(whole[3]) == 40 * events_of(recording)
+    assert stream.is_clean()
+
+
+def test_plan_and_pause_that_were_asked_for_outlive_the_consumer() -> None:
+    with LiveStream() as stream:
+        stream.until_exposing()
+        assert stream.ask("set_plan", plan={"rate_hz": 125})["ok"]
+        assert stream.ask("pause")["ok"]
+        stream.kill("consumer")
+        stream.until(lambda: stream.row("consumer")["state"] == "running")
+        status = stream.ask("status")
+        assert (status["plan"]["rate_hz"], status["state"], status["life"]) == (125, "paused", 2)
+        assert stream.ask("resume")["ok"]
+        stream.until_exposing()
+        code, log = stream.end()
+    assert code == 0, log
+
+
+def test_spare_takes_over_from_a_killed_consumer_and_dies_with_the_stream() -> None:
+    with LiveStream("reconstructor.spares=1") as stream:
+        stream.until_exposing()
+        spare = stream.until(lambda: _titled(stream, "nire-live spare"))
+        stream.kill("consumer")
+        stream.until_exposing()
+        assert stream.row("consumer")["pid"] == spare.pid
+        another = stream.until(lambda: _titled(stream, "nire-live spare"))
+        another.kill()  # nobody misses it
+        stream.until_exposing()
+        assert stream.row("consumer")["lives"] == 2
+        code, log = stream.end()
+    assert code == 0, log
+    assert not psutil.pid_exists(spare.pid)
+    assert stream.is_clean()
+
+
+def test_stream_without_a_spare_has_none() -> None:
+    with LiveStream(seconds=6) as stream:
+        while stream.supervisor.poll() is None:
+            assert not _titled(stream, "nire-live spare")
+        code, log = stream.wait()
+    assert code == 0, log
+
+
+def _titled(stream: LiveStream, title: str) -> psutil.Process | None:
+    """Find the process of a stream whose title begins so."""
+    for process in stream.processes():
+        with contextlib.suppress(psutil.Error):
+            if " ".join(process.cmdline()).startswith(title):
+                return process
+    return None
+
+
+def _headers(stream: LiveStream, subscriber: Subscriber, *, life: int, at_least: int) -> Iterator[dict[str, Any]]:
+    """Give headers until so many of a life have come."""
+    while at_least:
+        message = stream.until(lambda: subscriber.recv(timeout_ms=200))
+        at_least -= message.header["life"] == life
+        yield message.header
+
+
 def test_killed_preview_is_replaced_while_frames_go_on() -> None:
     with LiveStream(preview=True) as stream:
         stream.until_exposing()
@@ -68,6 +175,70 @@ def test_killed_preview_is_replaced_while_frames_go_on() -> None:
         code, _ = stream.end()
     assert code == 0
     assert stream.is_clean()
+
+
+def test_recorder_and_preview_that_keep_dying_leave_frames_flowing(tmp_path: Path) -> None:
+    with LiveStream(preview=True, **{"record-to": tmp_path / "a.nire"}) as stream:
+        stream.until_exposing()
+        for name in ("recorder", "preview"):
+            stream.until(lambda name=name: stream.row(name)["state"] == "running")
+            while stream.row(name)["state"] != "ended":
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(stream.row(name)["pid"], signal.SIGKILL)
+                stream.until(lambda: stream.row("consumer")["exposed"])
+        stream.until_exposing(50)
+        lives = stream.row("consumer")["lives"], stream.row("producer")["lives"]
+        code, log = stream.end()
+    assert lives == (1, 1)
+    assert code == 1, log
+    for name in ("recorder", "preview"):
+        assert f"error: the stream went on without its {name}, which was ended by SIGKILL" in log
+    assert stream.is_clean()
+
+
+def test_full_disk_ends_the_recorder_and_leaves_frames_flowing(small_disk: Path) -> None:
+    path = small_disk / "a.nire"
+    with LiveStream(**{"record-to": path}) as stream:
+        stream.until(lambda: stream.row("recorder")["state"] == "ended")
+        stream.until_exposing(50)
+        assert stream.row("consumer")["lives"] == 1
+        code, log = stream.end()
+    assert code == 2, log
+    last = log[log.rindex("error: the stream went on without its recorder") :]
+    assert str(path) in last
+    assert "No space left on device" in last
+    assert "Traceback" not in log
+    assert events_of(path.with_name("a.nire.part"), to_the_end=False) > 0
+    assert stream.is_clean()
+
+
+def test_port_of_the_preview_that_is_taken_leaves_frames_flowing() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with LiveStream(f"preview.bind={address}", preview=True) as stream:
+            stream.until(lambda: stream.row("preview")["state"] == "ended")
+            stream.until_exposing(50)
+            code, log = stream.end()
+    assert code == 2, log
+    assert f"preview.bind = '{address}'" in log[log.rindex("error: the stream went on without its preview") :]
+    assert "Traceback" not in log
+    assert stream.is_clean()
+
+
+def test_small_camera_maps_little() -> None:
+    with LiveStream() as stream:
+        stream.until_exposing()
+        for name in ("producer", "consumer"):
+            rings = [
+                each.size
+                for each in psutil.Process(stream.row(name)["pid"]).memory_maps(grouped=False)
+                if each.path.startswith("/dev/shm/")
+            ]
+            assert len(rings) > 0
+        mapped = sum(path.stat().st_size for path in stream.space.leftovers() if path.is_relative_to("/dev/shm"))
+        assert 1e6 < mapped < 1e9
+        code, _ = stream.end()
+    assert code == 0
 
 
 def test_nobody_outlives_a_killed_supervisor() -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.system.live_stream import LiveStream
+
 pytestmark = pytest.mark.system
 
 _ANOTHER, _OURS = 54_322, 54_321
@@ -34,6 +36,42 @@ with Board.create("two", ["a"]) as board:
 sweep("two")
 assert RingSpace.of("two").leftovers() == []
 """
+
+
+_MEDDLER = """
+import fcntl, os, sys
+os.setgroups([]); os.setgid({uid}); os.setuid({uid})
+done = []
+def tried(what, path, *arguments):
+    try:
+        what(path, *arguments)
+    except OSError:
+        return
+    done.append(f"{{what.__name__}} {{path}}")
+for path in sys.argv[1:]:
+    tried(os.open, path, os.O_RDWR)
+    tried(os.truncate, path, 0)
+    tried(os.rename, path, path + ".gone")
+    tried(os.chmod, path, 0o777)
+    tried(os.listdir if os.path.isdir(path) else os.unlink, path)
+print("\\n".join(done))
+"""
+
+
+def test_another_user_can_neither_write_remove_nor_rename_what_a_running_stream_has() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can be two users")
+    with LiveStream() as stream:
+        stream.until_exposing()
+        found = [str(path) for path in (*stream.space.leftovers(), stream.space.root, stream.space.root.parent)]
+        meddler = [sys.executable, "-c", _MEDDLER.format(uid=_ANOTHER), *found]
+        done = subprocess.run(meddler, check=True, capture_output=True, text=True)
+        stream.until_exposing()
+        code, log = stream.end()
+    assert len(found) > 10
+    assert done.stdout.strip() == ""
+    assert code == 0, log
+    assert stream.is_clean()
 
 
 @pytest.mark.parametrize("trap", ["folder", "link", "file"])

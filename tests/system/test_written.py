@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -36,18 +34,6 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for packet in source:
             writer.write(packet)
     return path
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 128 kB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(place)]
-    if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode != 0:
-        pytest.skip("only root can mount a small disk")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
 
 
 def lines(out: Path) -> list[str]:
@@ -115,6 +101,13 @@ def test_command_on_a_full_disk_says_so(recording: Path, small_disk: Path, comma
     assert done.code == 2, done.err
     assert FULL in done.err
     assert "Traceback" not in done.err
+
+
+def test_recording_into_a_folder_that_is_not_there_is_refused_before_anything_is_started(tmp_path: Path) -> None:
+    done = run("record", "configs/synthetic.toml", tmp_path / "none" / "a.nire")
+    assert done.code == 2
+    assert f"cannot write {tmp_path / 'none' / 'a.nire'}" in done.err
+    assert "consumer" not in done.err
 
 
 def test_output_into_a_full_device_says_so() -> None:

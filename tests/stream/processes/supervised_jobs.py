@@ -38,6 +38,55 @@ def killed(child: Child, until_life: int) -> int:
     return 0
 
 
+def has_no_memory(child: Child) -> int:
+    """Get ready, then die as a process does that writes to shared memory that is full."""
+    child.beat(State.READY)
+    print("these are my last words")
+    os.kill(os.getpid(), signal.SIGBUS)
+    return 0
+
+
+def outlives(child: Child, others: list[str]) -> int:
+    """Live until the supervisor has given up others, then be done."""
+    child.beat(State.RUNNING)
+    while not all(child.board.row(name).state == State.ENDED for name in others):
+        child.orders(timeout_s=0.02)
+        child.beat()
+        if child.stopping:
+            return 0
+    print("I have outlived them")
+    return 0
+
+
+def make_ready(told: Path) -> int:
+    """What a spare does ahead: it tells who it is."""
+    told.with_suffix(".new").write_text(str(os.getpid()))
+    told.with_suffix(".new").replace(told)
+    return os.getpid()
+
+
+def has_a_spare(child: Child, told: Path) -> int:
+    """In the first life: wait for the spare, have something kept, and die. In the next: write down what was found."""
+    child.beat(State.RUNNING)
+    if child.row["lives"] == 1:
+        assert child.keep({"plan": "seven"})
+        while not told.exists():
+            child.orders(timeout_s=0.02)
+            child.beat()
+        os.kill(os.getpid(), signal.SIGKILL)
+    told.write_text(f"{child.ready == os.getpid()} {told.read_text() == str(os.getpid())} {child.kept['plan']}")
+    return 0
+
+
+def done_once_there(child: Child, file: Path) -> int:
+    """Live until a file is there."""
+    child.beat(State.RUNNING)
+    while not file.exists():
+        child.orders(timeout_s=0.02)
+        child.beat()
+    return 0
+
+
 def refuses(child: Child) -> int:
     """Find the config wrong."""
     raise ConfigError("nothing of this can be done; do something else")

@@ -18,6 +18,7 @@ from stream.processes.latency import LatencyHistogram, RecentLatency
 from stream.processes.status import Rates, StageLatencies
 from stream.rings.place import RingSpace, is_held
 from stream.rings.ring import sweep
+from stream.session.tally import Indices, Place
 
 
 @pytest.fixture
@@ -61,13 +62,25 @@ def test_board_in_use_survives_a_sweep(name: str) -> None:
         Board.open(name).close()
 
 
-def test_new_life_of_a_process_starts_from_zero_and_is_counted(name: str) -> None:
+def test_new_life_of_a_process_is_counted_and_counts_on(name: str) -> None:
     with Board.create(name, ["a"]) as board:
         row = board.row("a")
         row.begin()
         row["events_in"] = 5
+        row.beat(State.RUNNING)
         row.begin()
-        assert (row["lives"], row["events_in"]) == (2, 0)
+        assert (row["lives"], row["events_in"], row.state) == (2, 5, State.STARTING)
+
+
+def test_indices_on_the_board_outlive_their_process(name: str) -> None:
+    with Board.create(name, ["a", "b"]) as mine, Board.open(name) as theirs:
+        mine.row("b")["gaps"] = 3
+        Indices(mine.index_memory).hand_out("upsample", 41, place=Place(1e6, 5, 2), window=9)
+        successor = Indices(theirs.index_memory)
+        assert successor.give("upsample")[0] == 42
+        assert successor.last("upsample") == (1e6, 5, 2)
+        assert successor.window == 10
+        assert theirs.row("b")["gaps"] == 3
 
 
 def test_row_that_does_not_exist_names_those_that_do(name: str) -> None:

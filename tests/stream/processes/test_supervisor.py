@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from nire.errors import RingError
@@ -108,6 +110,52 @@ def test_process_that_keeps_dying_ends_the_stream_with_its_last_lines(
     assert (tmp_path / "ends").read_text() == "healthy\n"
 
 
+def test_optional_processes_never_end_the_others_and_the_last_lines_tell(
+    stream: Stream, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (supervised, supervisor):
+        monkeypatch.setattr(module, "RESTARTS_WITHIN_S", 3600.0)
+    without = {"refuses": (), "fails_at_once": (), "killed": (99,), "has_no_memory": ()}
+    table = [replace(job(name, name, *arguments), optional=True, holds_go=True) for name, arguments in without.items()]
+    assert stream.run(job("main", "outlives", list(without)), *table) in (1, 2)
+    error = capsys.readouterr().err
+    assert "[main] I have outlived them" in error
+    summary = error[error.rindex("I have outlived them") :]
+    for name in without:
+        assert f"error: the stream went on without its {name}, which " in summary
+    assert "do something else" in summary
+    assert "RuntimeError: a bug" in summary
+    assert (
+        "has_no_memory, which was ended by SIGBUS (memory that it wrote to could not be had: /dev/shm is full"
+        in summary
+    )
+    assert stream.lives["killed"] == supervisor.RESTARTS + 1
+
+
+def test_exit_code_is_that_of_the_optional_process_that_refused(stream: Stream) -> None:
+    table = job("main", "outlives", ["refuses"]), replace(job("refuses", "refuses"), optional=True)
+    assert stream.run(*table) == 2
+
+
+def test_spare_takes_over_with_what_it_has_made_ready_and_what_was_kept(
+    stream: Stream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervised, "_SPARE_AFTER_S", 0.0)
+    told = tmp_path / "told"
+    spare = "tests.stream.processes.supervised_jobs:make_ready"
+    assert stream.run(replace(job("one", "has_a_spare", told), spare=spare)) == 0
+    assert stream.lives["one"] == 2
+    assert told.read_text() == "True True seven"
+
+
+def test_spare_ends_with_its_stream(stream: Stream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervised, "_SPARE_AFTER_S", 0.0)
+    told = tmp_path / "told"
+    spare = "tests.stream.processes.supervised_jobs:make_ready"
+    assert stream.run(replace(job("one", "done_once_there", told), spare=spare)) == 0
+    assert not psutil.pid_exists(int(told.read_text()))
+
+
 def test_refusal_is_not_tried_again_and_shows_no_traceback(stream: Stream, capsys: pytest.CaptureFixture[str]) -> None:
     assert stream.run(job("one", "refuses")) == 2
     error = capsys.readouterr().err
@@ -152,3 +200,4 @@ def test_process_table_holds_what_was_asked_for(tmp_path: Path) -> None:
     assert names == ["consumer", "producer"]
     table = process_table(Config(), SourceOrder(), preview=True, record_to=tmp_path / "a.nire")
     assert [job.name for job in table] == ["consumer", "recorder", "preview", "producer"]
+    assert [job.name for job in table if job.optional] == ["recorder", "preview"]

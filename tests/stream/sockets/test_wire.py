@@ -30,6 +30,8 @@ FRAME = ExposedFrame(
     lost_frames=1,
     backend="edi",
     engine="eager",
+    unanswered=2,
+    life=1,
 )
 
 
