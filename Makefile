@@ -60,7 +60,7 @@ bench: $(STAMP) ## measure this machine; ARGS="end_to_end --json out/bench.json"
 pins: ## write requirements.txt: the versions of constraints.txt with the hashes of their files, for `make install`
 	python3 -m venv out/pins && out/pins/bin/pip install --quiet uv
 	UV_CUSTOM_COMPILE_COMMAND="make pins" out/pins/bin/uv pip compile --quiet --no-config --no-deps --no-annotate \
-		--generate-hashes --no-emit-package torch --no-emit-package harvesters --no-emit-package genicam \
+		--generate-hashes --no-emit-package torch --no-emit-package harvesters --no-emit-package genicam --no-emit-package rerun-sdk \
 		constraints.txt --output-file requirements.txt
 
 dist: $(STAMP) ## build the source distribution and the wheel, in dist
