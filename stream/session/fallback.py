@@ -14,8 +14,10 @@ from stream.windows.cut import Cut
 
 # So many windows in a row must be too slow: one may be so because the machine did something else.
 _STRIKES = 3
-# Windows until the best method is tried again; doubled by each trial that fails.
-_FIRST_TRIAL, _LAST_TRIAL = 32, 1024
+# Windows until the best method is tried again. Each trial that fails makes them so many times as many, the second number
+# where the method took over twice the time that there was: such a trial costs several windows.
+_FIRST_TRIAL, _LAST_TRIAL = 32, 8192
+_LATER, _MUCH_LATER, _FAR_OVER = 2, 16, 2.0
 # Of the time from one window to the next, what a trial may take: less than what is borne, lest it goes to and fro.
 _ROOM = 0.8
 
@@ -87,7 +89,8 @@ class Fallback:
         if self._on_trial or self._strikes == _STRIKES:
             backend.falls_back = True
             self._strikes, self._until_trial = 0, self._wait
-            self._wait = min(2 * self._wait, _LAST_TRIAL)
+            far_over = self._needed_ns > _FAR_OVER * self._period_ns
+            self._wait = min((_MUCH_LATER if far_over else _LATER) * self._wait, _LAST_TRIAL)
             if not self._on_trial:
                 _log.warning("falls back to its fast method: %s", self.reason)
             self._on_trial = False

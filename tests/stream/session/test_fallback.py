@@ -79,6 +79,12 @@ def test_fast_method_answers_where_the_best_does_not_keep_up_and_that_is_told_an
     assert stream.session.backend_reason == "best does not keep up: 60 ms of 40 ms a window"
 
 
+def test_method_that_is_far_too_slow_is_tried_much_later() -> None:
+    names = Stream(best_ms=200).answers()
+    trials = [window for window, name in names.items() if name == "best" and window > 20]
+    assert len(trials) == 1
+
+
 def test_best_method_comes_back_when_the_load_is_gone() -> None:
     names = Stream(best_ms=60).answers({20: 15})
     assert names[20] == "fast"
