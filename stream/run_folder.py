@@ -105,6 +105,27 @@ def own_files(folder: Path) -> set[str]:
     return {name for name in found if (folder / name).is_file()}
 
 
+def whole_run(folder: Path) -> dict[str, Any] | None:
+    """Read the report of a run that is done, undamaged, and has all its files; None where there is none such."""
+    report = _report(folder)
+    counts, files = report.get("counts"), report.get("files")
+    if report.get("state") != "done" or report.get("damage") or not isinstance(counts, dict):
+        return None
+    images = _images(folder)
+    names = [*images, LINES, *(files if isinstance(files, list) else [])]
+    is_whole = len(set(images)) == counts.get("exposed") and all(_has_bytes(folder / str(name)) for name in names)
+    return report if is_whole else None
+
+
+def damage_of(folder: Path) -> str:
+    """Tell the damage that a run met; "" where there was none."""
+    return str(_report(folder).get("damage") or "")
+
+
+def _has_bytes(path: Path) -> bool:
+    return path.is_file() and (path.name == LINES or path.stat().st_size > 0)
+
+
 def _require_own(folder: Path) -> None:
     own = {folder / name for name in own_files(folder)}
     own |= {folder / EARLIER / name for name in own_files(folder / EARLIER)}
