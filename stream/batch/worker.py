@@ -23,6 +23,7 @@ from stream.images import encode_png
 from stream.progress import Progress
 from stream.recording import session_of
 from stream.run_folder import damage_of
+from stream.session.part import Part
 from stream.sources import SourceOrder, open_source
 
 _TELL_EVERY_S = 0.2
@@ -39,6 +40,8 @@ class Order:
         out: folder of the run.
         config: of the run.
         outputs: what to make beside images and their lines.
+        part: of the recording; None = the whole.
+        whole: folder where the parts are joined.
         is_trial: write nothing, and measure what a second of the recording takes.
     """
 
@@ -47,7 +50,14 @@ class Order:
     out: Path
     config: Config
     outputs: tuple[str, ...] = ()
+    part: Part | None = None
+    whole: Path = Path()
     is_trial: bool = False
+
+    @property
+    def label(self) -> str:
+        """Name, and where it is a part, which; unlike all others of the batch."""
+        return self.name if self.part is None else f"{self.name} {self.part.number + 1}/{self.part.count}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +88,7 @@ class Ending:
 
     Attributes:
         reason: why it failed; "" = it is done.
+        is_usable: all that the recording gives was made, also where the reason is its damage.
         seconds: that it took.
         warnings: what was logged meanwhile.
         cost: of a trial; None also where the recording does not say how long it is, or is too short.
@@ -87,6 +98,7 @@ class Ending:
     seconds: float = 0.0
     warnings: tuple[str, ...] = ()
     cost: Cost | None = None
+    is_usable: bool = True
 
 
 def serve(orders: Connection) -> None:
@@ -96,7 +108,7 @@ def serve(orders: Connection) -> None:
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             order: Order = orders.recv()
-            setproctitle.setproctitle(f"nire-live batch {order.name}")
+            setproctitle.setproctitle(f"nire-live batch {order.label}")
             orders.send(_done(order, orders))
 
 
@@ -105,7 +117,7 @@ def _done(order: Order, orders: Connection) -> Ending:
     start_s = time.perf_counter()
     warnings = _Warnings()
     logging.getLogger().handlers[:] = [warnings]
-    reason, cost = "", None
+    reason, cost, is_usable = "", None, True
     try:
         # What offline says to people is told by the batch, once for all recordings.
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
@@ -114,13 +126,13 @@ def _done(order: Order, orders: Connection) -> Ending:
             else:
                 reason = _exposed(order, orders)
     except NireError as error:
-        reason = str(error)
+        reason, is_usable = str(error), False
     except (BrokenPipeError, ConnectionResetError):
         raise
     except Exception as error:  # noqa: BLE001 - the last door: the other recordings can still be done
         traceback.print_exc()
-        reason = f"unexpected {type(error).__name__}: {error}"
-    return Ending(reason, time.perf_counter() - start_s, tuple(warnings.texts), cost)
+        reason, is_usable = f"unexpected {type(error).__name__}: {error}", False
+    return Ending(reason, time.perf_counter() - start_s, tuple(warnings.texts), cost, is_usable)
 
 
 def _exposed(order: Order, orders: Connection) -> str:
@@ -128,7 +140,9 @@ def _exposed(order: Order, orders: Connection) -> str:
     def progress(label: str) -> Iterator[Progress]:
         yield _Told(orders)
 
-    code = offline.run(order.config, order.recording, order.out, outputs=order.outputs, progress=progress)
+    code = offline.run(
+        order.config, order.recording, order.out, outputs=order.outputs, progress=progress, part=order.part
+    )
     if code == offline.DAMAGED:
         return f"damaged; everything before the damage was used: {damage_of(order.out)}"
     return ""

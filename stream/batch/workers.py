@@ -46,7 +46,7 @@ class Workers:
         """Have orders carried out, and yield each with its ending, as they end.
 
         Args:
-            orders: each of a name of its own.
+            orders: each of a label of its own.
             reached: told how far an order has come, 0 .. 1.
         """
         waiting = deque(orders)
@@ -61,11 +61,12 @@ class Workers:
                     yield order, message
                 else:
                     self._workers.remove(worker)
-                    deaths[order.name] += 1
-                    if deaths[order.name] < _TRIES:
+                    deaths[order.label] += 1
+                    if deaths[order.label] < _TRIES:
                         waiting.appendleft(order)
                     else:
-                        yield order, Ending(f"its worker died {_TRIES} times, the last time {message}")
+                        reason = f"its worker died {_TRIES} times, the last time {message}"
+                        yield order, Ending(reason, is_usable=False)
 
     def _hand_out(self, waiting: deque[Order]) -> None:
         while waiting:

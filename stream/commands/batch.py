@@ -9,7 +9,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +18,7 @@ import typer
 from nire.backends import prepare_torch
 from nire.errors import ConfigError, NireError
 from stream.batch.listing import Item, listed
+from stream.batch.parts import Joining, in_parts
 from stream.batch.worker import Ending, Order
 from stream.batch.workers import Workers
 from stream.config import Config, load_config
@@ -52,6 +53,15 @@ def command(
         list[str] | None,
         typer.Option(help="Also make this output; 'nire-live outputs' lists them.", show_default=False),
     ] = None,
+    split: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1,
+            help="Have several jobs work on one recording, each in turn on so many seconds of it; the images stay the "
+            "same.",
+            show_default=False,
+        ),
+    ] = None,
     ray: Annotated[str | None, typer.Option(metavar="ADDRESS", help="A Ray cluster; refused.", hidden=True)] = None,
     overrides: Overrides = None,
     log_level: LogLevel = "INFO",
@@ -64,7 +74,8 @@ def command(
             f"--ray {ray}: this version has no workers on a Ray cluster, only processes of this machine (--jobs). On "
             "several machines, give each a manifest of its own and the same OUT on shared storage"
         )
-    leave(run(places, out, config, overrides or (), jobs=jobs, outputs=list(dict.fromkeys(output or []))))
+    chosen = [name for name in dict.fromkeys(output or []) if name != "frames"]
+    leave(run(places, out, config, overrides or (), jobs=jobs, outputs=chosen, split_s=split))
 
 
 @dataclass(slots=True)
@@ -90,6 +101,7 @@ def run(
     *,
     jobs: int | None = None,
     outputs: Sequence[str] = (),
+    split_s: float | None = None,
 ) -> int:
     """Re-expose each recording into a folder of its own under `out`, as `offline` does, and report in `batch.json`.
 
@@ -100,6 +112,7 @@ def run(
         overrides: `section.key=value` for all; those of a manifest's line lie over them.
         jobs: recordings at a time; None = half the cores, one on a GPU.
         outputs: what to make beside images and their lines, by name.
+        split_s: several jobs work on a recording that is longer, each in turn on so many seconds; None = on none.
 
     Returns:
         Exit code: 0 all are done, 3 some failed or are damaged.
@@ -107,6 +120,11 @@ def run(
     Raises:
         ConfigError: nothing can be started: a wrong config, manifest, place or output, or `out` cannot be written.
     """
+    if split_s is not None and outputs:
+        raise ConfigError(
+            f"--split with --output {outputs[0]}: parts are joined image by image, which other outputs cannot be. "
+            "Leave one of the two out"
+        )
     items = listed(places, beside=out)
     for name in outputs:
         require_ready(name)
@@ -125,40 +143,40 @@ def run(
     waiting = [order for order in orders if not book.skips(order)]
     print(f"{len(orders)} recordings, {len(orders) - len(waiting)} of them done already")
     if waiting:
-        count = min(jobs or _usual_jobs(configs), len(waiting))
         try:
-            _work(waiting, book, count)
+            _work(waiting, book, jobs or _usual_jobs(configs, least=1 if split_s is None else 2), split_s)
         except KeyboardInterrupt:
             book.interrupted()
     book.close()
     return book.tell()
 
 
-def _work(orders: Sequence[Order], book: _Book, count: int) -> None:
-    sizes = {order.name: max(1, _bytes(order.recording)) for order in orders}
+def _work(wholes: Sequence[Order], book: _Book, jobs: int, split_s: float | None) -> None:
+    orders = [part for whole in wholes for part in ([whole] if split_s is None else in_parts(whole, split_s, jobs))]
+    sizes = {order.label: max(1, _bytes(order.recording)) / (order.part.count if order.part else 1) for order in orders}
     shares = dict.fromkeys(sizes, 0.0)
-    with Workers(count) as workers:
-        print(_estimate(workers, orders, sizes, count), flush=True)
+    joining = Joining()
+    with Workers(min(jobs, len(orders))) as workers:
+        print(_estimate(workers, wholes[0], sum(sizes.values()), min(jobs, len(orders))), flush=True)
         with progress_bar("batch") as bar:
 
             def reached(order: Order, share: float) -> None:
-                shares[order.name] = share
-                bar.at(sum(sizes[name] * done for name, done in shares.items()), sum(sizes.values()))
+                shares[order.label] = share
+                bar.at(sum(sizes[label] * done for label, done in shares.items()), sum(sizes.values()))
 
             for order, ending in workers.work(orders, reached):
-                book.ended(order, ending)
+                if whole := joining.take(order, ending):
+                    book.ended(*whole)
                 reached(order, 1.0)
 
 
-def _estimate(workers: Workers, orders: Sequence[Order], sizes: dict[str, int], count: int) -> str:
+def _estimate(workers: Workers, first: Order, all_bytes: float, count: int) -> str:
     """Try the first recording for a second, and say what all will take, by their sizes."""
-    first = orders[0]
-    trial = Order(first.name, first.recording, first.out, first.config, is_trial=True)
-    (_, ending) = next(iter(workers.work([trial])))
+    ((_, ending),) = workers.work([replace(first, is_trial=True)])
     if ending.cost is None:
         return f"{count} at a time; how long it takes is not known before: {first.recording} does not tell"
     cost = ending.cost
-    recorded_s = cost.duration_us / 1e6 * sum(sizes.values()) / sizes[first.name]
+    recorded_s = cost.duration_us / 1e6 * all_bytes / max(1, _bytes(first.recording))
     disk_bytes = cost.disk_bytes * recorded_s
     free_bytes = shutil.disk_usage(first.out.parent).free
     room = "" if disk_bytes < free_bytes else ", which is more than there is: free some, or choose another place"
@@ -271,10 +289,10 @@ def _config_of(item: Item, config: Path | None, overrides: Iterable[str]) -> Con
         raise
 
 
-def _usual_jobs(configs: Iterable[Config]) -> int:
+def _usual_jobs(configs: Iterable[Config], *, least: int) -> int:
     devices = {config.reconstructor.device for config in configs}
     on_gpu = any(prepare_torch(device, threads=0).type == "cuda" for device in devices)
-    return 1 if on_gpu else max(1, (os.cpu_count() or 1) // 2)
+    return least if on_gpu else max(least, (os.cpu_count() or 1) // 2)
 
 
 def _bytes(recording: Path) -> int:

@@ -30,6 +30,7 @@ from stream.progress import Progress, progress_bar
 from stream.provenance import host, inputs_of, versions
 from stream.reading import Reading
 from stream.run_folder import EARLIER, RunFolder
+from stream.session.part import Part
 from stream.session.session import Session
 from stream.session.shutters import Answers, Wanted, read_shutters, why_not
 from stream.sources import SourceOrder, open_source
@@ -87,6 +88,7 @@ def run(
     fps: float | None = None,
     overwrite: bool = False,
     progress: Callable[[str], AbstractContextManager[Progress]] = progress_bar,
+    part: Part | None = None,
 ) -> int:
     """Re-expose a recording into `frames/*.png`, `frames.jsonl`, `run.json` and, if wanted, `video.mp4` under `out`.
 
@@ -102,6 +104,7 @@ def run(
         fps: images a second of films; None = real time where a screen can show that, else 30.
         overwrite: go on where `out` holds files that no earlier run wrote; they stay, but for those in the way.
         progress: shows how far the run has come, under a label.
+        part: answer the plan in this part of the recording only, with the indices of the whole; None = all of it.
 
     Returns:
         Exit code: 0 done, 3 some shutters unanswered, 4 recording damaged (all before the damage is there).
@@ -113,7 +116,10 @@ def run(
     with open_source(config.source, SourceOrder(recording, speed=math.inf)) as source:
         margin_us = config.window.margin_us if wanted is not None else None
         reconstructor = open_reconstructor(config, source.info.geometry, has_frames=source.info.has_frames)
-        session = Session(config, source.info, reconstructor, freshest=False, clock=now_ns, reach_us=margin_us)
+        answers = (lambda window: True) if part is None else part.chooser()
+        session = Session(
+            config, source.info, reconstructor, freshest=False, clock=now_ns, reach_us=margin_us, answers=answers
+        )
         reading = Reading(source, config.source, needs_frames=reconstructor.needs_frames)
         made_from = inputs_of(config, recording, has_frames=source.info.has_frames)
         # What cannot be made is told before an earlier run is set aside.
@@ -132,6 +138,7 @@ def run(
                 unanswered = _by_plan(session, watched, [frames, *made])
             else:
                 unanswered = _by_shutters(session, watched, [frames, *made], wanted=wanted, info=source.info)
+        made_from["engine"] = reconstructor.engine
         folder.finish(made_from | _report(config, session, source, reading.counters, reading.damage))
     print(f"{len(frames.files)} exposed frames in {out / 'frames'}, their shutters in {out / 'frames.jsonl'}")
     for output in made:
@@ -144,14 +151,10 @@ def run(
 
 
 def _by_plan(session: Session, packets: Iterator[Packet], outputs: Sequence[Output]) -> list[Wanted]:
-    count = 0
-
     def save(frames: Iterator[ExposedFrame]) -> None:
-        nonlocal count
         for frame in frames:
             for output in outputs:
-                output.write(frame, index=count)
-            count += 1
+                output.write(frame, index=frame.index)
 
     save(session.feed(packets))
     save(session.finish())

@@ -80,6 +80,7 @@ class Session:
         clock: Callable[[], int],
         reach_us: int | None = None,
         losses: Losses | None = None,
+        answers: Callable[[ContentWindow], bool] = lambda window: True,
     ) -> None:
         """Prepare for one source.
 
@@ -92,6 +93,7 @@ class Session:
             reach_us: answered after a window's last exposure; None = what the plan needs. Whoever gives it asks for
                 shutters of their own: the plan is not looked at.
             losses: counted on; None = from 0.
+            answers: tells of each window whether the plan is asked; its numbers are taken in any case.
 
         Raises:
             SourceError: the method needs frames and the source has none.
@@ -114,6 +116,7 @@ class Session:
         self._reconstructor = reconstructor
         self._rolls = isinstance(reconstructor, Rolls) and reconstructor.rolls
         self._freshest = freshest
+        self._answers = answers
         self._clock = clock
         self._plan = config.plan
         self._fallback = Fallback(reconstructor, live=freshest)
@@ -254,6 +257,7 @@ class Session:
         self._recent.append(window)
         self.counters.windows += 1
         queries = [] if self.paused else self._numbered(queries_of(window, self._plan))
+        queries = queries if self._answers(window) else []
         self._fallback.choose(window, len(queries), self._assembler.cut)
         self.counters.fallback_windows = self._fallback.windows
         queries = self._affordable(window, queries)

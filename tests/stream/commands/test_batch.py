@@ -16,6 +16,8 @@ from typing import Any
 import psutil
 import pytest
 
+from stream.batch.parts import Joining, in_parts
+from stream.batch.worker import Ending, Order
 from stream.commands import offline
 from stream.config import load_config
 from tests.golden import example
@@ -143,6 +145,55 @@ def test_overrides_of_a_manifest_are_for_their_recording_alone(
     assert call(capsys, "batch", manifest, out, *SETTINGS).code == 0
     tags = [json.loads((out / name / "frames.jsonl").read_text().splitlines()[0])["tag"] for name in ("a", "b")]
     assert tags == ["upsample", "deblur"]
+
+
+# Parts
+
+
+@pytest.mark.parametrize("plan", ["deblur", "unroll", "upsample", "reshutter"])
+def test_recording_in_parts_gives_the_bytes_of_one_run(
+    folder: Path, out: Path, capsys: pytest.CaptureFixture[str], plan: str
+) -> None:
+    settings = (*SETTINGS, "--set", f"plan.name={plan}")
+    (folder / "b.nire").unlink()
+    recorded(folder / "c.nire", packets.usual()[:12])
+    assert offline.run(load_config(None, settings[1::2]), folder / "a.nire", out.parent / "whole") == 0
+    assert call(capsys, "batch", folder, out, "--split", "0.1", "--jobs", "3", *settings).code == 0
+    assert digests(out / "a") == digests(out.parent / "whole")
+    of_parts, of_whole = (json.loads((each / "run.json").read_text()) for each in (out / "a", out.parent / "whole"))
+    assert of_parts == of_whole
+    assert sorted(path.name for path in out.iterdir()) == ["a", "batch.json", "c"]
+    assert call(capsys, "batch", folder, out, "--split", "0.1", *settings).code == 0
+    assert states(out) == {"a": "skipped", "c": "skipped"}
+
+
+def test_damaged_recording_in_parts_gives_all_before_the_damage(
+    folder: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = (folder / "a.nire").read_bytes()
+    (folder / "b.nire").write_bytes(data[: int(0.7 * len(data))])
+    assert offline.run(load_config(None, SETTINGS[1::2]), folder / "b.nire", out.parent / "whole") == 4
+    done = call(capsys, "batch", folder / "b.nire", out, "--split", "0.1", "--jobs", "2", *SETTINGS)
+    assert done.code == 3
+    assert "failed: b" in done.err
+    assert digests(out / "b") == digests(out.parent / "whole")
+
+
+def test_parts_that_were_made_by_different_engines_are_not_joined(folder: Path, out: Path) -> None:
+    config = load_config(None, SETTINGS[1::2])
+    whole = Order("a", folder / "a.nire", out / "a", config)
+    parts = in_parts(whole, 0.1, 2)
+    joining = Joining()
+    for part in parts:
+        assert offline.run(config, part.recording, part.out, part=part.part) == 0
+    run = parts[1].out / "run.json"
+    run.write_text(json.dumps(json.loads(run.read_text()) | {"engine": "another"}))
+    assert joining.take(parts[0], Ending("")) is None
+    ended = joining.take(parts[1], Ending(""))
+    assert ended is not None
+    assert "its parts differ in engine" in ended[1].reason
+    assert not (out / "a").exists()
+    assert not (out / ".parts").exists()
 
 
 @contextlib.contextmanager
