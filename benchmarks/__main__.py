@@ -16,7 +16,9 @@ from .budgets import exceeded
 from .report import report, show
 
 NAMES = ("planes", "ring", "recordings", "intake", "edi", "network", "wire", "end_to_end")
-"""Run when no name is given; `soak` takes minutes and runs only when named."""
+"""Run when no name is given."""
+NAMED = ("batch", "soak")
+"""Take minutes, and run only when named."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,7 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Measure this machine; leave it quiet meanwhile.",
     )
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"{', '.join(NAMES)} (all of these when none is named), soak"
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help=f"{', '.join(NAMES)} (all of these when none is named), {', '.join(NAMED)}",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write machine, versions and results as JSON")
     parser.add_argument("--check", action="store_true", help="exit 1 where a figure misses its budget (budgets.toml)")
@@ -49,9 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="network: also run nano by this engine; may be repeated (default: all that start in seconds)",
     )
     options = parser.parse_args(arguments)
-    unknown = [name for name in options.names if name not in (*NAMES, "soak")]
+    unknown = [name for name in options.names if name not in (*NAMES, *NAMED)]
     if unknown:
-        parser.error(f"no benchmark {unknown[0]!r}; there are {', '.join(NAMES)}, soak")
+        parser.error(f"no benchmark {unknown[0]!r}; there are {', '.join((*NAMES, *NAMED))}")
     reports, missed = [], []
     for name in options.names or NAMES:
         print(f"{name} ...", file=sys.stderr, flush=True)
