@@ -178,9 +178,10 @@ class _Told:
         self._next_s = 0.0
 
     def at(self, done: float, total: float | None) -> None:
-        if total and time.monotonic() >= self._next_s:
+        # Told also where the end is unknown: that nobody listens any more is learned by telling.
+        if time.monotonic() >= self._next_s:
             self._next_s = time.monotonic() + _TELL_EVERY_S
-            self._orders.send(Reached(min(1.0, done / total)))
+            self._orders.send(Reached(min(1.0, done / total) if total else 0.0))
 
 
 class _Warnings(logging.Handler):

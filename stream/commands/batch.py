@@ -72,7 +72,7 @@ def command(
     if ray is not None:
         raise ConfigError(
             f"--ray {ray}: this version has no workers on a Ray cluster, only processes of this machine (--jobs). On "
-            "several machines, give each a manifest of its own and the same OUT on shared storage"
+            "several machines, start a batch on each, with a manifest and an OUT of its own"
         )
     chosen = [name for name in dict.fromkeys(output or []) if name != "frames"]
     leave(run(places, out, config, overrides or (), jobs=jobs, outputs=chosen, split_s=split))
@@ -197,7 +197,7 @@ class _Book:
     def skips(self, order: Order) -> bool:
         """Tell whether a recording is done and valid already, and note it."""
         report = whole_run(order.out)
-        if report is None or report.get("files") != files_of(order.outputs):
+        if report is None or report.get("shutters") or report.get("files") != files_of(order.outputs):
             return False
         try:
             inputs = inputs_of(order.config, order.recording, has_frames=bool(report.get("has_frames")))

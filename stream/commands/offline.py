@@ -138,7 +138,7 @@ def run(
                 unanswered = _by_plan(session, watched, [frames, *made])
             else:
                 unanswered = _by_shutters(session, watched, [frames, *made], wanted=wanted, info=source.info)
-        made_from["engine"] = reconstructor.engine
+        made_from |= {"engine": reconstructor.engine, "shutters": None if shutters is None else str(shutters)}
         folder.finish(made_from | _report(config, session, source, reading.counters, reading.damage))
     print(f"{len(frames.files)} exposed frames in {out / 'frames'}, their shutters in {out / 'frames.jsonl'}")
     for output in made:

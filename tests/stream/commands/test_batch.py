@@ -116,6 +116,16 @@ def test_run_that_was_killed_is_not_taken_for_done(folder: Path, out: Path, caps
     assert states(out) == {"a": "done", "b": "skipped"}
 
 
+def test_answers_to_shutters_are_not_taken_for_those_to_the_plan(
+    folder: Path, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutters = tmp_path / "shutters.jsonl"
+    shutters.write_text(json.dumps({"t_a_us": packets.START_US, "t_b_us": packets.START_US}))
+    assert offline.run(load_config(None, SETTINGS[1::2]), folder / "a.nire", out / "a", shutters=shutters) == 0
+    assert call(capsys, "batch", folder / "a.nire", out, *SETTINGS).code == 0
+    assert states(out) == {"a": "done"}
+
+
 def test_other_weights_are_other_work(
     folder: Path, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
