@@ -160,11 +160,18 @@ def test_overrides_of_a_manifest_are_for_their_recording_alone(
 # Parts
 
 
-@pytest.mark.parametrize("plan", ["deblur", "unroll", "upsample", "reshutter"])
+ROLLING = ("reconstructor.backend=neural", "reconstructor.engine=eager")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [("plan.name=deblur",), ("plan.name=unroll",), ("plan.name=reshutter",), ROLLING],
+    ids=["deblur", "unroll", "reshutter", "rolling"],
+)
 def test_recording_in_parts_gives_the_bytes_of_one_run(
-    folder: Path, out: Path, capsys: pytest.CaptureFixture[str], plan: str
+    folder: Path, out: Path, capsys: pytest.CaptureFixture[str], settings: tuple[str, ...]
 ) -> None:
-    settings = (*SETTINGS, "--set", f"plan.name={plan}")
+    settings = (*SETTINGS, *(word for setting in settings for word in ("--set", setting)))
     (folder / "b.nire").unlink()
     recorded(folder / "c.nire", packets.usual()[:12])
     assert offline.run(load_config(None, settings[1::2]), folder / "a.nire", out.parent / "whole") == 0
