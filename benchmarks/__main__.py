@@ -17,8 +17,8 @@ from .report import report, show
 
 NAMES = ("planes", "ring", "recordings", "intake", "edi", "network", "wire", "end_to_end")
 """Run when no name is given."""
-LONG = ("soak", "storm")
-"""They take minutes, and run only when named."""
+NAMED = ("batch", "soak", "storm")
+"""Take minutes, and run only when named."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "names",
         nargs="*",
         metavar="NAME",
-        help=f"{', '.join(NAMES)} (all of these when none is named), {', '.join(LONG)}",
+        help=f"{', '.join(NAMES)} (all of these when none is named), {', '.join(NAMED)}",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write machine, versions and results as JSON")
     parser.add_argument("--check", action="store_true", help="exit 1 where a figure misses its budget (budgets.toml)")
@@ -55,9 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="network: also run nano by this engine; may be repeated (default: all that start in seconds)",
     )
     options = parser.parse_args(arguments)
-    unknown = [name for name in options.names if name not in (*NAMES, *LONG)]
+    unknown = [name for name in options.names if name not in (*NAMES, *NAMED)]
     if unknown:
-        parser.error(f"no benchmark {unknown[0]!r}; there are {', '.join((*NAMES, *LONG))}")
+        parser.error(f"no benchmark {unknown[0]!r}; there are {', '.join((*NAMES, *NAMED))}")
     reports, missed = [], []
     for name in options.names or NAMES:
         print(f"{name} ...", file=sys.stderr, flush=True)

@@ -136,6 +136,20 @@ def check_weights(config: Config, backend: str) -> None:
         weights.outline(Path(config.reconstructor.weights))
 
 
+def weights_of(config: Config, backend: str) -> Path | None:
+    """Name the weights that a backend would load; None for a backend without a network.
+
+    Raises:
+        ConfigError: there is no such backend.
+        WeightsError: there are no such weights.
+    """
+    module, wanted = _module(backend), config.reconstructor
+    if not hasattr(module, "weights_file"):
+        return None
+    path: Path = module.weights_file(wanted.size, wanted.weights)
+    return path
+
+
 def engine_of(config: Config, backend: str) -> str:
     """Tell which engine would run a backend's network, without making it; "" for a backend without one.
 

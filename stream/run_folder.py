@@ -50,7 +50,7 @@ class RunFolder:
         with writing(f"to {path}"):
             path.mkdir(parents=True, exist_ok=True)
             if not overwrite:
-                _require_own(path)
+                require_own(path)
             self._set_aside()
             (path / FRAMES).mkdir(exist_ok=True)
         self._note({"state": "unfinished"})
@@ -63,7 +63,7 @@ class RunFolder:
         """
         self._note({"state": "done", **report})
         with writing(f"to {self.path}"):
-            _remove(self.path / EARLIER)
+            remove_run(self.path / EARLIER)
 
     def _note(self, report: Mapping[str, Any]) -> None:
         text = json.dumps({**report, "files": self._files, "made_by": _MARK}, indent=2) + "\n"
@@ -79,10 +79,10 @@ class RunFolder:
         if not is_whole:
             _log.warning("an earlier run in %s was ended before it was whole; this one takes its place", self.path)
         if (not is_whole and own_files(earlier)) or (earlier.exists() and not own_files(earlier)):
-            _remove(self.path)  # the last whole run is aside already, or somebody else's files are in the way
+            remove_run(self.path)  # the last whole run is aside already, or somebody else's files are in the way
             return
         if RUN in own_files(earlier):
-            _remove(earlier)
+            remove_run(earlier)
         (earlier / FRAMES).mkdir(parents=True, exist_ok=True)
         if LINES in own:
             shutil.copyfile(self.path / LINES, earlier / LINES)  # both folders know their files, whenever we are killed
@@ -95,7 +95,7 @@ def own_files(folder: Path) -> set[str]:
     found = {LINES, RUN, RUN + PART, LINES + PART} if _is_run(folder) else set()
     if not found:
         return found
-    files = _report(folder).get("files")
+    files = read_run(folder).get("files")
     found |= {name for name in files if _is_inside(name)} if isinstance(files, list) else set()
     indices = [int(match[1]) for match in map(_IMAGE.fullmatch, _images(folder)) if match]
     if _state(folder) == "unfinished":  # an image is there a moment before its line is
@@ -105,7 +105,33 @@ def own_files(folder: Path) -> set[str]:
     return {name for name in found if (folder / name).is_file()}
 
 
-def _require_own(folder: Path) -> None:
+def whole_run(folder: Path) -> dict[str, Any] | None:
+    """Read the report of a run that is done, undamaged, and has all its files; None where there is none such."""
+    report = read_run(folder)
+    counts, files = report.get("counts"), report.get("files")
+    if report.get("state") != "done" or report.get("damage") or not isinstance(counts, dict):
+        return None
+    images = _images(folder)
+    names = [*images, LINES, *(files if isinstance(files, list) else [])]
+    is_whole = len(set(images)) == counts.get("exposed") and all(_has_bytes(folder / str(name)) for name in names)
+    return report if is_whole else None
+
+
+def damage_of(folder: Path) -> str:
+    """Tell the damage that a run met; "" where there was none."""
+    return str(read_run(folder).get("damage") or "")
+
+
+def _has_bytes(path: Path) -> bool:
+    return path.is_file() and (path.name == LINES or path.stat().st_size > 0)
+
+
+def require_own(folder: Path) -> None:
+    """Refuse a folder with files of somebody else.
+
+    Raises:
+        ConfigError: it names some of them.
+    """
     own = {folder / name for name in own_files(folder)}
     own |= {folder / EARLIER / name for name in own_files(folder / EARLIER)}
     foreign = sorted(path for path in folder.rglob("*") if not path.is_dir() and path not in own)
@@ -119,17 +145,18 @@ def _require_own(folder: Path) -> None:
 
 
 def _is_run(folder: Path) -> bool:
-    report = _report(folder)
+    report = read_run(folder)
     versions = report.get("versions")
     is_made_by_us = report.get("made_by") == _MARK or (isinstance(versions, dict) and _MARK in versions)
     return is_made_by_us or bool(_images(folder))
 
 
 def _state(folder: Path) -> str:
-    return str(_report(folder).get("state", "done" if (folder / RUN).exists() else "unfinished"))
+    return str(read_run(folder).get("state", "done" if (folder / RUN).exists() else "unfinished"))
 
 
-def _report(folder: Path) -> dict[str, Any]:
+def read_run(folder: Path) -> dict[str, Any]:
+    """Read the report of a run as far as it is there; empty where there is none."""
     try:
         report = json.loads((folder / RUN).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -157,7 +184,7 @@ def _is_inside(name: object) -> bool:
     return isinstance(name, str) and name not in ("", ".", "..") and Path(name).name == name
 
 
-def _remove(folder: Path) -> None:
+def remove_run(folder: Path) -> None:
     """Delete what a run wrote there, and its folders where nothing else is in them."""
     _unlink(folder, sorted(own_files(folder), key=lambda name: (name == LINES, name == RUN)))
     for empty in (folder / FRAMES, folder):

@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import platform
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, is_dataclass
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,14 +27,15 @@ from stream.options import ConfigRecordingOut, LogLevel, Overrides, leave, load
 from stream.outputs import Output, files_of, open_output, require_ready
 from stream.outputs.frames import FrameFolder
 from stream.progress import Progress, progress_bar
+from stream.provenance import host, inputs_of, versions
 from stream.reading import Reading
 from stream.run_folder import EARLIER, RunFolder
+from stream.session.part import Part
 from stream.session.session import Session
 from stream.session.shutters import Answers, Wanted, read_shutters, why_not
 from stream.sources import SourceOrder, open_source
 
 DONE, UNANSWERED, DAMAGED = 0, 3, 4
-_VERSIONED = ("nire-live", "torch", "numpy", "opencv-python-headless", "iceoryx2")
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +91,8 @@ def run(
     fps: float | None = None,
     plain: bool = False,
     overwrite: bool = False,
+    progress: Callable[[str], AbstractContextManager[Progress]] = progress_bar,
+    part: Part | None = None,
 ) -> int:
     """Re-expose a recording into `frames/*.png`, `frames.jsonl`, `run.json` and, if wanted, `video.mp4` under `out`.
 
@@ -106,6 +108,8 @@ def run(
         fps: images a second of films; None = real time where a screen can show that, else 30.
         plain: films show the values as they are.
         overwrite: go on where `out` holds files that no earlier run wrote; they stay, but for those in the way.
+        progress: shows how far the run has come, under a label.
+        part: answer the plan in this part of the recording only, with the indices of the whole; None = all of it.
 
     Returns:
         Exit code: 0 done, 3 some shutters unanswered, 4 recording damaged (all before the damage is there).
@@ -117,8 +121,12 @@ def run(
     with open_source(config.source, SourceOrder(recording, speed=math.inf)) as source:
         margin_us = config.window.margin_us if wanted is not None else None
         reconstructor = open_reconstructor(config, source.info.geometry, has_frames=source.info.has_frames)
-        session = Session(config, source.info, reconstructor, freshest=False, clock=now_ns, reach_us=margin_us)
+        answers = (lambda window: True) if part is None else part.chooser()
+        session = Session(
+            config, source.info, reconstructor, freshest=False, clock=now_ns, reach_us=margin_us, answers=answers
+        )
         reading = Reading(source, config.source, needs_frames=reconstructor.needs_frames)
+        made_from = inputs_of(config, recording, has_frames=source.info.has_frames)
         # What cannot be made is told before an earlier run is set aside.
         files = files_of(outputs)
         for name in outputs:
@@ -130,13 +138,14 @@ def run(
             opened = partial(open_output, out=out, in_order=in_order, fps=fps, plain=plain)
             made = [stack.enter_context(opened(name)) for name in outputs]
             stack.push(partial(_say_what_is_left, out, frames))
-            bar = stack.enter_context(progress_bar("re-exposing"))
+            bar = stack.enter_context(progress("re-exposing"))
             watched = _watched(reading, source.info, bar, [_captured_of(output) for output in made])
             if wanted is None:
                 unanswered = _by_plan(session, watched, [frames, *made])
             else:
                 unanswered = _by_shutters(session, watched, [frames, *made], wanted=wanted, info=source.info)
-        folder.finish(_report(config, session, source, reading.counters, reading.damage))
+        made_from |= {"engine": reconstructor.engine, "shutters": None if shutters is None else str(shutters)}
+        folder.finish(made_from | _report(config, session, source, reading.counters, reading.damage))
     print(f"{len(frames.files)} exposed frames in {out / 'frames'}, their shutters in {out / 'frames.jsonl'}")
     for output in made:
         if hasattr(output, "summary"):
@@ -148,14 +157,10 @@ def run(
 
 
 def _by_plan(session: Session, packets: Iterator[Packet], outputs: Sequence[Output]) -> list[Wanted]:
-    count = 0
-
     def save(frames: Iterator[ExposedFrame]) -> None:
-        nonlocal count
         for frame in frames:
             for output in outputs:
-                output.write(frame, index=count)
-            count += 1
+                output.write(frame, index=frame.index)
 
     save(session.feed(packets))
     save(session.finish())
@@ -207,8 +212,10 @@ def _report(
     hot = calibration.hot_pixels
     return {
         "recording": source.info.name,
+        "has_frames": source.info.has_frames,
+        "host": host(),
         "config": config.model_dump(mode="json"),
-        "versions": {"python": platform.python_version()} | {name: _version_of(name) for name in _VERSIONED},
+        "versions": versions(),
         "counts": {
             "events": counters.events,
             "frames": counters.frames,
@@ -236,13 +243,6 @@ def _own_counters(source: Source) -> dict[str, Any]:
     """What a source counts itself: the fields of its attribute `counters`, where it has one."""
     counters = getattr(source, "counters", None)
     return asdict(counters) if is_dataclass(counters) and not isinstance(counters, type) else {}
-
-
-def _version_of(name: str) -> str:
-    try:
-        return version(name)
-    except ImportError:
-        return "not installed"
 
 
 def _say_what_is_left(out: Path, frames: FrameFolder, kind: object, error: object, trace: object) -> None:

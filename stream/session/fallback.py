@@ -14,8 +14,8 @@ from stream.windows.cut import Cut
 
 # So many windows in a row must be too slow: one may be so because the machine did something else.
 _STRIKES = 3
-# Windows until the best method is tried again. Each trial that fails makes them so many times as many, the second number
-# where the method took over twice the time that there was: such a trial costs several windows.
+# Windows until the best method is tried again. Each trial that fails makes them so many times as many; the second
+# number is for a method that took over twice the time that there was: such a trial costs several windows.
 _FIRST_TRIAL, _LAST_TRIAL = 32, 8192
 _LATER, _MUCH_LATER, _FAR_OVER = 2, 16, 2.0
 # Of the time from one window to the next, what a trial may take: less than what is borne, lest it goes to and fro.

@@ -68,6 +68,7 @@ class Session:
         clock: Callable[[], int],
         reach_us: int | None = None,
         tally: Tally | None = None,
+        answers: Callable[[ContentWindow], bool] = lambda window: True,
     ) -> None:
         """Prepare for one source.
 
@@ -80,6 +81,7 @@ class Session:
             reach_us: answered after a window's last exposure; None = what the plan needs. Whoever gives it asks for
                 shutters of their own: the plan is not looked at.
             tally: of the sessions before this one, counted on; None = begin.
+            answers: tells of each window whether the plan is asked; its numbers are taken in any case.
 
         Raises:
             SourceError: the method needs frames and the source has none.
@@ -101,6 +103,7 @@ class Session:
         self._reconstructor = reconstructor
         self._rolls = isinstance(reconstructor, Rolls) and reconstructor.rolls
         self._freshest = freshest
+        self._answers = answers
         self._clock = clock
         self._plan = config.plan
         self._fallback = Fallback(reconstructor, live=freshest)
@@ -253,6 +256,7 @@ class Session:
         self._recent.append(window)
         self.counters.windows += 1
         queries = self._planned(window)
+        queries = queries if self._answers(window) else []
         fallen_back = self._fallback.windows
         self._fallback.choose(window, len(queries), self._assembler.cut)
         self.counters.fallback_windows += self._fallback.windows - fallen_back

@@ -23,6 +23,7 @@ COMMANDS = {
     "live": ["--preview", "--seconds", "--set", "--log-level", "INFO"],
     "replay": ["[CONFIG] RECORDING", "--speed", "--loop", "--preview", "--set", "default: 1"],
     "offline": ["[CONFIG] RECORDING OUT", "--shutters", "--video", "--set", "frames.jsonl"],
+    "batch": ["IN... OUT [CONFIG]", "--jobs", "--output", "--set", "batch.json"],
     "record": ["--seconds", "NAME.nire"],
     "convert": ["NAME.nire", ".aedat4", "--set"],
     "info": ["--picture"],
