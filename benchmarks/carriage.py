@@ -21,7 +21,7 @@ from stream.losses import Losses
 from stream.processes import supervisor
 from stream.processes.board import Board, State
 from stream.processes.child import Child
-from stream.processes.joining import join, note_progress
+from stream.processes.joining import join, note_progress, read
 from stream.processes.supervised import Job
 from stream.sources import SourceOrder
 
@@ -137,7 +137,7 @@ def take(child: Child, config: Config, events: int, watched: dict[str, int], tol
         losses = Losses()
         while not (reader.ended or child.stopping or carried.digest.events >= events):
             child.orders()
-            packets = reader.read(_READ_S)
+            packets = read(child, reader, _READ_S)
             now_s = time.monotonic()
             for packet in packets:
                 losses.add(packet)
@@ -152,7 +152,7 @@ def take(child: Child, config: Config, events: int, watched: dict[str, int], tol
                 carried.digest.add(packet)
                 late_us.append(now_s * 1e6 - float(packet.t_us[-1]))
                 last_s = now_s
-            note_progress(child.row, reader, packets, losses)
+            note_progress(child, reader, packets, losses)
             child.beat(State.RUNNING if packets else None)
             if before and now_s > last_s + _QUIET_S:
                 break

@@ -23,7 +23,7 @@ import numpy as np
 import psutil
 
 from nire.errors import WireError
-from nire.types import EventBatch, Frame, Packet
+from nire.types import EventBatch, Frame, Packet, WallClock
 from stream.clock import now_ns
 from stream.config_sections import RingConfig
 from stream.processes.board import Board
@@ -267,4 +267,6 @@ def _makes_sense(packet: Packet) -> bool:
         return is_sorted and all(not len(column) or int(column.max()) < limit for column, limit in limits)
     if isinstance(packet, Frame):
         return packet.pixels.shape == (48, 64, 1) and packet.exposure_start_us <= packet.exposure_end_us
+    if isinstance(packet, WallClock):
+        return packet.rate > 0 and packet.wall_ns > 0
     return packet.t0_us <= packet.t1_us
