@@ -59,5 +59,5 @@ def test_no_message_writes_the_command_itself_and_every_extra_that_is_named_exis
     sources = [path for name in ("nire", "drivers", "stream") for path in (ROOT / name).rglob("*.py")]
     texts = {path: path.read_text(encoding="utf-8") for path in sources if path.name != "install.py"}
     assert not [path for path, text in texts.items() if "nire-live[" in text]
-    named = {extra for text in texts.values() for extra in re.findall(r"pip_install\('(\w+)'\)", text)}
+    named = {extra for text in texts.values() for extra in re.findall(r"pip_install\(['\"](\w+)['\"]\)", text)}
     assert {"hdf5", "int8"} <= named <= set(EXTRAS)

@@ -123,7 +123,12 @@ def test_recording_without_frames_is_refused_by_the_command(
 
 
 def test_recording_without_frames_is_guessed_from_its_events(recordings: Path, tmp_path: Path) -> None:
-    settings = ("plan.rate_hz=20", "reconstructor.threads=1", "reconstructor.engine=eager")
+    settings = (
+        "reconstructor.backend=auto",
+        "plan.rate_hz=20",
+        "reconstructor.threads=1",
+        "reconstructor.engine=eager",
+    )
     assert offline.run(load_config(None, settings), recordings / NO_FRAMES, tmp_path / "out") == 0
     found = images(tmp_path / "out")
     assert {image.shape for image in found} == {(240, 320)}

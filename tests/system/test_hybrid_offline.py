@@ -11,7 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from nire.metrics import psnr
-from stream.preview.images import picture
+from stream.display import Tone
+from stream.preview.images import Look, encoded
 from tests.drivers.cameras.hybrid.rig import Rig, build
 from tests.stream.command import run
 from tests.system.commanded import EVERYTHING, Command
@@ -107,8 +108,7 @@ def test_replay_sends_the_images_of_offline_over_the_wire_and_to_the_preview(rig
     for message in messages:
         image = offline[message.header["t_a_us"]]
         np.testing.assert_array_equal(message.pixels, image)
-        shown = picture("exposed", message)
+        shown = encoded("exposed", message.pixels, Look(levelled=False), Tone())
         assert shown is not None
-        jpeg = np.frombuffer(shown[4 + int.from_bytes(shown[:4], "little") :], np.uint8)
-        seen = cv2.imdecode(jpeg, cv2.IMREAD_COLOR)[..., ::-1]  # OpenCV reads blue first
+        seen = cv2.imdecode(np.frombuffer(shown, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]  # OpenCV reads blue first
         assert psnr(np.ascontiguousarray(seen), image) > 28

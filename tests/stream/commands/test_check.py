@@ -38,6 +38,7 @@ from tests.stream.command import FREE_PORTS, ROOT, Done, call
 
 NAME = f"check-{os.getpid()}"
 NEURAL = "reconstructor.backend=neural"
+PAPER = "reconstructor.weights=paper_nano"
 EVENTS_ONLY = "reconstructor.backend=events_only"
 PASSTHROUGH = "reconstructor.backend=passthrough"
 NO_FRAMES = "source.settings.frame_rate_hz=0"
@@ -74,11 +75,12 @@ def _faults(done: Done) -> list[str]:
         ([NEURAL, "reconstructor.size=huge"], "reconstructor.size = 'huge': the sizes are nano, small, base"),
         ([NEURAL, "reconstructor.size=small"], "no trained weights of size 'small'"),
         ([EVENTS_ONLY, "reconstructor.size=small"], "no trained weights of size 'small'"),
-        ([NEURAL, "reconstructor.engine=fastest"], "'fastest': no such engine; there are auto, compiled"),
-        ([NEURAL, "reconstructor.engine=no.such.module"], "'no.such.module': no such engine"),
+        ([NEURAL, PAPER, "reconstructor.engine=fastest"], "'fastest': no such engine; there are auto, compiled"),
+        ([NEURAL, "reconstructor.engine=fastest"], "'fastest': this network is run by one of auto, eager, openvino"),
+        ([NEURAL, PAPER, "reconstructor.engine=no.such.module"], "'no.such.module': no such engine"),
         ([NEURAL, "reconstructor.precision=fp8"], "reconstructor.precision = 'fp8'"),
         ([NEURAL, "reconstructor.engine=eager", "reconstructor.precision=int8"], "'int8': the engine 'eager' has fp32"),
-        ([NEURAL, "reconstructor.engine=cudagraph", "reconstructor.device=cpu"], "needs an NVIDIA GPU"),
+        ([NEURAL, PAPER, "reconstructor.engine=cudagraph", "reconstructor.device=cpu"], "needs an NVIDIA GPU"),
         ([NEURAL, "reconstructor.device=cuda:99"], "reconstructor.device = 'cuda:99', but torch"),
         (["reconstructor.device=cuda:99"], "reconstructor.device = 'cuda:99', but torch"),
         (["window.policy=span"], "window.policy = 'span' gives windows without frames"),
@@ -355,7 +357,7 @@ def test_good_config_is_described_and_leaves_nothing_behind(check: Check) -> Non
     assert RingSpace.of(NAME).leftovers() == []
 
 
-@pytest.mark.parametrize("backend", [NEURAL, EVENTS_ONLY])
+@pytest.mark.parametrize("backend", [NEURAL, "reconstructor.backend=auto", EVENTS_ONLY])
 def test_engine_that_auto_takes_is_shown_and_no_network_is_made(
     check: Check, monkeypatch: pytest.MonkeyPatch, backend: str
 ) -> None:
@@ -369,7 +371,8 @@ def test_engine_that_auto_takes_is_shown_and_no_network_is_made(
     monkeypatch.setitem(sys.modules, "openvino", None)
     without = check(backend, "reconstructor.device=cpu")
     assert "eager (the one that auto takes here)" in without.out, without.err
-    monkeypatch.setattr("nire.engines.openvino.check", lambda *_: None)
+    for check_of in ("nire.engines.openvino.check", "nire.explicit.openvino.check"):
+        monkeypatch.setattr(check_of, lambda *_: None)
     assert "openvino (the one that auto takes here)" in check(backend, "reconstructor.device=cpu").out
     named = check(backend, "reconstructor.device=cpu", "reconstructor.engine=eager")
     assert "eager" in named.out

@@ -174,7 +174,7 @@ def test_columns_count_as_in_python() -> None:
 
 def test_backends_that_cannot_be_are_refused(filmed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for names, words in (
-        (["eddi"], "no such backend; there are edi"),
+        (["eddi"], "no such backend; there are auto, edi"),
         (["edi", "edi"], "name each only once"),
         (["neural:none.safetensors"], "none.safetensors"),
     ):
