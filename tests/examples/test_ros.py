@@ -6,7 +6,6 @@ import importlib
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -130,7 +129,7 @@ def test_ros2_node_publishes_images_with_their_stamps_and_exposes(
             assert info.header.frame_id == "camera"
             packed = node.publishers["image_raw/compressed"].sent[-1]
             assert cv2.imdecode(np.frombuffer(packed.data, np.uint8), cv2.IMREAD_UNCHANGED).shape == (HEIGHT, WIDTH)
-            stamp_ns = time.time_ns() - 50_000_000
+            stamp_ns = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
             request = ros2_stub.ExposeRequest(
                 stamp=ros2_stub.Time(**conversion.time_fields(stamp_ns)), exposure_us=500.0
             )
