@@ -42,7 +42,7 @@ def lerobot(stream: FakeStream) -> Iterator[int]:
     process = _sending(stream, "lerobot", "--to", f"tcp://127.0.0.1:{port}")
     yield port
     process.send_signal(signal.SIGINT)
-    assert process.wait(PATIENCE_S) == 0
+    assert process.wait(PATIENCE_S) in (0, -signal.SIGINT)  # the latter before it had begun, where a test was skipped
 
 
 @pytest.mark.system
