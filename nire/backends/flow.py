@@ -29,6 +29,7 @@ class FlowReconstructor(IntegralReconstructor):
 
     name = "flow"
     engine = "opencv"
+    mixes_pixels = True
 
     def __init__(self, geometry: Geometry, device: torch.device, bin_us: int) -> None:
         """Allocate for one sensor on one device; flow itself is found on the CPU."""

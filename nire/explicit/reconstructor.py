@@ -27,6 +27,7 @@ class ExplicitReconstructor(IntegralReconstructor):
 
     name = "neural"
     rolls = True
+    mixes_pixels = True
 
     def __init__(self, geometry: Geometry, cleaner: Cleaner, config: ExplicitConfig, *, job: Job, bin_us: int) -> None:
         """Put a trained network to work for one sensor.

@@ -27,6 +27,8 @@ class IntegralReconstructor:
     name = "edi"
     engine = "torch"
     needs_frames = True
+    mixes_pixels = False
+    """What neighbours saw goes into a pixel: then a mosaic is demosaiced before, not after."""
 
     def __init__(self, geometry: Geometry, device: torch.device, bin_us: int) -> None:
         """Allocate for one sensor on one device."""
@@ -41,7 +43,8 @@ class IntegralReconstructor:
         self._encode: dict[Transfer, Tensor] = {}
         # Events behind a colour filter tell of that colour only: each pixel is re-exposed in its own colour, and the
         # two that it lacks are filled in afterwards.
-        self._filter = filter_of(geometry.bayer, geometry.height, geometry.width) if geometry.bayer else None
+        by_colour = geometry.bayer and not self.mixes_pixels
+        self._filter = filter_of(geometry.bayer, geometry.height, geometry.width) if by_colour else None
 
     def build(self, window: ContentWindow) -> Content:
         """Integrate the window's events and anchor them to its frames (g, Eq. 7).

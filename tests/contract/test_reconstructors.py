@@ -320,3 +320,15 @@ def test_what_is_given_is_not_written_to(name: str, count: int) -> None:
     exposed(made(name), given, instants(*INSIDE_US))
     assert all(np.array_equal(array, copy) for array, copy in zip(arrays, before, strict=True))
     assert all(isinstance(frame, Frame) for frame in given.frames)
+
+
+# Colour
+
+
+@pytest.mark.parametrize("name", ["flow", "neural"])
+def test_methods_that_mix_pixels_see_no_mosaic(name: str) -> None:
+    plain, behind_a_filter = (
+        exposed(made(name, geometry), window(2, geometry), instants(*INSIDE_US))
+        for geometry in (COLOUR, replace(COLOUR, bayer="RGGB"))
+    )
+    assert_same(name, behind_a_filter, plain)
