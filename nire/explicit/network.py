@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nire.explicit.config import ExplicitConfig
-from nire.network.pyramid import activate
+from nire.network.pyramid import ResidualBlock, activate
 
 WITNESSES = 5
 """Frame before and after by events, frame before and after by flow, and the last plane of the window before."""
@@ -155,16 +155,8 @@ class KeyPlaneNetwork(nn.Module):
         return levels[0], maps
 
 
-class Block(nn.Module):
-    """x + conv(activate(conv(x / its size))), both 3 x 3; the second starts at zero, so that it starts as nothing."""
-
-    def __init__(self, channels: int) -> None:
-        """Make the layers."""
-        super().__init__()
-        self.first = nn.Conv2d(channels, channels, 3, padding=1)
-        self.second = nn.Conv2d(channels, channels, 3, padding=1)
-        for value in self.second.parameters():
-            nn.init.zeros_(value)
+class Block(ResidualBlock):
+    """A residual block that sees what it is given divided by its size."""
 
     def forward(self, maps: Tensor) -> Tensor:
         """Map [n, C, h, w] to the same shape."""

@@ -155,14 +155,13 @@ def _lessons(recorded: Recorded, network: ExplicitConfig, label: str) -> list[Le
 
 def _pairs(recorded: Recorded, left_out: Sequence[Frame]) -> Iterator[tuple[ContentWindow, Frame]]:
     """Give windows of the other frames, and a frame that was left out of each."""
-    from nire.backends import passthrough
     from stream.evaluation.leave_out import lies_between
     from stream.evaluation.recording import windows_of
 
     hidden = {id(frame) for frame in left_out}
     packets: list[Packet] = [packet for packet in recorded.packets if id(packet) not in hidden]
     waiting = list(left_out)
-    for window in windows_of(recorded, packets, "pair", passthrough.create(recorded.info.geometry)):
+    for window in windows_of(recorded, packets, "pair"):
         for frame in [frame for frame in waiting if lies_between(frame, window)]:
             waiting.remove(frame)
             yield window, frame

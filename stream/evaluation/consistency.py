@@ -162,7 +162,7 @@ def _instants(
     newest_us = max(frame.last_us for frame in recorded.frames)
     first_us = recorded.frames[0].first_us
     with progress_bar(f"exposing instants, policy {policy}") as bar:
-        for window in windows_of(recorded, recorded.packets, policy, next(iter(backends.values()))):
+        for window in windows_of(recorded, recorded.packets, policy):
             film = Film(window.geometry.height, window.geometry.width, window.frames[-1].pixels.shape[2])
             times_us = _times_us(window, period_us)
             bar.at(window.answers_us[0] - first_us, newest_us - first_us)

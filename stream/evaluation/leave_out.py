@@ -119,9 +119,9 @@ def compare(recorded: Recorded, backends: Mapping[str, Reconstructor], columns: 
     rows: list[Image] = []
     crops: list[Image] = []
     waiting = left_out
-    recorded = as_streamed(recorded, next(iter(backends.values())))
+    recorded = as_streamed(recorded)
     with progress_bar("exposing left-out frames") as bar:
-        for window in windows_of(recorded, packets, "pair", next(iter(backends.values()))):
+        for window in windows_of(recorded, packets, "pair"):
             # The last window of all has the frames of the one before it: nothing waits there any more.
             between = [frame for frame in waiting if lies_between(frame, window)]
             waiting = [frame for frame in waiting if frame not in between]

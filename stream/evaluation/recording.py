@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from drivers.packets.cleaning import cleaned
 from drivers.source import SourceInfo
+from nire.backends import passthrough
 from nire.errors import ConfigError, SourceError
 from nire.network.config import SIZES
 from nire.network.weights import all_shipped
@@ -88,32 +89,29 @@ def read(config: Config, recording: Path, *, discard: int) -> Recorded:
     return recorded
 
 
-def windows_of(
-    recorded: Recorded, packets: Sequence[Packet], policy: str, reconstructor: Reconstructor
-) -> Iterator[ContentWindow]:
-    """Cut some of a recording's packets into windows, calibrated as in a run: the same code.
+def windows_of(recorded: Recorded, packets: Sequence[Packet], policy: str) -> Iterator[ContentWindow]:
+    """Cut some of a recording's packets into windows, calibrated as in a run: the same code; none is built.
 
     Args:
         recorded: where they are from.
         packets: of it, in order.
         policy: "pair" or "single".
-        reconstructor: any of those that will be asked; a session wants to know what it needs.
     """
     config = recorded.config
     config = config.model_copy(update={"window": updated(config.window, {"policy": policy})})
-    session = Session(config, recorded.info, reconstructor, freshest=False, clock=now_ns)
+    nothing = passthrough.create(recorded.info.geometry)  # a session has a method, and a network would take long
+    session = Session(config, recorded.info, nothing, freshest=False, clock=now_ns)
     return session.windows(packets)
 
 
-def as_streamed(recorded: Recorded, reconstructor: Reconstructor) -> Recorded:
+def as_streamed(recorded: Recorded) -> Recorded:
     """Fix thresholds and time offset to those that a stream over all of a recording's frames ends with.
 
     Args:
         recorded: the recording; what its configuration fixes already stays.
-        reconstructor: any of those that will be asked.
     """
     calibration = Calibration()
-    for window in windows_of(recorded, recorded.packets, "pair", reconstructor):
+    for window in windows_of(recorded, recorded.packets, "pair"):
         calibration = window.calibration
     config = recorded.config
     thresholds = (calibration.threshold_positive, calibration.threshold_negative)

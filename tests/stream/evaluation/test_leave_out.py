@@ -90,7 +90,7 @@ def test_left_out_frames_reach_no_window(whole: slice, monkeypatch: pytest.Monke
 def test_windows_have_the_calibration_that_a_stream_over_all_frames_ends_with(filmed: Path) -> None:
     recorded = read(load_config(None, SETTINGS[:2]), filmed, discard=0)
     backend = open_backends(recorded, ["edi"])["edi"]
-    *_, last = windows_of(recorded, recorded.packets, "pair", backend)
+    *_, last = windows_of(recorded, recorded.packets, "pair")
     seen: list[Calibration] = []
 
     class Watching:
