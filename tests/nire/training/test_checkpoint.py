@@ -27,7 +27,7 @@ def saved(tmp_path: Path) -> Path:
 
 def test_checkpoint_is_no_weights_and_weights_are_no_checkpoint(saved: Path, tmp_path: Path) -> None:
     with pytest.raises(
-        WeightsError, match=r"format 'nire-checkpoint-1'; expected one of nire-network-\d+, .*which .* writes"
+        WeightsError, match=r"format 'nire-checkpoint-1'; expected one of nire-network-\d+, .* which .* write"
     ):
         weights.load(saved)
     path = tmp_path / "tiny.safetensors"
