@@ -35,7 +35,7 @@ _PARENT_CHECK_S = 0.5
 _AT_ONCE = 64
 _FOR_THE_SUPERVISOR = frozenset({signal.SIGINT, signal.SIGHUP})
 _LAST_WORDS_S = 5.0
-_AFTERWARDS_S = 3.0
+_AFTERWARDS_S = 30.0
 _MEMORY_EVERY_NS = 1_000_000_000
 _SPARE_LISTENS_S = 60.0
 _log = logging.getLogger(__name__)
@@ -149,6 +149,9 @@ def live(post: Post, job: str, arguments: tuple[Any, ...]) -> None:
     setproctitle.setproctitle(f"nire-live {'spare' if post.spare else post.name} {post.stream_name}")
     finished = threading.Event()
     _die_with_parent(post.parent_pid, finished)
+    if os.getppid() != post.parent_pid:  # it died while we started, and the kernel sends nothing after the fact
+        _sweep_as_orphan(post.stream_name)
+        sys.exit(0)
     # Ctrl-C and a terminal's end reach the whole group; the supervisor alone decides the order in which processes end.
     for number in _FOR_THE_SUPERVISOR:
         signal.signal(number, signal.SIG_IGN)
