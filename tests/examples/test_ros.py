@@ -216,8 +216,9 @@ def test_ros1_node_publishes_what_the_wire_has(stream: FakeStream, tmp_path: Pat
 
 
 LISTEN = """
-import sys, rospy
+import sys, time, rosgraph, rospy
 from sensor_msgs.msg import Image
+while not rosgraph.is_master_online(): time.sleep(0.1)
 rospy.init_node("listener")
 image = rospy.wait_for_message("image_raw", Image)
 sys.stdout.buffer.write(str(image.header.stamp.to_nsec()).encode() + b" " + image.data)

@@ -5,8 +5,11 @@ Run it without building: PYTHONPATH=examples/nire_ros2 python3 -m nire_ros2.ros1
 
 from __future__ import annotations
 
+import sys
+import time
 from typing import Any
 
+import rosgraph
 import rospy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
@@ -14,6 +17,7 @@ from nire_ros2 import conversion
 from nire_ros2.stream import Stream
 
 _POLL_S = 0.001
+_MASTER_CHECK_S = 0.2
 _PLAN = {"rate_hz": 100.0, "exposure_us": 0.0, "row_delay_us": 0.0, "offset_us": 0.0}
 
 
@@ -31,8 +35,19 @@ def _plain(name: str, value: Any) -> Any:
     return value.tobytes() if name == "data" else value.tolist() if hasattr(value, "tolist") else value
 
 
+def _await_master() -> None:
+    """Parameters on the command line need a master at once; started together with it, a node may be the faster one."""
+    told = False
+    while not rosgraph.is_master_online():
+        if not told:
+            print(f"no master at {rosgraph.get_master_uri()} yet: is roscore running?", file=sys.stderr, flush=True)
+            told = True
+        time.sleep(_MASTER_CHECK_S)
+
+
 def main() -> None:
     """Publish `image_raw`, `image_raw/compressed` and `camera_info` until the node is shut down."""
+    _await_master()
     rospy.init_node("nire_live")
     plan, frame_id = rospy.get_param("~plan", "upsample"), rospy.get_param("~frame_id", "camera")
     calibration = rospy.get_param("~calibration", "")
