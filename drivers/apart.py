@@ -12,6 +12,7 @@ import importlib
 import json
 import logging
 import os
+import resource
 import signal
 import struct
 import subprocess
@@ -232,6 +233,7 @@ def _error_of(payload: bytes) -> NireError:
 def main() -> None:
     """Be the child: take the order from the standard input, send what the source gives."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches all; the parent ends this process
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash is expected here, and its memory of use to nobody
     order = json.loads(sys.stdin.readline())
     pipe = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print is no chunk

@@ -78,6 +78,12 @@ def test_crash_while_it_is_opened_is_a_damaged_recording(odd: Make) -> None:
     assert caught.value.position == 0
 
 
+def test_crash_leaves_no_file_of_its_memory(odd: Make) -> None:
+    dumps = "import resource; 1 / (resource.getrlimit(resource.RLIMIT_CORE) == (0, 0))"
+    with odd(opening=dumps) as source:
+        assert list(source)
+
+
 @pytest.mark.parametrize("place", ["opening", "playing"])
 def test_library_that_does_not_come_back_is_left(odd: Make, place: str) -> None:
     # Python itself is held: no thread of it could end the process.
