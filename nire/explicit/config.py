@@ -63,7 +63,7 @@ NANO = ExplicitConfig(
     channels=(24, 48, 64, 64),
     encoder_blocks=(0, 1, 1, 3),
     decoder_blocks=(1, 1),
-    guide=4,
+    guide=8,
     head=16,
 )
 """Two CPU cores, live."""

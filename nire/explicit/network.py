@@ -30,6 +30,8 @@ TOLD = 6
 # What is added to the witnesses' logarithm of trust before the network has learned: flow is trusted little.
 _PRIOR = (0.0, 0.0, -2.0, -2.0, -1.0)
 _SHUT = -30.0
+# Those whose trust differs from pixel to pixel.
+_TRUSTED = (0, 1, ROLLED)
 # How far the network may move a witness's logarithm of trust.
 _MOST_SWAYED = 6.0
 _LEAST_POWER = 1e-4
@@ -60,6 +62,25 @@ class Inputs(NamedTuple):
     told: Tensor
 
 
+class Folded(NamedTuple):
+    """What the layers see: everything at half resolution, h = H / 2 and w = W / 2, and what is the same along a row.
+
+    Attributes:
+        body: float32 [b, 9 (K + 1) + 2 K + 8, h, w]. For each plane the four pixels of the witnesses by events, mixed;
+            how far witnesses differ, before from after, by events and by flow, events from flow and from the rolled
+            one; and the trust. Then events of each bin, their change, and the four pixels of both frames.
+        body_rows: float32 [b, K + 4 + 6, h, 1]: which bins are observed, exposures, and what is told.
+        head: float32 [b (K + 1), 27, h, w]: four pixels of five witnesses; trust of those by events and of the rolled
+            one; events of the bins around, and their change.
+        head_rows: float32 [b (K + 1), 4 + 6, h, 1]: time since starts and ends of exposures, and what is told.
+    """
+
+    body: Tensor
+    body_rows: Tensor
+    head: Tensor
+    head_rows: Tensor
+
+
 class KeyPlaneNetwork(nn.Module):
     """Cleans key planes."""
 
@@ -67,22 +88,7 @@ class KeyPlaneNetwork(nn.Module):
         """Make the layers."""
         super().__init__()
         self.config = config
-        channels, planes = config.channels, config.planes
-        self.stem = nn.Conv2d(9 * planes + 3 * config.bins + 12 + TOLD, channels[0], 1)
-        self.down = nn.ModuleList(
-            nn.Conv2d(fine, coarse, 3, stride=2, padding=1) for fine, coarse in pairwise(channels)
-        )
-        self.up = nn.ModuleList(nn.Conv2d(coarse, fine, 1) for fine, coarse in pairwise(channels[1:]))
-        self.encoder = nn.ModuleList(_blocks(c, n) for c, n in zip(channels, config.encoder_blocks, strict=True))
-        self.decoder = nn.ModuleList(_blocks(c, n) for c, n in zip(channels[1:-1], config.decoder_blocks, strict=True))
-        self.guide = nn.Conv2d(channels[1], planes * config.guide, 1)
-        self.fine = nn.Conv2d(channels[0], config.guide, 1)
-        head = config.head
-        self.enter = nn.Conv2d(4 * WITNESSES + 3 + 4 + 4 + TOLD + 2 * config.guide, head, 1)
-        self.middle = nn.Conv2d(head, head, 3, padding=1)
-        self.leave = nn.Conv2d(head, 4 + WITNESSES, 3, padding=1)
-        for value in self.leave.parameters():
-            nn.init.zeros_(value)
+        self.layers = Layers(config)
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Clean the planes of b windows.
@@ -94,65 +100,119 @@ class KeyPlaneNetwork(nn.Module):
             float32 [b, K + 1, H, W], square roots of linear light.
         """
         given = Inputs(*inputs)
-        b, planes, _, height, width = given.witnesses.shape
-        heard = prior(given)
-        shares = functional.softmax(heard, 2)
-        folded = functional.pixel_unshuffle(given.witnesses.flatten(0, 1), 2)
-        by_events = given.trust[:, :, [0, 1, ROLLED]].flatten(0, 1).clamp_min(CUT)
-        trust = functional.avg_pool2d(by_events, 2) * 0.25
-        told = given.told[:, :, None, None].expand(-1, -1, height // 2, width // 2)
-        stemmed, coarse = self._body(given, shares, trust, told)
-        guide = _doubled(self.guide(normalised(coarse))).reshape(b * planes, self.config.guide, height // 2, width // 2)
-        shared = self.fine(normalised(stemmed))[:, None].expand(-1, planes, -1, -1, -1).flatten(0, 1)
-        around = [_around(functional.avg_pool2d(bins, 2)) for bins in (given.number, given.change)]
-        times = torch.linspace(0, 1, planes, device=told.device)[None, :, None, None, None]
-        since = (times - _exposures(given.exposures, width)[:, None]).flatten(0, 1)
-        told = told[:, None].expand(-1, planes, -1, -1, -1).flatten(0, 1)
-        parts = [folded, trust, *around, since, told, guide, shared]
-        maps = torch.cat([part.to(folded.dtype) for part in parts], 1).contiguous(memory_format=torch.channels_last)
-        corrections = self.leave(activate(self.middle(activate(self.enter(maps)))))
-        residual, swayed = corrections.float().split([4, WITNESSES], 1)
-        # Bounded, because what saturates learns nothing more.
-        swayed = _MOST_SWAYED * torch.tanh(swayed / _MOST_SWAYED)
-        residual = functional.pixel_shuffle(torch.tanh(residual), 2).view(b, planes, height, width)
-        swayed = functional.interpolate(swayed, scale_factor=2.0).view(b, planes, WITNESSES, height, width)
-        blended = (functional.softmax(heard + swayed, 2) * given.witnesses).sum(2)
-        return blended + residual
+        return blended(given, self.layers(*folded(given)).float())
 
-    def _body(self, given: Inputs, shares: Tensor, trust: Tensor, told: Tensor) -> tuple[Tensor, Tensor]:
-        """See all key times at once: maps [b, C, H / 2, W / 2] and [b, C, H / 4, W / 4]."""
-        b, planes, _, height, width = given.witnesses.shape
-        by_events = _mixed(given.witnesses[:, :, BY_EVENTS], shares[:, :, BY_EVENTS])
-        by_flow = _mixed(given.witnesses[:, :, BY_FLOW], shares[:, :, BY_FLOW])
-        differences = torch.stack(
-            [
-                given.witnesses[:, :, 0] - given.witnesses[:, :, 1],
-                given.witnesses[:, :, 2] - given.witnesses[:, :, 3],
-                by_events - by_flow,
-                by_events - given.witnesses[:, :, ROLLED],
-            ],
-            2,
-        ).abs()
-        per_plane = [
-            functional.pixel_unshuffle(by_events, 2),
-            functional.avg_pool2d(differences.flatten(1, 2), 2),
-            trust.reshape(b, planes, 3, height // 2, width // 2)[:, :, BY_EVENTS].amax(2),
-        ]
-        per_bin = [
-            functional.avg_pool2d(given.number, 2),
-            functional.avg_pool2d(given.change, 2),
-            given.observed[:, :, None, None].expand(-1, -1, height // 2, width // 2),
-        ]
-        frames = [functional.pixel_unshuffle(given.frames, 2), _exposures(given.exposures, width)]
-        maps = torch.cat([*per_plane, *per_bin, *frames, told], 1).contiguous(memory_format=torch.channels_last)
-        maps = self.encoder[0](activate(self.stem(maps)))
+
+class Layers(nn.Module):
+    """What is learned: a body that sees all key times at once, and a head that is the same for each of them."""
+
+    def __init__(self, config: ExplicitConfig) -> None:
+        """Make the layers."""
+        super().__init__()
+        self.config = config
+        channels, planes, head = config.channels, config.planes, config.head
+        self.stem = nn.Conv2d(9 * planes + 2 * config.bins + 8, channels[0], 1)
+        self.stem_rows = nn.Conv2d(config.bins + 4 + TOLD, channels[0], 1, bias=False)
+        self.down = nn.ModuleList(
+            nn.Conv2d(fine, coarse, 3, stride=2, padding=1) for fine, coarse in pairwise(channels)
+        )
+        self.up = nn.ModuleList(nn.Conv2d(coarse, fine, 1) for fine, coarse in pairwise(channels[1:]))
+        self.encoder = nn.ModuleList(_blocks(c, n) for c, n in zip(channels, config.encoder_blocks, strict=True))
+        self.decoder = nn.ModuleList(_blocks(c, n) for c, n in zip(channels[1:-1], config.decoder_blocks, strict=True))
+        self.guide = nn.Conv2d(channels[1], planes * config.guide, 1)
+        self.enter = nn.Conv2d(4 * WITNESSES + len(_TRUSTED) + 4, head, 1)
+        self.enter_rows = nn.Conv2d(4 + TOLD, head, 1, bias=False)
+        self.enter_guide = nn.Conv2d(config.guide, head, 1, bias=False)
+        self.enter_stem = nn.Conv2d(channels[0], head, 1, bias=False)
+        self.middle = nn.Conv2d(head, head, 3, padding=1)
+        self.leave = nn.Conv2d(head, 4 + WITNESSES, 3, padding=1)
+        for value in self.leave.parameters():
+            nn.init.zeros_(value)
+
+    def forward(self, *maps: Tensor) -> Tensor:
+        """Say what is to be corrected, and how far each witness is to be trusted.
+
+        Args:
+            maps: the fields of `Folded`.
+
+        Returns:
+            [b, K + 1, 4 + 5, h, w]: what to add to the four pixels, -1..1, and by what to multiply the trust in each
+            witness, at most by exp(6) either way.
+        """
+        seen = Folded(*(part.to(memory_format=torch.channels_last) for part in maps))
+        stemmed, coarse = self._body(seen)
+        b, (height, width) = len(stemmed), stemmed.shape[-2:]
+        guide = doubled(self.guide(normalised(coarse))).reshape(-1, self.config.guide, height, width)
+        shared = self.enter_stem(normalised(stemmed))
+        own = self.enter(seen.head) + self.enter_guide(guide) + self.enter_rows(seen.head_rows)
+        maps = own.unflatten(0, (b, -1)) + shared[:, None]
+        corrections = self.leave(activate(self.middle(activate(maps.flatten(0, 1)))))
+        added, swayed = corrections.split([4, WITNESSES], 1)
+        # Bounded, because what saturates learns nothing more.
+        swayed = (_MOST_SWAYED * torch.tanh(swayed / _MOST_SWAYED)).exp()
+        return torch.cat([torch.tanh(added), swayed], 1).unflatten(0, (b, -1))
+
+    def _body(self, seen: Folded) -> tuple[Tensor, Tensor]:
+        """See all key times at once: maps [b, C, h, w] and [b, C, h / 2, w / 2]."""
+        maps = self.encoder[0](activate(self.stem(seen.body) + self.stem_rows(seen.body_rows)))
         levels = [maps]
         for down, blocks in zip(self.down, list(self.encoder)[1:], strict=True):
             levels.append(blocks(activate(down(normalised(levels[-1])))))
         maps = levels[-1]
         for level in range(len(levels) - 2, 0, -1):
-            maps = self.decoder[level - 1](levels[level] + _doubled(self.up[level - 1](normalised(maps))))
+            maps = self.decoder[level - 1](levels[level] + doubled(self.up[level - 1](normalised(maps))))
         return levels[0], maps
+
+
+def folded(given: Inputs) -> Folded:
+    """Lay out what the layers see; differentiable, on any device."""
+    b, planes, _, height, width = given.witnesses.shape
+    heard = prior(given)
+    by_events, by_flow = (_mixed(given.witnesses[:, :, pair], heard[:, :, pair]) for pair in (BY_EVENTS, BY_FLOW))
+    differences = torch.stack(
+        [
+            given.witnesses[:, :, 0] - given.witnesses[:, :, 1],
+            given.witnesses[:, :, 2] - given.witnesses[:, :, 3],
+            by_events - by_flow,
+            by_events - given.witnesses[:, :, ROLLED],
+        ],
+        2,
+    ).abs()
+    trust = functional.avg_pool2d(given.trust[:, :, _TRUSTED].flatten(1, 2).clamp_min(CUT), 2) * 0.25
+    trust = trust.unflatten(1, (planes, -1))
+    number, change = (functional.avg_pool2d(bins, 2) for bins in (given.number, given.change))
+    body = [
+        functional.pixel_unshuffle(by_events, 2),
+        functional.avg_pool2d(differences.flatten(1, 2), 2),
+        trust[:, :, BY_EVENTS].amax(2),
+        number,
+        change,
+        functional.pixel_unshuffle(given.frames, 2),
+    ]
+    exposures = _exposures(given.exposures)
+    told = given.told[:, :, None, None].expand(-1, -1, height // 2, -1)
+    observed = given.observed[:, :, None, None].expand(-1, -1, height // 2, -1)
+    head = [
+        functional.pixel_unshuffle(given.witnesses.flatten(0, 1), 2), trust.flatten(0, 1),
+        _around(number), _around(change),
+    ]  # fmt: skip
+    times = torch.linspace(0, 1, planes, device=told.device)[None, :, None, None, None]
+    since = times - exposures[:, None]
+    return Folded(
+        torch.cat(body, 1),
+        torch.cat([observed, exposures, told], 1),
+        torch.cat(head, 1),
+        torch.cat([since, told[:, None].expand(-1, planes, -1, -1, -1)], 2).flatten(0, 1),
+    )
+
+
+def blended(given: Inputs, said: Tensor) -> Tensor:
+    """Follow what `Layers` say, float32 [b, K + 1, 4 + 5, h, w]: planes [b, K + 1, H, W]."""
+    added, swayed = said.split([4, WITNESSES], 2)
+    swayed = functional.interpolate(swayed.flatten(1, 2), scale_factor=2.0).view_as(given.witnesses)
+    weights = functional.softmax(prior(given), 2) * swayed
+    mean = (weights * given.witnesses).sum(2) / weights.sum(2)
+    return mean + functional.pixel_shuffle(added, 2)[:, :, 0]
 
 
 class Block(ResidualBlock):
@@ -179,9 +239,9 @@ def prior(given: Inputs) -> Tensor:
     return torch.where(given.trust <= CUT, _SHUT, given.trust + bias)
 
 
-def _mixed(witnesses: Tensor, shares: Tensor) -> Tensor:
-    """Blend [b, K + 1, n, H, W] by shares that need not sum to 1."""
-    return (witnesses * shares).sum(2) / shares.sum(2).clamp_min(1e-6)
+def _mixed(witnesses: Tensor, heard: Tensor) -> Tensor:
+    """Blend two witnesses [b, K + 1, 2, H, W] by how far they are trusted."""
+    return (witnesses * functional.softmax(heard, 2)).sum(2)
 
 
 def _around(bins: Tensor) -> Tensor:
@@ -191,13 +251,13 @@ def _around(bins: Tensor) -> Tensor:
     return torch.stack([before, after], 2).flatten(0, 1)
 
 
-def _exposures(exposures: Tensor, width: int) -> Tensor:
-    """Lay exposures [b, 2, H, 2] out as maps [b, 4, H / 2, W / 2]."""
-    rows = exposures.unflatten(2, (-1, 2)).mean(3)
-    return rows.transpose(2, 3).flatten(1, 2)[..., None].expand(-1, -1, -1, width // 2)
+def _exposures(exposures: Tensor) -> Tensor:
+    """Lay exposures [b, 2, H, 2] out as rows [b, 4, h, 1]: start and end of the first, then of the second."""
+    return exposures.unflatten(2, (-1, 2)).mean(3).transpose(2, 3).flatten(1, 2)[..., None]
 
 
-def _doubled(maps: Tensor) -> Tensor:
+def doubled(maps: Tensor) -> Tensor:
+    """Double the resolution, by straight lines."""
     return functional.interpolate(maps, scale_factor=2.0, mode="bilinear", align_corners=False)
 
 

@@ -22,7 +22,7 @@ from nire.network.config import NetworkConfig
 from nire.network.reexposure import ReExposureNetwork
 
 FORMAT = "nire-network-1"
-EXPLICIT_FORMAT = "nire-explicit-1"
+EXPLICIT_FORMAT = "nire-explicit-2"
 CHANGE_FORMAT = "nire-change-1"
 Network = ReExposureNetwork | KeyPlaneNetwork
 Config = NetworkConfig | ExplicitConfig

@@ -29,7 +29,7 @@ from nire.types import ContentWindow, Frame
 
 CROP_PX = 96
 """Of a lesson, at most."""
-LAST_LAYERS = ("fine", "guide", "enter", "middle", "leave")
+LAST_LAYERS = ("guide", "enter", "enter_rows", "enter_guide", "enter_stem", "middle", "leave")
 """What learns."""
 _BATCH = 4
 _RATE, _KEPT = 3e-4, 0.98
@@ -138,7 +138,7 @@ def adapt(
         The network of the look at `apart` that was best; where none was better, as it came.
     """
     learning = copy.deepcopy(network).train()
-    for name, value in learning.named_parameters():
+    for name, value in learning.layers.named_parameters():
         value.requires_grad_(name.split(".")[0] in LAST_LAYERS)
     mine = [value for value in learning.parameters() if value.requires_grad]
     optimiser = torch.optim.Adam(mine, lr=_RATE)

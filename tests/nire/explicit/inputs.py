@@ -35,6 +35,6 @@ def trained_a_little(config: ExplicitConfig = TINY) -> KeyPlaneNetwork:
     torch.manual_seed(2)
     network = KeyPlaneNetwork(config)
     with torch.no_grad():
-        for value in network.leave.parameters():
+        for value in network.layers.leave.parameters():
             value.normal_(0, 0.2)
     return network.eval()

@@ -117,16 +117,16 @@ def changed(tmp_path: Path) -> Path:
     network = trained_a_little()
     weights.save(network, tmp_path / "base.safetensors", {})
     with torch.no_grad():
-        network.enter.bias.add_(0.5)
+        network.layers.enter.bias.add_(0.5)
     weights.save_change(network, tmp_path / "base.safetensors", tmp_path / "change.safetensors", {"recording": "mine"})
     return tmp_path / "change.safetensors"
 
 
 def test_change_holds_what_differs_and_is_read_with_what_it_is_of(changed: Path) -> None:
-    assert set(load_file(changed)) == {"enter.bias"}
+    assert set(load_file(changed)) == {"layers.enter.bias"}
     given, expected = random_inputs(TINY), trained_a_little()
     with torch.no_grad():
-        expected.enter.bias.add_(0.5)
+        expected.layers.enter.bias.add_(0.5)
         torch.testing.assert_close(weights.load_any(changed)(*given), expected(*given))
     assert weights.metadata(changed)["recording"] == "mine"
     assert weights.outline(changed).config == TINY

@@ -80,7 +80,7 @@ def test_last_layers_learn_what_lessons_say_and_the_given_network_stays(monkeypa
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     differing = {name for name, value in learned.state_dict().items() if not torch.equal(value, before[name])}
     assert differing
-    assert {name.split(".")[0] for name in differing} <= set(LAST_LAYERS)
+    assert {name.split(".")[1] for name in differing} <= set(LAST_LAYERS)
 
 
 def test_what_does_not_help_elsewhere_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:

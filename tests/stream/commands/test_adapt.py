@@ -47,7 +47,7 @@ def base(tmp_path: Path) -> Path:
     torch.manual_seed(0)
     network = KeyPlaneNetwork(CONFIG)
     with torch.no_grad():
-        network.leave.bias[:4] = 0.2
+        network.layers.leave.bias[:4] = 0.2
     weights.save(network, tmp_path / "base.safetensors", {})
     return tmp_path / "base.safetensors"
 
@@ -58,7 +58,7 @@ def repaired(
     """Learn what the lessons say, at once: that nothing is to be corrected."""
     assert len(lessons) > 2 * len(apart) > 0
     better = copy.deepcopy(network)
-    torch.nn.init.zeros_(better.leave.bias)
+    torch.nn.init.zeros_(better.layers.leave.bias)
     return better
 
 
