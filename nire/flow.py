@@ -8,10 +8,13 @@ straight and evenly (Jiang et al., "Super SloMo", CVPR 2018, Eq. 4).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from nire.threads import side_by_side
 
 Image = NDArray[np.float32]
 """[H, W], square roots of linear light: even noise, and dark parts count."""
@@ -43,23 +46,32 @@ class Motion:
         Returns:
             As the images, from the first and from the second.
         """
-        gone = np.atleast_2d(np.asarray(share, np.float32))[..., None]
-        to_first: Image = gone * gone * self.backward - (1 - gone) * gone * self.forward
-        to_second: Image = (1 - gone) ** 2 * self.forward - gone * (1 - gone) * self.backward
+        gone = np.asarray(share, np.float32)
+        to_first = self._flow(-(1 - gone) * gone, gone * gone)
+        to_second = self._flow((1 - gone) ** 2, -gone * (1 - gone))
         return _fetched(self.first, to_first), _fetched(self.second, to_second)
 
+    def _flow(self, forward: NDArray[np.float32], backward: NDArray[np.float32]) -> Image:
+        """Put a flow together from so much of both."""
+        if forward.ndim == 0:
+            return np.asarray(cv2.addWeighted(self.forward, float(forward), self.backward, float(backward), 0))
+        mixed: Image = forward[..., None] * self.forward + backward[..., None] * self.backward
+        return mixed
 
-def motion_between(first: Image, second: Image) -> Motion:
+
+def motion_between(first: Image, second: Image, *, threads: int = 1) -> Motion:
     """Search both ways between two images.
 
     Args:
         first, second: float32 [H, W], square roots of linear light, 1 = white.
+        threads: that search.
     """
     if min(first.shape) < _LEAST_PX:
         still = np.zeros((*first.shape, 2), np.float32)
         return Motion(first, second, still, still)
     images = [np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8) for image in (first, second)]
-    return Motion(first, second, _flow(images[0], images[1]), _flow(images[1], images[0]))
+    forward, backward = side_by_side(lambda pair: _flow(*pair), [images, images[::-1]], threads)
+    return Motion(first, second, forward, backward)
 
 
 def _flow(origin: NDArray[np.uint8], target: NDArray[np.uint8]) -> Image:
@@ -70,8 +82,13 @@ def _flow(origin: NDArray[np.uint8], target: NDArray[np.uint8]) -> Image:
 
 def _fetched(image: Image, flow: Image) -> Image:
     """Look each pixel up where the flow says that it is in `image`."""
-    height, width = image.shape[:2]
-    columns = flow[..., 0] + np.arange(width, dtype=np.float32)
-    rows = flow[..., 1] + np.arange(height, dtype=np.float32)[:, None]
-    fetched = cv2.remap(image, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    fetched = cv2.remap(
+        image, cv2.add(flow, _grid(*image.shape[:2])), None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
     return np.asarray(fetched, np.float32)
+
+
+@lru_cache(maxsize=2)
+def _grid(height: int, width: int) -> Image:
+    """Where each pixel is, x and y: [H, W, 2]."""
+    return np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1).astype(np.float32)

@@ -219,14 +219,15 @@ def create(
     network = weight_files.load_any(weights_file(size, weights))
     height, width = network.config.padded(geometry.height, geometry.width)
     job = Job(height, width, frames, chosen, precision)
+    threads = torch.get_num_threads()
     if isinstance(network, KeyPlaneNetwork):
         cleaner = open_fastest(network, job) if engine == "auto" else open_cleaner(engine, network, job)
         if getattr(cleaner, "has_threads", False):
-            torch.set_num_threads(max(1, torch.get_num_threads() // _TORCH_SHARE))
-        return ExplicitReconstructor(geometry, cleaner, network.config, job=job, bin_us=bin_us)
+            torch.set_num_threads(max(1, threads // _TORCH_SHARE))
+        return ExplicitReconstructor(geometry, cleaner, network.config, job=job, bin_us=bin_us, threads=threads)
     opened = open_engine(engine, network, job)
     if getattr(opened, "has_threads", False):
-        torch.set_num_threads(max(1, torch.get_num_threads() // _TORCH_SHARE))
+        torch.set_num_threads(max(1, threads // _TORCH_SHARE))
     return NeuralReconstructor(geometry, opened, network.config, job=job, bin_us=bin_us)
 
 

@@ -15,7 +15,8 @@ from nire.engines import Job
 from nire.engines.cache import Cache, key_of
 from nire.errors import ConfigError, EngineError
 from nire.explicit.engines import Cleaner, check_cleaner, example, open_cleaner
-from nire.explicit.network import Inputs, KeyPlaneNetwork
+from nire.explicit.evidence import Evidence
+from nire.explicit.network import KeyPlaneNetwork
 from nire.install import processor
 
 _log = logging.getLogger(__name__)
@@ -50,8 +51,8 @@ def open_fastest(network: KeyPlaneNetwork, job: Job) -> Cleaner:
         if (name, precision) in candidates:
             return _opened((name, precision), network, job)
     made = {candidate: _opened(candidate, copy.deepcopy(network), job) for candidate in candidates}
-    inputs = example(network, job)
-    taken_s = {candidate: _seconds(cleaner, inputs) for candidate, cleaner in made.items()}
+    evidence = example(network, job)
+    taken_s = {candidate: _seconds(cleaner, evidence) for candidate, cleaner in made.items()}
     best = min(taken_s, key=taken_s.__getitem__)
     told = ", ".join(f"{name} in {precision}: {1e3 * s:.1f} ms" for (name, precision), s in taken_s.items())
     _log.info("engine: %s in %s, the fastest here for a window (%s)", *best, told)
@@ -87,12 +88,12 @@ def _opened(candidate: _Candidate, network: KeyPlaneNetwork, job: Job) -> Cleane
     return open_cleaner(name, network, replace(job, precision=precision))
 
 
-def _seconds(cleaner: Cleaner, inputs: Inputs) -> float:
+def _seconds(cleaner: Cleaner, evidence: Evidence) -> float:
     """Time a window: the median of what fits into the time, after one to warm up."""
-    cleaner(inputs)
+    cleaner(evidence)
     taken: list[float] = []
     while sum(taken) < _MEASURED_S or len(taken) < _FEWEST:
         began = time.perf_counter()
-        cleaner(inputs)
+        cleaner(evidence)
         taken.append(time.perf_counter() - began)
     return statistics.median(taken)

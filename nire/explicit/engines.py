@@ -10,7 +10,8 @@ from torch import Tensor
 
 from nire.engines import DTYPES, Job
 from nire.errors import ConfigError, EngineError
-from nire.explicit.network import TOLD, WITNESSES, Inputs, KeyPlaneNetwork
+from nire.explicit.evidence import Evidence, called_up
+from nire.explicit.network import TOLD, KeyPlaneNetwork
 
 ENGINES = ("eager", "openvino")
 
@@ -20,8 +21,8 @@ class Cleaner(Protocol):
 
     name: str
 
-    def __call__(self, inputs: Inputs) -> Tensor:
-        """Clean the planes of a window: `KeyPlaneNetwork.forward`, b = 1; valid until the next call."""
+    def __call__(self, evidence: Evidence) -> Tensor:
+        """Clean the planes of a window: float32 [K + 1, H, W], square roots of light; valid until the next call."""
         ...
 
 
@@ -40,14 +41,17 @@ class EagerCleaner:
         placed = network.to(job.device).eval().requires_grad_(False)
         self._network: KeyPlaneNetwork = placed.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._device = job.device
+        self._padded = job.height, job.width
 
     @torch.no_grad()
-    def __call__(self, inputs: Inputs) -> Tensor:
+    def __call__(self, evidence: Evidence) -> Tensor:
         """Clean the planes of a window."""
+        inputs = called_up(evidence, self._padded)
         lower = self._dtype != torch.float32
         with torch.autocast(self._device.type, self._dtype if lower else torch.bfloat16, enabled=lower):
             planes: Tensor = self._network(*inputs)
-        return planes.float()
+        height, width = evidence.gains.shape[1:]
+        return planes[0, :, :height, :width].float()
 
 
 def open_cleaner(name: str, network: KeyPlaneNetwork, job: Job) -> Cleaner:
@@ -97,16 +101,21 @@ def check_cleaner(name: str, job: Job) -> str:
     return name
 
 
-def example(network: KeyPlaneNetwork, job: Job) -> Inputs:
-    """Make what the network takes, for one window: zeros; values do not change a graph."""
+def example(network: KeyPlaneNetwork, job: Job) -> Evidence:
+    """Make evidence of one window, to time engines with: gray, and nothing happens; values do not change a graph."""
     planes, bins, size = network.config.planes, network.config.bins, (job.height, job.width)
-    return Inputs(
-        torch.zeros(1, planes, WITNESSES, *size),
-        torch.zeros(1, planes, WITNESSES, *size),
-        torch.zeros(1, bins, *size),
-        torch.zeros(1, bins, *size),
-        torch.zeros(1, 2, *size),
-        torch.zeros(1, 2, job.height, 2),
-        torch.ones(1, bins),
-        torch.zeros(1, TOLD),
+    still = torch.zeros(planes, *size)
+    return Evidence(
+        torch.full((3, *size), 100.0),
+        torch.zeros(3, *size),
+        torch.zeros(3, *size),
+        torch.ones(planes, 3, job.height),
+        still + 1,
+        still,
+        torch.full((planes, 2, *size), 0.6),
+        torch.ones(planes, 2),
+        torch.full((2, *size), 0.6),
+        torch.zeros(2, job.height, 2),
+        torch.ones(bins),
+        torch.zeros(TOLD),
     )

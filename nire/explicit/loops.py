@@ -1,6 +1,8 @@
-"""Loops that expose key planes, compiled for the CPU; `content.py` says which function of torch each stands in for."""
+"""Loops that make key planes and expose them, compiled for the CPU: each says what of torch it stands in for."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,7 +10,12 @@ from numpy.typing import NDArray
 from nire.compiled import compiled
 from nire.integral.loops import Events, Plane, Times
 
-_ZERO, _ONE = np.float32(0), np.float32(1)
+Maps = NDArray[Any]
+"""Channels last: float32, or uint16 for the bits of bfloat16."""
+Evidence = tuple[NDArray[np.float32], ...]
+"""Constants, opened, closed, shares, gains, counts, moved, moved shares: fields of `evidence.Evidence`."""
+
+_ZERO, _ONE, _HALF, _QUARTER, _LEVELS = (np.float32(value) for value in (0, 1, 0.5, 0.25, 255))
 # A bin with fewer events than this of a pixel has none: its light moves with time.
 _NO_EVENTS = np.float32(1e-6)
 
@@ -118,3 +125,165 @@ def integrate(
         if now_us <= close_us:
             gain[y, x] *= factors[k]
             count[y, x] += weights[k]
+
+
+@compiled
+def fold(body: Maps, head: Maps, evidence: Evidence, frames: Plane, rows: tuple[int, int], numbers: Plane) -> None:
+    """Write what the layers see, from row `rows[0]` to before row `rows[1]`: `evidence.called_up`, `network.folded`.
+
+    Args:
+        body: [h, w, 9 (K + 1) + 2 K + 8], written.
+        head: [K + 1, h, w, 27], written.
+        evidence: of `Folding`.
+        frames: [2, H, W].
+        rows: of maps, at half resolution.
+        numbers: of `Folding`.
+    """
+    gains, counts, moved, moved_shares = evidence[4], evidence[5], evidence[6], evidence[7]
+    planes, height, width = gains.shape
+    across = body.shape[1]
+    cut, shut = numbers[4], numbers[5]
+    number, change = np.empty((planes + 1, across), np.float32), np.empty((planes + 1, across), np.float32)
+    number[0], change[0], number[planes], change[planes] = _ZERO, _ZERO, _ZERO, _ZERO
+    # Of two rows: witnesses by events, their trust, those by flow, events mixed, and how far they differ.
+    roots, shares = np.empty((2, 3, 2 * across), np.float32), np.empty((2, 3, 2 * across), np.float32)
+    fetched, mixed = np.empty((2, 2, 2 * across), np.float32), np.empty((2, 2 * across), np.float32)
+    apart = np.empty((4, 2 * across), np.float32)
+    own, seen = np.empty((27, across), np.float32), np.empty((9, across), np.float32)
+    for r in range(rows[0], rows[1]):
+        pair = (min(2 * r, height - 1), min(2 * r + 1, height - 1))
+        for k in range(planes - 1):
+            _events_of(number[k + 1], change[k + 1], gains, counts, k, pair)
+        for k in range(planes):
+            flow = moved_shares[k, 0] + moved_shares[k, 1]
+            flow_share = moved_shares[k, 0] / flow if flow > _ZERO else _HALF
+            apart[:] = _ZERO
+            for n in range(2):
+                y = pair[n]
+                _call_up(roots[n], shares[n], evidence, k, y, numbers)
+                for witness in range(2):
+                    fetched[n, witness, :width] = moved[k, witness, y]
+                    fetched[n, witness, width:] = moved[k, witness, y, width - 1]
+                first, second, past = roots[n, 0], roots[n, 1], roots[n, 2]
+                from_first, from_second = fetched[n, 0], fetched[n, 1]
+                for x in range(2 * across):
+                    before, after = max(shares[n, 0, x], shut), max(shares[n, 1, x], shut)
+                    by_events = (before * first[x] + after * second[x]) / (before + after)
+                    by_flow = from_second[x] + flow_share * (from_first[x] - from_second[x])
+                    mixed[n, x] = by_events
+                    apart[0, x] += abs(first[x] - second[x])
+                    apart[1, x] += abs(from_first[x] - from_second[x])
+                    apart[2, x] += abs(by_events - by_flow)
+                    apart[3, x] += abs(by_events - past[x])
+                for corner in range(2):
+                    at = 2 * n + corner
+                    own[at], own[4 + at], own[16 + at] = first[corner::2], second[corner::2], past[corner::2]
+                    own[8 + at], own[12 + at] = from_first[corner::2], from_second[corner::2]
+                    seen[at] = mixed[n, corner::2]
+            for x in range(across):
+                left, right = 2 * x, 2 * x + 1
+                for n in range(4):
+                    seen[4 + n, x] = (apart[n, left] + apart[n, right]) * _QUARTER
+                for n in range(3):
+                    upper = max(shares[0, n, left], cut) * max(shares[0, n, right], cut)
+                    lower = max(shares[1, n, left], cut) * max(shares[1, n, right], cut)
+                    # A quarter for the mean of four pixels, and a quarter as the network was taught.
+                    own[20 + n, x] = np.log(upper * lower) * (_QUARTER * _QUARTER)
+                seen[8, x] = max(own[20, x], own[21, x])
+            own[23:25], own[25:27] = number[k : k + 2], change[k : k + 2]
+            _interleave(head[k, r], own, 0)
+            _interleave(body[r], seen[:4], 4 * k)
+            _interleave(body[r], seen[4:8], 4 * (planes + k))
+            _interleave(body[r], seen[8:9], 8 * planes + k)
+        _interleave(body[r], number[1:planes], 9 * planes)
+        _interleave(body[r], change[1:planes], 10 * planes - 1)
+        for frame in range(2):
+            for n in range(2):
+                mixed[n, :width], mixed[n, width:] = frames[frame, pair[n]], frames[frame, pair[n], width - 1]
+                own[4 * frame + 2 * n], own[4 * frame + 2 * n + 1] = mixed[n, ::2], mixed[n, 1::2]
+        _interleave(body[r], own[:8], 11 * planes - 2)
+
+
+@compiled
+def _events_of(number: Plane, change: Plane, gains: Plane, counts: Plane, k: int, rows: tuple[int, int]) -> None:
+    """Tell of the events of a bin in two rows: the means of log(1 + number) and of the change of log light, [w]."""
+    width = gains.shape[2]
+    for x in range(len(number)):
+        events, ratio = _ONE, _ONE
+        for y in rows:
+            for column in (min(2 * x, width - 1), min(2 * x + 1, width - 1)):
+                events *= _ONE + max(counts[k + 1, y, column] - counts[k, y, column], _ZERO)
+                ratio *= gains[k + 1, y, column] / gains[k, y, column]
+        number[x], change[x] = np.log(events) * _QUARTER, np.log(ratio) * _QUARTER
+
+
+@compiled
+def blend(planes: Plane, said: Maps, evidence: Evidence, rows: tuple[int, int], numbers: Plane, prior: Plane) -> None:
+    """Follow what the layers say, from row `rows[0]` of maps to before row `rows[1]`: `network.blended`.
+
+    Args:
+        planes: [K + 1, H, W], written.
+        said: float32 [K + 1, h, w, 4 + 5].
+        evidence, rows, numbers: as of `fold`.
+        prior: [5], by which the trust in each witness is multiplied.
+    """
+    moved, moved_shares = evidence[6], evidence[7]
+    count, height, width = planes.shape
+    roots, shares = np.empty((3, width), np.float32), np.empty((3, width), np.float32)
+    for k in range(count):
+        by_flow = (
+            moved_shares[k, 0] * prior[2] if moved_shares[k, 0] > _ZERO else numbers[5],
+            moved_shares[k, 1] * prior[3] if moved_shares[k, 1] > _ZERO else numbers[5],
+        )
+        for y in range(2 * rows[0], min(2 * rows[1], height)):
+            _call_up(roots, shares, evidence, k, y, numbers)
+            for x in range(width):
+                cell = said[k, y // 2, x // 2]
+                first = max(shares[0, x] * prior[0], numbers[5]) * cell[4]
+                second = max(shares[1, x] * prior[1], numbers[5]) * cell[5]
+                third, fourth = by_flow[0] * cell[6], by_flow[1] * cell[7]
+                fifth = max(shares[2, x] * prior[4], numbers[5]) * cell[8]
+                mean = first * roots[0, x] + second * roots[1, x] + fifth * roots[2, x]
+                mean += third * moved[k, 0, y, x] + fourth * moved[k, 1, y, x]
+                planes[k, y, x] = mean / (first + second + third + fourth + fifth) + cell[2 * (y % 2) + x % 2]
+
+
+@compiled
+def _call_up(roots: Plane, shares: Plane, evidence: Evidence, k: int, y: int, numbers: Plane) -> None:
+    """Call up the witnesses that events carry, in a row at a key time: square roots of light, and trust, 0 if cut off.
+
+    Args:
+        roots, shares: [3, W or more], written; what is beyond W repeats the last pixel.
+    """
+    constants, opened, closed, times, gains, counts = evidence[:6]
+    dark, brightest, noise, least = numbers[0], numbers[1], numbers[2], numbers[3]
+    width = gains.shape[2]
+    gain, now = gains[k, y], counts[k, y]
+    for n in range(3):
+        share, constant, before, after = times[k, n, y], constants[n, y], opened[n, y], closed[n, y]
+        for x in range(width):
+            light = (constant[x] * gain[x] - dark) / _LEVELS
+            roots[n, x] = np.sqrt(min(max(light, _ZERO), brightest))
+            between = max(now[x], after[x]) - min(now[x], before[x])
+            shares[n, x] = max(share / (between + noise), least) if share > _ZERO else _ZERO
+        roots[n, width:], shares[n, width:] = roots[n, width - 1], shares[n, width - 1]
+
+
+@compiled
+def _interleave(row: Maps, channels: Plane, first: int) -> None:
+    """Write [c, w] into channels `first`... of a row [w, C] of float32, or of uint16 for the bits of bfloat16."""
+    if row.itemsize == 4:
+        for x in range(len(row)):
+            for c in range(len(channels)):
+                row[x, first + c] = channels[c, x]
+        return
+    narrow = np.empty(channels.shape, np.uint16)
+    for c in range(len(channels)):
+        bits = channels[c].view(np.uint32)
+        for x in range(len(row)):
+            # To the nearest, to an even one of two.
+            odd = (bits[x] >> np.uint32(16)) & np.uint32(1)
+            narrow[c, x] = (bits[x] + np.uint32(0x7FFF) + odd) >> np.uint32(16)
+    for x in range(len(row)):
+        for c in range(len(channels)):
+            row[x, first + c] = narrow[c, x]

@@ -27,9 +27,10 @@ CUT = -9.9
 """A witness whose logarithm of trust is not above this must not be heard."""
 TOLD = 6
 """Numbers that the network is told of a window: `Inputs.told`."""
-# What is added to the witnesses' logarithm of trust before the network has learned: flow is trusted little.
-_PRIOR = (0.0, 0.0, -2.0, -2.0, -1.0)
-_SHUT = -30.0
+PRIOR = (0.0, 0.0, -2.0, -2.0, -1.0)
+"""What is added to the witnesses' logarithm of trust before the network has learned: flow is trusted little."""
+SHUT = -30.0
+"""The logarithm of trust of one that must not be heard."""
 # Those whose trust differs from pixel to pixel.
 _TRUSTED = (0, 1, ROLLED)
 # How far the network may move a witness's logarithm of trust.
@@ -166,7 +167,7 @@ class Layers(nn.Module):
 
 def folded(given: Inputs) -> Folded:
     """Lay out what the layers see; differentiable, on any device."""
-    b, planes, _, height, width = given.witnesses.shape
+    planes, height = given.witnesses.shape[1], given.witnesses.shape[3]
     heard = prior(given)
     by_events, by_flow = (_mixed(given.witnesses[:, :, pair], heard[:, :, pair]) for pair in (BY_EVENTS, BY_FLOW))
     differences = torch.stack(
@@ -189,7 +190,7 @@ def folded(given: Inputs) -> Folded:
         change,
         functional.pixel_unshuffle(given.frames, 2),
     ]
-    exposures = _exposures(given.exposures)
+    exposures = exposure_rows(given.exposures)
     told = given.told[:, :, None, None].expand(-1, -1, height // 2, -1)
     observed = given.observed[:, :, None, None].expand(-1, -1, height // 2, -1)
     head = [
@@ -235,8 +236,8 @@ def normalised(maps: Tensor) -> Tensor:
 
 def prior(given: Inputs) -> Tensor:
     """Give how far the witnesses are trusted before the network says anything: logits [b, K + 1, 5, H, W]."""
-    bias = torch.tensor(_PRIOR, device=given.trust.device)[:, None, None]
-    return torch.where(given.trust <= CUT, _SHUT, given.trust + bias)
+    bias = torch.tensor(PRIOR, device=given.trust.device)[:, None, None]
+    return torch.where(given.trust <= CUT, SHUT, given.trust + bias)
 
 
 def _mixed(witnesses: Tensor, heard: Tensor) -> Tensor:
@@ -251,7 +252,7 @@ def _around(bins: Tensor) -> Tensor:
     return torch.stack([before, after], 2).flatten(0, 1)
 
 
-def _exposures(exposures: Tensor) -> Tensor:
+def exposure_rows(exposures: Tensor) -> Tensor:
     """Lay exposures [b, 2, H, 2] out as rows [b, 4, h, 1]: start and end of the first, then of the second."""
     return exposures.unflatten(2, (-1, 2)).mean(3).transpose(2, 3).flatten(1, 2)[..., None]
 

@@ -6,15 +6,18 @@ import logging
 import time
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from nire.engines import Job
 from nire.engines.cache import Cache, key_of
 from nire.engines.openvino import converted, options_for, package
 from nire.errors import EngineMissing
-from nire.explicit.engines import example
-from nire.explicit.network import Inputs, KeyPlaneNetwork
+from nire.explicit.evidence import Evidence
+from nire.explicit.folding import Folding
+from nire.explicit.network import KeyPlaneNetwork, Layers
 
 _log = logging.getLogger(__name__)
 _PRECISIONS = ("fp32", "bf16")
@@ -37,8 +40,20 @@ def check(job: Job) -> str:
     return precision
 
 
+class _Apart(nn.Module):
+    """Layers for one window, whose planes are a batch: [K + 1, 4 + 5, h, w]."""
+
+    def __init__(self, layers: Layers) -> None:
+        super().__init__()
+        self.layers = layers
+
+    def forward(self, *maps: Tensor) -> Tensor:
+        said: Tensor = self.layers(*maps)
+        return said[0]
+
+
 class OpenvinoCleaner:
-    """The network as one graph."""
+    """The layers as one graph; what leads to them and from them is done in one pass each (`Folding`)."""
 
     name = "openvino"
     has_threads = True
@@ -53,21 +68,44 @@ class OpenvinoCleaner:
         """
         precision = check(job)
         self._openvino = package("openvino")
-        self._request = self._made(network.float().eval().requires_grad_(False), job, options_for(precision))
+        threads = torch.get_num_threads()
+        self._folding = Folding(network.config, (job.height, job.width), bf16=precision == "bf16", threads=threads)
+        layers = network.layers.float().eval().requires_grad_(False)
+        self._request = self._made(layers, job, options_for(precision))
+        for index, maps in enumerate(self._maps):
+            kind = self._openvino.Type.bf16 if maps.dtype == np.uint16 else self._openvino.Type.f32
+            # Written by `fold`, read by the graph: nothing is copied.
+            self._request.set_input_tensor(index, self._openvino.Tensor(maps, maps.shape, kind))
 
-    def __call__(self, inputs: Inputs) -> Tensor:
+    @property
+    def _maps(self) -> tuple[NDArray[Any], ...]:
+        folding = self._folding
+        return folding.body, folding.body_rows, folding.head, folding.head_rows
+
+    def __call__(self, evidence: Evidence) -> Tensor:
         """Clean the planes of a window."""
-        # They are read where they are, so they are held until it is done.
-        arrays = [tensor.detach().float().contiguous().numpy() for tensor in inputs]
-        for index, array in enumerate(arrays):
-            self._request.set_input_tensor(index, self._openvino.Tensor(array, shared_memory=True))
+        self._folding.fold(evidence)
         self._request.infer()
-        return torch.from_numpy(self._request.get_output_tensor(0).data)
+        return self._folding.blend(evidence, self._request.get_output_tensor(0).data)
 
-    def _made(self, network: KeyPlaneNetwork, job: Job, options: dict[str, Any]) -> Any:
+    def _graph(self, layers: Layers) -> Any:
+        """Convert the layers, and have them take and give maps as `Folding` has them."""
+        example = tuple(torch.zeros(maps.shape).permute(0, 3, 1, 2) for maps in self._maps)
+        steps = self._openvino.preprocess.PrePostProcessor(converted(_Apart(layers), example))
+        first, last = self._openvino.Layout("NCHW"), self._openvino.Layout("NHWC")
+        for index, maps in enumerate(self._maps):
+            steps.input(index).tensor().set_layout(last)
+            steps.input(index).model().set_layout(first)
+            if maps.dtype == np.uint16:
+                steps.input(index).tensor().set_element_type(self._openvino.Type.bf16)
+        steps.output(0).tensor().set_layout(last)
+        steps.output(0).model().set_layout(first)
+        return steps.build()
+
+    def _made(self, layers: Layers, job: Job, options: dict[str, Any]) -> Any:
         core = self._openvino.Core()
         key = key_of(
-            network,
+            layers,
             height=job.height,
             width=job.width,
             options=sorted(options.items()),
@@ -83,7 +121,7 @@ class OpenvinoCleaner:
             except RuntimeError as problem:
                 _log.warning("%s cannot be used (%s) and is made anew", kept, problem)
         started = time.perf_counter()
-        compiled = core.compile_model(converted(network, tuple(example(network, job))), "CPU", options)
+        compiled = core.compile_model(self._graph(layers), "CPU", options)
         _log.info("openvino: made the network's graph in %.1f s", time.perf_counter() - started)
         try:
             cache.put("planes.blob", compiled.export_model().getvalue())

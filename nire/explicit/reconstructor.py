@@ -29,7 +29,16 @@ class ExplicitReconstructor(IntegralReconstructor):
     rolls = True
     mixes_pixels = True
 
-    def __init__(self, geometry: Geometry, cleaner: Cleaner, config: ExplicitConfig, *, job: Job, bin_us: int) -> None:
+    def __init__(
+        self,
+        geometry: Geometry,
+        cleaner: Cleaner,
+        config: ExplicitConfig,
+        *,
+        job: Job,
+        bin_us: int,
+        threads: int = 1,
+    ) -> None:
         """Put a trained network to work for one sensor.
 
         Args:
@@ -38,11 +47,12 @@ class ExplicitReconstructor(IntegralReconstructor):
             config: of the network.
             job: that it was made for.
             bin_us: width of the event bins.
+            threads: of the CPU, that share what is done by several.
         """
         super().__init__(geometry, job.device, bin_us)
         self.engine = cleaner.name
         self._cleaner = cleaner
-        self._witnesses = Witnesses(config, (job.height, job.width), job.device)
+        self._witnesses = Witnesses(config, (job.height, job.width), job.device, threads=threads)
         self._planes: KeyPlanes | None = None
         # What each window goes on from, so that one that is built again gives the same images. The next one goes on
         # from the newest end, or, where it has the same frames as the newest one, from what that went on from.
@@ -50,12 +60,11 @@ class ExplicitReconstructor(IntegralReconstructor):
         self._ends: tuple[Past | None, Past | None] = (None, None)
 
     def _built(self, window: ContentWindow, light: Sequence[Tensor]) -> None:
-        height, width = self._geometry.height, self._geometry.width
         times_us = self._witnesses.times_us(window)
         states = states_at(self._integral.gain, times_us)
         again = window in self._pasts
         past = self._past_of(window)
-        roots = self._cleaner(self._witnesses.of(self._integral, window, light, states, past))[0, :, :height, :width]
+        roots = self._cleaner(self._witnesses.of(self._integral, window, light, states, past))
         luma = roots.clamp_min(0).square().mul(255)[:, None]
         if len(window.frames) == 2 and not again:
             age = 1 if past is None else min(past.age + 1, MOST_AGE)

@@ -46,8 +46,13 @@ class _Reach:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Anchor:
-    """What a captured frame fixes: its constant [C, H, W], and the events [H, W] before and after its exposure."""
+class Anchor:
+    """What a captured frame fixes.
+
+    Attributes:
+        constant: float32 [C, H, W], linear light in levels, with `DARK_LEVEL`, where the gain is 1.
+        opened, closed: float32 [H, W], events until its exposure begins and ends.
+    """
 
     constant: Tensor
     opened: Tensor
@@ -70,7 +75,7 @@ class DoubleIntegral:
         """
         self._gain = Gain(bin_us, device)
         self._blended: Tensor | None = None
-        self._anchors: list[_Anchor] = []
+        self._anchors: list[Anchor] = []
         self._reaches: list[_Reach] = []
 
     def build(self, window: ContentWindow, light: Sequence[Tensor]) -> None:
@@ -103,9 +108,9 @@ class DoubleIntegral:
         """
         self._gain.build(window)
 
-    def _anchored(self, frame: Frame, light: Tensor) -> _Anchor:
+    def _anchored(self, frame: Frame, light: Tensor) -> Anchor:
         mean, opened, closed = self._gain.anchor(frame.shutter)
-        return _Anchor((light.contiguous() + DARK_LEVEL).div_(mean), opened, closed)
+        return Anchor((light.contiguous() + DARK_LEVEL).div_(mean), opened, closed)
 
     def expose(self, shutter: Shutter, out: Tensor | None = None) -> Tensor:
         """Expose one shutter (Eq. 5).
@@ -132,17 +137,20 @@ class DoubleIntegral:
         return out.sub_(DARK_LEVEL).clamp_min_(0.0)
 
     @property
+    def anchors(self) -> Sequence[Anchor]:
+        """What the frames fix, one each."""
+        return self._anchors
+
+    @property
     def gain(self) -> Gain:
         """What events did to the light of the window."""
         return self._gain
 
-    def estimates(self, shutter: Shutter, *, least_share: float = 0.0) -> tuple[Tensor, Tensor]:
+    def estimates(self, shutter: Shutter) -> tuple[Tensor, Tensor]:
         """Expose one shutter from each frame by itself, without blending.
 
         Args:
             shutter: rows or pixels, frame time, within the window.
-            least_share: of time that a frame has where the other one leaves it none; not of one that a gap cuts off:
-                that one alone has `LEAST_TRUST` then, others `LEAST_HEARD` at least.
 
         Returns:
             float32 [N, C, H, W], linear light in levels, >= 0; and float32 [N, 1, H, W], the logarithm of the trust in
@@ -154,18 +162,34 @@ class DoubleIntegral:
         gain, count = self._gain.at(middle_us)
         if not self._gain.is_narrow(shutter).all():
             gain = self._gain.mean(shutter)
-        shares = self._shares(middle_us, least_share) if len(self._anchors) == 2 else [np.ones(1)]
+        shares = self.shares(middle_us)
         shape = self._anchors[0].constant.shape
         light = gain.new_empty((len(self._anchors), *shape))
         trust = gain.new_empty((len(self._anchors), 1, *shape[1:]))
         for k, (anchor, share) in enumerate(zip(self._anchors, shares, strict=True)):
             _expose_at(light[k], anchor, gain)
             self._weigh(trust[k, 0], anchor, count, share)
-            if least_share:
-                trust[k, 0].clamp_(min=LEAST_HEARD).masked_fill_(self._gain.field(share == 0), LEAST_TRUST)
         return light, trust
 
-    def _weigh(self, trust: Tensor, anchor: _Anchor, count: Tensor, share: Times) -> None:
+    def shares(self, t_us: Times, *, least: float = 0.0) -> list[Times]:
+        """Tell what share of time each frame has: 1 within its own exposure, 0 within the other's or cut off by a gap.
+
+        Args:
+            t_us: frame time, [1], [H] or [H, W].
+            least: that a frame has where the other one leaves it none; not of one that a gap cuts off.
+
+        Returns:
+            As `t_us`, or [1], of each frame.
+        """
+        if len(self._anchors) == 1:
+            return [np.ones(1)]
+        ramp = self._ramp(t_us)
+        return [
+            np.where((share == 0) & self._can_tell(reach, t_us), least, share)
+            for share, reach in zip((1 - ramp, ramp), self._reaches, strict=True)
+        ]
+
+    def _weigh(self, trust: Tensor, anchor: Anchor, count: Tensor, share: Times) -> None:
         """Write the logarithm of the trust in a frame that has a share of time, [1], [H] or [H, W]."""
         if plane_loops.serve(trust, count):
             events = count.numpy(), anchor.opened.numpy(), anchor.closed.numpy()
@@ -230,14 +254,6 @@ class DoubleIntegral:
         for_first = (1 - ramp) * (closed - count).clamp_min_(0.0).add_(FRAME_NOISE_EVENTS)
         return for_second.div_(for_first.add_(for_second))
 
-    def _shares(self, t_us: Times, least: float) -> list[Times]:
-        """Share of time of both frames; `least` where a frame has none, but is not cut off by a gap."""
-        ramp = self._ramp(t_us)
-        return [
-            np.where((share == 0) & self._can_tell(reach, t_us), least, share)
-            for share, reach in zip((1 - ramp, ramp), self._reaches, strict=True)
-        ]
-
     @staticmethod
     def _can_tell(reach: _Reach, t_us: Times) -> NDArray[np.bool_]:
         return (t_us >= reach.reach_us[0]) & (t_us <= reach.reach_us[1])
@@ -258,7 +274,7 @@ class DoubleIntegral:
         return np.where(by_first & by_second, ramp, alone)
 
 
-def _expose_at(light: Tensor, anchor: _Anchor, gain: Tensor) -> None:
+def _expose_at(light: Tensor, anchor: Anchor, gain: Tensor) -> None:
     """Expose one frame's constant: linear light [C, H, W], by a gain [H, W]."""
     if plane_loops.serve(light, gain):
         plane_loops.expose_at(light.numpy(), anchor.constant.numpy(), gain.numpy(), DARK_LEVEL)

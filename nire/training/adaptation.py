@@ -20,6 +20,7 @@ from torch import Tensor
 
 from nire.explicit.config import ExplicitConfig
 from nire.explicit.content import plane_shares, states_at
+from nire.explicit.evidence import called_up
 from nire.explicit.network import Inputs, KeyPlaneNetwork
 from nire.explicit.witnesses import Witnesses, encoded
 from nire.integral.double_integral import DARK_LEVEL, DoubleIntegral
@@ -67,7 +68,8 @@ class Teacher:
             seed: of the choice of parts.
         """
         self._integral = DoubleIntegral(bin_us)
-        self._witnesses = Witnesses(config, config.padded(height, width), torch.device("cpu"))
+        self._padded = config.padded(height, width)
+        self._witnesses = Witnesses(config, self._padded, torch.device("cpu"))
         self._rng = np.random.default_rng(seed)
         step = 2 ** len(config.channels)
         self._size = (min(CROP_PX, height // step * step), min(CROP_PX, width // step * step))
@@ -85,7 +87,7 @@ class Teacher:
         self._integral.build(window, light)
         times_us = self._witnesses.times_us(window)
         states = states_at(self._integral.gain, times_us)
-        inputs = self._witnesses.of(self._integral, window, light, states)
+        inputs = called_up(self._witnesses.of(self._integral, window, light, states), self._padded)
         shares = plane_shares(self._integral.gain, times_us, frame.shutter, states)
         target = encoded(_light(frame))
         whole = Lesson(inputs, shares, target)

@@ -258,7 +258,7 @@ def log_trust(
         observed: float32 [b, T], 0 in steps whose events are missing.
         frame_shutters: float32 [b, N, H, 2], N 1 or 2, in windows.
         shutters: float32 [b, Q, H, 2] or [b, Q, H, W, 2].
-        least_share: as for `DoubleIntegral.estimates`.
+        least_share: as `least` of `DoubleIntegral.shares`.
 
     Returns:
         float32 [b, Q, N, H, W], logarithms, `LEAST_TRUST` for a frame that missing events cut off.

@@ -14,8 +14,9 @@ from nire.engines import Job
 from nire.errors import ConfigError, EngineMissing
 from nire.explicit import choice
 from nire.explicit.engines import Cleaner
-from nire.explicit.network import Inputs, KeyPlaneNetwork
-from tests.nire.explicit.inputs import TINY, random_inputs, trained_a_little
+from nire.explicit.evidence import Evidence, called_up
+from nire.explicit.network import KeyPlaneNetwork
+from tests.nire.explicit.inputs import TINY, random_evidence, trained_a_little
 
 
 class Counted:
@@ -28,8 +29,8 @@ class Counted:
         self.name, self.precision = name, precision
         self.made.append((name, precision))
 
-    def __call__(self, inputs: Inputs) -> Tensor:
-        return inputs.witnesses[:, :, 0]
+    def __call__(self, evidence: Evidence) -> Tensor:
+        return evidence.moved[:, 0]
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def costs(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, str], float]:
     def opened(name: str, network: KeyPlaneNetwork, job: Job) -> Cleaner:
         return Counted(name, job.precision)
 
-    def seconds(cleaner: Cleaner, inputs: Inputs) -> float:
+    def seconds(cleaner: Cleaner, evidence: Evidence) -> float:
         assert isinstance(cleaner, Counted)
         return taken[cleaner.name, cleaner.precision] / 1e3
 
@@ -91,10 +92,10 @@ def test_folder_that_cannot_be_written_costs_only_the_memory(costs: dict, tmp_pa
 
 
 def test_what_is_chosen_computes_what_the_network_does(job: Job) -> None:
-    given, network = random_inputs(TINY), trained_a_little()
+    given, network = random_evidence(TINY, height=16, width=24), trained_a_little()
     cleaner = choice.open_fastest(trained_a_little(), job)
     with torch.no_grad():
-        error = (cleaner(given) - network(*given)).abs()
+        error = (cleaner(given) - network(*called_up(given, (16, 24)))[0]).abs()
     assert error.max() < 0.05
     assert list((job.cache / "choice").glob("*/fastest"))
 

@@ -10,6 +10,7 @@ import torch
 
 from nire.explicit.config import ExplicitConfig
 from nire.explicit.content import KeyPlanes, states_at
+from nire.explicit.evidence import called_up
 from nire.explicit.network import CUT, ROLLED, Inputs
 from nire.explicit.witnesses import Past, Witnesses, noise_level
 from nire.integral.double_integral import DoubleIntegral
@@ -70,8 +71,8 @@ def live(
     witnesses = Witnesses(CONFIG, (CROP, CROP), torch.device("cpu"))
     times_us = witnesses.times_us(content)
     before = None if past is None else past(content.frames[0])
-    given = witnesses.of(integral, content, light, states_at(integral.gain, times_us), before)
-    return given, integral, times_us
+    evidence = witnesses.of(integral, content, light, states_at(integral.gain, times_us), before)
+    return called_up(evidence, (CROP, CROP)), integral, times_us
 
 
 @pytest.mark.parametrize("frames", FRAMES.values(), ids=FRAMES)

@@ -1,0 +1,88 @@
+"""What the layers see of a window, and what follows from what they say, each in one pass over memory.
+
+`called_up`, `folded` and `blended` are the definition, and tests compare. They write and read every witness at every
+key time several times over; here each is called up where it is needed, two rows at a time, and only what the layers see
+goes to memory: all channels of a pixel beside each other, in the precision that the engine computes in.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nire.explicit import loops
+from nire.explicit.config import ExplicitConfig
+from nire.explicit.evidence import Evidence
+from nire.explicit.network import CUT, PRIOR, SHUT, TOLD, WITNESSES, exposure_rows
+from nire.integral.double_integral import DARK_LEVEL, FRAME_NOISE_EVENTS, LEAST_HEARD
+from nire.light import BRIGHTEST
+from nire.threads import bands, side_by_side
+
+_NUMBERS = np.array(
+    [DARK_LEVEL, BRIGHTEST**2, FRAME_NOISE_EVENTS, math.exp(LEAST_HEARD), math.exp(CUT), math.exp(SHUT)], np.float32
+)
+_PRIOR = np.exp(np.array(PRIOR, np.float32))
+
+
+class Folding:
+    """The way of one network's windows into its layers and back, by the CPU."""
+
+    def __init__(self, config: ExplicitConfig, padded: tuple[int, int], *, bf16: bool, threads: int = 1) -> None:
+        """Make room.
+
+        Args:
+            config: of the network.
+            padded: height and width that the layers work on.
+            bf16: write maps as the bits of bfloat16, not as float32.
+            threads: that share the rows.
+        """
+        self._planes, bins = config.planes, config.bins
+        height, width = padded[0] // 2, padded[1] // 2
+        self._bands = bands(height, threads)
+        kind = np.uint16 if bf16 else np.float32
+        self.body: NDArray[Any] = np.zeros((1, height, width, 9 * config.planes + 2 * bins + 8), kind)
+        self.body_rows = np.zeros((1, height, 1, bins + 4 + TOLD), np.float32)
+        self.head: NDArray[Any] = np.zeros((config.planes, height, width, 4 * WITNESSES + 7), kind)
+        self.head_rows = np.zeros((config.planes, height, 1, 4 + TOLD), np.float32)
+        """The fields of `Folded`, with the channels last."""
+
+    def fold(self, evidence: Evidence) -> None:
+        """Write what the layers see of a window."""
+        exposures = exposure_rows(evidence.exposures[None])[0, ..., 0].numpy().T
+        told = np.broadcast_to(evidence.told.numpy(), (len(exposures), TOLD))
+        observed = np.broadcast_to(evidence.observed.numpy(), (len(exposures), len(evidence.observed)))
+        self.body_rows[0, :, 0] = np.concatenate([observed, exposures, told], 1)
+        for k, t in enumerate(np.linspace(0, 1, self._planes)):
+            self.head_rows[k, :, 0] = np.concatenate([t - exposures, told], 1)
+        given, frames = _arrays(evidence), evidence.frames.numpy()
+        self._in_bands(lambda rows: loops.fold(self.body[0], self.head, given, frames, rows, _NUMBERS))
+
+    def blend(self, evidence: Evidence, said: NDArray[np.float32]) -> Tensor:
+        """Follow what the layers say.
+
+        Args:
+            evidence: of the window.
+            said: float32 [K + 1, h, w, 4 + 5], as of `Layers`, with the channels last.
+
+        Returns:
+            float32 [K + 1, H, W], planes, square roots of linear light.
+        """
+        planes = torch.empty_like(evidence.gains)
+        out, given = planes.numpy(), _arrays(evidence)
+        self._in_bands(lambda rows: loops.blend(out, said, given, rows, _NUMBERS, _PRIOR))
+        return planes
+
+    def _in_bands(self, work: Callable[[tuple[int, int]], None]) -> None:
+        side_by_side(work, self._bands, len(self._bands))
+
+
+def _arrays(evidence: Evidence) -> tuple[NDArray[np.float32], ...]:
+    """Give what the loops read, in their order."""
+    names = ("constants", "opened", "closed", "shares", "gains", "counts", "moved", "moved_shares")
+    return tuple(getattr(evidence, name).contiguous().numpy() for name in names)

@@ -1,0 +1,36 @@
+"""Work that lets other Python threads run (numba without the GIL, OpenCV, NumPy), done by several of them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+_T, _R = TypeVar("_T"), TypeVar("_R")
+_pools: dict[int, ThreadPoolExecutor] = {}
+_lock = threading.Lock()
+
+
+def side_by_side(work: Callable[[_T], _R], items: Iterable[_T], threads: int) -> list[_R]:
+    """Do some work for each item.
+
+    Args:
+        work: must not call `side_by_side` itself.
+        items: any number.
+        threads: that do it; 1 = the caller alone.
+
+    Returns:
+        What the work gave, in the order of the items. What it raises is raised here.
+    """
+    if threads == 1:
+        return [work(item) for item in items]
+    with _lock:
+        if threads not in _pools:
+            _pools[threads] = ThreadPoolExecutor(threads, thread_name_prefix="side by side")
+    return list(_pools[threads].map(work, items))
+
+
+def bands(rows: int, threads: int) -> list[tuple[int, int]]:
+    """Split rows into one band for each thread: first row, and the row after the last."""
+    return [(rows * n // threads, rows * (n + 1) // threads) for n in range(threads)]

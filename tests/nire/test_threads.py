@@ -1,0 +1,32 @@
+"""Work that several threads do."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from nire.threads import bands, side_by_side
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_results_come_in_the_order_of_the_items(threads: int) -> None:
+    assert side_by_side(lambda n: n * n, range(7), threads) == [0, 1, 4, 9, 16, 25, 36]
+
+
+def test_threads_work_at_the_same_time() -> None:
+    both = threading.Barrier(2, timeout=60)
+    assert sorted(side_by_side(lambda _: both.wait(), range(2), 2)) == [0, 1]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_what_a_thread_raises_is_raised(threads: int) -> None:
+    with pytest.raises(ZeroDivisionError):
+        side_by_side(lambda n: 1 / n, [1, 0], threads)
+
+
+@pytest.mark.parametrize(("rows", "threads"), [(136, 2), (5, 3), (2, 4), (0, 2)])
+def test_bands_are_all_rows_once(rows: int, threads: int) -> None:
+    split = bands(rows, threads)
+    assert [row for first, end in split for row in range(first, end)] == list(range(rows))
+    assert len(split) == threads
