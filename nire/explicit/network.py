@@ -146,8 +146,8 @@ class Layers(nn.Module):
         guide = doubled(self.guide(normalised(coarse))).reshape(-1, self.config.guide, height, width)
         shared = self.enter_stem(normalised(stemmed))
         own = self.enter(seen.head) + self.enter_guide(guide) + self.enter_rows(seen.head_rows)
-        maps = own.unflatten(0, (b, -1)) + shared[:, None]
-        corrections = self.leave(activate(self.middle(activate(maps.flatten(0, 1)))))
+        own = (own.unflatten(0, (b, -1)) + shared[:, None]).flatten(0, 1)
+        corrections: Tensor = self.leave(activate(self.middle(activate(own))))
         added, swayed = corrections.split([4, WITNESSES], 1)
         # Bounded, because what saturates learns nothing more.
         swayed = (_MOST_SWAYED * torch.tanh(swayed / _MOST_SWAYED)).exp()

@@ -70,8 +70,7 @@ class OpenvinoCleaner:
         self._openvino = package("openvino")
         threads = torch.get_num_threads()
         self._folding = Folding(network.config, (job.height, job.width), bf16=precision == "bf16", threads=threads)
-        layers = network.layers.float().eval().requires_grad_(False)
-        self._request = self._made(layers, job, options_for(precision))
+        self._request = self._made(network.float().eval().requires_grad_(False), job, options_for(precision))
         for index, maps in enumerate(self._maps):
             kind = self._openvino.Type.bf16 if maps.dtype == np.uint16 else self._openvino.Type.f32
             # Written by `fold`, read by the graph: nothing is copied.
@@ -102,10 +101,10 @@ class OpenvinoCleaner:
         steps.output(0).model().set_layout(first)
         return steps.build()
 
-    def _made(self, layers: Layers, job: Job, options: dict[str, Any]) -> Any:
+    def _made(self, network: KeyPlaneNetwork, job: Job, options: dict[str, Any]) -> Any:
         core = self._openvino.Core()
         key = key_of(
-            layers,
+            network,
             height=job.height,
             width=job.width,
             options=sorted(options.items()),
@@ -121,7 +120,7 @@ class OpenvinoCleaner:
             except RuntimeError as problem:
                 _log.warning("%s cannot be used (%s) and is made anew", kept, problem)
         started = time.perf_counter()
-        compiled = core.compile_model(self._graph(layers), "CPU", options)
+        compiled = core.compile_model(self._graph(network.layers), "CPU", options)
         _log.info("openvino: made the network's graph in %.1f s", time.perf_counter() - started)
         try:
             cache.put("planes.blob", compiled.export_model().getvalue())
