@@ -47,17 +47,36 @@ def expose_instant(
     height, width = gain.shape
     shares = np.empty(width, np.float32)
     for y in range(height):
+        if not across:
+            k = key[down * y, 0]
+            _share_row(shares, count[y], counts[k, y], counts[k + 1, y], time_share[down * y, 0])
+            for c in range(len(light)):
+                _expose_row(light[c, y], shares, gain[y], constants[k, c, y], constants[k + 1, c, y], floor)
+            continue
         for x in range(width):
-            k = key[down * y, across * x]
-            before, after = counts[k, y, x], counts[k + 1, y, x]
-            whole = after - before
-            share = (count[y, x] - before) / max(whole, _NO_EVENTS)
-            shares[x] = min(max(share, _ZERO), _ONE) if whole > _NO_EVENTS else time_share[down * y, across * x]
-        for c in range(len(light)):
-            for x in range(width):
-                k = key[down * y, across * x]
-                first, second = constants[k, c, y, x], constants[k + 1, c, y, x]
-                light[c, y, x] = max((first + shares[x] * (second - first)) * gain[y, x] - floor, _ZERO)
+            k, pixel = key[down * y, x], slice(x, x + 1)
+            _share_row(
+                shares[pixel], count[y, pixel], counts[k, y, pixel], counts[k + 1, y, pixel], time_share[down * y, x]
+            )
+            for c in range(len(light)):
+                first, second = constants[k, c, y, pixel], constants[k + 1, c, y, pixel]
+                _expose_row(light[c, y, pixel], shares[pixel], gain[y, pixel], first, second, floor)
+
+
+@compiled
+def _share_row(shares: Plane, count: Plane, before: Plane, after: Plane, time_share: float) -> None:
+    """Tell how far each pixel of a row is on its way to the next plane: [W] all."""
+    for x in range(len(shares)):
+        whole = after[x] - before[x]
+        share = min(max((count[x] - before[x]) / max(whole, _NO_EVENTS), _ZERO), _ONE)
+        shares[x] = share if whole > _NO_EVENTS else time_share
+
+
+@compiled
+def _expose_row(light: Plane, shares: Plane, gain: Plane, first: Plane, second: Plane, floor: float) -> None:
+    """Write the light of a row between two planes: [W] all."""
+    for x in range(len(light)):
+        light[x] = max((first[x] + shares[x] * (second[x] - first[x])) * gain[x] - floor, _ZERO)
 
 
 @compiled
