@@ -15,7 +15,7 @@ from rich.console import Console
 from .budgets import exceeded
 from .report import report, show
 
-NAMES = ("planes", "ring", "recordings", "intake", "edi", "network", "wire", "end_to_end")
+NAMES = ("planes", "ring", "recordings", "intake", "edi", "explicit", "network", "wire", "end_to_end")
 """Run when no name is given."""
 NAMED = ("batch", "soak", "storm")
 """Take minutes, and run only when named."""

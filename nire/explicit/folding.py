@@ -19,13 +19,14 @@ from torch import Tensor
 from nire.explicit import loops
 from nire.explicit.config import ExplicitConfig
 from nire.explicit.evidence import Evidence
-from nire.explicit.network import CUT, PRIOR, SHUT, TOLD, WITNESSES, exposure_rows
+from nire.explicit.network import CUT, MOST_SWAYED, PRIOR, SHUT, TOLD, WITNESSES, exposure_rows
 from nire.integral.double_integral import DARK_LEVEL, FRAME_NOISE_EVENTS, LEAST_HEARD
 from nire.light import BRIGHTEST
 from nire.threads import bands, side_by_side
 
 _NUMBERS = np.array(
-    [DARK_LEVEL, BRIGHTEST**2, FRAME_NOISE_EVENTS, math.exp(LEAST_HEARD), math.exp(CUT), math.exp(SHUT)], np.float32
+    [DARK_LEVEL, BRIGHTEST**2, FRAME_NOISE_EVENTS, math.exp(LEAST_HEARD), math.exp(CUT), math.exp(SHUT), MOST_SWAYED],
+    np.float32,
 )
 _PRIOR = np.exp(np.array(PRIOR, np.float32))
 
@@ -68,7 +69,7 @@ class Folding:
 
         Args:
             evidence: of the window.
-            said: float32 [K + 1, h, w, 4 + 5], as of `Layers`, with the channels last.
+            said: float32 [K + 1, h, w, 4 + 5], hyperbolic tangents of what `Layers` say, with the channels last.
 
         Returns:
             float32 [K + 1, H, W], planes, square roots of linear light.

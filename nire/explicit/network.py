@@ -33,8 +33,8 @@ SHUT = -30.0
 """The logarithm of trust of one that must not be heard."""
 # Those whose trust differs from pixel to pixel.
 _TRUSTED = (0, 1, ROLLED)
-# How far the network may move a witness's logarithm of trust.
-_MOST_SWAYED = 6.0
+MOST_SWAYED = 6.0
+"""How far the network may move a witness's logarithm of trust."""
 _LEAST_POWER = 1e-4
 
 
@@ -137,21 +137,21 @@ class Layers(nn.Module):
             maps: the fields of `Folded`.
 
         Returns:
-            [b, K + 1, 4 + 5, h, w]: what to add to the four pixels, -1..1, and by what to multiply the trust in each
-            witness, at most by exp(6) either way.
+            [b, K + 1, 4 + 5, h, w], of the four pixels and the five witnesses: `blended` says what for.
         """
         seen = Folded(*(part.to(memory_format=torch.channels_last) for part in maps))
         stemmed, coarse = self._body(seen)
-        b, (height, width) = len(stemmed), stemmed.shape[-2:]
-        guide = doubled(self.guide(normalised(coarse))).reshape(-1, self.config.guide, height, width)
+        b, planes = len(stemmed), self.config.planes
+        # A convolution of single pixels may come before the resolution is doubled as well as after.
+        guide = self.guide(normalised(coarse)).unflatten(1, (planes, -1)).flatten(0, 1)
         shared = self.enter_stem(normalised(stemmed))
-        own = self.enter(seen.head) + self.enter_guide(guide) + self.enter_rows(seen.head_rows)
-        own = (own.unflatten(0, (b, -1)) + shared[:, None]).flatten(0, 1)
-        corrections: Tensor = self.leave(activate(self.middle(activate(own))))
-        added, swayed = corrections.split([4, WITNESSES], 1)
-        # Bounded, because what saturates learns nothing more.
-        swayed = (_MOST_SWAYED * torch.tanh(swayed / _MOST_SWAYED)).exp()
-        return torch.cat([torch.tanh(added), swayed], 1).unflatten(0, (b, -1))
+        if b > 1:
+            shared = shared.repeat_interleave(planes, 0)
+        own = self.enter(seen.head) + self.enter_rows(seen.head_rows) + doubled(self.enter_guide(guide)) + shared
+        said = self.leave(activate(self.middle(activate(own))))
+        # So that what a step of training changes of the trust does not grow with how far it may move.
+        scales = torch.tensor([1.0] * 4 + [1 / MOST_SWAYED] * WITNESSES, dtype=said.dtype, device=said.device)
+        return (said * scales[:, None, None]).unflatten(0, (b, planes))
 
     def _body(self, seen: Folded) -> tuple[Tensor, Tensor]:
         """See all key times at once: maps [b, C, h, w] and [b, C, h / 2, w / 2]."""
@@ -208,11 +208,17 @@ def folded(given: Inputs) -> Folded:
 
 
 def blended(given: Inputs, said: Tensor) -> Tensor:
-    """Follow what `Layers` say, float32 [b, K + 1, 4 + 5, h, w]: planes [b, K + 1, H, W]."""
-    added, swayed = said.split([4, WITNESSES], 2)
-    swayed = functional.interpolate(swayed.flatten(1, 2), scale_factor=2.0).view_as(given.witnesses)
-    weights = functional.softmax(prior(given), 2) * swayed
-    mean = (weights * given.witnesses).sum(2) / weights.sum(2)
+    """Follow what `Layers` say: planes [b, K + 1, H, W].
+
+    Args:
+        given: to the network.
+        said: float32 [b, K + 1, 4 + 5, h, w]. Its hyperbolic tangent is what is added to each of the four pixels, and
+            a share of `MOST_SWAYED`, by which the logarithm of the trust in each witness changes.
+    """
+    # Bounded, because what saturates learns nothing more.
+    added, swayed = torch.tanh(said).split([4, WITNESSES], 2)
+    swayed = functional.interpolate(MOST_SWAYED * swayed.flatten(1, 2), scale_factor=2.0).view_as(given.witnesses)
+    mean = (functional.softmax(prior(given) + swayed, 2) * given.witnesses).sum(2)
     return mean + functional.pixel_shuffle(added, 2)[:, :, 0]
 
 

@@ -40,16 +40,15 @@ def check(job: Job) -> str:
     return precision
 
 
-class _Apart(nn.Module):
-    """Layers for one window, whose planes are a batch: [K + 1, 4 + 5, h, w]."""
+class _Bounded(nn.Module):
+    """Layers for one window, whose planes are a batch, and the hyperbolic tangent of what they say: `Folding.blend`."""
 
     def __init__(self, layers: Layers) -> None:
         super().__init__()
         self.layers = layers
 
     def forward(self, *maps: Tensor) -> Tensor:
-        said: Tensor = self.layers(*maps)
-        return said[0]
+        return torch.tanh(self.layers(*maps)[0])
 
 
 class OpenvinoCleaner:
@@ -90,7 +89,7 @@ class OpenvinoCleaner:
     def _graph(self, layers: Layers) -> Any:
         """Convert the layers, and have them take and give maps as `Folding` has them."""
         example = tuple(torch.zeros(maps.shape).permute(0, 3, 1, 2) for maps in self._maps)
-        steps = self._openvino.preprocess.PrePostProcessor(converted(_Apart(layers), example))
+        steps = self._openvino.preprocess.PrePostProcessor(converted(_Bounded(layers), example))
         first, last = self._openvino.Layout("NCHW"), self._openvino.Layout("NHWC")
         for index, maps in enumerate(self._maps):
             steps.input(index).tensor().set_layout(last)
