@@ -1,4 +1,4 @@
-"""The network of the explicit content, per size: arithmetic, time of a build, and of images beside the double integral's.
+"""The network of the explicit content, per size: arithmetic, time of a build, and of images beside those of `edi`.
 
 What a build costs is set against a plain stack of convolutions of as many multiply-adds, by the same engine in the same
 precision; what an image costs against an image of `edi`. Works take turns, so that a busy minute is shared by all.

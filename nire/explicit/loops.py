@@ -73,7 +73,7 @@ def _share_row(shares: Plane, count: Plane, before: Plane, after: Plane, time_sh
 
 
 @compiled
-def _expose_row(light: Plane, shares: Plane, gain: Plane, first: Plane, second: Plane, floor: float) -> None:
+def _expose_row(light: Plane, shares: Plane, gain: Plane, first: Plane, second: Plane, floor: np.float32) -> None:
     """Write the light of a row between two planes: [W] all."""
     for x in range(len(light)):
         light[x] = max((first[x] + shares[x] * (second[x] - first[x])) * gain[x] - floor, _ZERO)
@@ -278,7 +278,7 @@ def blend(planes: Plane, said: Maps, evidence: Evidence, rows: tuple[int, int], 
 
 @compiled
 def _exponentials(values: Plane) -> None:
-    """Replace numbers of at most 80 by their exponentials [n]: to a millionth, eight at a time, where C's takes turns."""
+    """Replace numbers of at most 80 by their exponentials [n], to a millionth; C's takes them one by one."""
     bits = np.empty(len(values), np.int32)
     for x in range(len(values)):
         power = values[x] * np.float32(1.4426950408889634)
