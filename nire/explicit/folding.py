@@ -69,7 +69,7 @@ class Folding:
 
         Args:
             evidence: of the window.
-            said: float32 [K + 1, h, w, 4 + 5], hyperbolic tangents of what `Layers` say, with the channels last.
+            said: float32 [K + 1, h, w, SAID], hyperbolic tangents of what `Layers` say, with the channels last.
 
         Returns:
             float32 [K + 1, H, W], planes, square roots of linear light.

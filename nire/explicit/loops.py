@@ -15,7 +15,7 @@ Maps = NDArray[Any]
 Evidence = tuple[NDArray[np.float32], ...]
 """Constants, opened, closed, shares, gains, counts, moved, moved shares: fields of `evidence.Evidence`."""
 
-_ZERO, _ONE, _HALF, _QUARTER, _LEVELS = (np.float32(value) for value in (0, 1, 0.5, 0.25, 255))
+_ZERO, _ONE, _TWO, _HALF, _QUARTER, _LEVELS = (np.float32(value) for value in (0, 1, 2, 0.5, 0.25, 255))
 # A bin with fewer events than this of a pixel has none: its light moves with time.
 _NO_EVENTS = np.float32(1e-6)
 
@@ -242,38 +242,103 @@ def blend(planes: Plane, said: Maps, evidence: Evidence, rows: tuple[int, int], 
 
     Args:
         planes: [K + 1, H, W], written.
-        said: float32 [K + 1, h, w, 4 + 5], hyperbolic tangents.
+        said: float32 [K + 1, h, w, 4 + 5 + 3], hyperbolic tangents.
         evidence, rows, numbers: as of `fold`.
         prior: [5], by which the trust in each witness is multiplied.
     """
-    moved, moved_shares = evidence[6], evidence[7]
     count, height, width = planes.shape
-    across, shut, most = said.shape[2], numbers[5], numbers[6]
-    roots, shares = np.empty((5, width), np.float32), np.empty((5, width), np.float32)
-    swayed, added = np.empty((5, across), np.float32), np.empty((4, across), np.float32)
-    weight, mean = np.empty(width, np.float32), np.empty(width, np.float32)
-    for r in range(rows[0], rows[1]):
-        for k in range(count):
-            for x in range(across):
-                for n in range(4):
-                    added[n, x] = said[k, r, x, n]
-                for n in range(5):
-                    swayed[n, x] = said[k, r, x, 4 + n] * most
-            for n in range(5):
-                _exponentials(swayed[n])
-            for y in range(2 * r, min(2 * r + 2, height)):
-                _call_up(roots, shares, evidence, k, y, numbers)
-                roots[4], shares[4] = roots[2], shares[2]
-                for n in range(2):
-                    roots[2 + n], shares[2 + n] = moved[k, n, y], moved_shares[k, n]
-                weight[:], mean[:] = _ZERO, _ZERO
-                for n in range(5):
-                    for x in range(width):
-                        heard = max(shares[n, x] * prior[n], shut) * swayed[n, x // 2]
-                        weight[x] += heard
-                        mean[x] += heard * roots[n, x]
-                for x in range(width):
-                    planes[k, y, x] = mean[x] / weight[x] + added[2 * (y % 2) + x % 2, x // 2]
+    tall, wide = 2 * said.shape[1], 2 * said.shape[2]
+    # What is calmed in a row depends on seven more on each side, 1 + 2 + 4.
+    first, end = max(2 * rows[0] - 7, 0), min(2 * rows[1] + 7, tall)
+    mixed, smoother = np.empty((end - first, wide), np.float32), np.empty((end - first, wide), np.float32)
+    heard = np.empty((3, 5, wide), np.float32)
+    for k in range(count):
+        for y in range(first, end):
+            _mix(mixed[y - first], heard, said[k, y // 2], evidence, (k, min(y, height - 1)), numbers, prior)
+        own = planes[k, 2 * rows[0] : min(2 * rows[1], height)]
+        own[:] = mixed[2 * rows[0] - first :, :width][: len(own)]
+        _calm(own, mixed, smoother, said[k], first, 2 * rows[0])
+        for n in range(len(own)):
+            cells = said[k, rows[0] + n // 2]
+            for x in range(width):
+                own[n, x] += cells[x // 2, 2 * (n % 2) + x % 2]
+
+
+@compiled
+def _mix(
+    mixed: Plane,
+    heard: Plane,
+    cells: Maps,
+    evidence: Evidence,
+    place: tuple[int, int],
+    numbers: Plane,
+    prior: Plane,
+) -> None:
+    """Mix the witnesses in a row by how far they are trusted.
+
+    Args:
+        mixed: [2 w], written; what is beyond W repeats the last pixel's witnesses.
+        heard: [3, 5, 2 w], scratch.
+        cells: [w, 4 + 5 + 3], of `said`.
+        evidence, numbers, prior: as of `blend`.
+        place: key time and row.
+    """
+    k, y = place
+    moved, moved_shares, width = evidence[6], evidence[7], evidence[4].shape[2]
+    roots, shares, swayed = heard[0], heard[1], heard[2]
+    _call_up(roots, shares, evidence, k, y, numbers)
+    roots[4], shares[4] = roots[2], shares[2]
+    for n in range(2):
+        roots[2 + n, :width], roots[2 + n, width:] = moved[k, n, y], moved[k, n, y, width - 1]
+        shares[2 + n] = moved_shares[k, n]
+    for n in range(5):
+        told = swayed[n, : len(cells)]
+        for x in range(len(cells)):
+            told[x] = cells[x, 4 + n] * numbers[6]
+        _exponentials(told)
+        for x in range(len(cells) - 1, -1, -1):
+            swayed[n, 2 * x], swayed[n, 2 * x + 1] = told[x], told[x]
+    for x in range(len(mixed)):
+        weight, mean = _ZERO, _ZERO
+        for n in range(5):
+            share = max(shares[n, x] * prior[n], numbers[5]) * swayed[n, x]
+            weight += share
+            mean += share * roots[n, x]
+        mixed[x] = mean / weight
+
+
+@compiled
+def _calm(own: Plane, mixed: Plane, smoother: Plane, cells: Maps, first: int, top: int) -> None:
+    """Take details away from some rows of a plane, size by size: `network.calmed`.
+
+    Args:
+        own: [n, W], changed.
+        mixed: [m, 2 w], what it was made of, and 7 rows more on each side where the plane has them; overwritten.
+        smoother: as `mixed`, scratch.
+        cells: [h, w, 4 + 5 + 3], of `said`.
+        first: row of the plane that `mixed` begins with.
+        top: row of the plane that `own` begins with.
+    """
+    last, wide = len(cells) * 2 - 1, mixed.shape[1]
+    down, across = np.empty(wide + 8, np.float32), np.empty(wide, np.float32)
+    margin = 7
+    for size in range(3):
+        step = 1 << size
+        margin -= step
+        for y in range(max(top - margin, 0), min(top + len(own) + margin, last + 1)):
+            now, before = mixed[y - first], mixed[max(y - step, 0) - first]
+            after, inner = mixed[min(y + step, last) - first], down[step : step + wide]
+            for x in range(wide):
+                inner[x] = (before[x] + _TWO * now[x] + after[x]) * _QUARTER
+            down[:step], down[step + wide :] = inner[0], inner[wide - 1]
+            for x in range(wide):
+                across[x] = (down[x] + _TWO * down[x + step] + down[x + 2 * step]) * _QUARTER
+            smoother[y - first] = across
+            if top <= y < top + len(own):
+                for x in range(own.shape[1]):
+                    amount = (_ONE + cells[y // 2, x // 2, 9 + size]) * _HALF
+                    own[y - top, x] -= amount * (now[x] - across[x])
+        mixed, smoother = smoother, mixed
 
 
 @compiled

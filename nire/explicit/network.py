@@ -3,8 +3,8 @@
 At each key time five witnesses tell what was visible: the frame before and the frame after, each carried in time by
 events, both moved along optical flow, and what the window before ended with, carried on by events. A body sees all key
 times at once at half resolution and coarser; a head that is the same for every key time sees the witnesses, and what
-the body says of that time. It tells how far each witness is to be trusted, and what is to be corrected (paper Eqs. 6
-and 7: the body is g, a plane is a film, the head is f).
+the body says of that time. It tells how far each witness is to be trusted, which details are noise, and what else is
+to be corrected (paper Eqs. 6 and 7: the body is g, a plane is a film, the head is f).
 """
 
 from __future__ import annotations
@@ -25,6 +25,10 @@ BY_EVENTS, BY_FLOW, ROLLED = slice(0, 2), slice(2, 4), 4
 """Their places."""
 CUT = -9.9
 """A witness whose logarithm of trust is not above this must not be heard."""
+SIZES_CALMED = 3
+"""Sizes of details, 1, 2 and 4 pixels, that may be calmed where they are noise."""
+SAID = 4 + WITNESSES + SIZES_CALMED
+"""Numbers that the layers say of four pixels of a plane: `blended`."""
 TOLD = 6
 """Numbers that the network is told of a window: `Inputs.told`."""
 PRIOR = (0.0, 0.0, -2.0, -2.0, -1.0)
@@ -35,6 +39,8 @@ SHUT = -30.0
 _TRUSTED = (0, 1, ROLLED)
 MOST_SWAYED = 6.0
 """How far the network may move a witness's logarithm of trust."""
+# Whose sigmoid is how far details are calmed before the network has learned: little, but it is felt in training.
+_CALMED_AT_FIRST = -4.0
 _LEAST_POWER = 1e-4
 
 
@@ -126,9 +132,11 @@ class Layers(nn.Module):
         self.enter_guide = nn.Conv2d(config.guide, head, 1, bias=False)
         self.enter_stem = nn.Conv2d(channels[0], head, 1, bias=False)
         self.middle = nn.Conv2d(head, head, 3, padding=1)
-        self.leave = nn.Conv2d(head, 4 + WITNESSES, 3, padding=1)
-        for value in self.leave.parameters():
+        self.leave = nn.Conv2d(head, SAID, 3, padding=1)
+        for name, value in self.leave.named_parameters():
             nn.init.zeros_(value)
+            if name == "bias":
+                nn.init.constant_(value[-SIZES_CALMED:], _CALMED_AT_FIRST)
 
     def forward(self, *maps: Tensor) -> Tensor:
         """Say what is to be corrected, and how far each witness is to be trusted.
@@ -137,7 +145,7 @@ class Layers(nn.Module):
             maps: the fields of `Folded`.
 
         Returns:
-            [b, K + 1, 4 + 5, h, w], of the four pixels and the five witnesses: `blended` says what for.
+            [b, K + 1, SAID, h, w], which `blended` follows.
         """
         seen = Folded(*(part.to(memory_format=torch.channels_last) for part in maps))
         stemmed, coarse = self._body(seen)
@@ -149,8 +157,10 @@ class Layers(nn.Module):
             shared = shared.repeat_interleave(planes, 0)
         own = self.enter(seen.head) + self.enter_rows(seen.head_rows) + doubled(self.enter_guide(guide)) + shared
         said = self.leave(activate(self.middle(activate(own))))
-        # So that what a step of training changes of the trust does not grow with how far it may move.
-        scales = torch.tensor([1.0] * 4 + [1 / MOST_SWAYED] * WITNESSES, dtype=said.dtype, device=said.device)
+        # So that what a step of training changes of the trust does not grow with how far it may move; and a sigmoid of
+        # what calms is a hyperbolic tangent of its half.
+        each = [1.0] * 4 + [1 / MOST_SWAYED] * WITNESSES + [0.5] * SIZES_CALMED
+        scales = torch.tensor(each, dtype=said.dtype, device=said.device)
         return (said * scales[:, None, None]).unflatten(0, (b, planes))
 
     def _body(self, seen: Folded) -> tuple[Tensor, Tensor]:
@@ -212,14 +222,39 @@ def blended(given: Inputs, said: Tensor) -> Tensor:
 
     Args:
         given: to the network.
-        said: float32 [b, K + 1, 4 + 5, h, w]. Its hyperbolic tangent is what is added to each of the four pixels, and
-            a share of `MOST_SWAYED`, by which the logarithm of the trust in each witness changes.
+        said: float32 [b, K + 1, SAID, h, w]. Its hyperbolic tangent is what is added to each of the four pixels; then a
+            share of `MOST_SWAYED`, by which the logarithm of the trust in each witness changes; and how far details of
+            each size are calmed, from -1, not at all, to 1.
     """
     # Bounded, because what saturates learns nothing more.
-    added, swayed = torch.tanh(said).split([4, WITNESSES], 2)
+    added, swayed, calm = torch.tanh(said).split([4, WITNESSES, SIZES_CALMED], 2)
     swayed = functional.interpolate(MOST_SWAYED * swayed.flatten(1, 2), scale_factor=2.0).view_as(given.witnesses)
     mean = (functional.softmax(prior(given) + swayed, 2) * given.witnesses).sum(2)
-    return mean + functional.pixel_shuffle(added, 2)[:, :, 0]
+    return calmed(mean, (1 + calm) / 2) + functional.pixel_shuffle(added, 2)[:, :, 0]
+
+
+def calmed(planes: Tensor, amounts: Tensor) -> Tensor:
+    """Take details away, size by size: shrink an undecimated wavelet transform (Starck and Murtagh, 1994).
+
+    Args:
+        planes: [b, K + 1, H, W].
+        amounts: [b, K + 1, SIZES_CALMED, h, w], 0..1: of details of 1, 2 and 4 pixels.
+    """
+    left, smooth = planes, planes
+    for size in range(SIZES_CALMED):
+        smoother = _smoothed(_smoothed(smooth, 2**size, -2), 2**size, -1)
+        left = left - functional.interpolate(amounts[:, :, size], scale_factor=2.0) * (smooth - smoother)
+        smooth = smoother
+    return left
+
+
+def _smoothed(planes: Tensor, step: int, axis: int) -> Tensor:
+    """Average with neighbours that are a step away on an axis, each counting half; at the edges with the last pixel."""
+    size = planes.shape[axis]
+    at = torch.arange(size, device=planes.device)
+    before = planes.index_select(axis, (at - step).clamp_min(0))
+    after = planes.index_select(axis, (at + step).clamp_max(size - 1))
+    return (before + 2 * planes + after) / 4
 
 
 class Block(ResidualBlock):

@@ -9,10 +9,10 @@ import torch
 from nire.explicit.config import NANO, ExplicitConfig
 from nire.explicit.evidence import called_up
 from nire.explicit.folding import Folding
-from nire.explicit.network import WITNESSES, Folded, blended, folded
+from nire.explicit.network import SAID, Folded, blended, folded
 from tests.nire.explicit.inputs import TINY, random_evidence
 
-SIZES = [(16, 24), (15, 22), (13, 21), (4, 4)]
+SIZES = [(16, 24), (15, 22), (13, 21), (40, 9), (4, 4)]
 
 
 def as_torch(folding: Folding) -> Folded:
@@ -53,7 +53,7 @@ def test_what_the_layers_say_is_followed_as_defined(height: int, width: int, thr
     evidence, padded = random_evidence(TINY, height=height, width=width), TINY.padded(height, width)
     half = padded[0] // 2, padded[1] // 2
     generator = torch.Generator().manual_seed(9)
-    said = torch.rand((1, TINY.planes, 4 + WITNESSES, *half), generator=generator) * 8 - 4
+    said = torch.rand((1, TINY.planes, SAID, *half), generator=generator) * 8 - 4
     right = blended(called_up(evidence, padded), said)[0, :, :height, :width]
     folding = Folding(TINY, padded, bf16=False, threads=threads)
     found = folding.blend(evidence, said[0].tanh().permute(0, 2, 3, 1).contiguous().numpy())

@@ -13,7 +13,7 @@ from nire.engines import Job
 from nire.errors import ConfigError, WeightsError
 from nire.explicit.config import NANO, SMALL, ExplicitConfig
 from nire.explicit.engines import Cleaner, open_cleaner
-from nire.explicit.network import CUT, KeyPlaneNetwork, prior
+from nire.explicit.network import CUT, SIZES_CALMED, KeyPlaneNetwork, calmed, prior
 from nire.network import weights
 from nire.network.config import named
 from tests.nire.explicit.inputs import TINY, random_evidence, random_inputs, trained_a_little
@@ -29,8 +29,24 @@ def test_untrained_network_blends_the_witnesses_by_their_trust() -> None:
     given = random_inputs(TINY, batch=2)
     with torch.no_grad():
         planes = KeyPlaneNetwork(TINY)(*given)
-    blended = (prior(given).softmax(2) * given.witnesses).sum(2)
-    torch.testing.assert_close(planes, blended)
+    blend = (prior(given).softmax(2) * given.witnesses).sum(2)
+    b, count, height, width = blend.shape
+    little = torch.full((b, count, SIZES_CALMED, height // 2, width // 2), -4.0).sigmoid()
+    torch.testing.assert_close(planes, calmed(blend, little))
+    assert (planes - blend).abs().max() < 0.02
+
+
+def test_calming_takes_noise_and_leaves_what_is_flat_or_of_no_detail() -> None:
+    noise = torch.randn((1, 1, 64, 64), generator=torch.Generator().manual_seed(1)) * 0.1
+    all_of_it, nothing = (torch.full((1, 1, SIZES_CALMED, 32, 32), amount) for amount in (1.0, 0.0))
+    assert calmed(noise, all_of_it).std() < 0.15 * noise.std()
+    torch.testing.assert_close(calmed(noise, nothing), noise)
+    ramp = (torch.arange(64.0) / 64).expand(1, 1, 64, 64)
+    torch.testing.assert_close(calmed(ramp, all_of_it)[..., 8:-8], ramp[..., 8:-8])
+    # The finest details alone: what four pixels share stays.
+    fine = torch.cat([all_of_it[:, :, :1], nothing[:, :, 1:]], 2)
+    broad = noise[..., ::8, ::8].repeat_interleave(8, 2).repeat_interleave(8, 3)
+    assert (calmed(broad, fine) - broad).std() < 0.4 * broad.std()
 
 
 def test_witness_that_is_cut_off_changes_nothing_of_the_blend() -> None:
