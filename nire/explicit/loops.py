@@ -291,20 +291,24 @@ def _mix(
     for n in range(2):
         roots[2 + n, :width], roots[2 + n, width:] = moved[k, n, y], moved[k, n, y, width - 1]
         shares[2 + n] = moved_shares[k, n]
+    told = mixed[: len(cells)]
     for n in range(5):
-        told = swayed[n, : len(cells)]
-        for x in range(len(cells)):
+        for x in range(len(told)):
             told[x] = cells[x, 4 + n] * numbers[6]
         _exponentials(told)
-        for x in range(len(cells) - 1, -1, -1):
+        for x in range(len(told)):
             swayed[n, 2 * x], swayed[n, 2 * x + 1] = told[x], told[x]
+    for n in range(5):
+        bias, shut, share, light, factor = prior[n], numbers[5], shares[n], roots[n], swayed[n]
+        for x in range(len(mixed)):
+            share[x] = max(share[x] * bias, shut) * factor[x]
+            light[x] *= share[x]
+    for n in range(1, 5):
+        for x in range(len(mixed)):
+            shares[0, x] += shares[n, x]
+            roots[0, x] += roots[n, x]
     for x in range(len(mixed)):
-        weight, mean = _ZERO, _ZERO
-        for n in range(5):
-            share = max(shares[n, x] * prior[n], numbers[5]) * swayed[n, x]
-            weight += share
-            mean += share * roots[n, x]
-        mixed[x] = mean / weight
+        mixed[x] = roots[0, x] / shares[0, x]
 
 
 @compiled
@@ -320,8 +324,7 @@ def _calm(own: Plane, mixed: Plane, smoother: Plane, cells: Maps, first: int, to
         top: row of the plane that `own` begins with.
     """
     last, wide = len(cells) * 2 - 1, mixed.shape[1]
-    down, across = np.empty(wide + 8, np.float32), np.empty(wide, np.float32)
-    margin = 7
+    down, margin = np.empty(wide + 8, np.float32), 7
     for size in range(3):
         step = 1 << size
         margin -= step
@@ -331,13 +334,16 @@ def _calm(own: Plane, mixed: Plane, smoother: Plane, cells: Maps, first: int, to
             for x in range(wide):
                 inner[x] = (before[x] + _TWO * now[x] + after[x]) * _QUARTER
             down[:step], down[step + wide :] = inner[0], inner[wide - 1]
+            left, right, across = down[:wide], down[2 * step : 2 * step + wide], smoother[y - first]
             for x in range(wide):
-                across[x] = (down[x] + _TWO * down[x + step] + down[x + 2 * step]) * _QUARTER
-            smoother[y - first] = across
+                across[x] = (left[x] + _TWO * inner[x] + right[x]) * _QUARTER
             if top <= y < top + len(own):
-                for x in range(own.shape[1]):
-                    amount = (_ONE + cells[y // 2, x // 2, 9 + size]) * _HALF
-                    own[y - top, x] -= amount * (now[x] - across[x])
+                for x in range(cells.shape[1]):
+                    amount = (_ONE + cells[y // 2, x, 9 + size]) * _HALF
+                    down[2 * x], down[2 * x + 1] = amount, amount
+                row = own[y - top]
+                for x in range(len(row)):
+                    row[x] -= down[x] * (now[x] - across[x])
         mixed, smoother = smoother, mixed
 
 
