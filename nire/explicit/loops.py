@@ -168,7 +168,7 @@ def fold(body: Maps, head: Maps, evidence: Evidence, frames: Plane, rows: tuple[
     roots, shares = np.empty((2, 3, 2 * across), np.float32), np.empty((2, 3, 2 * across), np.float32)
     fetched, mixed = np.empty((2, 2, 2 * across), np.float32), np.empty((2, 2 * across), np.float32)
     apart = np.empty((4, 2 * across), np.float32)
-    own, seen = np.empty((27, across), np.float32), np.empty((9, across), np.float32)
+    own, seen = np.empty((27, across), np.float32), np.empty((body.shape[2], across), np.float32)
     for r in range(rows[0], rows[1]):
         pair = (min(2 * r, height - 1), min(2 * r + 1, height - 1))
         for k in range(planes - 1):
@@ -198,29 +198,26 @@ def fold(body: Maps, head: Maps, evidence: Evidence, frames: Plane, rows: tuple[
                     at = 2 * n + corner
                     own[at], own[4 + at], own[16 + at] = first[corner::2], second[corner::2], past[corner::2]
                     own[8 + at], own[12 + at] = from_first[corner::2], from_second[corner::2]
-                    seen[at] = mixed[n, corner::2]
+                    seen[4 * k + at] = mixed[n, corner::2]
             for x in range(across):
                 left, right = 2 * x, 2 * x + 1
                 for n in range(4):
-                    seen[4 + n, x] = (apart[n, left] + apart[n, right]) * _QUARTER
+                    seen[4 * (planes + k) + n, x] = (apart[n, left] + apart[n, right]) * _QUARTER
                 for n in range(3):
                     upper = max(shares[0, n, left], cut) * max(shares[0, n, right], cut)
                     lower = max(shares[1, n, left], cut) * max(shares[1, n, right], cut)
                     # A quarter for the mean of four pixels, and a quarter as the network was taught.
                     own[20 + n, x] = np.log(upper * lower) * (_QUARTER * _QUARTER)
-                seen[8, x] = max(own[20, x], own[21, x])
+                seen[8 * planes + k, x] = max(own[20, x], own[21, x])
             own[23:25], own[25:27] = number[k : k + 2], change[k : k + 2]
-            _interleave(head[k, r], own, 0)
-            _interleave(body[r], seen[:4], 4 * k)
-            _interleave(body[r], seen[4:8], 4 * (planes + k))
-            _interleave(body[r], seen[8:9], 8 * planes + k)
-        _interleave(body[r], number[1:planes], 9 * planes)
-        _interleave(body[r], change[1:planes], 10 * planes - 1)
+            _interleave(head[k, r], own)
+        seen[9 * planes : 10 * planes - 1], seen[10 * planes - 1 : 11 * planes - 2] = number[1:planes], change[1:planes]
         for frame in range(2):
             for n in range(2):
                 mixed[n, :width], mixed[n, width:] = frames[frame, pair[n]], frames[frame, pair[n], width - 1]
-                own[4 * frame + 2 * n], own[4 * frame + 2 * n + 1] = mixed[n, ::2], mixed[n, 1::2]
-        _interleave(body[r], own[:8], 11 * planes - 2)
+                at = 11 * planes - 2 + 4 * frame + 2 * n
+                seen[at], seen[at + 1] = mixed[n, ::2], mixed[n, 1::2]
+        _interleave(body[r], seen)
 
 
 @compiled
@@ -386,20 +383,19 @@ def _call_up(roots: Plane, shares: Plane, evidence: Evidence, k: int, y: int, nu
 
 
 @compiled
-def _interleave(row: Maps, channels: Plane, first: int) -> None:
-    """Write [c, w] into channels `first`... of a row [w, C] of float32, or of uint16 for the bits of bfloat16."""
+def _interleave(row: Maps, channels: Plane) -> None:
+    """Write [c, w] as a row [w, c] of float32, or of uint16 for the bits of bfloat16."""
     if row.itemsize == 4:
         for x in range(len(row)):
             for c in range(len(channels)):
-                row[x, first + c] = channels[c, x]
+                row[x, c] = channels[c, x]
         return
     narrow = np.empty(channels.shape, np.uint16)
     for c in range(len(channels)):
-        bits = channels[c].view(np.uint32)
-        for x in range(len(row)):
+        bits, own = channels[c].view(np.uint32), narrow[c]
+        for x in range(len(own)):
             # To the nearest, to an even one of two.
-            odd = (bits[x] >> np.uint32(16)) & np.uint32(1)
-            narrow[c, x] = (bits[x] + np.uint32(0x7FFF) + odd) >> np.uint32(16)
+            own[x] = (bits[x] + np.uint32(0x7FFF) + ((bits[x] >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
     for x in range(len(row)):
         for c in range(len(channels)):
-            row[x, first + c] = narrow[c, x]
+            row[x, c] = narrow[c, x]
