@@ -134,7 +134,7 @@ class DoubleIntegral:
                 instant = torch.empty_like(out)
                 self._expose_instant((opens + closes) / 2, instant)
                 out.copy_(torch.where(self._gain.field(narrow), instant, out))
-        return out.sub_(DARK_LEVEL).clamp_min_(0.0)
+        return out
 
     @property
     def anchors(self) -> Sequence[Anchor]:
@@ -201,7 +201,20 @@ class DoubleIntegral:
 
     def _expose_instant(self, t_us: Times, out: Tensor) -> None:
         gain, count = self._gain.at(t_us)
-        torch.mul(self._constant_at(t_us, count), gain, out=out)
+        first, last = self._anchors[0], self._anchors[-1]
+        if first is last:
+            _expose_at(out, first, gain)
+            return
+        ramp = self._ramp(t_us)
+        if is_uniform(ramp) and ramp.flat[0] in (0.0, 1.0):
+            _expose_at(out, self._anchors[int(ramp.flat[0])], gain)
+        elif plane_loops.serve(out, gain, count):
+            state, ends = (gain.numpy(), count.numpy()), (first.opened.numpy(), last.closed.numpy())
+            constants, share = (first.constant.numpy(), last.constant.numpy()), per_pixel(ramp).astype(np.float32)
+            plane_loops.blend_at(out.numpy(), state, constants, ends, share, FRAME_NOISE_EVENTS, DARK_LEVEL)
+        else:
+            constant = torch.lerp(first.constant, last.constant, self._trust(t_us, count))
+            torch.mul(constant, gain, out=out).sub_(DARK_LEVEL).clamp_min_(0.0)
 
     def _expose_wide(self, opens: Times, closes: Times, out: Tensor) -> None:
         width_us = self._gain.field(np.maximum(closes - opens, 1.0))
@@ -210,6 +223,7 @@ class DoubleIntegral:
         if len(self._anchors) == 2:
             first, second = (anchor.constant for anchor in self._anchors)
             out.addcmul_(second - first, self._share(opens, closes, mean, width_us))
+        out.sub_(DARK_LEVEL).clamp_min_(0.0)
 
     def _share(self, opens: Times, closes: Times, mean: Tensor, width_us: Tensor) -> Tensor:
         """Mean of w G over a shutter; w never falls with time, so 0 or 1 at both ends it is that all along."""
@@ -221,16 +235,6 @@ class DoubleIntegral:
             self._blended = self._gain.prefix(self._add_blended)
         share = self._gain.between(self._blended, opens, closes, self._add_blended).div_(width_us)
         return torch.where(self._gain.field(constant), mean * self._gain.field(ramp), share)
-
-    def _constant_at(self, t_us: Times, count: Tensor) -> Tensor:
-        """Constant K at a time: the first frame's, the second's, or between, [C, H, W]."""
-        constants = [anchor.constant for anchor in self._anchors]
-        if len(constants) == 1:
-            return constants[0]
-        ramp = self._ramp(t_us)
-        if is_uniform(ramp) and ramp.flat[0] in (0.0, 1.0):
-            return constants[int(ramp.flat[0])]
-        return torch.lerp(constants[0], constants[1], self._trust(t_us, count))
 
     def _add_blended(self, area: Tensor, state: tuple[Tensor, Tensor], t_us: Times, width_us: Times) -> None:
         """Add the part of the gain that is the second frame's, times a width, to `area`."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nire.backends import device_errors
 from nire.colour import demosaiced_light, filter_of
+from nire.integral import loops as plane_loops
 from nire.integral.double_integral import DoubleIntegral
 from nire.light import ENCODE_STEPS, decode_table, encode_table
 from nire.shutter import Shutter
@@ -150,12 +151,10 @@ class IntegralReconstructor:
     def _encode_into(self, light: Tensor, transfer: Transfer, image: Tensor) -> None:
         """Write float32 [C, H, W] linear levels as uint8 [H, W, C]; `light` is overwritten."""
         if transfer == "linear":
-            light.add_(0.5).clamp_max_(255.0)
-            if self._device.type == "cpu":
-                # numpy converts to 8 bits four times faster than torch does.
-                np.copyto(image.numpy(), light.permute(1, 2, 0).numpy(), casting="unsafe")
+            if plane_loops.serve(light):
+                plane_loops.to_levels(image.numpy(), light.numpy())
             else:
-                image.copy_(light.permute(1, 2, 0))
+                image.copy_(light.add_(0.5).clamp_max_(255.0).permute(1, 2, 0))
             return
         if transfer not in self._encode:
             self._encode[transfer] = torch.from_numpy(encode_table(transfer)).to(self._device)

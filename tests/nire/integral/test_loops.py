@@ -14,6 +14,7 @@ from nire.engines import Job
 from nire.engines.eager import create
 from nire.integral import loops as plane_loops
 from nire.integral.double_integral import DoubleIntegral
+from nire.integral.loops import to_levels
 from nire.network.config import named
 from nire.network.film import Slots, two_slots
 from nire.network.pyramid import fold, unfold_planes
@@ -80,6 +81,15 @@ def test_double_integral_is_the_same_by_loops_and_by_torch(
         for one, other in zip(by_loops[:2], plain[:2], strict=True):
             torch.testing.assert_close(one.clamp(0, 400), other.clamp(0, 400), rtol=2e-4, atol=5e-2)
         torch.testing.assert_close(by_loops[2], plain[2], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_light_is_rounded_by_loops_as_by_torch(channels: int) -> None:
+    steps = torch.cat([torch.arange(0, 300, 0.125), torch.tensor([1e9, torch.inf])])
+    light = steps.repeat(channels, 2, 1) * torch.tensor([1.0, 0.77])[:, None]
+    image = torch.zeros(2, len(steps), channels, dtype=torch.uint8)
+    to_levels(image.numpy(), light.numpy())
+    assert torch.equal(image, light.add(0.5).clamp_max(255).permute(1, 2, 0).to(torch.uint8))
 
 
 def test_slots_are_the_same_by_loops_and_by_torch(monkeypatch: pytest.MonkeyPatch) -> None:
