@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nire.explicit import loops
+from nire.explicit import folding_loops as loops
 from nire.explicit.config import ExplicitConfig
 from nire.explicit.evidence import Evidence
 from nire.explicit.network import CUT, MOST_SWAYED, PRIOR, SHUT, TOLD, WITNESSES, exposure_rows
