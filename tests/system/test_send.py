@@ -16,6 +16,7 @@ import pytest
 import zmq
 
 from nire.errors import ConfigError
+from stream.commands import view
 from stream.outputs import follow_output, require_ready
 from tests.stream.fake_stream import HEIGHT, WIDTH, FakeStream
 from tests.stream.test_outputs import COLOUR, exposed
@@ -106,3 +107,24 @@ def test_outputs_of_runs_and_of_streams_are_told_apart() -> None:
         require_ready("lerobot")
     with pytest.raises(ConfigError, match=r"offline \.\.\. --output gif"):
         follow_output("gif")
+
+
+def test_name_that_is_none_is_answered_by_those_of_its_kind() -> None:
+    with pytest.raises(ConfigError, match=r"there are foxglove, lerobot, rerun, video_device$"):
+        follow_output("nothing")
+    with pytest.raises(ConfigError, match=r"there are beside, frames, gif, video$"):
+        require_ready("nothing")
+
+
+@pytest.mark.parametrize("viewer", ["rerun", "foxglove"])
+def test_view_sends_to_the_viewer_that_is_named(viewer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[object, ...]] = []
+    monkeypatch.setattr(view, "send_on", lambda output, to, **rest: asked.append((output, to, rest["address"])))
+    view.command("tcp://127.0.0.1:1", rerun=viewer == "rerun", foxglove=viewer == "foxglove")
+    assert asked == [(viewer, "", "tcp://127.0.0.1:1")]
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_view_needs_one_viewer(both: bool) -> None:
+    with pytest.raises(ConfigError, match=r"--rerun or --foxglove"):
+        view.command(rerun=both, foxglove=both)
