@@ -25,9 +25,10 @@ from .ports import free_address
 from .report import Result
 
 _RECORDED_S = 4.0
-_STRETCHES = 4
-_STRETCH_S = 10.0
-_SETTLE_S = 2.0
+# Many short ones, because other work on the machine comes and goes.
+_STRETCHES = 12
+_STRETCH_S = 5.0
+_SETTLE_S = 1.0
 _PATIENCE_S = 60.0
 # At the live edge images come one by one; those of a pair of frames come at once, and a page shows the newest of them.
 _STREAM = ('reconstructor.backend="edi"', 'plan.name="upsample"', 'window.policy="live_edge"')
@@ -50,6 +51,14 @@ class _Stream:
         return self.late / max(1, self.built + self.late)
 
 
+@dataclass(frozen=True, slots=True)
+class _Server:
+    """The process that serves the page, and its host:port."""
+
+    process: psutil.Process
+    bind: str
+
+
 @dataclass(slots=True)
 class _Shown:
     """What a page was sent: moments, their bytes, and the processor time of its server, over `seconds`."""
@@ -63,8 +72,8 @@ class _Shown:
 def run(*, recording: Path | None = None, overrides: Sequence[str] = ()) -> list[Result]:
     """Replay a recording at its own speed, in turns with a page that is looked at and without one.
 
-    The page is served by its own process, as for any running stream, and looked at by a client that takes each moment
-    at once, so that no browser's speed is measured.
+    The page is served by its own process, as for any running stream, which is suspended in the stretches without it. A
+    client looks at it that takes each moment at once, so that no browser's speed is measured.
 
     Args:
         recording: with frames; None = 4 s of the synthetic camera.
@@ -74,13 +83,16 @@ def run(*, recording: Path | None = None, overrides: Sequence[str] = ()) -> list
     with tempfile.TemporaryDirectory() as folder:
         source = recording or write_recording(Path(folder) / "bench.nire", _RECORDED_S)
         asked = (*_STREAM, f"plan.rate_hz={_ASKED_HZ}", *overrides)
-        with running(source, asked, ["--loop"]) as pipeline, ControlClient(pipeline.control) as control:
+        with (
+            running(source, asked, ["--loop"]) as pipeline,
+            ControlClient(pipeline.control) as control,
+            _served(pipeline) as server,
+        ):
             _wait_for(control)
             for _ in range(_STRETCHES):
-                with _counted(control, without):
+                asyncio.run(_look(server, control, beside, shown))
+                with _suspended(server), _counted(control, without):
                     time.sleep(_STRETCH_S)
-                with _served(pipeline) as server:
-                    asyncio.run(_look(server, control, beside, shown))
     note = f"in {_STRETCHES} stretches of {_STRETCH_S:g} s, in turns; {{}} of {{}} windows"
     moment_s = shown.cpu_s / max(1, shown.moments)
     could = min(beside.exposed, _SHOWN_HZ * shown.seconds)
@@ -125,28 +137,38 @@ def _counted(control: ControlClient, stream: _Stream) -> Iterator[None]:
 
 
 @contextmanager
-def _served(pipeline: Pipeline) -> Iterator[tuple[psutil.Process, str]]:
-    """Serve the page in a process of its own: that process, and its host:port."""
+def _served(pipeline: Pipeline) -> Iterator[_Server]:
+    """Serve the page in a process of its own."""
     bind = free_address().removeprefix("tcp://")
     words = [sys.executable, "-m", "stream.cli", "preview", pipeline.address, "--bind", bind, "--no-open-browser"]
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
     try:
-        yield psutil.Process(process.pid), bind
+        yield _Server(psutil.Process(process.pid), bind)
     finally:
         process.terminate()
         process.wait(_PATIENCE_S)
 
 
-async def _look(server: tuple[psutil.Process, str], control: ControlClient, stream: _Stream, shown: _Shown) -> None:
+@contextmanager
+def _suspended(server: _Server) -> Iterator[None]:
+    """Hold the server, once it has let go of the stream's images."""
+    time.sleep(_SETTLE_S)
+    server.process.suspend()
+    try:
+        yield
+    finally:
+        server.process.resume()
+
+
+async def _look(server: _Server, control: ControlClient, stream: _Stream, shown: _Shown) -> None:
     """Look at a page for a stretch, once it shows something."""
-    process, bind = server
     async with aiohttp.ClientSession() as session:
-        socket = await _connected(session, bind)
+        socket = await _connected(session, server.bind)
         await asyncio.wait_for(_take(socket, _SETTLE_S, _Shown()), _PATIENCE_S)
-        before = process.cpu_times()
+        before = server.process.cpu_times()
         with _counted(control, stream):
             await _take(socket, _STRETCH_S, shown)
-        after = process.cpu_times()
+        after = server.process.cpu_times()
         shown.cpu_s += after.user + after.system - before.user - before.system
         await socket.close()
 

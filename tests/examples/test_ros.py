@@ -115,8 +115,8 @@ def test_ros2_node_publishes_images_with_their_stamps_and_exposes(
     with ros2_stub.installed():
         node: Any = importlib.import_module("nire_ros2.node").NireNode()
         try:
+            until(lambda: node.spin_once() or stream.plan.rate_hz == 200)
             assert stream.plan.name == "upsample"
-            assert stream.plan.rate_hz == 200
             with Subscriber(stream.address, ["frame/upsample"]) as subscriber:
                 seen = _seen_by_both(node, subscriber)
             message, frame = seen
@@ -148,6 +148,41 @@ def test_ros2_node_publishes_images_with_their_stamps_and_exposes(
             bad = changed([ros2_stub.Parameter("rate_hz", -1.0)])
             assert not bad.successful
             assert "rate_hz" in bad.reason
+        finally:
+            node.destroy_node()
+
+
+def test_ros2_node_that_is_there_before_its_stream_sets_the_plan_once_it_comes(conversion: ModuleType) -> None:
+    from tests.examples import ros2_stub
+
+    publish, control = (f"tcp://127.0.0.1:{port}" for port in free_ports(2))
+    ros2_stub.Node.given = {"address": publish, "control": control, "plan": "upsample", "rate_hz": 123.0}
+    with ros2_stub.installed():
+        node: Any = importlib.import_module("nire_ros2.node").NireNode()
+        try:
+            node.spin_once()
+            stream = FakeStream(publish, control)
+            try:
+                until(lambda: node.spin_once() or node.publishers["image_raw"].sent)
+                assert (stream.plan.name, stream.plan.rate_hz) == ("upsample", 123.0)
+                assert node.logger.warnings == []
+            finally:
+                stream.close()
+        finally:
+            node.destroy_node()
+
+
+def test_ros2_node_says_why_its_plan_is_refused_and_goes_on(stream: FakeStream, conversion: ModuleType) -> None:
+    from tests.examples import ros2_stub
+
+    addresses = {"address": stream.address, "control": stream.control.address}
+    ros2_stub.Node.given = {**addresses, "plan": "deblur", "rate_hz": -1.0}
+    with ros2_stub.installed():
+        node: Any = importlib.import_module("nire_ros2.node").NireNode()
+        try:
+            until(lambda: node.spin_once() or node.publishers["image_raw"].sent)
+            (warning,) = node.logger.warnings
+            assert "rate_hz" in warning
         finally:
             node.destroy_node()
 
