@@ -12,8 +12,8 @@ from nire_ros2 import conversion
 
 _ANSWER_MS = 2000
 _FOLLOWS_MS = 1000
-# While a stream is awaited: how often it is asked, and how long images of another one may wait for that.
-_AGAIN_S, _KNOCK_MS = 1.0, 100
+# While a stream is awaited: how often it is asked, and how long an answer may take (a stream has 200 ms).
+_AGAIN_S, _KNOCK_MS = 1.0, 500
 
 
 class NobodyAnswers(ValueError):
