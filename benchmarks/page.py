@@ -30,6 +30,7 @@ _STRETCHES = 12
 _STRETCH_S = 5.0
 _SETTLE_S = 1.0
 _PATIENCE_S = 60.0
+_ANSWER_MS = 20_000  # on a machine that does much else
 # At the live edge images come one by one; those of a pair of frames come at once, and a page shows the newest of them.
 _STREAM = ('reconstructor.backend="edi"', 'plan.name="upsample"', 'window.policy="live_edge"')
 # Twice what a page shows, so that it is the page that limits what is shown.
@@ -85,7 +86,7 @@ def run(*, recording: Path | None = None, overrides: Sequence[str] = ()) -> list
         asked = (*_STREAM, f"plan.rate_hz={_ASKED_HZ}", *overrides)
         with (
             running(source, asked, ["--loop"]) as pipeline,
-            ControlClient(pipeline.control) as control,
+            ControlClient(pipeline.control, timeout_ms=_ANSWER_MS) as control,
             _served(pipeline) as server,
         ):
             _wait_for(control)

@@ -120,7 +120,6 @@ class Browser:
                 shown, self._on_its_way = self._on_its_way, None
                 if shown is not None:
                     shown.set()
-                    self.wake.set()  # there may be a newer one since
             case {"type": "hold", "on": bool(on)}:
                 self._held = on
             case {"type": "events", "on": bool(on)}:

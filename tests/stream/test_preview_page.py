@@ -249,6 +249,22 @@ def test_pixel_under_the_cursor_has_the_values_of_the_stream_at_any_zoom(page: A
 
 
 @pytest.mark.browser
+def test_message_of_a_refusal_is_as_wide_as_the_window_allows(page: Any) -> None:
+    size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        wide = page.execute_script(
+            """const e = document.getElementById("toast");
+            e.textContent = "words of a refusal ".repeat(9);
+            e.showPopover();
+            const wide = e.getBoundingClientRect().width; e.hidePopover(); return wide"""
+        )
+        assert wide > 340
+    finally:
+        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@pytest.mark.browser
 def test_dark_stream_is_seen_at_once_and_as_it_is_on_request(page: Any, stream: FakeStream) -> None:
     stream.dim = 0.15
     mean = """const c = document.getElementById("captured");
