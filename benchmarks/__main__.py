@@ -17,7 +17,7 @@ from .report import report, show
 
 NAMES = ("planes", "ring", "recordings", "intake", "edi", "explicit", "network", "wire", "end_to_end")
 """Run when no name is given."""
-NAMED = ("batch", "soak", "storm")
+NAMED = ("batch", "page", "soak", "storm")
 """Take minutes, and run only when named."""
 
 
@@ -38,7 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=5.0, help="length of soak (default 5)")
     parser.add_argument("--kills", type=int, default=300, help="processes that storm kills (default 300)")
     parser.add_argument(
-        "--recording", type=Path, help="end_to_end, soak: loop this, not the synthetic camera; intake: serve its events"
+        "--recording",
+        type=Path,
+        help="end_to_end, page, soak: loop this, not the synthetic camera; intake: serve its events",
     )
     parser.add_argument(
         "--set",
@@ -46,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default=[],
         metavar="KEY=VALUE",
         dest="overrides",
-        help="end_to_end, soak, storm: override a config key, e.g. reconstructor.precision='\"int8\"'; may be repeated",
+        help="end_to_end, page, soak, storm: override a key, e.g. reconstructor.precision='\"int8\"'; may be repeated",
     )
     parser.add_argument(
         "--engine",
@@ -66,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "soak": {"minutes": options.minutes, "recording": options.recording, "overrides": options.overrides},
             "storm": {"kills": options.kills, "overrides": options.overrides},
             "end_to_end": {"recording": options.recording, "overrides": options.overrides},
+            "page": {"recording": options.recording, "overrides": options.overrides},
             "intake": {"recording": options.recording},
             "network": {"engines": tuple(options.engine) if options.engine else None},
         }

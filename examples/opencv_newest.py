@@ -1,4 +1,4 @@
-"""The newest image of a running stream in OpenCV: opencv_newest.py OUT.png [ADDRESS CONTROL]."""
+"""The newest image of a running stream in OpenCV: opencv_newest.py [OUT.png [ADDRESS CONTROL]]."""
 
 import sys
 
@@ -6,6 +6,7 @@ import cv2
 
 import nire_live as nl
 
-with nl.connect(*sys.argv[2:4]) as stream:
+out, *addresses = sys.argv[1:] or ["newest.png"]
+with nl.connect(*addresses) as stream:
     image = stream.newest().pixels  # uint8 [H, W, 1] gray, or [H, W, 3] RGB
-    cv2.imwrite(sys.argv[1], cv2.Canny(image, 50, 150))
+    cv2.imwrite(out, cv2.Canny(image, 50, 150))

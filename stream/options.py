@@ -43,6 +43,8 @@ Overrides = Annotated[
 LogLevel = Annotated[str, typer.Option("--log-level", help="DEBUG, INFO, WARNING or ERROR.")]
 Preview = Annotated[bool, typer.Option("--preview", help="Also serve and open the preview page.")]
 Seconds = Annotated[float | None, typer.Option(min=0.1, help="End after so many seconds.", show_default=False)]
+DEFAULT_IMAGES = "tcp://127.0.0.1:5556"
+"""Where a stream of this machine publishes, unless its config says another place."""
 DEFAULT_CONTROL = "tcp://127.0.0.1:5557"
 """Where a stream of this machine is asked, unless its config says another place."""
 

@@ -38,6 +38,7 @@ DOCUMENTS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
     *DOCUMENTS,
+    ROOT / "examples" / "README.md",
     *sorted((ROOT / "nire" / "weights").glob("*.md")),
 ]
 CODE = re.compile(r'^```(\w*)(?: title="(\S+)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)

@@ -16,7 +16,7 @@ _INSTALLED, _IN_A_CHECKOUT = "stream._benchmarks", "benchmarks"  # one folder: s
 
 
 def command(context: typer.Context) -> None:
-    """Measure this machine: planes, ring, edi, network, wire, end_to_end, batch, soak, storm. See bench --help."""
+    """Measure this machine: planes, ring, edi, network, wire, end_to_end, page, soak and more. See bench --help."""
     package = _INSTALLED if importlib.util.find_spec(_INSTALLED) else _IN_A_CHECKOUT
     try:
         main = importlib.import_module(f"{package}.__main__").main

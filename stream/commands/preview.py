@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from stream.options import OwnKey, ServerKey, keys_of
+from stream.options import DEFAULT_IMAGES, OwnKey, ServerKey, keys_of
 from stream.preview.server import main as serve
 
 
 def command(
-    address: Annotated[str, typer.Argument(help="The stream's publishing address.")] = "tcp://127.0.0.1:5556",
+    address: Annotated[str, typer.Argument(help="The stream's publishing address.")] = DEFAULT_IMAGES,
     bind: Annotated[str, typer.Option(help="host:port of the page.")] = "127.0.0.1:8765",
     own_key: OwnKey = None,
     server_key: ServerKey = None,

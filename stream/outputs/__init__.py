@@ -67,9 +67,7 @@ def output_module(name: str) -> ModuleType:
         ConfigError: there is no such output.
     """
     if "." not in name and name not in output_names():
-        near = difflib.get_close_matches(name, output_names(), n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(output_names())}"
-        raise ConfigError(f"there is no output {name!r}; {hint}")
+        raise _unknown(name, output_names())
     try:
         return importlib.import_module(name if "." in name else f"{__name__}.{name}")
     except ModuleNotFoundError as error:
@@ -100,6 +98,9 @@ def require_ready(name: str, *, follows: bool = False) -> ModuleType:
     Raises:
         ConfigError: there is no such output, or not of this kind, or it lacks something.
     """
+    if "." not in name and name not in output_names():
+        ability = "follow" if follows else "create"
+        raise _unknown(name, [other for other in output_names() if hasattr(output_module(other), ability)])
     module = output_module(name)
     if follows and not hasattr(module, "follow"):
         raise ConfigError(f"the output {name!r} is of runs over a recording: nire-live offline ... --output {name}")
@@ -150,3 +151,9 @@ def follow_output(name: str, target: str = "") -> Output:
 def topics_of(name: str) -> tuple[str, ...]:
     """Topics of a running stream that an output takes beside the images of the plan."""
     return tuple(getattr(output_module(name), "TOPICS", ()))
+
+
+def _unknown(name: str, names: list[str]) -> ConfigError:
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"
+    return ConfigError(f"there is no output {name!r}; {hint}")

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import importlib.util
+import socket
 import time
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import numpy as np
 
 from nire.errors import ConfigError
 from nire.install import pip_install
 from nire.types import ExposedFrame
+from stream.desktop import has_display
 from stream.sockets.wire import Message
 
 TARGET = "viewer"
 TOPICS = ("captured", "events", "status")
 _TIMELINE = "wall"
+_PORT = 9876  # of rerun's viewers, unless they are told another one
+_REACHED_WITHIN_S = 3.0
 
 
 def missing() -> str:
@@ -28,7 +33,7 @@ def follow(target: str) -> Rerun:
     """Write NAME.rrd, connect to a viewer at rerun+http://HOST:PORT/proxy, or start one ("viewer").
 
     Raises:
-        ConfigError: it is none of these, or cannot be reached or written.
+        ConfigError: it is none of these, cannot be reached or written, or there is no display for a viewer.
     """
     return Rerun(target)
 
@@ -48,10 +53,12 @@ class Rerun:
         self._recording = rerun.RecordingStream("nire-live")
         try:
             if target == TARGET:
+                _require_display()
                 self._recording.spawn()
             elif target.endswith(".rrd"):
                 self._recording.save(target)
             elif target.startswith("rerun+http://"):
+                _require_viewer(target)
                 self._recording.connect_grpc(target)
             else:
                 raise ConfigError(
@@ -94,3 +101,24 @@ class Rerun:
 
     def _at(self, wall_ns: int | None) -> None:
         self._recording.set_time(_TIMELINE, timestamp=np.datetime64(wall_ns or time.time_ns(), "ns"))
+
+
+def _require_display() -> None:
+    if not has_display():  # the viewer would start, and end unseen
+        raise ConfigError(
+            "there is no display for rerun's viewer (DISPLAY and WAYLAND_DISPLAY are not set): write a recording, "
+            "nire-live send rerun --to NAME.rrd, or send to the viewer of another machine, "
+            f"nire-live send rerun --to rerun+http://HOST:{_PORT}/proxy"
+        )
+
+
+def _require_viewer(target: str) -> None:
+    """Find out now: rerun itself tries for long, and says so only at the end."""
+    try:
+        place = urlsplit(target)
+        socket.create_connection((place.hostname or "", place.port or _PORT), _REACHED_WITHIN_S).close()
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"no viewer of rerun answers at {target} ({error}); start one there, `rerun`, or let one start here, "
+            f"--to {TARGET}"
+        ) from error

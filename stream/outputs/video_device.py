@@ -56,6 +56,9 @@ class VideoDevice:
         self._shape: tuple[int, ...] = ()
         try:
             self._file = os.open(device, os.O_WRONLY)
+        except FileNotFoundError as error:
+            there = ", ".join(map(str, _virtual())) or "none"
+            raise ConfigError(f"there is no {device}; devices of v4l2loopback: {there}") from error
         except OSError as error:
             raise ConfigError(f"cannot open {device}: {error.strerror}. Is this user in the group video?") from error
 

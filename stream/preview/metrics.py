@@ -22,6 +22,8 @@ _TOTALS = {
     "lost_frames": "Frames that were lost.",
     "late_windows": "Windows that were skipped.",
     "reduced_queries": "Images that were left out for lack of time.",
+    "unanswered": "Indices that no image has.",
+    "fallback_windows": "Windows that the fast method answered, because the best one does not keep up.",
     "out_of_memory": "Batches of images that the GPU's memory did not hold.",
     "gaps": "Spans whose data is missing.",
 }

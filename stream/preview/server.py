@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import os
 import secrets
 import signal
 import socket
-import sys
 import webbrowser
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -18,6 +16,7 @@ from aiohttp import web
 
 from stream.config import is_loopback
 from stream.config_sections import PreviewConfig
+from stream.desktop import has_display
 from stream.preview import metrics
 from stream.preview.binding import bound, host_and_port
 from stream.preview.browser import Browser
@@ -101,7 +100,8 @@ async def _serve_until_signal(
         if say is not None:
             say(f"preview: {address}")
             say(f"preview, to look only: {server.observers_address}")
-        if open_browser and _has_display():
+        # Without a display webbrowser starts a text browser in the terminal, and waits for it.
+        if open_browser and has_display():
             await asyncio.to_thread(webbrowser.open, address)
         await stop.wait()
     finally:
@@ -187,13 +187,17 @@ class PreviewServer:
 
     async def _run(self) -> None:
         """Take what is newest at the preview's rate and wake the browsers."""
+        loop = asyncio.get_running_loop()
+        due_s = loop.time()
         while True:
             kinds = {kind for client in self._clients for kind in client.kinds}
             self._feed.follow(kinds)
             self._feed.drain()
             for client in self._clients:
                 client.wake.set()
-            await asyncio.sleep(self._period_s)
+            # The work belongs to the period; what is missed on a busy machine is not caught up.
+            due_s = max(due_s + self._period_s, loop.time())
+            await asyncio.sleep(due_s - loop.time())
 
     @web.middleware
     async def _guard(
@@ -267,8 +271,3 @@ def _endings() -> list[signal.Signals]:
     """Signals that end the page; nohup, and the supervisor of a stream, want it to outlive the terminal."""
     hangs_up = signal.getsignal(signal.SIGHUP) != signal.SIG_IGN
     return [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hangs_up else [])]
-
-
-def _has_display() -> bool:
-    # Without one webbrowser starts a text browser in the terminal, and waits for it.
-    return sys.platform in ("darwin", "win32") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

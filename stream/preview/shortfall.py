@@ -37,19 +37,25 @@ class Shortfall:
         asked = status.get("asked_hz")
         if status.get("state") == "paused":
             return "Paused for everyone"
+        if status.get("state") == "ended":
+            return ""
         replay = status.get("replay")
         if isinstance(replay, Mapping) and replay.get("held"):
-            return "The replay is held, for everyone"
+            return "The replay stands still, for everyone"
         if not isinstance(asked, int | float) or rate_hz is None or len(self._seen) < 2:
             return ""
         if rate_hz >= _ENOUGH * asked:
             return ""
         late, windows, reduced = (self._lately(name) for name in ("late_windows", "windows", "reduced_queries"))
+        cost = _cost(status)
+        slow = f": a window is built in {cost[0]:.0f} ms, frames are {cost[1]:.0f} ms apart" if cost else ""
+        keeps_up = cost is not None and cost[0] < cost[1]
         if late > 0:
-            return f"{late:.0f} of {late + windows:.0f} windows were skipped{_slow(status)}"
+            busy = ": this machine is busy with other work too"
+            return f"{late:.0f} of {late + windows:.0f} windows were skipped{busy if keeps_up else slow}"
         if reduced > 0:
             share = 100 * self._lately("exposed") / max(1.0, self._lately("exposed") + reduced)
-            return f"This machine has time for {share:.0f} % of the images{_slow(status)}"
+            return f"This machine has time for {share:.0f} % of the images{'' if keeps_up else slow}"
         if not _rate(status, "captured") and not _rate(status, "events"):
             return "Nothing arrives from the source"
         return "The source gives no frames and events around the missing moments"
@@ -59,18 +65,15 @@ class Shortfall:
         return max(0.0, self._seen[-1].get(name, 0.0) - self._seen[0].get(name, 0.0))
 
 
-def _slow(status: Mapping[str, Any]) -> str:
-    """Say what a window costs and how much time there is: ": a window is built in 78 ms, frames are 25 ms apart"."""
+def _cost(status: Mapping[str, Any]) -> tuple[float, float] | None:
+    """What a window takes until it is built, and how far frames are apart, both in ms; None where not known."""
     stages = status.get("latency_ms")
     build = stages.get("build") if isinstance(stages, Mapping) else None
     median = build.get("p50") if isinstance(build, Mapping) else None
     captured = _rate(status, "captured")
     if not isinstance(median, int | float) or not captured:
-        return ""
-    apart = 1000 / captured
-    if median < apart:
-        return ": this machine is busy with other work too"
-    return f": a window is built in {median:.0f} ms, frames are {apart:.0f} ms apart"
+        return None
+    return float(median), 1000 / captured
 
 
 def _rate(status: Mapping[str, Any], name: str) -> float:

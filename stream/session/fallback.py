@@ -54,7 +54,8 @@ class Fallback:
         if self._backend is None or not self._needed_ns:
             return ""
         verdict = "does not keep up" if self._backend.falls_back else "keeps up"
-        return f"{self._name} {verdict}: {self._needed_ns / 1e6:.0f} ms of {self._period_ns / 1e6:.0f} ms a window"
+        needed, period = self._needed_ns / 1e6, self._period_ns / 1e6
+        return f"{self._name} {verdict}: a window takes it {needed:.0f} ms, one comes every {period:.0f} ms"
 
     def choose(self, window: ContentWindow, wanted: int, cut: Cut) -> None:
         """Choose the method of a window, before it is built.

@@ -146,6 +146,18 @@ class Node:
             timer()
 
 
+@dataclass
+class Launched:
+    """Anything of a launch file: what it was given."""
+
+    words: tuple[Any, ...]
+    named: dict[str, Any]
+
+    @classmethod
+    def made(cls, *words: Any, **named: Any) -> Launched:
+        return cls(words, named)
+
+
 @contextmanager
 def installed() -> Iterator[None]:
     """Let `import rclpy` find this."""
@@ -160,6 +172,12 @@ def installed() -> Iterator[None]:
         "rcl_interfaces.msg": {"SetParametersResult": SetParametersResult},
         "sensor_msgs": {},
         "sensor_msgs.msg": {"Image": Image, "CompressedImage": CompressedImage, "CameraInfo": CameraInfo},
+        "launch": {"LaunchDescription": Launched.made},
+        "launch.actions": {"DeclareLaunchArgument": Launched.made},
+        "launch.substitutions": {"LaunchConfiguration": Launched.made},
+        "launch_ros": {},
+        "launch_ros.actions": {"Node": Launched.made},
+        "launch_ros.parameter_descriptions": {"ParameterValue": Launched.made},
         "nire_ros2_interfaces": {},
         "nire_ros2_interfaces.srv": {"Expose": object()},
     }

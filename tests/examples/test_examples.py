@@ -164,3 +164,9 @@ def test_contact_sheet_shows_backends_under_one_another(tmp_path: Path) -> None:
     nothing = example("contact_sheet.py", tmp_path / "missing.nire", out)
     assert nothing.returncode != 0
     assert "missing.nire" in nothing.stderr
+
+
+def test_list_of_examples_names_them_all() -> None:
+    listed = set(re.findall(r"\]\(([\w./]+)\)", (EXAMPLES / "README.md").read_text()))
+    there = {path.name for path in EXAMPLES.iterdir() if path.name not in ("README.md", "__pycache__")}
+    assert there == {name.partition("/")[0] for name in listed}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
+import runpy
 import shutil
 import subprocess
 import sys
@@ -115,7 +117,7 @@ def test_ros2_node_publishes_images_with_their_stamps_and_exposes(
     with ros2_stub.installed():
         node: Any = importlib.import_module("nire_ros2.node").NireNode()
         try:
-            assert stream.plan.name == "upsample"
+            until(lambda: node.spin_once() or stream.plan.name == "upsample")
             assert stream.plan.rate_hz == 200
             with Subscriber(stream.address, ["frame/upsample"]) as subscriber:
                 seen = _seen_by_both(node, subscriber)
@@ -148,6 +150,60 @@ def test_ros2_node_publishes_images_with_their_stamps_and_exposes(
             bad = changed([ros2_stub.Parameter("rate_hz", -1.0)])
             assert not bad.successful
             assert "rate_hz" in bad.reason
+        finally:
+            node.destroy_node()
+
+
+def test_ros2_launch_file_gives_the_node_parameters_that_it_has_in_their_types(conversion: ModuleType) -> None:
+    from tests.examples import ros2_stub
+
+    with ros2_stub.installed():
+        told = runpy.run_path(str(PACKAGE / "launch" / "nire.launch.py"))["generate_launch_description"]()
+        *arguments, node = told.words[0]
+        (parameters,) = node.named["parameters"]
+        assert [argument.words[0] for argument in arguments] == list(parameters)
+        kinds = {name: value.named["value_type"] for name, value in parameters.items()}
+        program = node.named["package"], node.named["executable"]
+        # The node refuses a parameter of another type than its own.
+        ros2_stub.Node.given = {name: kind() for name, kind in kinds.items()} | {"set_plan": False}
+        importlib.import_module("nire_ros2.node").NireNode().destroy_node()
+    known = ast.parse((PACKAGE / "nire_ros2" / "node.py").read_text())
+    words = {node.value for node in ast.walk(known) if isinstance(node, ast.Constant)}
+    assert set(kinds) <= words
+    assert f"{program[1]} = {program[0]}.node:main" in (PACKAGE / "setup.py").read_text()
+
+
+def test_ros2_node_that_is_there_before_its_stream_sets_the_plan_once_it_comes(conversion: ModuleType) -> None:
+    from tests.examples import ros2_stub
+
+    publish, control = (f"tcp://127.0.0.1:{port}" for port in free_ports(2))
+    ros2_stub.Node.given = {"address": publish, "control": control, "plan": "upsample", "rate_hz": 123.0}
+    with ros2_stub.installed():
+        node: Any = importlib.import_module("nire_ros2.node").NireNode()
+        try:
+            node.spin_once()
+            stream = FakeStream(publish, control)
+            try:
+                until(lambda: node.spin_once() or node.publishers["image_raw"].sent)
+                assert (stream.plan.name, stream.plan.rate_hz) == ("upsample", 123.0)
+                assert node.logger.warnings == []
+            finally:
+                stream.close()
+        finally:
+            node.destroy_node()
+
+
+def test_ros2_node_says_why_its_plan_is_refused_and_goes_on(stream: FakeStream, conversion: ModuleType) -> None:
+    from tests.examples import ros2_stub
+
+    addresses = {"address": stream.address, "control": stream.control.address}
+    ros2_stub.Node.given = {**addresses, "plan": "deblur", "rate_hz": -1.0}
+    with ros2_stub.installed():
+        node: Any = importlib.import_module("nire_ros2.node").NireNode()
+        try:
+            until(lambda: node.spin_once() or (node.logger.warnings and node.publishers["image_raw"].sent))
+            (warning,) = node.logger.warnings
+            assert "rate_hz" in warning
         finally:
             node.destroy_node()
 

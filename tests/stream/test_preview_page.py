@@ -249,6 +249,22 @@ def test_pixel_under_the_cursor_has_the_values_of_the_stream_at_any_zoom(page: A
 
 
 @pytest.mark.browser
+def test_message_of_a_refusal_is_as_wide_as_the_window_allows(page: Any) -> None:
+    size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        wide = page.execute_script(
+            """const e = document.getElementById("toast");
+            e.textContent = "words of a refusal ".repeat(9);
+            e.showPopover();
+            const wide = e.getBoundingClientRect().width; e.hidePopover(); return wide"""
+        )
+        assert wide > 340
+    finally:
+        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@pytest.mark.browser
 def test_dark_stream_is_seen_at_once_and_as_it_is_on_request(page: Any, stream: FakeStream) -> None:
     stream.dim = 0.15
     mean = """const c = document.getElementById("captured");
@@ -315,6 +331,33 @@ def test_numbers_of_the_stream_are_shown(page: Any) -> None:
 
 
 @pytest.mark.browser
+def test_method_is_told_with_its_reason_and_how_far_wall_times_may_be_off(page: Any, stream: FakeStream) -> None:
+    reason = "neural does not keep up: a window takes it 90 ms, one comes every 40 ms"
+    stream.figures = {"backend_reason": reason, "wall_ns": 1, "wall_uncertainty_us": 520.0}
+    until(lambda: text(page, "n-why") == reason)
+    assert text(page, "n-wall") == "± 0.52 ms"
+    stream.figures = {"wall_ns": 1}
+    until(lambda: text(page, "n-wall") == "as recorded")
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("sheet", ["keys-sheet", "stream-sheet"])
+def test_sheets_cut_nothing_off(page: Any, width: int, sheet: str) -> None:
+    size = {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": width < 500}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        wide, shown = page.execute_script(
+            """const e = document.getElementById(arguments[0]); e.showModal();
+            const wide = [e.scrollWidth, e.clientWidth]; e.close(); return wide""",
+            sheet,
+        )
+        assert wide == shown
+    finally:
+        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@pytest.mark.browser
 def test_lost_stream_is_said_and_found_again(browser: Any) -> None:
     stream = FakeStream()
     served = Served(stream.address)
@@ -324,8 +367,11 @@ def test_lost_stream_is_said_and_found_again(browser: Any) -> None:
         address, control = stream.address, stream.control.address
         stream.close()
         until(lambda: "Waiting for it" in text(browser, "link"))
+        nobody_answers = "return document.querySelector('.shutter').inert"
+        assert browser.execute_script(nobody_answers)
         stream = FakeStream(address, control)
         until(lambda: browser.execute_script("return document.getElementById('link').dataset.state") == "live")
+        assert not browser.execute_script(nobody_answers)
     finally:
         browser.get("about:blank")
         served.close()
@@ -387,7 +433,7 @@ def test_keys_do_what_their_list_says(page: Any, stream: FakeStream) -> None:
     body = page.find_element("tag name", "body")
     body.send_keys("?")
     assert page.execute_script("return document.getElementById('keys-sheet').open")
-    assert len(page.find_elements("css selector", "#keys-list kbd")) > 12
+    assert len(page.find_elements("css selector", ".keys kbd")) > 12
     page.execute_script("document.getElementById('keys-sheet').close()")
     for key, button in [("w", "wipe"), ("e", "events"), ("l", "level"), ("m", "slow")]:
         before = page.find_element("id", button).get_attribute("aria-pressed")
@@ -419,7 +465,7 @@ def test_appearance_is_chosen_and_kept(page: Any, served: Served) -> None:
 @pytest.mark.browser
 def test_every_figure_says_what_it_is(page: Any) -> None:
     silent = page.execute_script(
-        """const figures = document.querySelectorAll("#readout, .numbers dd, .numbers .value, .numbers svg");
+        """const figures = document.querySelectorAll("#readout, .numbers dd, .numbers .value, .numbers svg, #n-method");
         return [...figures].filter((e) => !e.closest("[data-tip]")?.dataset.tip).map((e) => e.id)"""
     )
     assert silent == []

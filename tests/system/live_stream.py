@@ -20,7 +20,7 @@ import psutil
 from drivers.detect import open_driver, open_recording
 from drivers.recordings.recording.source import RecordingWriter
 from nire.errors import RecordingDamaged, RingError
-from nire.types import EventBatch
+from nire.types import EventBatch, Packet
 from stream.config import Config, load_config
 from stream.processes.board import Board, State
 from stream.rings.place import RingSpace
@@ -78,14 +78,14 @@ def small_config(*overrides: str, name: str | None = None) -> tuple[Config, list
     return load_config(None, settings), settings
 
 
-def write_short(path: Path) -> None:
-    """Record `SHORT`."""
+def write_short(path: Path, *first: Packet) -> None:
+    """Record `SHORT`, behind some packets."""
     config, _ = small_config(SHORT)
     with (
         open_driver("synthetic", **config.source.settings) as source,
         RecordingWriter(path, source.info.geometry, source=source.info) as writer,
     ):
-        for packet in source:
+        for packet in (*first, *source):
             writer.write(packet)
 
 

@@ -13,7 +13,7 @@ from nire.errors import ConfigError
 from stream.outputs import follow_output
 from stream.sockets.subscriber import Subscriber
 from tests.stream.fake_stream import HEIGHT, WIDTH, FakeStream
-from tests.system.live_stream import ROOT
+from tests.system.live_stream import ROOT, free_ports
 from tests.waiting import PATIENCE_MS, PATIENCE_S
 
 rerun = pytest.importorskip("rerun", reason="needs rerun-sdk")
@@ -57,3 +57,18 @@ def _image(buffer: list[object]) -> np.ndarray:
 def test_target_that_is_none_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"expected NAME\.rrd"):
         follow_output("rerun", "nonsense")
+
+
+def test_viewer_that_is_not_there_is_said_at_once() -> None:
+    (port,) = free_ports(1)
+    for target in (f"rerun+http://127.0.0.1:{port}/proxy", "rerun+http://127.0.0.1:x/proxy"):
+        with pytest.raises(ConfigError, match="no viewer of rerun answers"):
+            follow_output("rerun", target)
+
+
+def test_viewer_is_not_started_where_nobody_would_see_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "linux")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ConfigError, match=r"no display.*--to NAME\.rrd"):
+        follow_output("rerun", "viewer")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -16,11 +17,16 @@ import pytest
 import zmq
 
 from nire.errors import ConfigError
+from nire.types import WallClock
+from stream.commands import view
 from stream.outputs import follow_output, require_ready
+from stream.sockets.subscriber import Subscriber
 from tests.stream.fake_stream import HEIGHT, WIDTH, FakeStream
 from tests.stream.test_outputs import COLOUR, exposed
-from tests.system.live_stream import ROOT, free_ports
+from tests.system.live_stream import ROOT, LiveStream, free_ports, write_short
 from tests.waiting import PATIENCE_MS, PATIENCE_S
+
+WALL_NS = 1_700_000_000_000_000_000
 
 
 @pytest.fixture
@@ -76,6 +82,42 @@ def test_lerobots_own_camera_reads_the_stream(lerobot: int) -> None:
     assert image.std() > 5
 
 
+@pytest.mark.system
+def test_lerobot_gets_pixels_and_stamps_of_a_replay(tmp_path: Path) -> None:
+    """Process to process: a replay whose wall time was recorded, `send`, and what was published meanwhile."""
+    recording = tmp_path / "a.nire"
+    write_short(recording, WallClock(0, WALL_NS))
+    with LiveStream(recording=recording, loops=1000) as stream:
+        stream.until_exposing()
+        publish, control = stream.config.publish.bind, stream.config.control.bind
+        (port,) = free_ports(1)
+        words = ["lerobot", "--to", f"tcp://127.0.0.1:{port}", "--address", publish, "--control", control]
+        process = subprocess.Popen([sys.executable, "-m", "stream.cli", "send", *words], cwd=ROOT)
+        try:
+            with (
+                Subscriber(publish, ["frame/upsample"], high_water_mark=100_000) as subscriber,
+                zmq.Context() as context,
+                context.socket(zmq.SUB) as socket,
+            ):
+                socket.setsockopt_string(zmq.SUBSCRIBE, "")
+                socket.connect(f"tcp://127.0.0.1:{port}")
+                assert socket.poll(PATIENCE_MS)
+                told = json.loads(socket.recv_string())
+                seconds = told["timestamps"]["camera"]
+                while (message := subscriber.recv(PATIENCE_MS)) is not None:
+                    if message.header["wall_ns"] * 1e-9 == seconds:
+                        break
+                assert message is not None
+        finally:
+            process.terminate()
+            process.wait(PATIENCE_S)
+    assert seconds >= WALL_NS * 1e-9
+    jpeg = np.frombuffer(base64.b64decode(told["images"]["camera"]), np.uint8)
+    image = cv2.imdecode(jpeg, cv2.IMREAD_GRAYSCALE)
+    pixels = np.asarray(message.pixels)[..., 0]
+    assert np.abs(image.astype(int) - pixels).mean() < 3  # as much as a JPEG may be off
+
+
 def test_colours_come_as_lerobot_takes_them() -> None:
     """It decodes by OpenCV, and takes the order of the channels for RGB."""
     with (
@@ -106,3 +148,24 @@ def test_outputs_of_runs_and_of_streams_are_told_apart() -> None:
         require_ready("lerobot")
     with pytest.raises(ConfigError, match=r"offline \.\.\. --output gif"):
         follow_output("gif")
+
+
+def test_name_that_is_none_is_answered_by_those_of_its_kind() -> None:
+    with pytest.raises(ConfigError, match=r"there are foxglove, lerobot, rerun, video_device$"):
+        follow_output("nothing")
+    with pytest.raises(ConfigError, match=r"there are beside, frames, gif, video$"):
+        require_ready("nothing")
+
+
+@pytest.mark.parametrize("viewer", ["rerun", "foxglove"])
+def test_view_sends_to_the_viewer_that_is_named(viewer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[object, ...]] = []
+    monkeypatch.setattr(view, "send_on", lambda output, to, **rest: asked.append((output, to, rest["address"])))
+    view.command("tcp://127.0.0.1:1", rerun=viewer == "rerun", foxglove=viewer == "foxglove")
+    assert asked == [(viewer, "", "tcp://127.0.0.1:1")]
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_view_needs_one_viewer(both: bool) -> None:
+    with pytest.raises(ConfigError, match=r"--rerun or --foxglove"):
+        view.command(rerun=both, foxglove=both)

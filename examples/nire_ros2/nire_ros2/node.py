@@ -54,7 +54,7 @@ class NireNode(Node):
         self.add_on_set_parameters_callback(self._changed)
         self.create_timer(_POLL_S, self._publish)
         if told["set_plan"]:
-            self._ask_plan({"name": told["plan"], **{name: told[name] for name in _PLAN}})
+            self._stream.want(conversion.plan_request({"name": told["plan"], **{name: told[name] for name in _PLAN}}))
 
     def destroy_node(self) -> None:
         """Disconnect."""

@@ -56,12 +56,16 @@ def main() -> None:
     stream = Stream(address, rospy.get_param("~control", "tcp://127.0.0.1:5557"), plan)
     if rospy.get_param("~set_plan", True):
         wanted = {name: rospy.get_param(f"~{name}", default) for name, default in _PLAN.items()}
-        stream.ask(conversion.plan_request({"name": plan, **wanted}))
+        stream.want(conversion.plan_request({"name": plan, **wanted}))
     images = rospy.Publisher("image_raw", Image, queue_size=2)
     compressed = rospy.Publisher("image_raw/compressed", CompressedImage, queue_size=2)
     infos = rospy.Publisher("camera_info", CameraInfo, queue_size=2)
     while not rospy.is_shutdown():
-        image = stream.newest()
+        try:
+            image = stream.newest()
+        except ValueError as error:
+            rospy.logwarn(str(error))
+            continue
         if image is None:
             rospy.sleep(_POLL_S)
             continue

@@ -12,6 +12,12 @@ from nire_ros2 import conversion
 
 _ANSWER_MS = 2000
 _FOLLOWS_MS = 1000
+# While a stream is awaited: how often it is asked, and how long an answer may take (a stream has 200 ms).
+_AGAIN_S, _KNOCK_MS = 1.0, 500
+
+
+class NobodyAnswers(ValueError):
+    """There is no stream, or none yet."""
 
 
 class Stream:
@@ -21,11 +27,23 @@ class Stream:
         """Connect; the stream may come later."""
         self._context = zmq.Context()
         self._control = control
+        self._wanted = b""
+        self._ask_s = 0.0
         self._images = self._subscribed(address, f"frame/{tag}", newest_only=True)
         self._answers = self._subscribed(address, "frame/ros", newest_only=False)
 
+    def want(self, request: bytes) -> None:
+        """Send a request, a plan say, once the stream is there: `newest` sees to it."""
+        self._wanted = request
+
     def newest(self) -> conversion.Received | None:
-        """The newest image that was not taken yet; None where there is none."""
+        """The newest image that was not taken yet; None where there is none.
+
+        Raises:
+            ValueError: it cannot be shown, or what was wanted is refused.
+        """
+        if self._wanted and time.monotonic() >= self._ask_s:
+            self._ask_wanted()
         return conversion.received(self._images.recv(), time.time_ns()) if self._images.poll(0) else None
 
     def expose(self, stamp_ns: int, exposure_us: float) -> conversion.Received:
@@ -41,18 +59,19 @@ class Stream:
                 return image
         raise ValueError("the stream answers, but no image comes")
 
-    def ask(self, request: bytes) -> dict[str, Any]:
+    def ask(self, request: bytes, *, answer_ms: int = _ANSWER_MS) -> dict[str, Any]:
         """Send a request of docs/wire-format.md.
 
         Raises:
-            ValueError: the stream says why not, or does not answer.
+            ValueError: the stream says why not.
+            NobodyAnswers: it does not answer in time.
         """
         with self._context.socket(zmq.REQ) as socket:
             socket.linger = 0
             socket.connect(self._control)
             socket.send(request)
-            if not socket.poll(_ANSWER_MS):
-                raise ValueError(f"nobody answers at {self._control}: is the stream running?")
+            if not socket.poll(answer_ms):
+                raise NobodyAnswers(f"nobody answers at {self._control}: is the stream running?")
             reply: dict[str, Any] = msgpack.unpackb(socket.recv())
         if not reply["ok"]:
             raise ValueError(str(reply["hint"]))
@@ -61,6 +80,17 @@ class Stream:
     def close(self) -> None:
         """Disconnect."""
         self._context.destroy(linger=0)
+
+    def _ask_wanted(self) -> None:
+        try:
+            self.ask(self._wanted, answer_ms=_KNOCK_MS)
+        except NobodyAnswers:
+            self._ask_s = time.monotonic() + _AGAIN_S
+            return
+        except ValueError:
+            self._wanted = b""
+            raise
+        self._wanted = b""
 
     def _subscribed(self, address: str, topic: str, *, newest_only: bool) -> zmq.Socket[bytes]:
         socket = self._context.socket(zmq.SUB)

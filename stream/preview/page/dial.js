@@ -68,7 +68,7 @@ export class Dial {
     pen.font = `11px ${getComputedStyle(document.documentElement).fontFamily}`;
     pen.textAlign = "center";
     pen.textBaseline = "alphabetic";
-    const step = tick((last - first) / Math.max(3, (box.right - box.left) / 80));
+    const step = tick((last - first) / Math.max(3, (box.right - box.left) / 56));
     for (let us = Math.ceil(first / step) * step; us <= last; us += step) {
       pen.fillStyle = us === 0 ? this.colours.strong : this.colours.grid;
       pen.fillRect(Math.round(x(us)), box.top, 1, box.bottom - box.top);

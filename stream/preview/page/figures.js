@@ -25,7 +25,9 @@ export function showFigures(numbers, status, paused) {
   const sensor = status.calibration;
   put("n-thresholds", sensor ? `${sensor.threshold_positive.toFixed(3)} / ${sensor.threshold_negative.toFixed(3)}` : null);
   put("n-offset", sensor ? `${(sensor.time_offset_us / 1000).toFixed(2)} ms` : null);
-  put("n-plan", status.plan?.name);
+  put("n-wall", status.wall_uncertainty_us != null ? `± ${trim(status.wall_uncertainty_us / 1000, 2)} ms`
+    : status.wall_ns != null ? "as recorded" : null);
+  put("n-why", status.backend_reason ?? "");
   put("n-method", [numbers.backend ?? status.backend, numbers.engine ?? status.engine].filter(Boolean).join(", ") || null);
   curve("curve-rate", numbers.curves.rate_hz);
   const most_ms = curve("curve-latency", numbers.curves.latency_ms);

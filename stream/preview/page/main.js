@@ -96,8 +96,11 @@ function showLink(kind, text) {
   byId("link").dataset.state = kind;
   const words = byId("link").lastElementChild;
   if (words.textContent !== text) words.textContent = text;
-  document.body.classList.toggle("away", kind === "lost" || kind === "ended");
-  byId("stream").disabled = kind === "lost" || kind === "ended";
+  const away = kind === "lost" || kind === "ended";
+  document.body.classList.toggle("away", away);
+  // What nobody would answer cannot be asked for.
+  byId("stream").disabled = away;
+  for (const part of document.querySelectorAll(".shutter, .replay")) part.inert = away;
 }
 
 /** Over the films: that there is no stream yet, or none any more. */
@@ -166,25 +169,29 @@ byId("help").addEventListener("click", () => byId("keys-sheet").showModal());
 byId("stream").addEventListener("click", () => byId("stream-sheet").showModal());
 
 const choose = (name) => shutter.want({ name });
-followKeys(byId("keys-list"), [
-  { key: " ", shown: "Space", words: "Hold the picture here", act: () => press("pause") },
-  { key: ["w", "W"], shown: "W", words: "Wipe, or side by side", act: () => press("wipe") },
-  { key: ["l", "L"], shown: "L", words: "Level for the eye", act: () => press("level") },
-  { key: ["e", "E"], shown: "E", words: "Events", act: () => press("events") },
-  { key: ["m", "M"], shown: "M", words: "Slow motion", act: () => press("slow") },
-  { key: ["+", "="], shown: "+", words: "Closer", act: () => films.zoom.by(1.5) },
-  { key: "-", shown: "−", words: "Further", act: () => films.zoom.by(1 / 1.5) },
-  { key: "0", shown: "0", words: "Whole picture", act: () => films.zoom.reset() },
-  { key: ["s", "S"], shown: "S", words: "Save the exposed image", act: () => byId("save-exposed").click() },
-  { key: ["c", "C"], shown: "C", words: "Save the last 10 seconds", act: () => byId("save-clip").click() },
-  { key: ["r", "R"], shown: "R", words: "Record, or end it, for everyone", act: () => recording.toggle() },
-  { key: ["k", "K"], shown: "K", words: "Replay stands still, for everyone", act: () => replay.hold() },
-  { key: ".", shown: ".", words: "Replay's next frame, for everyone", act: () => replay.step() },
-  { key: "1", shown: "1", words: "Deblur, for everyone", act: () => choose("deblur") },
-  { key: "2", shown: "2", words: "Unroll, for everyone", act: () => choose("unroll") },
-  { key: "3", shown: "3", words: "Upsample, for everyone", act: () => choose("upsample") },
-  { key: "4", shown: "4", words: "Reshutter, for everyone", act: () => choose("reshutter") },
-  { key: "?", shown: "?", words: "This list", act: () => byId("keys-sheet").showModal() },
+followKeys([
+  { list: byId("keys-here"), shortcuts: [
+    { key: " ", shown: "Space", words: "Hold the picture", act: () => press("pause") },
+    { key: ["w", "W"], shown: "W", words: "Wipe, or side by side", act: () => press("wipe") },
+    { key: ["l", "L"], shown: "L", words: "Level for the eye", act: () => press("level") },
+    { key: ["e", "E"], shown: "E", words: "Events", act: () => press("events") },
+    { key: ["m", "M"], shown: "M", words: "Slow motion", act: () => press("slow") },
+    { key: ["+", "="], shown: "+", words: "Closer", act: () => films.zoom.by(1.5) },
+    { key: "-", shown: "−", words: "Further", act: () => films.zoom.by(1 / 1.5) },
+    { key: "0", shown: "0", words: "Whole picture", act: () => films.zoom.reset() },
+    { key: ["s", "S"], shown: "S", words: "Save the exposed image", act: () => byId("save-exposed").click() },
+    { key: ["c", "C"], shown: "C", words: "Save the last 10 seconds", act: () => byId("save-clip").click() },
+    { key: "?", shown: "?", words: "This list", act: () => byId("keys-sheet").showModal() },
+  ] },
+  { list: byId("keys-everyone"), shortcuts: [
+    { key: "1", shown: "1", words: "Deblur", act: () => choose("deblur") },
+    { key: "2", shown: "2", words: "Unroll", act: () => choose("unroll") },
+    { key: "3", shown: "3", words: "Upsample", act: () => choose("upsample") },
+    { key: "4", shown: "4", words: "Reshutter", act: () => choose("reshutter") },
+    { key: ["k", "K"], shown: "K", words: "Freeze the replay", act: () => replay.hold() },
+    { key: ".", shown: ".", words: "Replay's next frame", act: () => replay.step() },
+    { key: ["r", "R"], shown: "R", words: "Record, or end it", act: () => recording.toggle() },
+  ] },
 ]);
 followTheme(byId("theme"), () => shutter.dial.draw());
 giveTips(byId("tip"));

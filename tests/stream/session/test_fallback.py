@@ -58,7 +58,7 @@ def test_best_method_answers_always_where_it_keeps_up() -> None:
     stream = Stream(best_ms=20)
     assert set(stream.answers().values()) == {"best"}
     assert stream.session.counters.fallback_windows == 0
-    assert stream.session.backend_reason == "best keeps up: 20 ms of 40 ms a window"
+    assert stream.session.backend_reason == "best keeps up: a window takes it 20 ms, one comes every 40 ms"
 
 
 def test_one_slow_window_is_borne() -> None:
@@ -76,7 +76,7 @@ def test_fast_method_answers_where_the_best_does_not_keep_up_and_that_is_told_an
     assert len(trials) == 2
     assert trials[1] - trials[0] == pytest.approx(2 * TO_TRIAL, abs=4)
     assert stream.session.counters.fallback_windows == sum(name == "fast" for name in names.values())
-    assert stream.session.backend_reason == "best does not keep up: 60 ms of 40 ms a window"
+    assert stream.session.backend_reason == "best does not keep up: a window takes it 60 ms, one comes every 40 ms"
 
 
 def test_method_that_is_far_too_slow_is_tried_much_later() -> None:
