@@ -8,26 +8,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
 from nire.compiled import compiled
 
-_WORD = ir.IntType(64)
-
 
 # What numba asks for of an operation: its types, and a function that makes its code.
 def _loading(_typing: Any, _address: Any) -> Any:
-    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        return builder.load_atomic(builder.inttoptr(arguments[0], _WORD.as_pointer()), "acquire", 8)
+    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.load_atomic(_pointer(context, builder, arguments[0]), "acquire", 8)
 
     return types.int64(types.int64), generate
 
 
 def _storing(_typing: Any, _address: Any, _value: Any) -> Any:
     def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        builder.store_atomic(arguments[1], builder.inttoptr(arguments[0], _WORD.as_pointer()), "release", 8)
+        builder.store_atomic(arguments[1], _pointer(context, builder, arguments[0]), "release", 8)
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64), generate
@@ -39,6 +36,10 @@ def _fencing(_typing: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(), generate
+
+
+def _pointer(context: Any, builder: Any, address: Any) -> Any:
+    return builder.inttoptr(address, context.get_value_type(types.int64).as_pointer())
 
 
 _load: Any = intrinsic(_loading)
