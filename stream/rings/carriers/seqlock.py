@@ -1,20 +1,20 @@
 """Rings in files of shared memory, by the standard library: a seqlock for each packet, and a futex that wakes readers.
 
-Files in shared memory, int64 words, little-endian:
+Files of int64 words, little-endian; `control` in the stream's folder, the others in shared memory:
 
-    control   words: magic, depth of the event ring, of the frame ring, generation, notifications
-    events    words: magic, generation, depth, bytes of a slot; from byte 64 on: packets written. From byte 4096: slots
-    frames    as events
-    a slot    words: state, bytes of the packet; from byte 64 on: the packet (`stream.rings.packets`)
+    control             magic, depth of the event ring, of the frame ring, generation, notifications
+    events-GENERATION   magic, depth, bytes of a slot; from byte 64 on: packets written; from byte 4096 on: slots
+    frames-GENERATION   as events
+    a slot              state, bytes of the packet; from byte 64 on: the packet (`stream.rings.packets`)
 
 Packet n of a producer lies in slot n modulo depth. The slot's state is 2 n + 1 while the packet is being written and
 2 n + 2 when it is whole. A reader copies a packet, then looks at the state again: where it is another one, the writer
 has been there meanwhile, the copy may be torn and is thrown away. So a writer never waits for a reader, and one that
 is killed over a packet leaves a packet that nobody takes. Holes are counted by what packets say of themselves.
 
-Each producer makes new files. When they are complete it says so by the generation. Readers take what is left in the
-old ones, then change. Who lives is told by locks of the kernel (flock) on small files in the stream's folder; they end
-with their holder.
+Each producer makes new files, under a name that nobody can know before: a generation is a number by chance. When the
+files are complete, it writes the generation. Readers take what is left in the old files, then change. Who lives is told
+by locks of the kernel (flock) on small files in the stream's folder; they end with their holder.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
+import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -76,9 +77,9 @@ class _Control(_Words):
     @classmethod
     def of(cls, space: RingSpace, depths: Mapping[str, int]) -> _Control:
         """Open the stream's, or make it."""
-        path = space.shared_file(_CONTROL)
+        path = space.root / _CONTROL
         if not path.exists():
-            _made(path, _PAGE, (_MAGIC, *(depths[ring] for ring in RINGS)))
+            _make(path, _PAGE, (_MAGIC, *(depths[ring] for ring in RINGS)))
         return cls(open_own(path, os.O_RDWR), writable=True)
 
     def depths(self) -> dict[str, int]:
@@ -89,19 +90,18 @@ class _Control(_Words):
 class _Ring(_Words):
     """One ring of one producer, to write or to read."""
 
-    GENERATION, DEPTH, SLOT_BYTES, WRITTEN = 1, 2, 3, _LINE // _WORD
+    DEPTH, SLOT_BYTES, WRITTEN = 1, 2, _LINE // _WORD
 
     def __init__(self, handle: int, *, writable: bool) -> None:
         super().__init__(handle, writable=writable)
-        self.generation, self._depth = self[self.GENERATION], self[self.DEPTH]
-        self._slot_bytes = self[self.SLOT_BYTES]
+        self._depth, self._slot_bytes = self[self.DEPTH], self[self.SLOT_BYTES]
         self._next = 0
 
     @classmethod
-    def made(cls, path: Path, generation: int, depth: int, packet_bytes: int) -> _Ring:
-        """Make a ring's file; an older one stays with those who have it open."""
+    def made(cls, path: Path, depth: int, packet_bytes: int) -> _Ring:
+        """Make a ring's file, to write."""
         slot_bytes = _slot_bytes(packet_bytes)
-        _made(path, _PAGE + depth * slot_bytes, (_MAGIC, generation, depth, slot_bytes))
+        _make(path, _PAGE + depth * slot_bytes, (_MAGIC, depth, slot_bytes))
         return cls(open_own(path, os.O_RDWR), writable=True)
 
     @property
@@ -178,10 +178,10 @@ class SeqlockRings:
         """Become the stream's one producer."""
         if not self._sit(_PRODUCER):
             raise second_producer(self._name)
-        generation, depths = self._control[_Control.GENERATION] + 1, self._control.depths()
+        _remove_rings(self._space)  # they stay with readers that have them open
+        generation, depths = 1 + secrets.randbits(62), self._control.depths()
         for ring in RINGS:
-            path = self._space.shared_file(ring)
-            self._rings[ring] = _Ring.made(path, generation, depths[ring], largest[ring])
+            self._rings[ring] = _Ring.made(_ring_file(self._space, ring, generation), depths[ring], largest[ring])
         self._control[_Control.GENERATION] = generation
 
     def read_from(self) -> None:
@@ -235,13 +235,13 @@ class SeqlockRings:
 
     def _change(self) -> bool:
         """Go over to the rings of the newest producer; not while the next one is making its own."""
-        try:
-            handles = {ring: open_own(self._space.shared_file(ring), os.O_RDONLY) for ring in RINGS}
-        except FileNotFoundError:
-            return False
-        rings = {ring: _Ring(handle, writable=False) for ring, handle in handles.items()}
         generation = self._control[_Control.GENERATION]
-        if any(ring.generation != generation for ring in rings.values()):
+        rings: dict[str, _Ring] = {}
+        try:
+            for ring in RINGS:
+                handle = open_own(_ring_file(self._space, ring, generation), os.O_RDONLY)
+                rings[ring] = _Ring(handle, writable=False)
+        except FileNotFoundError:
             return False
         self._rings, self._generation = rings, generation
         return True
@@ -265,8 +265,8 @@ def sweep(space: RingSpace) -> bool:
     """Remove what dead members left where all are dead; tell whether one is alive."""
     if any(is_held(space.root / seat) for seat in _SEATS):
         return True
-    for ring in (_CONTROL, *RINGS):
-        space.shared_file(ring).unlink(missing_ok=True)
+    (space.root / _CONTROL).unlink(missing_ok=True)
+    _remove_rings(space)
     return False
 
 
@@ -279,13 +279,21 @@ def _slot_bytes(packet_bytes: int) -> int:
     return _LINE + -(-packet_bytes // _LINE) * _LINE
 
 
-def _made(path: Path, size: int, words: tuple[int, ...]) -> None:
-    """Make a file: some words, then zeros, which take no memory. It has its name when it is whole."""
-    new = path.with_name(f"{path.name}.new")
-    handle = open_new(new)
+def _ring_file(space: RingSpace, ring: str, generation: int) -> Path:
+    return space.shared_file(f"{ring}-{generation:016x}")
+
+
+def _remove_rings(space: RingSpace) -> None:
+    for path in space.leftovers():
+        if path.name.startswith(tuple(f"{space.prefix}{ring}-" for ring in RINGS)):
+            path.unlink(missing_ok=True)
+
+
+def _make(path: Path, size: int, words: tuple[int, ...]) -> None:
+    """Make a file: some words, then zeros, which take no memory."""
+    handle = open_new(path)
     try:
         os.ftruncate(handle, size)
         os.pwrite(handle, np.array(words, np.int64).tobytes(), 0)
     finally:
         os.close(handle)
-    new.replace(path)

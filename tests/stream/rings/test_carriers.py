@@ -22,7 +22,7 @@ from nire.types import EventBatch, Frame, Gap, Geometry, Packet
 from stream.config_sections import RingConfig
 from stream.rings import carriers
 from stream.rings.carriers import MAX_READERS, atomics, seqlock
-from stream.rings.place import RingSpace
+from stream.rings.place import SHARED_MEMORY, RingSpace
 from stream.rings.ring import RingReader, RingWriter, event_depth, frame_depth, sweep
 from tests.waiting import PATIENCE_S
 
@@ -298,22 +298,21 @@ def test_half_made_files_of_a_killed_producer_are_of_no_consequence(name: str) -
         first.send(batch(0, 10))
         space = RingSpace.of(name)
         for which in ("events", "frames"):
-            path = space.shared_file(which)
-            path.with_name(f"{path.name}.new").write_bytes(b"")
+            space.shared_file(f"{which}-{7:016x}").write_bytes(b"")
         assert len(reader.read(0.0)) == 1
         first.close()
         second = left.enter_context(RingWriter(name, GEOMETRY, ring))
         second.send(batch(0, 10))
         assert [type(packet) for packet in reader.read(0.0)] == [Gap, EventBatch]
+        assert len([path for path in space.leftovers() if path.parent == SHARED_MEMORY]) == 2
 
 
 def test_rings_take_the_room_of_their_packets(name: str) -> None:
     ring = config_of("seqlock")
     with RingWriter(name, GEOMETRY, ring):
-        space = RingSpace.of(name)
-        sizes = {which: space.shared_file(which).stat() for which in ("events", "frames")}
-    assert sizes["frames"].st_size == seqlock.file_bytes(frame_depth(ring), 96 + 64 + 64 * 48)
-    assert all(size.st_blocks * 512 <= 8192 for size in sizes.values())  # nothing is written yet
+        _, frames = sizes = [path.stat() for path in RingSpace.of(name).leftovers() if path.parent == SHARED_MEMORY]
+    assert frames.st_size == seqlock.file_bytes(frame_depth(ring), 96 + 64 + 64 * 48)
+    assert all(size.st_blocks * 512 <= 8192 for size in sizes)  # nothing is written yet
 
 
 def test_words_are_in_order_on_arm_too() -> None:
