@@ -93,9 +93,11 @@ def carrier(name: str) -> ModuleType:
     try:
         return importlib.import_module(f"stream.rings.carriers.{name}")
     except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
         raise RingError(
-            f"ring.carrier = {name!r} needs the package {error.name}, which is not installed here: pip install "
-            f"{error.name}, or set ring.carrier = 'seqlock'"
+            f"ring.carrier = {name!r} needs the package of this name, which is not installed here: pip install {name}, "
+            "or set ring.carrier = 'seqlock'"
         ) from error
 
 

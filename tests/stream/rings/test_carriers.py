@@ -215,7 +215,7 @@ def test_process_with_the_other_carrier_is_refused(name: str) -> None:
 def test_carrier_that_is_not_installed_is_named_with_the_remedy(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "iceoryx2", None)
     monkeypatch.delitem(sys.modules, "stream.rings.carriers.iceoryx2", raising=False)
-    with pytest.raises(RingError, match=r"needs the package iceoryx2.*ring.carrier = 'seqlock'"):
+    with pytest.raises(RingError, match=r"pip install iceoryx2, or set ring.carrier = 'seqlock'"):
         RingWriter(name, GEOMETRY, config_of("iceoryx2"))
     monkeypatch.setattr(carriers, "find_spec", lambda package: None)
     with RingWriter(name, GEOMETRY, config_of("auto")):
