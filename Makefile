@@ -1,7 +1,7 @@
 # `make demo` and `make test` install what they need into .venv first.
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types contracts tests docs format bench pins dist clean distclean
+.PHONY: help install demo test lint types contracts tests docs format bench pins arm dist clean distclean
 
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -62,6 +62,15 @@ pins: ## write requirements.txt: the versions of constraints.txt with the hashes
 	UV_CUSTOM_COMPILE_COMMAND="make pins" out/pins/bin/uv pip compile --quiet --no-config --no-deps --no-annotate \
 		--generate-hashes --no-emit-package torch --no-emit-package harvesters --no-emit-package genicam --no-emit-package rerun-sdk \
 		constraints.txt --output-file requirements.txt
+
+# Only looked up, in the index: nothing is installed, and nothing runs on ARM.
+arm: ## look up that each pin of the base installation has a wheel for Linux on ARM (aarch64, glibc 2.28)
+	python3 -m venv out/pins && out/pins/bin/pip install --quiet uv
+	@status=0; for version in 3.11 3.12 3.13; do \
+		out/pins/bin/uv pip compile --quiet --no-config --no-annotate --no-header --only-binary :all: \
+			--python-platform aarch64-manylinux_2_28 --python-version $$version \
+			--constraint constraints.txt pyproject.toml --output-file out/pins/arm-$$version.txt >/dev/null || status=1; \
+	done; [ $$status = 0 ] && wc -l out/pins/arm-*.txt; exit $$status
 
 dist: $(STAMP) ## build the source distribution and the wheel, in dist
 	$(BIN)/python -m build --no-isolation

@@ -1,4 +1,4 @@
-"""The rings: events a second from a producer process to a consumer that builds windows, and what gets lost."""
+"""The rings, by each carrier: events a second from a producer process to a consumer that builds windows; losses."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from stream.backends import warm_up
 from stream.clock import now_ns
 from stream.config import Config, load_config
 from stream.config_sections import RingConfig
+from stream.rings import carriers
 from stream.rings.ring import RingReader, RingWriter
 from stream.session.session import Session
 
@@ -33,9 +34,17 @@ _EVENT_BYTES = 13
 
 
 def run() -> list[Result]:
+    """Measure the usual carrier, and ours where that is another: its metrics begin with its name."""
+    usual = carriers.usual()
+    copied = _memcpy_bytes_per_s()
+    results = _measured(usual, "", copied)
+    return results if usual == "seqlock" else [*results, *_measured("seqlock", "seqlock_", copied)]
+
+
+def _measured(carrier: str, prefix: str, memcpy_bytes_per_s: float) -> list[Result]:
     """Send 34 M events/s and 25 frames/s in real time; the consumer builds and queries a window for each frame."""
     name = f"bench-{os.getpid()}"
-    config = _config()
+    config = _config(carrier)
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     writer = context.Process(target=_write, args=(name, config.ring, theirs), daemon=True)
@@ -56,27 +65,29 @@ def run() -> list[Result]:
     finally:
         writer.join(10)
     per_second = received / max(seconds, _SECONDS)
-    note = f"{_SECONDS:g} s at {_RATE_MEPS:g} M/s, {windows / seconds:.1f} windows a second built and queried meanwhile"
+    meanwhile = f"{windows / seconds:.1f} windows a second built and queried meanwhile"
+    note = f"{carrier}: {_SECONDS:g} s at {_RATE_MEPS:g} M/s, {meanwhile}"
     return [
-        Result("events_per_s", per_second, "events/s", note),
-        Result("events_lost", float(lost), "events", f"of {received + lost:,}"),
-        Result("windows_per_s", windows / seconds, "windows/s", "of 25 frames a second"),
+        Result(f"{prefix}events_per_s", per_second, "events/s", note),
+        Result(f"{prefix}events_lost", float(lost), "events", f"of {received + lost:,}"),
+        Result(f"{prefix}windows_per_s", windows / seconds, "windows/s", "of 25 frames a second"),
         Result(
-            "memcpy_ratio",
-            per_second * _EVENT_BYTES / _memcpy_bytes_per_s(),
+            f"{prefix}memcpy_ratio",
+            per_second * _EVENT_BYTES / memcpy_bytes_per_s,
             "x",
             "bytes carried over one core's memcpy",
         ),
     ]
 
 
-def _config() -> Config:
+def _config(carrier: str) -> Config:
     return load_config(
         None,
         [
             "plan.name=deblur",
             f"ring.peak_rate_meps={_RATE_MEPS}",
             f"ring.packet_us={_PACKET_US}",
+            f"ring.carrier={carrier}",
             "window.margin_us=0",
             "reconstructor.contrast_threshold=[0.2,0.2]",
         ],

@@ -78,6 +78,10 @@ class RingConfig(Section):
     peak_rate_meps: float = Field(
         12.0, gt=0, le=1000, description="peak event rate to survive, million events a second"
     )
+    carrier: Literal["auto", "iceoryx2", "seqlock"] = Field(
+        "auto",
+        description="iceoryx2, seqlock (the standard library), or auto: iceoryx2 where it is installed",
+    )
 
 
 class PlanesConfig(Section):

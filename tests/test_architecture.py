@@ -36,7 +36,7 @@ VIOLATIONS = [
     ("light-processes", "stream/processes/board.py", "import nire.backends.passthrough"),
     ("torch-users", "nire/types.py", "import torch.nn.functional"),
     ("torch-users", "stream/sockets/wire.py", "def later():\n    from torch import Tensor"),
-    ("ring-transport", "stream/sockets/wire.py", "import iceoryx2"),
+    ("ring-transport", "stream/rings/ring.py", "import iceoryx2"),
     ("engine-packages", "nire/engines/eager.py", "import openvino"),
     ("recordings-apart", "drivers/recordings/npz.py", "import drivers.recordings.video"),
     ("recordings-apart", "drivers/recordings/text/lines.py", "import drivers.recordings.aedat4.file"),

@@ -99,6 +99,11 @@ class ArrivalLine:
         x_us = device_us - self._origin[0]
         return device_us + self._origin[1] + self._height_us + self._drift * x_us
 
+    def device_us(self, host_us: float) -> float:
+        """Device time of a host time, us: the inverse of `host_us`."""
+        at_us = self._origin[0]
+        return at_us + (host_us - self.host_us(at_us)) / (1 + self._drift)
+
     def _above(self, point: tuple[float, float]) -> float:
         return point[1] - self._height_us - self._drift * point[0]
 

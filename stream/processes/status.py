@@ -113,6 +113,7 @@ class StatusKeeper:
         made_by: backend and engine of the newest frame.
         source_change, method_change: the newest wish for the source, and for the method.
         recording: what the stream is being recorded into.
+        newest_us: device time of the newest data.
         frames: published in this life of the consumer.
         first_ns, last_ns: when the first and the newest of them were, host monotonic time.
     """
@@ -129,6 +130,7 @@ class StatusKeeper:
     source_change: Change = Change()
     method_change: Change = Change()
     recording: Recording = Recording()
+    newest_us: float = 0.0
     frames: int = 0
     first_ns: int = 0
     last_ns: int = 0
@@ -169,7 +171,6 @@ class StatusKeeper:
         backend_reason: str,
         covered_us: tuple[float, float] | None,
         paused: bool,
-        newest_us: float,
         clock: WallClock | None,
         now_ns: int,
     ) -> dict[str, Any]:
@@ -177,7 +178,6 @@ class StatusKeeper:
 
         Args:
             plan, calibration, backend_reason, covered_us, paused: the session's.
-            newest_us: device time of the newest data.
             clock: how device time maps to wall time at present; None = not known.
             now_ns: host monotonic time.
         """
@@ -202,8 +202,8 @@ class StatusKeeper:
             "backend_reason": backend_reason or self._reason(),
             "plan": plan.model_dump(mode="json"),
             "covered_us": None if covered_us is None else [float(t) for t in covered_us],
-            "newest_us": newest_us,
-            **_clock(clock, newest_us),
+            "newest_us": self.newest_us,
+            **_clock(clock, self.newest_us),
             "rates": dict(self.rates.values),
             "asked_hz": self.asked_hz(plan),
             "delivered_hz": self.rates.values["exposed"],

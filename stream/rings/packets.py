@@ -120,8 +120,13 @@ def write(into: Bytes, header: Header, packet: Packet | None) -> None:
         _CLOCK.pack_into(body, 0, packet.device_us, packet.wall_ns, packet.rate, doubt_us, packet.rate_uncertainty)
 
 
-def read(data: Bytes) -> tuple[Header, Packet | None]:
-    """Read a packet; its arrays are copies, so that the memory can be given back at once.
+def read(data: Bytes, *, owned: bool = False) -> tuple[Header, Packet | None]:
+    """Read a packet.
+
+    Args:
+        data: its bytes.
+        owned: they are the packet's from now on, its arrays are views of them; else copies, so that the memory can be
+            given back at once.
 
     Returns:
         (header, packet): the packet is None for END.
@@ -132,11 +137,10 @@ def read(data: Bytes) -> tuple[Header, Packet | None]:
     header = read_header(data)
     body = data[HEADER_BYTES : HEADER_BYTES + header.body]
     if header.kind == Kind.EVENTS:
-        t_us, x, y, p = _columns(body, header.items)
-        stamps = (header.watermark_us, header.received_ns, header.epoch)
-        return header, EventBatch(t_us.copy(), x.copy(), y.copy(), p.copy(), *stamps)
+        t_us, x, y, p = _columns(body if owned else body.copy(), header.items)
+        return header, EventBatch(t_us, x, y, p, header.watermark_us, header.received_ns, header.epoch)
     if header.kind == Kind.FRAME:
-        return header, _read_frame(body, header)
+        return header, _read_frame(body if owned else body.copy(), header)
     if header.kind == Kind.GAP:
         t0_us, t1_us = _SPAN.unpack_from(body)
         return header, Gap(t0_us, t1_us, body[_SPAN.size :].tobytes().decode(), header.received_ns, header.epoch)
@@ -231,7 +235,7 @@ def _read_frame(body: Bytes, header: Header) -> Frame:
     index, start_us, end_us, row_delay_us, height, width, channels, transfer, known = _FRAME.unpack_from(body)
     return Frame(
         index,
-        body[FRAME_HEAD_BYTES:].reshape(height, width, channels).copy(),
+        body[FRAME_HEAD_BYTES:].reshape(height, width, channels),
         start_us,
         end_us,
         row_delay_us,

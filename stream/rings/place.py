@@ -27,7 +27,7 @@ SHARED_MEMORY = Path("/dev/shm")
 _ROOT = Path("/tmp")
 # A UNIX socket's path is limited to 107 bytes, and ours take 78 below the folder for runtime files.
 _LONGEST_RUNTIME_PATH = 29
-_HELLO, _CLOCK, _PREFIX = "hello.json", "clock", "prefix"
+_HELLO, _CLOCK, _PREFIX, _CARRIER = "hello.json", "clock", "prefix", "carrier"
 _PRIVATE = 0o700
 _OWN_FILE = 0o600
 
@@ -64,6 +64,18 @@ class RingSpace:
     def shared_file(self, suffix: str) -> Path:
         """A file of the stream in shared memory."""
         return SHARED_MEMORY / f"{self.prefix}{suffix}"
+
+    @property
+    def carrier(self) -> str:
+        """Name of what carries its packets (`stream.rings.carriers`); "" where no process has joined its rings."""
+        try:
+            return (self.root / _CARRIER).read_text(encoding="utf-8")
+        except (FileNotFoundError, NotADirectoryError):
+            return ""
+
+    def write_carrier(self, name: str) -> None:
+        """Say what carries its packets; replaced as a whole."""
+        self._write(_CARRIER, name.encode())
 
     def write_hello(self, text: bytes) -> None:
         """Let readers know what the source is; replaced as a whole."""

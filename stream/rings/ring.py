@@ -1,8 +1,8 @@
-"""The rings: packets from one producer to any number of readers, in shared memory, by iceoryx2 (known only here).
+"""The rings: packets from one producer to any number of readers, in shared memory.
 
 A stream has a place of its own (`stream.rings.place`) with two rings, `events` (event batches, gaps, end of stream) and
-`frames`, an event service that wakes readers for both, and a file that says what is known of the source. The oldest
-packet gives way when a reader is slower than the ring is deep.
+`frames`, what wakes readers of both, and a file that says what is known of the source. The oldest packet gives way when
+a reader is slower than the ring is deep. What carries the packets lies behind one interface (`stream.rings.carriers`).
 
 Readers get copies: 13 bytes an event cost little (over 1 G events/s), and a slow reader never holds memory of the
 ring. Nothing here blocks a writer, and a killed writer or reader blocks nobody.
@@ -10,15 +10,12 @@ ring. Nothing here blocks a writer, and a killed writer or reader blocks nobody.
 
 from __future__ import annotations
 
-import ctypes
-import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-import iceoryx2 as iox2
 import numpy as np
 
 from drivers.source import SourceInfo
@@ -26,21 +23,16 @@ from nire.errors import RingError
 from nire.types import Frame, Geometry, Packet, WallClock
 from stream.clock import now_ns
 from stream.config_sections import RingConfig
-from stream.rings import packets, place
+from stream.rings import carriers, packets, place
+from stream.rings.carriers import Carrier
 from stream.rings.numbering import Ledger
 from stream.rings.packets import Header, Kind
 from stream.rings.place import RingSpace
-from stream.rings.reordering import Continuity, Mark, Parcel
+from stream.rings.reordering import Continuity, Mark
 
-MAX_READERS = 6
-"""Readers that one stream can have at a time (consumer, recorder, and others that attach by name)."""
 MAX_FRAME_HZ = 120
 """Frames a second that the frame ring's depth is made for; faster cameras get fewer seconds."""
-_RINGS = ("events", "frames")
-_BORROWED = 2
-"""Packets that a port may hold outside of its queue, by iceoryx2."""
 _HELLO_POLL_S = 0.02
-_log = logging.getLogger(__name__)
 
 
 def event_depth(ring: RingConfig) -> int:
@@ -64,8 +56,10 @@ def event_memory_bytes(ring: RingConfig) -> int:
 
 
 def event_file_bytes(ring: RingConfig) -> int:
-    """Size of the event ring's file: room for readers that share no packet. It is never full."""
-    return _places(event_depth(ring)) * packets.event_packet_bytes(events_per_packet(ring))
+    """Size of the event ring's file."""
+    used = carriers.carrier(carriers.usual() if ring.carrier == "auto" else ring.carrier)
+    size: int = used.file_bytes(event_depth(ring), packets.event_packet_bytes(events_per_packet(ring)))
+    return size
 
 
 def require_room(ring: RingConfig, geometry: Geometry | None = None) -> None:
@@ -105,17 +99,17 @@ def clock_of(name: str) -> WallClock | None:
 
 
 class _Member:
-    """One process's part in a stream: its node, its services, and leaving without a trace."""
+    """One process's part in a stream: its carrier, and leaving without a trace."""
 
     def __init__(self, name: str, ring: RingConfig) -> None:
-        iox2.set_log_level(iox2.LogLevel.Fatal)
         self.name = name
         self._space = RingSpace.of(name)
-        self._node: Any = None
+        self._joined: Carrier | None = None
         with self._space.locked():
-            _sweep(self._space, keep_place=True)
+            lives = not _sweep(self._space, keep_place=True)
             try:
-                self._join(ring)
+                self._joined = self._join(ring, self._space.carrier if lives else "")
+                self._open(self._joined)
             except BaseException:
                 self._drop()
                 _sweep(self._space)
@@ -123,7 +117,7 @@ class _Member:
 
     def close(self) -> None:
         """Leave; the last one takes everything away. Safe to call twice."""
-        if self._node is None:
+        if self._joined is None:
             return
         with self._space.locked():
             self._drop()
@@ -139,71 +133,29 @@ class _Member:
         """Leave."""
         self.close()
 
-    def _join(self, ring: RingConfig) -> None:
-        self._node = (
-            iox2.NodeBuilder.new()
-            .config(_config(self._space))
-            .signal_handling_mode(iox2.SignalHandlingMode.Disabled)
-            .create(iox2.ServiceType.Ipc)
-        )
-        self._space.close_to_others()  # iceoryx2 lets everybody write what its nodes share
-        depths = {"events": event_depth(ring), "frames": frame_depth(ring)}
-        try:
-            self._services = {which: self._service(which, depth) for which, depth in depths.items()}
-            self._wake = (
-                self._node.service_builder(iox2.ServiceName.new("wake"))
-                .event()
-                .max_listeners(MAX_READERS)
-                .max_notifiers(2)
-                .max_nodes(MAX_READERS + 2)
-                .open_or_create()
-            )
-            self._open_ports()
-        except RingError:
-            raise
-        except Exception as error:  # iceoryx2 has an exception type per call, with one root: Exception
-            raise self._explained(error) from error
+    @property
+    def _carrier(self) -> Carrier:
+        if self._joined is None:
+            raise RingError(f"the rings {self.name!r} were left: make or join them anew")
+        return self._joined
 
-    def _service(self, which: str, depth: int) -> Any:
-        builder = self._node.service_builder(iox2.ServiceName.new(which)).publish_subscribe(iox2.Slice[ctypes.c_uint8])
-        return (
-            # No alignment beyond that of the chunks, 8: iceoryx2 would give each single byte so much room.
-            builder.max_publishers(1)
-            .max_subscribers(MAX_READERS)
-            .max_nodes(MAX_READERS + 2)
-            .enable_safe_overflow(True)
-            .subscriber_max_buffer_size(depth)
-            .subscriber_max_borrowed_samples(_BORROWED)
-            .history_size(0)
-            .open_or_create()
-        )
+    def _join(self, ring: RingConfig, present: str) -> Carrier:
+        """Join by the carrier of the stream that lives; make the rings where none does."""
+        wanted = (present or carriers.usual()) if ring.carrier == "auto" else ring.carrier
+        if present and wanted != present:
+            raise carriers.other_settings(self.name, f"carrier {present}, here {wanted}")
+        used = carriers.carrier(wanted)
+        self._space.write_carrier(wanted)
+        joined: Carrier = used.join(self.name, self._space, {"events": event_depth(ring), "frames": frame_depth(ring)})
+        return joined
 
-    def _open_ports(self) -> None:
-        raise NotImplementedError
-
-    def _drop_ports(self) -> None:
+    def _open(self, carrier: Carrier) -> None:
         raise NotImplementedError
 
     def _drop(self) -> None:
-        # iceoryx2 frees a thing when the last Python reference goes: ports before services before the node.
-        self._drop_ports()
-        self._services = {}
-        self._wake = None
-        self._node = None
-
-    def _explained(self, error: Exception) -> RingError:
-        what = str(error) or type(error).__name__
-        if "ExceedsMaxSupported" in what:
-            return RingError(
-                f"the rings {self.name!r} have no free place ({what}): one producer and {MAX_READERS} readers are the "
-                "most. Stop the other one, or give this stream another source.name"
-            )
-        if "DoesNotSupport" in what or "Incompatible" in what:
-            return RingError(
-                f"the rings {self.name!r} exist with other settings ({what}). Processes of one stream need the same "
-                "[ring] section; stop the running ones, or choose another source.name"
-            )
-        return RingError(f"cannot make or join the rings {self.name!r}: {type(error).__name__}: {what}")
+        if self._joined is not None:
+            self._joined.drop()
+        self._joined = None
 
 
 class RingWriter(_Member):
@@ -225,8 +177,7 @@ class RingWriter(_Member):
         self._info = info or SourceInfo(name, geometry)
         self._max_events = events_per_packet(ring)
         self._ledger = Ledger(now_ns(), self._max_events)
-        self._ports: dict[str, Any] = {}
-        self._notifier: Any = None
+        self._writes = False
         super().__init__(name, ring)
 
     @property
@@ -259,12 +210,12 @@ class RingWriter(_Member):
             self._check(packet)
         for header, piece in self._ledger.enter(packet, now_ns()):
             self._put(header, piece)
-        self._notifier.notify()
+        self._carrier.notify()
 
     def finish(self) -> None:
         """Tell the readers that the source has ended."""
         self._put(*self._ledger.end(now_ns()))
-        self._notifier.notify()
+        self._carrier.notify()
 
     def _check(self, frame: Frame) -> None:
         if frame.pixels.ndim != 3 or frame.pixels.dtype != np.uint8:
@@ -277,43 +228,28 @@ class RingWriter(_Member):
             )
 
     def _put(self, header: Header, packet: Packet | None) -> None:
-        which = "frames" if header.kind == Kind.FRAME else "events"
-        size = packets.HEADER_BYTES + header.body
-        try:
-            sample = self._ports[which].loan_slice_uninit(size)
-        except iox2.LoanError as error:
-            raise RingError(f"the ring {self.name!r}/{which} lends no {size} bytes: {error}") from error
-        data = np.frombuffer(sample.payload().as_memory_view(), np.uint8)
-        packets.write(data, header, packet)
         if header.kind == Kind.CLOCK:
+            data = np.empty(packets.HEADER_BYTES + header.body, np.uint8)
+            packets.write(data, header, packet)
             self._space.write_clock(data.tobytes())
-        sample.assume_init().send()
+        self._carrier.put("frames" if header.kind == Kind.FRAME else "events", header, packet)
 
-    def _open_ports(self) -> None:
-        largest = {
-            "events": packets.event_packet_bytes(self._max_events),
-            "frames": packets.frame_packet_bytes(self._geometry),
-        }
-        for which, size in largest.items():
-            builder = self._services[which].publisher_builder().initial_max_slice_len(size)
-            self._ports[which] = builder.allocation_strategy(iox2.AllocationStrategy.Static).create()
-        self._notifier = self._wake.notifier_builder().create()
+    def _open(self, carrier: Carrier) -> None:
+        carrier.write_to(
+            {
+                "events": packets.event_packet_bytes(self._max_events),
+                "frames": packets.frame_packet_bytes(self._geometry),
+            }
+        )
+        self._writes = True
         self._space.write_hello(packets.pack_info(self._info, self._ledger.life))
-        self._notifier.notify()
+        carrier.notify()
 
-    def _drop_ports(self) -> None:
-        if self._ports:
+    def _drop(self) -> None:
+        if self._writes:
             self._space.remove_hello()
-        self._ports = {}
-        self._notifier = None
-
-    def _explained(self, error: Exception) -> RingError:
-        if "ExceedsMaxSupportedPublishers" in str(error):
-            return RingError(
-                f"another producer already writes the rings {self.name!r}. Stop it, or give this stream a source.name "
-                "of its own"
-            )
-        return super()._explained(error)
+        self._writes = False
+        super()._drop()
 
 
 class RingReader(_Member):
@@ -348,8 +284,6 @@ class RingReader(_Member):
             RingError: no producer within `wait_s`, too many readers, or other settings.
         """
         self.continuity = Continuity(resume)
-        self._ports: dict[str, Any] = {}
-        self._listener: Any = None
         self._info: SourceInfo | None = None
         self._info_life = 0
         super().__init__(name, ring)
@@ -399,28 +333,17 @@ class RingReader(_Member):
             if result or self.ended > had_ended or left_s <= 0:
                 return result
             if not self.continuity.holds_back:
-                self._wait(left_s)
+                self._carrier.wait(left_s)
 
     def _drain(self) -> list[Packet]:
-        first = list(self._parcels("events"))
-        frames = list(self._parcels("frames"))
-        again = list(self._parcels("events")) if frames else []
+        take = self._carrier.take
+        first = list(take("events"))
+        frames = list(take("frames"))
+        again = list(take("events")) if frames else []
         result = self.continuity.accept(first, frames, again)
         if self.continuity.position[0] > self._info_life:
             self._read_hello()
         return result
-
-    def _parcels(self, which: str) -> Iterator[Parcel]:
-        port = self._ports[which]
-        while (sample := port.receive()) is not None:
-            try:
-                yield packets.read(np.frombuffer(sample.payload().as_memory_view(), np.uint8))
-            finally:
-                sample.delete()
-
-    def _wait(self, seconds: float) -> None:
-        # Wake-ups that came while nobody waited are still there: they end the wait at once, never too late.
-        self._listener.timed_wait(iox2.Duration.from_micros(max(1, int(seconds * 1e6))))
 
     def _read_hello(self) -> bool:
         hello = self._space.read_hello()
@@ -439,41 +362,15 @@ class RingReader(_Member):
                     f"no producer writes the rings {self.name!r} (waited {wait_s:g} s). Start the stream first, or "
                     "check source.name and publish.bind: they make the name"
                 )
-            self._wait(min(left_s, _HELLO_POLL_S))
+            self._carrier.wait(min(left_s, _HELLO_POLL_S))
 
-    def _open_ports(self) -> None:
-        # The listener first: a packet that comes in between is then not slept over.
-        self._listener = self._wake.listener_builder().create()
-        for which in _RINGS:
-            self._ports[which] = self._services[which].subscriber_builder().create()
-
-    def _drop_ports(self) -> None:
-        self._ports = {}
-        self._listener = None
-
-
-def _places(depth: int) -> int:
-    return MAX_READERS * (depth + _BORROWED) + _BORROWED
-
-
-def _config(space: RingSpace) -> Any:
-    config = iox2.config.default()
-    config.global_cfg.prefix = iox2.FileName.new(space.prefix)
-    config.global_cfg.root_path = iox2.Path.new(str(space.root))
-    return config
+    def _open(self, carrier: Carrier) -> None:
+        carrier.read_from()
 
 
 def _sweep(space: RingSpace, *, keep_place: bool = False) -> bool:
-    config = _config(space)
-    alive = False
-    for node in iox2.Node.list(iox2.ServiceType.Ipc, config):
-        if isinstance(node, iox2.NodeState.Dead):
-            try:
-                node[0].try_remove_stale_resources()
-            except iox2.NodeCleanupFailure as error:
-                _log.warning("cannot clean up after a dead process of the stream at %s: %s", space.root, error)
-        else:
-            alive = True
+    """Remove what dead members left, and the place when nobody lives there; tell whether nobody does."""
+    alive = bool(space.carrier) and bool(carriers.carrier(space.carrier).sweep(space))
     if not alive and not keep_place:
         space.remove()
     return not alive

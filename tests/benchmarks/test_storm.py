@@ -36,8 +36,11 @@ def test_hole_is_told_or_not(changes: dict[str, Any], expected: tuple[int, int, 
 
 
 @pytest.mark.system
-def test_storm_of_few_kills_leaves_nothing_behind() -> None:
-    figures = {result.metric: result.value for result in storm.run(kills=6)}
+@pytest.mark.parametrize("carrier", ["iceoryx2", "seqlock"])
+def test_storm_of_few_kills_leaves_nothing_behind(carrier: str) -> None:
+    if carrier == "iceoryx2":
+        pytest.importorskip("iceoryx2")
+    figures = {result.metric: result.value for result in storm.run(kills=6, overrides=[f"ring.carrier={carrier}"])}
     assert figures["kills"] >= 6
     nothing = ("hangs", "orphans", "torn", "uncounted", "left_files")
     assert {metric: figures[metric] for metric in nothing} == dict.fromkeys(nothing, 0)

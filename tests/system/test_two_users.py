@@ -20,8 +20,10 @@ import os, sys
 from nire.types import Geometry
 from stream.config import RingConfig
 from stream.processes.board import Board
+from stream.rings.carriers import carrier, usual
 from stream.rings.ring import RingReader, RingWriter, sweep
 from stream.rings.place import RingSpace
+carrier(usual())  # while this user may still read where Python is installed
 os.setgroups([]); os.setgid({uid}); os.setuid({uid})
 os.environ.pop("XDG_RUNTIME_DIR", None)
 ring = RingConfig(seconds=0.05)
@@ -58,10 +60,11 @@ print("\\n".join(done))
 """
 
 
-def test_another_user_can_neither_write_remove_nor_rename_what_a_running_stream_has() -> None:
+@pytest.mark.parametrize("carrier", ["iceoryx2", "seqlock"])
+def test_another_user_can_neither_write_remove_nor_rename_what_a_running_stream_has(carrier: str) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can be two users")
-    with LiveStream() as stream:
+    with LiveStream(f"ring.carrier={carrier}") as stream:
         stream.until_exposing()
         found = [str(path) for path in (*stream.space.leftovers(), stream.space.root, stream.space.root.parent)]
         meddler = [sys.executable, "-c", _MEDDLER.format(uid=_ANOTHER), *found]

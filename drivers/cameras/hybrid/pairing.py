@@ -18,6 +18,7 @@ from drivers.cameras.hybrid.frame_cameras import CapturedFrame
 from drivers.cameras.hybrid.frame_feed import FrameFeed
 from drivers.cameras.hybrid.registration import Registration
 from drivers.cameras.hybrid.rhythm import Stamp
+from drivers.packets.arrivals import ArrivalLine
 from drivers.source import SourceInfo
 from nire.errors import ConfigError, SourceError
 from nire.types import EventBatch, Frame, SourcePacket, Transfer, Trigger
@@ -69,8 +70,10 @@ class Pairing:
         self._known_us = -math.inf  # every edge before it was seen: edges may follow the batch that passes them
         self._epoch = 0
         self._channels: dict[int, int] = {}
-        self._device_minus_host_us = -math.inf
-        self._host_minus_stamp_us = math.inf
+        # Either clock against the host's.
+        self._event_clock = ArrivalLine()
+        self._frame_clock = ArrivalLine()
+        self._stamp_us = -math.inf
         self._said: set[str] = set()
 
     def take(self, packet: SourcePacket, feed: FrameFeed) -> Iterator[SourcePacket]:
@@ -142,7 +145,7 @@ class Pairing:
         self._known_us = self._watermark_us
         self._watermark_us = max(self._watermark_us, batch.watermark_us)
         if batch.received_ns:
-            self._device_minus_host_us = max(self._device_minus_host_us, batch.watermark_us - batch.received_ns / 1000)
+            self._event_clock = self._event_clock.add(batch.watermark_us, batch.received_ns / 1000)
         if self._settings.outside == "keep" or self._registration.seen.all() or not len(batch):
             return batch
         height, width = self._registration.seen.shape
@@ -154,7 +157,7 @@ class Pairing:
     def _restart(self, batch: EventBatch) -> None:
         self._epoch = batch.epoch
         self._watermark_us = self._known_us = -math.inf
-        self._device_minus_host_us = -math.inf
+        self._event_clock = ArrivalLine()
         self.matcher.restart()
 
     def _feed(self, feed: FrameFeed) -> None:
@@ -162,8 +165,13 @@ class Pairing:
         for frame in feed.take(max(0, wanted - self.matcher.pending)):
             self._waiting[frame.index] = frame
             if frame.received_ns:
-                self._host_minus_stamp_us = min(self._host_minus_stamp_us, frame.received_ns / 1000 - frame.time_us)
+                self._follow_clock(frame)
             self.matcher.add_stamp(Stamp(frame.index, frame.time_us, frame.exposure_us))
+
+    def _follow_clock(self, frame: CapturedFrame) -> None:
+        line = ArrivalLine() if frame.time_us < self._stamp_us else self._frame_clock  # it was set back
+        self._frame_clock = line.add(frame.time_us, frame.received_ns / 1000)
+        self._stamp_us = frame.time_us
 
     def _match(self, feed: FrameFeed, *, at_end: bool = False) -> None:
         if not self.matcher.locked:
@@ -181,9 +189,10 @@ class Pairing:
         latency_us = self._settings.latency_us
         if self._settings.clock == "events":
             return Prior(-(latency_us or 0.0))
-        offset_us = self._device_minus_host_us + self._host_minus_stamp_us
-        if not math.isfinite(offset_us):
-            return Prior(first_pulse=self._settings.first_pulse)
+        if math.isinf(self._event_clock.doubt_us) or math.isinf(self._frame_clock.doubt_us):
+            return Prior(first_pulse=self._settings.first_pulse)  # nothing has arrived: a recording
+        host_us = self._frame_clock.host_us(self._stamp_us)
+        offset_us = self._event_clock.device_us(host_us) - self._stamp_us
         return Prior(offset_us, at_most=True) if latency_us is None else Prior(offset_us - latency_us)
 
     # What goes out

@@ -1,4 +1,4 @@
-"""Rings: order, holes, restarts, two writers, and nothing left behind."""
+"""Rings by either carrier: order, holes, restarts, two writers, and nothing left behind."""
 
 from __future__ import annotations
 
@@ -23,8 +23,16 @@ from stream.rings.recut import Recutter
 from stream.rings.reordering import Continuity, Mark
 from stream.rings.ring import RingReader, RingWriter, event_depth, events_per_packet, sweep
 
-SMALL = RingConfig(seconds=0.05, packet_us=2000, peak_rate_meps=0.5)
 GEOMETRY = Geometry(16, 12)
+DEPTH = event_depth(RingConfig(seconds=0.05, packet_us=2000))
+CARRIERS = ["iceoryx2", "seqlock"]
+
+
+@pytest.fixture(params=CARRIERS)
+def small(request: pytest.FixtureRequest) -> RingConfig:
+    if request.param == "iceoryx2":
+        pytest.importorskip("iceoryx2")
+    return RingConfig(seconds=0.05, packet_us=2000, peak_rate_meps=0.5, carrier=request.param)
 
 
 @pytest.fixture
@@ -69,10 +77,10 @@ def same(a: Packet, b: Packet) -> bool:
     return isinstance(a, Gap) and isinstance(b, Gap) and (a.t0_us, a.t1_us, a.reason) == (b.t0_us, b.t1_us, b.reason)
 
 
-def test_packets_of_all_kinds_arrive_unchanged_and_in_order(name: str) -> None:
+def test_packets_of_all_kinds_arrive_unchanged_and_in_order(name: str, small: RingConfig) -> None:
     sent: list[Packet] = [batch(0, 50), frame(0), Gap(2000, 3000, "überlauf"), EventBatch.empty(4000), frame(1, 3000)]
     info = SourceInfo("a camera", GEOMETRY, has_frames=False, live=True, time_offset_us=-3.5)
-    with RingWriter(name, GEOMETRY, SMALL, info=info) as writer, RingReader(name, SMALL) as reader:
+    with RingWriter(name, GEOMETRY, small, info=info) as writer, RingReader(name, small) as reader:
         for packet in sent:
             writer.send(packet)
         got = reader.read(1.0)
@@ -82,9 +90,9 @@ def test_packets_of_all_kinds_arrive_unchanged_and_in_order(name: str) -> None:
     assert reader.lost_packets == 0
 
 
-def test_batch_beyond_the_largest_packet_is_split_and_stays_whole(name: str) -> None:
-    whole = batch(0, 3 * events_per_packet(SMALL) + 5)
-    with RingWriter(name, GEOMETRY, SMALL) as writer, RingReader(name, SMALL) as reader:
+def test_batch_beyond_the_largest_packet_is_split_and_stays_whole(name: str, small: RingConfig) -> None:
+    whole = batch(0, 3 * events_per_packet(small) + 5)
+    with RingWriter(name, GEOMETRY, small) as writer, RingReader(name, small) as reader:
         writer.send(whole)
         got = [packet for packet in reader.read(1.0) if isinstance(packet, EventBatch)]
     assert len(got) == 4
@@ -93,9 +101,9 @@ def test_batch_beyond_the_largest_packet_is_split_and_stays_whole(name: str) -> 
     assert got[-1].watermark_us == whole.watermark_us
 
 
-def test_reader_that_is_overtaken_continues_at_the_oldest_kept_packet(name: str) -> None:
-    total = 3 * event_depth(SMALL)
-    with RingWriter(name, GEOMETRY, SMALL) as writer, RingReader(name, SMALL) as reader:
+def test_reader_that_is_overtaken_continues_at_the_oldest_kept_packet(name: str, small: RingConfig) -> None:
+    total = 3 * DEPTH
+    with RingWriter(name, GEOMETRY, small) as writer, RingReader(name, small) as reader:
         writer.send(batch(0, 10))
         reader.read(1.0)
         for k in range(1, total):
@@ -110,12 +118,12 @@ def test_reader_that_is_overtaken_continues_at_the_oldest_kept_packet(name: str)
         assert got[-1].t_us[0] == 2000 * (total - 1)
 
 
-def test_new_producer_is_a_gap_and_a_new_epoch(name: str) -> None:
-    with RingWriter(name, GEOMETRY, SMALL) as writer:
-        reader = RingReader(name, SMALL)
+def test_new_producer_is_a_gap_and_a_new_epoch(name: str, small: RingConfig) -> None:
+    with RingWriter(name, GEOMETRY, small) as writer:
+        reader = RingReader(name, small)
         writer.send(batch(5000, 3))
         assert len(reader.read(1.0)) == 1
-    with RingWriter(name, Geometry(20, 10), SMALL) as writer:
+    with RingWriter(name, Geometry(20, 10), small) as writer:
         writer.send(batch(1000, 4))
         gap, after = reader.read(1.0)
     assert isinstance(gap, Gap)
@@ -125,8 +133,8 @@ def test_new_producer_is_a_gap_and_a_new_epoch(name: str) -> None:
     reader.close()
 
 
-def test_end_of_source_is_seen_after_all_that_was_before(name: str) -> None:
-    with RingWriter(name, GEOMETRY, SMALL) as writer, RingReader(name, SMALL) as reader:
+def test_end_of_source_is_seen_after_all_that_was_before(name: str, small: RingConfig) -> None:
+    with RingWriter(name, GEOMETRY, small) as writer, RingReader(name, small) as reader:
         writer.send(batch(0, 3))
         writer.finish()
         assert len(reader.read(1.0)) == 1
@@ -134,45 +142,45 @@ def test_end_of_source_is_seen_after_all_that_was_before(name: str) -> None:
         assert reader.read(0.0) == []
 
 
-def test_second_writer_is_refused_and_told_what_to_do(name: str) -> None:
-    with RingWriter(name, GEOMETRY, SMALL), pytest.raises(RingError, match=rf"{name}.*source.name"):
-        RingWriter(name, GEOMETRY, SMALL)
+def test_second_writer_is_refused_and_told_what_to_do(name: str, small: RingConfig) -> None:
+    with RingWriter(name, GEOMETRY, small), pytest.raises(RingError, match=rf"{name}.*source.name"):
+        RingWriter(name, GEOMETRY, small)
 
 
-def test_reader_without_a_producer_says_so(name: str) -> None:
+def test_reader_without_a_producer_says_so(name: str, small: RingConfig) -> None:
     with pytest.raises(RingError, match="no producer writes the rings"):
-        RingReader(name, SMALL, wait_s=0.05)
+        RingReader(name, small, wait_s=0.05)
 
 
-def test_process_with_other_ring_settings_is_told_so(name: str) -> None:
-    with RingWriter(name, GEOMETRY, SMALL), pytest.raises(RingError, match=r"same \[ring\] section"):
-        RingReader(name, RingConfig(seconds=5), wait_s=0.05)
+def test_process_with_other_ring_settings_is_told_so(name: str, small: RingConfig) -> None:
+    with RingWriter(name, GEOMETRY, small), pytest.raises(RingError, match=r"same \[ring\] section"):
+        RingReader(name, small.model_copy(update={"seconds": 5.0}), wait_s=0.05)
 
 
-def test_frame_larger_than_the_geometry_is_refused(name: str) -> None:
-    with RingWriter(name, Geometry(4, 4), SMALL) as writer, pytest.raises(RingError, match="does not fit"):
+def test_frame_larger_than_the_geometry_is_refused(name: str, small: RingConfig) -> None:
+    with RingWriter(name, Geometry(4, 4), small) as writer, pytest.raises(RingError, match="does not fit"):
         writer.send(frame(0))
 
 
-def test_read_packets_stay_valid_when_the_ring_has_moved_on(name: str) -> None:
-    with RingWriter(name, GEOMETRY, SMALL) as writer, RingReader(name, SMALL) as reader:
+def test_read_packets_stay_valid_when_the_ring_has_moved_on(name: str, small: RingConfig) -> None:
+    with RingWriter(name, GEOMETRY, small) as writer, RingReader(name, small) as reader:
         writer.send(batch(0, 100))
         (kept,) = reader.read(1.0)
         before = kept.t_us.copy()
-        for k in range(1, 4 * event_depth(SMALL)):
+        for k in range(1, 4 * DEPTH):
             writer.send(batch(2000 * k, 100))
             reader.read(0.0)
     assert np.array_equal(kept.t_us, before)
 
 
-def test_successor_of_a_killed_reader_counts_what_was_missed(name: str) -> None:
-    with RingWriter(name, GEOMETRY, SMALL) as writer:
-        with RingReader(name, SMALL) as first:
+def test_successor_of_a_killed_reader_counts_what_was_missed(name: str, small: RingConfig) -> None:
+    with RingWriter(name, GEOMETRY, small) as writer:
+        with RingReader(name, small) as first:
             writer.send(batch(0, 10))
             first.read(1.0)
         writer.send(batch(2000, 11))
         writer.send(frame(0))
-        with RingReader(name, SMALL, resume=first.continuity.mark) as second:
+        with RingReader(name, small, resume=first.continuity.mark) as second:
             writer.send(batch(4000, 12))
             gap, after = second.read(1.0)
     assert (gap.t0_us, gap.t1_us) == (2000, 4000)
@@ -180,14 +188,14 @@ def test_successor_of_a_killed_reader_counts_what_was_missed(name: str) -> None:
     assert (gap.lost_events, second.lost_packets) == (11, 1)
 
 
-def test_frames_that_a_killed_reader_missed_are_told_by_the_next_one(name: str) -> None:
-    with RingWriter(name, GEOMETRY, SMALL) as writer:
-        with RingReader(name, SMALL) as first:
+def test_frames_that_a_killed_reader_missed_are_told_by_the_next_one(name: str, small: RingConfig) -> None:
+    with RingWriter(name, GEOMETRY, small) as writer:
+        with RingReader(name, small) as first:
             writer.send(frame(0))
             first.read(1.0)
         writer.send(frame(1))
         writer.send(frame(2))
-        with RingReader(name, SMALL, resume=first.continuity.mark) as second:
+        with RingReader(name, small, resume=first.continuity.mark) as second:
             writer.send(frame(3))
             writer.send(frame(4))
             got = second.read(1.0)
