@@ -59,9 +59,9 @@ class ExplicitConfig:
 
 NANO = ExplicitConfig(
     size="nano",
-    bins=8,
+    bins=4,
     channels=(24, 48, 64, 64),
-    encoder_blocks=(0, 1, 1, 3),
+    encoder_blocks=(0, 2, 1, 3),
     decoder_blocks=(1, 1),
     guide=8,
     head=16,

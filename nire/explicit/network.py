@@ -55,7 +55,7 @@ class Inputs(NamedTuple):
         frames: float32 [b, 2, H, W], captured; a single one twice.
         exposures: float32 [b, 2, H, 2], start and end of the rows' exposures, in windows.
         observed: float32 [b, K], 0 in bins whose events are missing, else 1.
-        told: float32 [b, 6]: noise of each frame, both thresholds, logarithm of the window's length, and how many
+        told: float32 [b, 6]: noise (`noise_levels`), both thresholds, logarithm of the window's length, and how many
             windows the rolled witness goes back, by its logarithm, 0 where there is none (`scaled`).
     """
 

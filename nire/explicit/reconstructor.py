@@ -65,7 +65,7 @@ class ExplicitReconstructor(IntegralReconstructor):
         again = window in self._pasts
         past = self._past_of(window)
         roots = self._cleaner(self._witnesses.of(self._integral, window, light, states, past))
-        luma = roots.clamp_min(0).square().mul(255)[:, None]
+        luma = roots.clamp_min_(0).square_().mul_(255)[:, None]
         if len(window.frames) == 2 and not again:
             age = 1 if past is None else min(past.age + 1, MOST_AGE)
             self._ends = (Past(luma[-1, 0].clone(), float(times_us[-1]), window.frames[1], age), past)

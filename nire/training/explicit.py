@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from nire.explicit.network import BY_EVENTS, BY_FLOW, CUT, ROLLED, Inputs, prior
-from nire.explicit.witnesses import LEAST_SHARE, MOST_AGE, noise_level, scaled
+from nire.explicit.witnesses import LEAST_SHARE, MOST_AGE, noise_levels, scaled
 from nire.flow import motion_between
 from nire.integral.double_integral import FRAME_NOISE_EVENTS, LEAST_HEARD
 from nire.light import BRIGHTEST
@@ -219,7 +219,8 @@ def _given(window: Window, positive: Tensor, negative: Tensor, planes: int) -> t
     change = told.log_gain[:, ::steps].diff(dim=1)
     count = (told.count[:, ::steps].diff(dim=1)).clamp_min(0).log1p_()
     roots = frames.sqrt()
-    numbers = torch.stack([noise_level(roots[:, 0]), noise_level(roots[:, 1]), positive, negative], 1)
+    noise = noise_levels(roots[:, : window.frames.shape[1]])
+    numbers = torch.cat([noise, positive[:, None], negative[:, None]], 1)
     inputs = Inputs(
         torch.cat([by_events, by_flow, by_events[:, :, :1]], 2),
         torch.cat([trust, moved_trust, torch.full_like(trust[:, :, :1], 2 * CUT)], 2),

@@ -12,7 +12,7 @@ from nire.explicit.config import ExplicitConfig
 from nire.explicit.content import KeyPlanes, states_at
 from nire.explicit.evidence import called_up
 from nire.explicit.network import CUT, ROLLED, Inputs
-from nire.explicit.witnesses import Past, Witnesses, noise_level
+from nire.explicit.witnesses import Past, Witnesses, noise_level, noise_levels
 from nire.integral.double_integral import DoubleIntegral
 from nire.shutter import Shutter
 from nire.training.explicit import ExplicitSample, cut_at_key_times
@@ -166,3 +166,23 @@ def test_noise_of_an_image_is_found_beside_its_edges() -> None:
     image = np.repeat(rng.uniform(0, 1, (8, 8)), 16, 0).repeat(16, 1)
     noisy = torch.from_numpy((image + rng.normal(0, 0.02, image.shape)).astype(np.float32))
     assert noise_level(noisy[None]).item() == pytest.approx(0.02, rel=0.15)
+
+
+def test_pattern_of_the_camera_is_told_from_noise() -> None:
+    rng = np.random.default_rng(0)
+    light = np.repeat(rng.uniform(0.3, 0.6, (12, 12)), 8, 0).repeat(8, 1)
+    pattern, noise = rng.normal(0, 0.03, (96, 96)), rng.normal(0, 0.01, (2, 96, 96))
+    frames = torch.from_numpy((light + pattern + noise).astype(np.float32))[None]
+    within, apart = noise_levels(frames)[0].tolist()
+    assert within == pytest.approx(np.hypot(0.03, 0.01), rel=0.15)
+    assert apart == pytest.approx(0.01, rel=0.15)
+    alone = noise_levels(frames[:, :1])[0].tolist()
+    assert alone[0] == alone[1] == pytest.approx(within, rel=0.1)
+
+
+def test_motion_is_not_told_as_noise() -> None:
+    rng = np.random.default_rng(1)
+    scene = np.repeat(rng.uniform(0, 1, (13, 13)), 8, 0).repeat(8, 1)
+    frames = np.stack([scene[:96, :96], scene[5:101, 5:101]]) + rng.normal(0, 0.01, (2, 96, 96))
+    within, apart = noise_levels(torch.from_numpy(frames.astype(np.float32))[None])[0].tolist()
+    assert apart <= within == pytest.approx(0.01, rel=0.3)
