@@ -124,9 +124,9 @@ def test_own_shutter_of_a_frame_gives_that_frame(
     given = window(count, geometry, transfer=transfer, row_delay_us=row_delay_us)
     images = exposed(made(name, geometry), given, [frame.shutter for frame in given.frames])
     for image, frame in zip(images, given.frames, strict=True):
-        # These events are noise: no network is bound to believe the frame. But it leaves in the frame's transfer.
-        # And flow moves frames to where noise has moved.
-        assert psnr(image, frame.pixels) >= {"auto": 15, "neural": 15, "flow": 10}.get(name, 50)
+        # Frame and events are noise: a network is there to take that away (gray alone would give 11 dB). But it leaves
+        # in the frame's transfer. And flow moves frames to where noise has moved.
+        assert psnr(image, frame.pixels) >= {"auto": 13, "neural": 13, "flow": 10}.get(name, 50)
         assert abs(float(image.mean()) - float(frame.pixels.mean())) < 20
 
 
