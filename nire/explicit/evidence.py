@@ -12,12 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nire.explicit.network import BY_FLOW, CUT, ROLLED, WITNESSES, Inputs
+from nire.explicit.network import BY_FLOW, CARRIED, CUT, WITNESSES, Inputs
 from nire.integral.double_integral import DARK_LEVEL, FRAME_NOISE_EVENTS, LEAST_HEARD
 from nire.light import BRIGHTEST
-
-CARRIED = (0, 1, ROLLED)
-"""Witnesses that events carry."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -23,6 +23,8 @@ WITNESSES = 5
 """Frame before and after by events, frame before and after by flow, and the last plane of the window before."""
 BY_EVENTS, BY_FLOW, ROLLED = slice(0, 2), slice(2, 4), 4
 """Their places."""
+CARRIED = (0, 1, ROLLED)
+"""Those that events carry, whose trust differs from pixel to pixel."""
 CUT = -9.9
 """A witness whose logarithm of trust is not above this must not be heard."""
 SIZES_CALMED = 3
@@ -35,8 +37,6 @@ PRIOR = (0.0, 0.0, -2.0, -2.0, -1.0)
 """What is added to the witnesses' logarithm of trust before the network has learned: flow is trusted little."""
 SHUT = -30.0
 """The logarithm of trust of one that must not be heard."""
-# Those whose trust differs from pixel to pixel.
-_TRUSTED = (0, 1, ROLLED)
 MOST_SWAYED = 6.0
 """How far the network may move a witness's logarithm of trust."""
 # Whose sigmoid is how far details are calmed before the network has learned: little, but it is felt in training.
@@ -127,7 +127,7 @@ class Layers(nn.Module):
         self.encoder = nn.ModuleList(_blocks(c, n) for c, n in zip(channels, config.encoder_blocks, strict=True))
         self.decoder = nn.ModuleList(_blocks(c, n) for c, n in zip(channels[1:-1], config.decoder_blocks, strict=True))
         self.guide = nn.Conv2d(channels[1], planes * config.guide, 1)
-        self.enter = nn.Conv2d(4 * WITNESSES + len(_TRUSTED) + 4, head, 1)
+        self.enter = nn.Conv2d(4 * WITNESSES + len(CARRIED) + 4, head, 1)
         self.enter_rows = nn.Conv2d(4 + TOLD, head, 1, bias=False)
         self.enter_guide = nn.Conv2d(config.guide, head, 1, bias=False)
         self.enter_stem = nn.Conv2d(channels[0], head, 1, bias=False)
@@ -189,7 +189,7 @@ def folded(given: Inputs) -> Folded:
         ],
         2,
     ).abs()
-    trust = functional.avg_pool2d(given.trust[:, :, _TRUSTED].flatten(1, 2).clamp_min(CUT), 2) * 0.25
+    trust = functional.avg_pool2d(given.trust[:, :, CARRIED].flatten(1, 2).clamp_min(CUT), 2) * 0.25
     trust = trust.unflatten(1, (planes, -1))
     number, change = (functional.avg_pool2d(bins, 2) for bins in (given.number, given.change))
     body = [

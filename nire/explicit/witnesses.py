@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nire.explicit.config import ExplicitConfig
-from nire.explicit.evidence import CARRIED, Evidence
+from nire.explicit.evidence import Evidence
+from nire.explicit.network import CARRIED
 from nire.flow import motion_between
 from nire.integral.double_integral import DARK_LEVEL, DoubleIntegral
 from nire.light import BRIGHTEST
