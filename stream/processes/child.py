@@ -21,6 +21,7 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any, cast
 
+import psutil
 import setproctitle
 
 from nire.errors import NireError
@@ -165,7 +166,7 @@ def live(post: Post, job: str, arguments: tuple[Any, ...]) -> None:
     setproctitle.setproctitle(f"nire-live {'spare' if post.spare else post.name} {post.stream_name}")
     finished = threading.Event()
     _die_with_parent(post.parent_pid, finished)
-    if os.getppid() != post.parent_pid:  # it died while we started, and the kernel sends nothing after the fact
+    if _is_orphan(post.parent_pid):  # it died while we started, and the kernel sends nothing after the fact
         _sweep_as_orphan(post.stream_name)
         sys.exit(0)
     # Ctrl-C and a terminal's end reach the whole group; the supervisor alone decides the order in which processes end.
@@ -176,7 +177,7 @@ def live(post: Post, job: str, arguments: tuple[Any, ...]) -> None:
     code = _exit_code(post, job, arguments)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     finished.set()
-    if os.getppid() != post.parent_pid:
+    if _is_orphan(post.parent_pid):
         _sweep_as_orphan(post.stream_name)
     sys.exit(code)
 
@@ -248,6 +249,18 @@ def _await_begin(post: Post) -> Post:
 def _on_term(number: int, frame: object) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sys.exit(0)
+
+
+def _is_orphan(parent_pid: int) -> bool:
+    """Tell whether the supervisor has gone, or goes.
+
+    The kernel sends its signal when the main thread ends. Where cores are busy, other threads of a killed process live
+    on a while, and so do its files and its number.
+    """
+    try:
+        return os.getppid() != parent_pid or psutil.Process(parent_pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def _sweep_as_orphan(stream_name: str) -> None:

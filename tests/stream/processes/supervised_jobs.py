@@ -23,6 +23,13 @@ def steady(child: Child, ends: Path) -> int:
     return 0
 
 
+def patient(child: Child) -> int:
+    """Live until killed, and listen to nobody."""
+    child.beat(State.READY)
+    while True:
+        time.sleep(0.1)
+
+
 def done(child: Child) -> int:
     """End at once."""
     child.beat(State.RUNNING)

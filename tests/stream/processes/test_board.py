@@ -58,8 +58,10 @@ def test_name_is_free_again_when_its_holder_has_left(name: str) -> None:
 
 def test_board_in_use_survives_a_sweep(name: str) -> None:
     with Board.create(name, ["a"]):
-        sweep(name)
+        assert not sweep(name)
         Board.open(name).close()
+    assert sweep(name)
+    assert RingSpace.of(name).leftovers() == []
 
 
 def test_new_life_of_a_process_is_counted_and_counts_on(name: str) -> None:
