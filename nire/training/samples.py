@@ -257,8 +257,9 @@ def see(
     frame_shutters, asked = (torch.from_numpy(a).to(device) for a in (shutters.frames, shutters.asked))
     # Frames and targets share the frames' clock; the events' clock differs from it by the offset.
     shift = (sensors.offset_us / scenes.window_us)[:, None, None, None]
-    frames = take_frames(scenes.light, frame_shutters + shift, sensors, generator=generator)
-    target = averaged(scenes.light, node_shares(asked + shift, scenes.steps)).clamp_(0, 1)
+    shown = scenes.light if scenes.dark is None else (scenes.light + scenes.dark[:, None]).clamp_(min=0)
+    frames = take_frames(shown, frame_shutters + shift, sensors, generator=generator)
+    target = averaged(shown, node_shares(asked + shift, scenes.steps)).clamp_(0, 1)
     return Window(counts, frames, frame_shutters, asked, target, kept, sensors, scenes.window_us)
 
 
@@ -334,14 +335,16 @@ def _draw_task(data: DataSettings, rng: np.random.Generator) -> str:
 
 def _turned(scenes: Scenes, turn: int) -> Scenes:
     """Make another window of the same light: backwards in time, mirrored, or on its side."""
-    light = scenes.light
+    light, dark = scenes.light, scenes.dark
     if turn & 1:
-        light = light.flip(1, 3)
-    if turn & 2:
-        light = light.transpose(2, 3)
-    if turn & 4:
-        light = light.flip(3)
-    return Scenes(light.contiguous(), scenes.window_us)
+        light = light.flip(1)
+
+    def placed(images: Tensor) -> Tensor:
+        images = images.flip(-1) if turn & 1 else images
+        images = images.transpose(-1, -2) if turn & 2 else images
+        return (images.flip(-1) if turn & 4 else images).contiguous()
+
+    return Scenes(placed(light), scenes.window_us, None if dark is None else placed(dark))
 
 
 def _losses(

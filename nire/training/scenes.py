@@ -20,6 +20,8 @@ STEP_PX = 0.5
 """Motion of a step of the renderer stays under about this."""
 # The longest and the shortest span of a window: cameras of 10 to 200 frames a second.
 _WINDOW_US = (8_000.0, 120_000.0)
+# Standard deviations of how pixels differ: shares of their light, and of what saturates a frame.
+_GAINS, _DARK_SIGNALS = (0.003, 0.1), (0.0003, 0.006)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,10 +32,13 @@ class Scenes:
         light: float32 [b, T + 1, H, W], linear light at T + 1 nodes, equally spaced over the window and linear
             between them; 1 saturates a frame, more is possible.
         window_us: float32 [b], how long the window lasts.
+        dark: float32 [b, H, W], what frames show beside light and events know nothing of: the dark signal of pixels
+            that differ; None where they do not.
     """
 
     light: Tensor
     window_us: Tensor
+    dark: Tensor | None = None
 
     @property
     def steps(self) -> int:
@@ -71,8 +76,8 @@ def render(
         travel_px: furthest that anything moves in a window; None = as far as `steps` allow.
         step_px: furthest that anything moves in a step.
         still_share: share of windows whose background does not move at all, before which things may.
-        pattern_share: share of windows in which pixels differ in their gain, as those of real sensors do: a pattern
-            that stands still, of which events do not tell.
+        pattern_share: share of windows in which pixels differ in gain and dark signal, as those of real sensors do: a
+            pattern that stands still, of which events do not tell.
 
     Returns:
         On the bank's device.
@@ -101,9 +106,12 @@ def render(
         light.addcmul_(light, seen[:, 1], value=-1).add_(seen[:, 0])
     light *= _lamp(rng, batch, steps).to(device)[..., None, None]
     light *= _vignette(rng, batch, crop_px).to(device)[:, None]
+    dark = None
     if pattern_share:
-        light *= _pattern(rng, batch, crop_px, pattern_share).to(device)[:, None]
-    return Scenes(light.clamp_(min=0.0), draw_window_us(rng, batch).to(device))
+        patterned = rng.random(batch) < pattern_share
+        light *= _pattern(rng, _GAINS, patterned, crop_px).add_(1).clamp_(0.5, 1.5).to(device)[:, None]
+        dark = _pattern(rng, _DARK_SIGNALS, patterned & (rng.random(batch) < 0.5), crop_px).to(device)
+    return Scenes(light.clamp_(min=0.0), draw_window_us(rng, batch).to(device), dark)
 
 
 def draw_window_us(rng: np.random.Generator, batch: int) -> Tensor:
@@ -228,13 +236,18 @@ def _vignette(rng: np.random.Generator, batch: int, crop_px: int) -> Tensor:
     return torch.from_numpy((1 / (1 + depth[:, None, None] * away)).astype(np.float32))
 
 
-def _pattern(rng: np.random.Generator, batch: int, crop_px: int, share: float) -> Tensor:
-    """Draw gains of pixels, and in half of the windows of columns too: float32 [b, H, W], flat in most windows."""
-    shape = (batch, crop_px, crop_px)
-    size = np.exp(rng.uniform(math.log(0.003), math.log(0.04), batch)) * (rng.random(batch) < share)
+def _pattern(
+    rng: np.random.Generator, sizes: tuple[float, float], patterned: NDArray[np.bool_], crop_px: int
+) -> Tensor:
+    """Draw how pixels differ, and in half of the windows columns too: float32 [b, H, W], 0 where not `patterned`.
+
+    A real DAVIS346 in a dim room has 6 % in its gain (`emlb_demo-01`: 2.4 levels of noise that stand still).
+    """
+    batch = len(patterned)
+    size = np.exp(rng.uniform(*np.log(sizes), batch)) * patterned
     columns = rng.normal(0, 1, (batch, 1, crop_px)) * (rng.random(batch) < 0.5)[:, None, None]
-    pattern = size[:, None, None] * (rng.normal(0, 1, shape) + 0.5 * columns)
-    return torch.from_numpy((1 + pattern).clip(0.5, 1.5).astype(np.float32))
+    pattern = size[:, None, None] * (rng.normal(0, 1, (batch, crop_px, crop_px)) + 0.5 * columns)
+    return torch.from_numpy(pattern.astype(np.float32))
 
 
 def _column(values: NDArray[np.generic], device: torch.device) -> Tensor:

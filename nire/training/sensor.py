@@ -86,12 +86,12 @@ def draw_sensors(
         return np.exp(rng.uniform(math.log(low), math.log(high), batch))
 
     values = {
-        "threshold_spread": mean * between(0.03, 0.15),
-        "refractory_us": between(10, 500),
-        "bandwidth_hz": between(150 if wide else 300, 6000),
+        "threshold_spread": mean * between(0.03, 0.3 if wide else 0.15),
+        "refractory_us": between(10, 1000 if wide else 500),
+        "bandwidth_hz": between(80 if wide else 300, 6000),
         "dark_bandwidth_hz": between(20, 200),
         "leak_hz": between(0.02, 0.5),
-        "noise_hz": between(0.05, 8 if wide else 3),
+        "noise_hz": between(0.05, 15 if wide else 3),
         "hot_fraction": between(1e-5, 1e-3),
         "hot_hz": between(50, 1000),
         "jitter_us": between(5, 200),
