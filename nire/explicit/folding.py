@@ -47,11 +47,12 @@ class Folding:
         height, width = padded[0] // 2, padded[1] // 2
         self._bands = bands(height, threads)
         kind = np.uint16 if bf16 else np.float32
-        self.body: NDArray[Any] = np.zeros((1, height, width, 9 * config.planes + 2 * bins + 8), kind)
+        self.body: NDArray[Any] = np.zeros((1, height, width, _whole(9 * config.planes + 2 * bins + 8)), kind)
         self.body_rows = np.zeros((1, height, 1, bins + 4 + TOLD), np.float32)
-        self.head: NDArray[Any] = np.zeros((config.planes, height, width, 4 * WITNESSES + 7), kind)
+        self.head: NDArray[Any] = np.zeros((config.planes, height, width, _whole(4 * WITNESSES + 7)), kind)
         self.head_rows = np.zeros((config.planes, height, 1, 4 + TOLD), np.float32)
-        """The fields of `Folded`, with the channels last."""
+        """The fields of `Folded`, with the channels last; those of maps are an even number, and one more is 0."""
+        self._written = [maps.view(np.uint32) if bf16 else maps for maps in (self.body[0], self.head)]
 
     def fold(self, evidence: Evidence) -> None:
         """Write what the layers see of a window."""
@@ -62,7 +63,8 @@ class Folding:
         for k, t in enumerate(np.linspace(0, 1, self._planes)):
             self.head_rows[k, :, 0] = np.concatenate([t - exposures, told], 1)
         given, frames = _arrays(evidence), evidence.frames.numpy()
-        self._in_bands(lambda rows: loops.fold(self.body[0], self.head, given, frames, rows, _NUMBERS))
+        body, head = self._written
+        self._in_bands(lambda rows: loops.fold(body, head, given, frames, rows, _NUMBERS))
 
     def blend(self, evidence: Evidence, said: NDArray[np.float32]) -> Tensor:
         """Follow what the layers say.
@@ -81,6 +83,11 @@ class Folding:
 
     def _in_bands(self, work: Callable[[tuple[int, int]], None]) -> None:
         side_by_side(work, self._bands, len(self._bands))
+
+
+def _whole(channels: int) -> int:
+    """Round up to what is written at once: two bfloat16."""
+    return channels + channels % 2
 
 
 def _arrays(evidence: Evidence) -> tuple[NDArray[np.float32], ...]:

@@ -23,8 +23,8 @@ def fold(body: Maps, head: Maps, evidence: Evidence, frames: Plane, rows: tuple[
     """Write what the layers see, from row `rows[0]` to before row `rows[1]`: `evidence.called_up`, `network.folded`.
 
     Args:
-        body: [h, w, 9 (K + 1) + 2 K + 8], written.
-        head: [K + 1, h, w, 27], written.
+        body: [h, w, c], written; 9 (K + 1) + 2 K + 8 channels and one more where that is odd: `_interleave`.
+        head: [K + 1, h, w, c], written; 27 channels and one more.
         evidence: of `Folding`.
         frames: [2, H, W].
         rows: of maps, at half resolution.
@@ -40,11 +40,12 @@ def fold(body: Maps, head: Maps, evidence: Evidence, frames: Plane, rows: tuple[
     roots, shares = np.empty((2, 3, 2 * across), np.float32), np.empty((2, 3, 2 * across), np.float32)
     fetched, mixed = np.empty((2, 2, 2 * across), np.float32), np.empty((2, 2 * across), np.float32)
     apart = np.empty((4, 2 * across), np.float32)
-    own, seen = np.empty((27, across), np.float32), np.empty((body.shape[2], across), np.float32)
+    # Channels that nobody is told anything by fill the last word.
+    own, seen = np.zeros((28, across), np.float32), np.zeros((11 * planes + 6 + planes % 2, across), np.float32)
     for r in range(rows[0], rows[1]):
         pair = (min(2 * r, height - 1), min(2 * r + 1, height - 1))
         for k in range(planes - 1):
-            _events_of(number[k + 1], change[k + 1], gains, counts, k, pair)
+            _events_of(number[k + 1], change[k + 1], mixed, gains, counts, k, pair)
         for k in range(planes):
             flow = moved_shares[k, 0] + moved_shares[k, 1]
             flow_share = moved_shares[k, 0] / flow if flow > _ZERO else _HALF
@@ -66,20 +67,22 @@ def fold(body: Maps, head: Maps, evidence: Evidence, frames: Plane, rows: tuple[
                     apart[1, x] += abs(from_first[x] - from_second[x])
                     apart[2, x] += abs(by_events - by_flow)
                     apart[3, x] += abs(by_events - past[x])
-                for corner in range(2):
-                    at = 2 * n + corner
-                    own[at], own[4 + at], own[16 + at] = first[corner::2], second[corner::2], past[corner::2]
-                    own[8 + at], own[12 + at] = from_first[corner::2], from_second[corner::2]
-                    seen[4 * k + at] = mixed[n, corner::2]
+                for at, values in ((0, first), (4, second), (8, from_first), (12, from_second), (16, past)):
+                    _split(own, at + 2 * n, values)
+                _split(seen, 4 * k + 2 * n, mixed[n])
+            for n in range(4):
+                mean, both = seen[4 * (planes + k) + n], apart[n]
+                for x in range(across):
+                    mean[x] = (both[2 * x] + both[2 * x + 1]) * _QUARTER
+            for n in range(3):
+                trust, upper, lower = own[20 + n], shares[0, n], shares[1, n]
+                for x in range(across):
+                    above = max(upper[2 * x], cut) * max(upper[2 * x + 1], cut)
+                    trust[x] = above * (max(lower[2 * x], cut) * max(lower[2 * x + 1], cut))
+            for n in range(20, 23):
+                # A quarter for the mean of four pixels, and a quarter as the network was taught.
+                _logarithms(own[n], _QUARTER * _QUARTER)
             for x in range(across):
-                left, right = 2 * x, 2 * x + 1
-                for n in range(4):
-                    seen[4 * (planes + k) + n, x] = (apart[n, left] + apart[n, right]) * _QUARTER
-                for n in range(3):
-                    upper = max(shares[0, n, left], cut) * max(shares[0, n, right], cut)
-                    lower = max(shares[1, n, left], cut) * max(shares[1, n, right], cut)
-                    # A quarter for the mean of four pixels, and a quarter as the network was taught.
-                    own[20 + n, x] = np.log(upper * lower) * (_QUARTER * _QUARTER)
                 seen[8 * planes + k, x] = max(own[20, x], own[21, x])
             own[23:25], own[25:27] = number[k : k + 2], change[k : k + 2]
             _interleave(head[k, r], own)
@@ -87,22 +90,44 @@ def fold(body: Maps, head: Maps, evidence: Evidence, frames: Plane, rows: tuple[
         for frame in range(2):
             for n in range(2):
                 mixed[n, :width], mixed[n, width:] = frames[frame, pair[n]], frames[frame, pair[n], width - 1]
-                at = 11 * planes - 2 + 4 * frame + 2 * n
-                seen[at], seen[at + 1] = mixed[n, ::2], mixed[n, 1::2]
+                _split(seen, 11 * planes - 2 + 4 * frame + 2 * n, mixed[n])
         _interleave(body[r], seen)
 
 
 @compiled
-def _events_of(number: Plane, change: Plane, gains: Plane, counts: Plane, k: int, rows: tuple[int, int]) -> None:
-    """Tell of the events of a bin in two rows: the means of log(1 + number) and of the change of log light, [w]."""
+def _split(channels: Plane, at: int, values: Plane) -> None:
+    """Write every other value [2 w], the first and the second of each two, into the channels `at` and `at` + 1, [w]."""
+    left, right = channels[at], channels[at + 1]
+    for x in range(len(left)):
+        left[x], right[x] = values[2 * x], values[2 * x + 1]
+
+
+@compiled
+def _events_of(
+    number: Plane, change: Plane, column: Plane, gains: Plane, counts: Plane, k: int, rows: tuple[int, int]
+) -> None:
+    """Tell of the events of a bin in two rows: the means of log(1 + number) and of the change of log light, [w].
+
+    Args:
+        number, change: [w], written.
+        column: [2, 2 w], scratch.
+        gains, counts: [K + 1, H, W].
+        k: of the bin.
+        rows: of pixels.
+    """
     width = gains.shape[2]
+    events, ratio = column[0], column[1]
+    events[:], ratio[:] = _ONE, _ONE
+    for y in rows:
+        count, gain, next_count, next_gain = counts[k, y], gains[k, y], counts[k + 1, y], gains[k + 1, y]
+        for x in range(width):
+            events[x] *= _ONE + max(next_count[x] - count[x], _ZERO)
+            ratio[x] *= next_gain[x] / gain[x]
+    events[width:], ratio[width:] = events[width - 1], ratio[width - 1]
     for x in range(len(number)):
-        events, ratio = _ONE, _ONE
-        for y in rows:
-            for column in (min(2 * x, width - 1), min(2 * x + 1, width - 1)):
-                events *= _ONE + max(counts[k + 1, y, column] - counts[k, y, column], _ZERO)
-                ratio *= gains[k + 1, y, column] / gains[k, y, column]
-        number[x], change[x] = np.log(events) * _QUARTER, np.log(ratio) * _QUARTER
+        number[x], change[x] = events[2 * x] * events[2 * x + 1], ratio[2 * x] * ratio[2 * x + 1]
+    _logarithms(number, _QUARTER)
+    _logarithms(change, _QUARTER)
 
 
 @compiled
@@ -120,10 +145,12 @@ def blend(planes: Plane, said: Maps, evidence: Evidence, rows: tuple[int, int], 
     # What is calmed in a row depends on seven more on each side, 1 + 2 + 4.
     first, end = max(2 * rows[0] - 7, 0), min(2 * rows[1] + 7, tall)
     mixed, smoother = np.empty((end - first, wide), np.float32), np.empty((end - first, wide), np.float32)
-    heard = np.empty((3, 5, wide), np.float32)
+    heard, swayed = np.empty((2, 5, wide), np.float32), np.empty((5, wide), np.float32)
     for k in range(count):
         for y in range(first, end):
-            _mix(mixed[y - first], heard, said[k, y // 2], evidence, (k, min(y, height - 1)), numbers, prior)
+            if y == first or y % 2 == 0:
+                _sway(swayed, said[k, y // 2], mixed[y - first], numbers[6])
+            _mix(mixed[y - first], heard, swayed, evidence, (k, min(y, height - 1)), numbers, prior)
         own = planes[k, 2 * rows[0] : min(2 * rows[1], height)]
         own[:] = mixed[2 * rows[0] - first :, :width][: len(own)]
         _calm(own, mixed, smoother, said[k], first, 2 * rows[0])
@@ -137,7 +164,7 @@ def blend(planes: Plane, said: Maps, evidence: Evidence, rows: tuple[int, int], 
 def _mix(
     mixed: Plane,
     heard: Plane,
-    cells: Maps,
+    swayed: Plane,
     evidence: Evidence,
     place: tuple[int, int],
     numbers: Plane,
@@ -147,26 +174,19 @@ def _mix(
 
     Args:
         mixed: [2 w], written; what is beyond W repeats the last pixel's witnesses.
-        heard: [3, 5, 2 w], scratch.
-        cells: [w, 4 + 5 + 3], of `said`.
+        heard: [2, 5, 2 w], scratch.
+        swayed: [5, 2 w], of `_sway`.
         evidence, numbers, prior: as of `blend`.
         place: key time and row.
     """
     k, y = place
     moved, moved_shares, width = evidence[6], evidence[7], evidence[4].shape[2]
-    roots, shares, swayed = heard[0], heard[1], heard[2]
+    roots, shares = heard[0], heard[1]
     _call_up(roots, shares, evidence, k, y, numbers)
     roots[4], shares[4] = roots[2], shares[2]
     for n in range(2):
         roots[2 + n, :width], roots[2 + n, width:] = moved[k, n, y], moved[k, n, y, width - 1]
         shares[2 + n] = moved_shares[k, n]
-    told = mixed[: len(cells)]
-    for n in range(5):
-        for x in range(len(told)):
-            told[x] = cells[x, 4 + n] * numbers[6]
-        _exponentials(told)
-        for x in range(len(told)):
-            swayed[n, 2 * x], swayed[n, 2 * x + 1] = told[x], told[x]
     for n in range(5):
         bias, shut, share, light, factor = prior[n], numbers[5], shares[n], roots[n], swayed[n]
         for x in range(len(mixed)):
@@ -178,6 +198,26 @@ def _mix(
             roots[0, x] += roots[n, x]
     for x in range(len(mixed)):
         mixed[x] = roots[0, x] / shares[0, x]
+
+
+@compiled
+def _sway(swayed: Plane, cells: Maps, scratch: Plane, most: np.float32) -> None:
+    """Tell by what the trust in each witness is multiplied in a row of cells: [5, 2 w], written.
+
+    Args:
+        swayed: written.
+        cells: [w, 4 + 5 + 3], of `said`.
+        scratch: [w or more].
+        most: how far the logarithm may be moved.
+    """
+    told = scratch[: len(cells)]
+    for n in range(5):
+        for x in range(len(told)):
+            told[x] = cells[x, 4 + n] * most
+        _exponentials(told)
+        own = swayed[n]
+        for x in range(len(told)):
+            own[2 * x], own[2 * x + 1] = told[x], told[x]
 
 
 @compiled
@@ -234,6 +274,21 @@ def _exponentials(values: Plane) -> None:
 
 
 @compiled
+def _logarithms(values: Plane, scale: np.float32) -> None:
+    """Replace positive numbers by `scale` times their logarithms [n], to a millionth; C's takes them one by one."""
+    bits = values.view(np.int32)
+    for x in range(len(values)):
+        # As m 2^e with m from 0.71 to 1.41, the square roots of a half and of two.
+        power = (bits[x] - np.int32(0x3F3504F3)) >> np.int32(23)
+        bits[x] -= power << np.int32(23)
+        share = (values[x] - _ONE) / (values[x] + _ONE)
+        square = share * share
+        series = np.float32(1 / 5) + square * np.float32(1 / 7)
+        series = _ONE + square * (np.float32(1 / 3) + square * series)
+        values[x] = scale * (np.float32(power) * np.float32(0.6931471805599453) + _TWO * share * series)
+
+
+@compiled
 def _call_up(roots: Plane, shares: Plane, evidence: Evidence, k: int, y: int, numbers: Plane) -> None:
     """Call up the witnesses that events carry, in a row at a key time: square roots of light, and trust, 0 if cut off.
 
@@ -256,18 +311,25 @@ def _call_up(roots: Plane, shares: Plane, evidence: Evidence, k: int, y: int, nu
 
 @compiled
 def _interleave(row: Maps, channels: Plane) -> None:
-    """Write [c, w] as a row [w, c] of float32, or of uint16 for the bits of bfloat16."""
-    if row.itemsize == 4:
+    """Write [c, w] as a row of pixels, channels beside each other.
+
+    Args:
+        row: [w, c] float32, written; or [w, c / 2] uint32, each of which holds the bits of two as bfloat16.
+        channels: [c, w], an even number.
+    """
+    if row.shape[1] == len(channels):
         for x in range(len(row)):
             for c in range(len(channels)):
                 row[x, c] = channels[c, x]
         return
-    narrow = np.empty(channels.shape, np.uint16)
-    for c in range(len(channels)):
-        bits, own = channels[c].view(np.uint32), narrow[c]
+    half, odd, upper = np.uint32(0x7FFF), np.uint32(1), np.uint32(0xFFFF0000)
+    packed = np.empty((len(channels) // 2, len(row)), np.uint32)
+    for c in range(len(packed)):
+        first, second, own = channels[2 * c].view(np.uint32), channels[2 * c + 1].view(np.uint32), packed[c]
         for x in range(len(own)):
             # To the nearest, to an even one of two.
-            own[x] = (bits[x] + np.uint32(0x7FFF) + ((bits[x] >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
+            lower = (first[x] + half + ((first[x] >> np.uint32(16)) & odd)) >> np.uint32(16)
+            own[x] = lower | ((second[x] + half + ((second[x] >> np.uint32(16)) & odd)) & upper)
     for x in range(len(row)):
-        for c in range(len(channels)):
-            row[x, c] = narrow[c, x]
+        for c in range(len(packed)):
+            row[x, c] = packed[c, x]

@@ -46,9 +46,18 @@ class _Bounded(nn.Module):
     def __init__(self, layers: Layers) -> None:
         super().__init__()
         self.layers = layers
+        layers.stem, layers.enter = _even(layers.stem), _even(layers.enter)
 
     def forward(self, *maps: Tensor) -> Tensor:
         return torch.tanh(self.layers(*maps)[0])
+
+
+def _even(convolution: nn.Conv2d) -> nn.Conv2d:
+    """Have a convolution take an even number of channels: of one more it sees nothing."""
+    wide = nn.Conv2d(convolution.in_channels + convolution.in_channels % 2, convolution.out_channels, 1)
+    nn.init.zeros_(wide.weight).detach()[:, : convolution.in_channels] = convolution.weight
+    wide.bias = convolution.bias
+    return wide.requires_grad_(False)
 
 
 class OpenvinoCleaner:

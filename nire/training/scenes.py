@@ -244,7 +244,7 @@ def _pattern(
     A real DAVIS346 in a dim room has 6 % in its gain (`emlb_demo-01`: 2.4 levels of noise that stand still).
     """
     batch = len(patterned)
-    size = np.exp(rng.uniform(*np.log(sizes), batch)) * patterned
+    size = np.exp(rng.uniform(math.log(sizes[0]), math.log(sizes[1]), batch)) * patterned
     columns = rng.normal(0, 1, (batch, 1, crop_px)) * (rng.random(batch) < 0.5)[:, None, None]
     pattern = size[:, None, None] * (rng.normal(0, 1, (batch, crop_px, crop_px)) + 0.5 * columns)
     return torch.from_numpy(pattern.astype(np.float32))
