@@ -7,12 +7,16 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 import torch
 
 from nire.errors import EngineMismatch
 from nire.network.weights import Network
+
+_NIRE = Path(__file__).parents[1]
+_CODE = (_NIRE / "engines", _NIRE / "explicit", _NIRE / "network")
 
 
 def default_folder() -> Path:
@@ -37,7 +41,17 @@ def key_of(network: Network, **further: object) -> dict[str, str]:
         further: sizes, precision, device, versions.
     """
     key = {name: str(value) for name, value in further.items()}
-    return {"config": json.dumps(dataclasses.asdict(network.config)), "weights": digest_of(network), **key}
+    config = json.dumps(dataclasses.asdict(network.config))
+    return {"code": _digest_of_code(), "config": config, "weights": digest_of(network), **key}
+
+
+@cache
+def _digest_of_code() -> str:
+    """Hash what makes graphs of networks: what another version has prepared may take or compute something else."""
+    digest = hashlib.sha256()
+    for path in sorted(path for folder in _CODE for path in folder.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 class Cache:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from nire.engines import cache
 from nire.engines.cache import Cache, default_folder, digest_of, key_of
 from nire.errors import EngineMismatch
 from tests.nire.network import tiny
@@ -30,18 +31,18 @@ def test_another_key_finds_nothing(tmp_path: Path, changed: str) -> None:
 
 
 def test_folder_made_for_another_key_is_refused_by_name(tmp_path: Path) -> None:
-    cache = Cache(tmp_path, KEY)
-    cache.put("build", b"engine")
+    made = Cache(tmp_path, KEY)
+    made.put("build", b"engine")
     other = Cache(tmp_path, {**KEY, "gpu": "two"})
-    cache.folder.rename(other.folder)
+    made.folder.rename(other.folder)
     with pytest.raises(EngineMismatch, match=r"another gpu: found 'one', expected 'two'.*Delete"):
         Cache(tmp_path, {**KEY, "gpu": "two"})
 
 
 def test_key_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
-    cache = Cache(tmp_path, KEY)
-    cache.put("build", b"engine")
-    (cache.folder / "key.json").write_bytes(b"{")
+    made = Cache(tmp_path, KEY)
+    made.put("build", b"engine")
+    (made.folder / "key.json").write_bytes(b"{")
     with pytest.raises(EngineMismatch, match="delete that folder"):
         Cache(tmp_path, KEY)
 
@@ -55,6 +56,17 @@ def test_key_tells_one_network_from_another() -> None:
     with torch.no_grad():
         next(network.parameters()).flatten()[0] += 1e-3
     assert digest_of(network) != before
+
+
+def test_key_tells_one_version_of_the_code_from_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "_CODE", (tmp_path,))
+    keys = []
+    for text in ("made = 1", "made = 2", "made = 1"):
+        (tmp_path / "layers.py").write_text(text, encoding="utf-8")
+        cache._digest_of_code.cache_clear()
+        keys.append(key_of(tiny.network()))
+    cache._digest_of_code.cache_clear()
+    assert keys[0] == keys[2] != keys[1]
 
 
 def test_folder_is_the_users_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
