@@ -51,7 +51,7 @@ class DataSettings:
         layers: moving things before the background.
         fast_share: share of scenes that move up to a pixel a step, so that things leave the crop between two frames.
         still_share: share of windows whose background stands still.
-        pattern_share: share of windows whose pixels differ in their gain.
+        pattern_share: share of windows whose pixels differ in their gain, and half of those in their dark signal.
         rolled_share: share of windows of two frames that go on from one before; networks of key planes only.
         wide_sensors: whether sensors are drawn from further apart than those that evaluation draws.
         reuse: windows that are made of each rendered scene before a new one is rendered; each has its own sensor,
