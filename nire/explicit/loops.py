@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nire.compiled import compiled
-from nire.integral.loops import Events, Plane, Times
+from nire.integral.event_loops import Events, Plane, Times
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
 # A bin with fewer events than this of a pixel has none: its light moves with time.
@@ -96,7 +96,7 @@ def integrate(
     gain, count = state
     from_us, until_us = span_us
     first, second, before, after = bounds
-    cells, t_us, begins, factors, weights = events
+    cells, t_us, leads, factors = events
     down, across = int(from_us.shape[0] > 1), int(from_us.shape[1] > 1)
     height, width = gain.shape
     for y in range(height):
@@ -114,7 +114,7 @@ def integrate(
         y, x = cells[k] // width, cells[k] % width
         place = (down * y, across * x)
         open_us, close_us, now_us = from_us[place], until_us[place], float(t_us[k])
-        begin_us = max(float(begins[k]), now_us - reach_us)
+        begin_us = now_us - min(float(leads[k]), reach_us)
         if now_us <= open_us or begin_us >= close_us:
             continue
         whole = after[y, x] - before[y, x]
@@ -125,15 +125,15 @@ def integrate(
         # Of the ramp, at the ends of its part that lies within the span.
         ramp = (np.float32((first_us - begin_us) / max(now_us - begin_us, 1.0)),
                 np.float32((last_us - begin_us) / max(now_us - begin_us, 1.0)))  # fmt: skip
-        change = factors[k] - _ONE
+        change, weight = factors[k] - _ONE, _ONE if factors[k] != _ONE else _ZERO
         known = count[y, x] - before[y, x]
         for c in range(len(area)):
             rise = (second[c, y, x] - first[c, y, x]) / whole
             now = gain[y, x] * (first[c, y, x] + known * rise)
-            on = gain[y, x] * (_ONE + ramp[0] * change) * (first[c, y, x] + (known + ramp[0] * weights[k]) * rise)
-            off = gain[y, x] * (_ONE + ramp[1] * change) * (first[c, y, x] + (known + ramp[1] * weights[k]) * rise)
-            then = gain[y, x] * factors[k] * (first[c, y, x] + (known + weights[k]) * rise)
+            on = gain[y, x] * (_ONE + ramp[0] * change) * (first[c, y, x] + (known + ramp[0] * weight) * rise)
+            off = gain[y, x] * (_ONE + ramp[1] * change) * (first[c, y, x] + (known + ramp[1] * weight) * rise)
+            then = gain[y, x] * factors[k] * (first[c, y, x] + (known + weight) * rise)
             area[c, y, x] += ((on + off) / 2 - now) * length_us + (then - now) * rest_us
         if now_us <= close_us:
             gain[y, x] *= factors[k]
-            count[y, x] += weights[k]
+            count[y, x] += weight

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nire.integral import loops as plane_loops
+from nire.integral import event_loops, loops
 from nire.types import ContentWindow, EventBatch
 
 Times = NDArray[np.float64]
@@ -63,14 +63,14 @@ class Sweep:
         self._window: ContentWindow | None = None
         self._steps = 0
         self._taken = 0
-        self._events = EventBatch.empty(0)
-        self._times = self._begins = torch.empty(0, dtype=torch.int64)
-        self._cells = torch.empty(0, dtype=torch.int64, device=device)
-        self._factors = self._weights = torch.empty(0, device=device)
+        self._times: NDArray[np.int64] = np.empty(0, np.int64)
+        self._leads = torch.empty(0)
+        self._cells = torch.empty(0, dtype=torch.int32, device=device)
+        self._factors = torch.empty(0, device=device)
         self._now_gain = self._now_count = torch.empty((0, 0), device=device)
-        self._totals: NDArray[np.int64] = np.empty(0, np.int64)
-        self._latest: NDArray[np.int64] = np.empty(0, np.int64)
+        self._pixels = np.empty(0, event_loops.PIXEL)
         self._ignored: NDArray[np.bool_] = np.empty(0, np.bool_)
+        self._has_ignored = False
 
     def leads_to(self, window: ContentWindow) -> bool:
         """Tell whether a window extends the one taken last."""
@@ -129,9 +129,9 @@ class Sweep:
             count: [H, W], of the events up to `at_us`; where it is given, a share of the next event is added.
         """
         events = self._between(at_us, at_us + self.reach_us)
-        if plane_loops.serve(gain):
+        if loops.serve(gain):
             counted = np.empty((0, 0), np.float32) if count is None else count.numpy()
-            plane_loops.ramp(gain.numpy(), counted, self._columns(events), per_pixel(at_us), self.reach_us)
+            event_loops.ramp(gain.numpy(), counted, self._columns(events), per_pixel(at_us), self.reach_us)
             return
         t_us, begin_us, cells, factors = self._ramps(events)
         now_us = self._of_cells(at_us, cells)
@@ -140,7 +140,7 @@ class Sweep:
         # A pixel is on one ramp at a time.
         gain.view(-1)[cells[on]] *= 1 + (factors[on] - 1) * share
         if count is not None:
-            count.view(-1)[cells[on]] += share * self._weights[events][on]
+            count.view(-1)[cells[on]] += share * (factors[on] != 1)
 
     def integrate(self, area: Tensor, gain: Tensor, count: Tensor, from_us: Times, until_us: Times) -> None:
         """Add the integral of the gain over a span to `area`, us, exact to the event, with ramps.
@@ -151,10 +151,10 @@ class Sweep:
             from_us, until_us: event time, [1], [H] or [H, W] both.
         """
         events = self._between(from_us, until_us + self.reach_us)
-        if plane_loops.serve(area, gain, count):
+        if loops.serve(area, gain, count):
             span_us = per_pixel(from_us), per_pixel(until_us)
             planes = area.numpy(), gain.numpy(), count.numpy()
-            plane_loops.integrate(*planes, self._columns(events), *span_us, self.reach_us)
+            event_loops.integrate(*planes, self._columns(events), *span_us, self.reach_us)
             return
         area.addcmul_(gain, field(until_us - from_us, self._device))
         t_us, begin_us, cells, factors = self._ramps(events)
@@ -176,7 +176,7 @@ class Sweep:
         area.view(-1).scatter_add_(0, cells, before * (factors - 1) * weight_us.float())
         self.advance(gain, count, from_us, until_us)
 
-    def events_of(self, from_us: Times, until_us: Times) -> plane_loops.Events:
+    def events_of(self, from_us: Times, until_us: Times) -> event_loops.Events:
         """Give what the loops take of the events of a span, and of those whose ramps may begin in it; on a CPU."""
         return self._columns(self._between(from_us, until_us + self.reach_us))
 
@@ -195,47 +195,38 @@ class Sweep:
 
     def _change(self, gain: Tensor, count: Tensor, events: slice, from_us: Times, until_us: Times) -> None:
         """Let those of some events that lie within the span change gain and count."""
-        if plane_loops.serve(gain, count):
+        if loops.serve(gain, count):
             span_us = per_pixel(from_us), per_pixel(until_us)
-            plane_loops.advance(gain.numpy(), count.numpy(), self._columns(events), *span_us)
+            event_loops.advance(gain.numpy(), count.numpy(), self._columns(events), *span_us)
             return
         chosen: slice | Tensor = events
         if until_us.size > 1:
-            t_us, rows, columns = (column[events] for column in (self._events.t_us, self._events.y, self._events.x))
-            place = rows if until_us.ndim == 1 else (rows, columns)
-            within = np.flatnonzero((t_us > from_us[place]) & (t_us <= until_us[place]))
-            chosen = torch.from_numpy(within + events.start).to(self._device)
+            t_us, _, cells, _ = self._ramps(events)
+            within = (t_us > self._of_cells(from_us, cells)) & (t_us <= self._of_cells(until_us, cells))
+            chosen = torch.nonzero(within).squeeze(1) + events.start
         self._scatter(gain, count, chosen)
 
-    def _step(self, gain: Tensor, count: Tensor, events: slice) -> None:
-        """Let some events change gain and count, and limit the gain, which was within its limits before."""
-        if plane_loops.serve(gain, count):
-            plane_loops.step(gain.numpy(), count.numpy(), self._columns(events), _GAIN_LIMIT)
-            return
-        self._scatter(gain, count, events)
-        self.limit(gain)
-
     def _scatter(self, gain: Tensor, count: Tensor, events: slice | Tensor) -> None:
-        cells = self._cells[events]
-        gain.view(-1).scatter_reduce_(0, cells, self._factors[events], "prod")
-        count.view(-1).scatter_add_(0, cells, self._weights[events])
+        cells, factors = self._cells[events].long(), self._factors[events]
+        gain.view(-1).scatter_reduce_(0, cells, factors, "prod")
+        count.view(-1).scatter_add_(0, cells, (factors != 1).float())
 
     def _between(self, from_us: Times, until_us: Times) -> slice:
         """Find the events after the earliest start, up to and at the latest end."""
         # Whole microseconds: a float key would make numpy convert all events first.
         ends = (math.floor(float(from_us.min())), math.floor(float(until_us.max())))
-        low, high = np.searchsorted(self._events.t_us, ends, side="right").tolist()
+        low, high = np.searchsorted(self._times, ends, side="right").tolist()
         return slice(low, max(low, high))
 
-    def _columns(self, events: slice) -> plane_loops.Events:
-        cells, times, begins = (column[events].numpy() for column in (self._cells, self._times, self._begins))
-        return cells, times, begins, self._factors[events].numpy(), self._weights[events].numpy()
+    def _columns(self, events: slice) -> event_loops.Events:
+        cells, leads, factors = (column[events].numpy() for column in (self._cells, self._leads, self._factors))
+        return cells, self._times[events], leads, factors
 
     def _ramps(self, events: slice) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Times of some events, when their ramps begin, us (float64), their pixels and factors, on the device."""
-        t_us = self._times[events].to(self._device).double()
-        begin_us = torch.maximum(self._begins[events].to(self._device).double(), t_us - self.reach_us)
-        return t_us, begin_us, self._cells[events], self._factors[events]
+        t_us = torch.tensor(self._times[events], dtype=torch.float64, device=self._device)
+        lead_us = self._leads[events].to(self._device).double().clamp_max_(self.reach_us)
+        return t_us, t_us - lead_us, self._cells[events].long(), self._factors[events]
 
     def _of_cells(self, values: Times, cells: Tensor) -> Tensor:
         """Look values per image [1], row [H] or pixel [H, W] up for some pixels: float64."""
@@ -249,42 +240,51 @@ class Sweep:
         if self.gain.shape[1:] != (height, width):
             self.gain = torch.empty((_MOST_KEYS, height, width), device=self._device)
             self.count = torch.empty_like(self.gain)
+            self._now_gain, self._now_count = torch.empty_like(self.gain[0]), torch.empty_like(self.gain[0])
+            self._pixels = np.empty(height * width, event_loops.PIXEL)
+        self._window = None
         self.t0_us = window.t0_us // self.bin_us * self.bin_us
         self.key_us = _STEPS_PER_KEY * self.step_us
         self.keys = self._steps = self._taken = 0
-        self._now_gain = torch.ones((height, width), device=self._device)
-        self._now_count = torch.zeros_like(self._now_gain)
+        self._now_gain.fill_(1)
+        self._now_count.zero_()
+        self._pixels[:] = (0, -1, 0)
         hot = window.calibration.hot_pixels
-        self._totals = np.zeros(height * width, np.int64)
-        self._latest = np.full(height * width, -1, np.int64)
         self._ignored = np.zeros(height * width, np.bool_) if hot is None else hot.reshape(-1).copy()
+        self._has_ignored = bool(self._ignored.any())
         # What a burst of events took is given back.
-        self._times = self._begins = self._times.new_empty(0)
-        self._cells = self._cells.new_empty(0)
-        self._factors = self._weights = self._factors.new_empty(0)
+        self._times = np.empty(0, np.int64)
+        self._cells, self._leads, self._factors = (
+            column.new_empty(0) for column in (self._cells, self._leads, self._factors)
+        )
 
     def _add(self, window: ContentWindow) -> bool:
         """Take the events that are new; False where they turn a pixel mad whose earlier events were taken."""
-        events, calibration = window.events, window.calibration
-        new = slice(self._taken, len(events))
-        cells = np.multiply(events.y[new], window.geometry.width, dtype=np.int64)
-        cells += events.x[new]
+        events, calibration, taken = window.events, window.calibration, self._taken
+        new = slice(taken, len(events))
         strongest = max(calibration.threshold_positive, calibration.threshold_negative)
-        factor_of = np.exp([-calibration.threshold_negative, calibration.threshold_positive]).astype(np.float32)
-        factors, weights = factor_of[events.p[new]], np.ones(len(cells), np.float32)
-        turned_mad = plane_loops.admit(self._totals, self._ignored, cells, factors, weights, _MAD_LOG / strongest)
-        if turned_mad and self._taken:
-            return False
-        self._events = events
-        self._begins = _appended(self._begins, self._taken, torch.full((len(cells),), plane_loops.NEVER_US))
-        self._times = _appended(self._times, self._taken, torch.tensor(events.t_us[new]))
-        self._cells = _appended(self._cells, self._taken, torch.from_numpy(cells))
-        self._factors = _appended(self._factors, self._taken, torch.from_numpy(factors))
-        self._weights = _appended(self._weights, self._taken, torch.from_numpy(weights))
-        taken, self._taken = self._taken, len(events)
-        cells, times = (column[: len(events)].cpu().numpy() for column in (self._cells, self._times))
-        begins, holes_us = self._begins[: len(events)].numpy(), _holes_us(window, window.t1_us)
-        plane_loops.link(begins, self._latest, (cells, times), taken, holes_us)
+        exponents = -calibration.threshold_negative, calibration.threshold_positive
+        times = np.ascontiguousarray(events.t_us)
+        cells, factors = torch.empty(len(times) - taken, dtype=torch.int32), torch.empty(len(times) - taken)
+        leads = _appended(self._leads, taken, torch.empty_like(factors))
+        most = event_loops.take(
+            (cells.numpy(), factors.numpy(), leads[: len(times)].numpy()),
+            (times, events.x[new], events.y[new], events.p[new]),
+            self._pixels,
+            (window.geometry.height, window.geometry.width),
+            _holes_us(window, window.t1_us),
+            tuple(np.float32(math.exp(exponent)) for exponent in exponents),
+        )
+        most_sane = _MAD_LOG / strongest
+        if self._has_ignored or most > most_sane:
+            self._has_ignored = True
+            turned_mad = event_loops.ignore(factors.numpy(), cells.numpy(), self._pixels, self._ignored, most_sane)
+            if turned_mad and taken:
+                return False
+        self._times, self._leads = times, leads
+        self._cells = _appended(self._cells, taken, cells)
+        self._factors = _appended(self._factors, taken, factors)
+        self._taken = len(times)
         return True
 
     def _run(self, t1_us: int) -> None:
@@ -294,14 +294,21 @@ class Sweep:
             self._thin()
         # An event at an edge counts from that edge on, as everywhere: G(t) includes the events up to and at t.
         edges_us = self.t0_us + self.step_us * np.arange(self._steps - 1, steps)
-        edges = np.searchsorted(self._events.t_us, edges_us, side="right").tolist()
+        edges = np.searchsorted(self._times, edges_us, side="right")
+        kept = np.arange(self._steps, steps) * self.step_us % self.key_us == 0
         gain, count = self._now_gain, self._now_count
-        for k, events in zip(range(self._steps, steps), map(slice, edges, edges[1:]), strict=True):
-            self._step(gain, count, events)
-            if k * self.step_us % self.key_us == 0:
-                self.gain[self.keys].copy_(gain)
-                self.count[self.keys].copy_(count)
-                self.keys += 1
+        if loops.serve(gain, count):
+            keys, now = (self.gain.numpy(), self.count.numpy()), (gain.numpy(), count.numpy())
+            event_loops.sweep(keys, self.keys, now, self._columns(slice(None)), edges, kept, _GAIN_LIMIT)
+            self.keys += int(kept.sum())
+        else:
+            for events, is_key in zip(map(slice, edges.tolist(), edges[1:].tolist()), kept, strict=False):
+                self._scatter(gain, count, events)
+                self.limit(gain)
+                if is_key:
+                    self.gain[self.keys].copy_(gain)
+                    self.count[self.keys].copy_(count)
+                    self.keys += 1
         self._steps = max(steps, self._steps)
 
     def _thin(self) -> None:
