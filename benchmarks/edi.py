@@ -23,7 +23,8 @@ _STEP_US = 1000
 
 _WIDE_US = 8000
 _SIZES = {"": Geometry(346, 260), "_vga": Geometry(640, 480), "_hd": Geometry(1280, 720)}
-# Gain, number of events, and of both frames the light and the number of events at its exposure: float32. An image: 8 bit.
+# Gain and number of events, and of both frames the light and the number of events at its exposure, all of them float32;
+# and an 8-bit image.
 _BYTES_PER_PIXEL = 6 * 4 + 1
 
 
@@ -89,7 +90,7 @@ def _beside_a_copy(size: str, window: ContentWindow, other: ContentWindow) -> li
     build_s = median_s(lambda: backend.build(next(turns)), runs=6)
     events = (len(window.events) + len(other.events)) / 2
     what = f"{geometry.width} x {geometry.height}"
-    copied = f"over a copy that reads and writes {moved / 1e6:.1f} MB in all: six planes of float32, an 8-bit image"
+    copied = f"over a copy that reads and writes {moved / 1e6:.1f} MB in all, as many as 6 float32 planes and the image"
     return [
         Result(
             f"query_copy_ratio{size}", query_s / _BATCH / copy_s, "x", f"{what}, an instant between frames {copied}"

@@ -22,8 +22,8 @@ Times = NDArray[np.float64]
 Events = tuple[Cells, NDArray[np.int64], Plane, Plane]
 """Pixels, times, longest ramps and factors of events, [N] each. An event that does nothing has the factor 1."""
 
-PIXEL = np.dtype([("t_us", np.int64), ("number", np.int32), ("total", np.int32)])
-"""What is known of a pixel's events: time and number of the last one (-1 = none), and how many there were."""
+PIXEL = np.dtype([("t_us", np.int64), ("last", np.int32), ("total", np.int32)])
+"""What is known of a pixel's events: time and place of the last one, and how many there were; all 0 before any."""
 _ONE, _ZERO, _ENDLESS = np.float32(1), np.float32(0), np.float32(np.inf)
 
 
@@ -77,14 +77,14 @@ def take(
         factors[k] = brighter if polarities[k] else darker
         pixel = pixels[cell]
         lead = np.float32(now_us - holes_us[hole - 1]) if hole > 0 else _ENDLESS
-        if pixel.number >= 0:
+        if pixel.total > 0:
             gap_us = now_us - pixel.t_us
             if hole == 0 or pixel.t_us >= holes_us[hole - 1]:
-                last = np.uint64(pixel.number)
-                leads[last] = min(leads[last], np.float32(gap_us // 2))
+                last = np.uint64(pixel.last)
+                leads[last] = min(leads[last], np.float32(gap_us >> 1))
             lead = min(lead, np.float32(gap_us))
         leads[first + k] = lead
-        pixel.t_us, pixel.number = now_us, first + k
+        pixel.t_us, pixel.last = now_us, first + k
         pixel.total += 1
         most = max(most, pixel.total)
     return most
@@ -152,118 +152,8 @@ def sweep(
                 cell = np.uint64(cells[k])
                 flat_gain[cell] = min(max(flat_gain[cell], low), high)
         if kept[step]:
-            keys[0][known], keys[1][known] = gain, count
+            for target, source in ((keys[0][known], flat_gain), (keys[1][known], flat_count)):
+                flat = target.reshape(-1)
+                for k in range(len(source)):
+                    flat[k] = source[k]
             known += 1
-
-
-@compiled
-def advance(gain: Plane, count: Plane, events: Events, from_us: Times, until_us: Times) -> None:
-    """Let events change gain and count of their pixels: `Sweep.advance`.
-
-    Args:
-        gain, count: [H, W], changed.
-        events: some; those after `from_us` do, up to and at `until_us`.
-        from_us, until_us: of one shape.
-    """
-    cells, t_us, _, factors = events
-    flat_gain, flat_count = gain.reshape(-1), count.reshape(-1)
-    for k in range(len(cells)):
-        cell = np.uint64(cells[k])
-        place = _place(cell, gain.shape[1], from_us.shape)
-        if from_us[place] < t_us[k] <= until_us[place]:
-            flat_gain[cell] *= factors[k]
-            flat_count[cell] += _ONE if factors[k] != _ONE else _ZERO
-
-
-@compiled
-def ramp(gain: Plane, count: Plane, events: Events, at_us: Times, reach_us: float) -> None:
-    """Put pixels that are on their way to their next event on their ramps: `Sweep.ramp`.
-
-    Args:
-        gain: [H, W], of the events up to `at_us`; changed.
-        count: [H, W], likewise; or empty.
-        events: all that come within `reach_us` after it, and maybe more.
-        at_us: event time.
-        reach_us: longest ramp.
-    """
-    cells, t_us, leads, factors = events
-    flat_gain, flat_count = gain.reshape(-1), count.reshape(-1)
-    counts, is_uniform, reach = len(flat_count) > 0, at_us.size == 1, np.float32(reach_us)
-    now_us = at_us[0, 0]
-    for k in range(len(cells)):
-        cell = np.uint64(cells[k])
-        if not is_uniform:
-            now_us = at_us[_place(cell, gain.shape[1], at_us.shape)]
-        ahead, lead = np.float32(t_us[k] - now_us), min(leads[k], reach)
-        if _ZERO < ahead < lead:
-            share = _ONE - ahead / lead
-            flat_gain[cell] *= _ONE + (factors[k] - _ONE) * share
-            if counts and factors[k] != _ONE:
-                flat_count[cell] += share
-
-
-@compiled
-def integrate(
-    area: Plane, gain: Plane, count: Plane, events: Events, from_us: Times, until_us: Times, reach_us: float
-) -> None:
-    """Add the integral of the gain to `area`, event by event: `Sweep.integrate`.
-
-    An event changes the gain by the same amount from then on, and by a share of it on the ramp before.
-
-    Args:
-        area, gain, count: [H, W], changed; the gain is that of the events up to `from_us`.
-        events: those after `from_us`, and as long as ramps may begin before `until_us`.
-        from_us, until_us: event time, of one shape.
-        reach_us: longest ramp.
-    """
-    cells, t_us, leads, factors = events
-    flat_area, flat_gain, flat_count = area.reshape(-1), gain.reshape(-1), count.reshape(-1)
-    reach = np.float32(reach_us)
-    for y in range(gain.shape[0]):
-        row = y if len(until_us) > 1 else 0
-        if until_us.shape[1] > 1:
-            for x in range(gain.shape[1]):
-                area[y, x] += gain[y, x] * np.float32(until_us[row, x] - from_us[row, x])
-        else:
-            span_us = np.float32(until_us[row, 0] - from_us[row, 0])
-            for x in range(gain.shape[1]):
-                area[y, x] += gain[y, x] * span_us
-    for k in range(len(cells)):
-        cell, lead = np.uint64(cells[k]), min(leads[k], reach)
-        place = _place(cell, gain.shape[1], from_us.shape)
-        # Until the event: what is left of the span then, and how long there was since its start.
-        since, rest = np.float32(t_us[k] - from_us[place]), np.float32(until_us[place] - t_us[k])
-        if since <= _ZERO or lead <= -rest:
-            continue
-        changed = flat_gain[cell] * factors[k]
-        flat_area[cell] += (changed - flat_gain[cell]) * _seen(since, rest, lead)
-        if rest >= _ZERO:
-            flat_gain[cell] = changed
-            flat_count[cell] += _ONE if factors[k] != _ONE else _ZERO
-
-
-@compiled
-def _seen(since: np.float32, rest: np.float32, lead: np.float32) -> np.float32:
-    """Tell how long a span sees the change of an event, on its ramp by share: us.
-
-    Args:
-        since: from the span's start to the event, > 0.
-        rest: from the event to the span's end; < 0 where it comes later.
-        lead: length of its ramp.
-    """
-    # The ramp's part within the span is this long and ends so long before the event.
-    ends = max(-rest, _ZERO)
-    begins = min(lead, since)
-    seen = max(rest, _ZERO)
-    if begins > ends:
-        seen += (begins - ends) * (_ONE - (begins + ends) / (lead + lead))
-    return seen
-
-
-@compiled
-def _place(cell: np.uint64, width: int, shape: tuple[int, int]) -> tuple[np.uint64, np.uint64]:
-    """Find a pixel's entry among those of an image, of its rows or of its pixels."""
-    if shape[0] == 1 and shape[1] == 1:
-        return np.uint64(0), np.uint64(0)
-    row = cell // np.uint64(width)
-    return row, np.uint64(0) if shape[1] == 1 else cell - row * np.uint64(width)

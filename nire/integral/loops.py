@@ -28,22 +28,6 @@ def serve(*tensors: Tensor, dtype: torch.dtype = torch.float32) -> bool:
 
 
 @compiled
-def expose_at(light: Plane, constant: Plane, gain: Plane, dark: float) -> None:
-    """Expose an instant from one frame, linear light without its dark current: max(K G - dark, 0).
-
-    Args:
-        light, constant: [C, H, W].
-        gain: [H, W].
-        dark: what the constant has more than light.
-    """
-    floor = np.float32(dark)
-    for c in range(len(light)):
-        for y in range(gain.shape[0]):
-            for x in range(gain.shape[1]):
-                light[c, y, x] = max(constant[c, y, x] * gain[y, x] - floor, _ZERO)
-
-
-@compiled
 def encode(encoded: Plane, light: Plane, white: float, brightest: float) -> None:
     """Encode the mean of channels as the network takes it: sqrt(light / white), from 0 to `brightest`.
 
@@ -82,61 +66,6 @@ def weigh(trust: Plane, events: tuple[Plane, Plane, Plane], share: Plane, doubt:
         for x in range(trust.shape[1]):
             between = int(max(count[y, x], closed[y, x]) - min(count[y, x], opened[y, x]))
             trust[y, x] = max(share[down * y, across * x] - doubt[min(between, last)], floor)
-
-
-@compiled
-def blend_at(
-    light: Plane,
-    state: tuple[Plane, Plane],
-    constants: tuple[Plane, Plane],
-    ends: tuple[Plane, Plane],
-    ramp: Plane,
-    noise: float,
-    dark: float,
-) -> None:
-    """Expose an instant from two frames, linear light without its dark current: `DoubleIntegral._expose_instant`.
-
-    Args:
-        light: [C, H, W], written.
-        state: gain and count of events at the instant, [H, W].
-        constants: of both frames, [C, H, W].
-        ends: events until the first frame's exposure began, and until the second's ended, [H, W].
-        ramp: [H or 1, W or 1], share of time that is the second frame's, 0 to 1.
-        noise: in events, > 0.
-        dark: what constants have more than light.
-    """
-    gain, count = state
-    least, floor = np.float32(noise), np.float32(dark)
-    height, width = gain.shape
-    time_share, share = np.empty(width, np.float32), np.empty(width, np.float32)
-    for y in range(height):
-        if y == 0 or len(ramp) > 1:
-            time_share[:] = ramp[y]
-        now, opened, closed = count[y], ends[0][y], ends[1][y]
-        for x in range(width):
-            second = time_share[x] * (max(now[x] - opened[x], _ZERO) + least)
-            first = (_ONE - time_share[x]) * (max(closed[x] - now[x], _ZERO) + least)
-            share[x] = second / (first + second)
-        for c in range(len(light)):
-            row, factor, first, second = light[c, y], gain[y], constants[0][c, y], constants[1][c, y]
-            for x in range(width):
-                row[x] = max((first[x] + share[x] * (second[x] - first[x])) * factor[x] - floor, _ZERO)
-
-
-@compiled
-def to_levels(image: NDArray[np.uint8], light: Plane) -> None:
-    """Round linear light to 8 bits: [C, H, W] levels -> [H, W, C], `IntegralReconstructor._encode_into`.
-
-    Args:
-        image: written.
-        light: >= 0.
-    """
-    white, half = np.float32(255), np.float32(0.5)
-    for y in range(image.shape[0]):
-        for c in range(image.shape[2]):
-            row, pixels = light[c, y], image[y, :, c]
-            for x in range(len(row)):
-                pixels[x] = np.uint8(min(row[x] + half, white))
 
 
 @compiled

@@ -8,14 +8,13 @@ sweep from its start would leave, bit for bit.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nire.integral import event_loops, loops
+from nire.integral import event_loops, exposure_loops, loops
 from nire.types import ContentWindow, EventBatch
 
 Times = NDArray[np.float64]
@@ -31,6 +30,8 @@ RAMP_SHARE = 1 / 8
 _BINS_PER_STEP = 4
 _STEPS_PER_KEY = 2
 _MOST_KEYS = 64
+# Events that there is always room for, once there was.
+_LEAST_ROOM = 1 << 16
 
 
 class Sweep:
@@ -65,9 +66,10 @@ class Sweep:
         self._taken = 0
         self._times: NDArray[np.int64] = np.empty(0, np.int64)
         self._leads = torch.empty(0)
-        self._cells = torch.empty(0, dtype=torch.int32, device=device)
-        self._factors = torch.empty(0, device=device)
+        self._cells, self._factors = torch.empty(0, dtype=torch.int32), torch.empty(0)
         self._now_gain = self._now_count = torch.empty((0, 0), device=device)
+        self._held: exposure_loops.Held | None = None
+        self._swept: exposure_loops.Swept | None = None
         self._pixels = np.empty(0, event_loops.PIXEL)
         self._ignored: NDArray[np.bool_] = np.empty(0, np.bool_)
         self._has_ignored = False
@@ -103,18 +105,47 @@ class Sweep:
             self._add(window)
             keeps = False
         self._window = window
+        self._swept = None
+        if self._held is not None:
+            self._held[1][0] = -1
         key_us = self.key_us
         self._run(window.t1_us)
         return keeps and self.key_us == key_us
 
-    def advance(self, gain: Tensor, count: Tensor, from_us: Times, until_us: Times) -> None:
-        """Let the events after one time, up to and at another, change the gain and the count of their pixels.
+    def stairs(self, at_us: Times) -> tuple[Tensor, Tensor]:
+        """Give gain and count of the events up to and at a time, without ramps: [H, W], not to be changed.
+
+        They are valid until the next call.
 
         Args:
-            gain, count: [H, W], changed.
-            from_us, until_us: event time, [1], [H] or [H, W] both.
+            at_us: event time, not before the window's start, [1], [H] or [H, W].
         """
-        self._change(gain, count, self._between(from_us, until_us), from_us, until_us)
+        if loops.serve(self.gain):
+            held = self.held
+            exposure_loops.settle(held, self.swept, per_pixel(at_us))
+            return torch.from_numpy(held[0][0]), torch.from_numpy(held[0][1])
+        key = np.minimum((at_us - self.t0_us) // self.key_us, self.keys - 1).astype(np.int64)
+        gain, count = self._gather(self.gain, key), self._gather(self.count, key)
+        self.advance(gain, count, self.t0_us + self.key_us * key.astype(np.float64), at_us)
+        return gain, count
+
+    @property
+    def held(self) -> exposure_loops.Held:
+        """What loops keep from one exposure to the next; it is theirs to change. On a CPU."""
+        if self._held is None:
+            height, width = self.gain.shape[1:]
+            planes, beside = (np.empty((2, height, width), np.float32), np.empty((2, height * width + 1), np.float32))
+            undo = np.empty(height * width + 1, np.int32), beside[0], beside[1]
+            self._held = (planes[0], planes[1]), np.array([-1]), undo
+        return self._held
+
+    @property
+    def swept(self) -> exposure_loops.Swept:
+        """Key planes and events, as loops take them. On a CPU."""
+        if self._swept is None:
+            keys, grid = (self.gain.numpy(), self.count.numpy()), (self.t0_us, self.key_us, self.keys)
+            self._swept = keys, self._columns(slice(self._taken)), grid, self.reach_us, _GAIN_LIMIT
+        return self._swept
 
     def ramp(self, gain: Tensor, at_us: Times, count: Tensor | None = None) -> None:
         """Put pixels that are on their way to their next event on their ramps.
@@ -128,11 +159,11 @@ class Sweep:
             at_us: event time, [1], [H] or [H, W].
             count: [H, W], of the events up to `at_us`; where it is given, a share of the next event is added.
         """
-        events = self._between(at_us, at_us + self.reach_us)
         if loops.serve(gain):
-            counted = np.empty((0, 0), np.float32) if count is None else count.numpy()
-            event_loops.ramp(gain.numpy(), counted, self._columns(events), per_pixel(at_us), self.reach_us)
+            state = gain.numpy(), gain.numpy() if count is None else count.numpy()
+            exposure_loops.ramp(state, self.held[2], self.swept, per_pixel(at_us), count is not None)
             return
+        events = self._between(at_us, at_us + self.reach_us)
         t_us, begin_us, cells, factors = self._ramps(events)
         now_us = self._of_cells(at_us, cells)
         on = torch.nonzero((begin_us < now_us) & (now_us < t_us)).squeeze(1)
@@ -154,7 +185,7 @@ class Sweep:
         if loops.serve(area, gain, count):
             span_us = per_pixel(from_us), per_pixel(until_us)
             planes = area.numpy(), gain.numpy(), count.numpy()
-            event_loops.integrate(*planes, self._columns(events), *span_us, self.reach_us)
+            exposure_loops.integrate(*planes, self._columns(events), *span_us, self.reach_us)
             return
         area.addcmul_(gain, field(until_us - from_us, self._device))
         t_us, begin_us, cells, factors = self._ramps(events)
@@ -180,25 +211,33 @@ class Sweep:
         """Give what the loops take of the events of a span, and of those whose ramps may begin in it; on a CPU."""
         return self._columns(self._between(from_us, until_us + self.reach_us))
 
-    def trapezoids(self, from_us: Times, until_us: Times) -> Iterator[tuple[Times, Times]]:
-        """Cut a span at the edges of bins; where it is at its end already, empty pieces follow."""
-        now_us = from_us
-        while (now_us < until_us).any():
-            edge_us = self.t0_us + ((now_us - self.t0_us) // self.bin_us + 1) * self.bin_us
-            next_us = np.maximum(now_us, np.minimum(edge_us, until_us))
-            yield now_us, next_us
-            now_us = next_us
+    def nodes(self, from_us: Times, until_us: Times) -> tuple[Times, Times]:
+        """Cut a span into trapezoids at the edges of bins: their ends, and how much of the span each stands for, us.
+
+        Args:
+            from_us, until_us: event time, of one shape.
+
+        Returns:
+            [M, ...]; where a span has fewer than others, its end is repeated and stands for nothing.
+        """
+        after = np.floor((from_us - self.t0_us) / self.bin_us)
+        many = int((np.ceil((until_us - self.t0_us) / self.bin_us) - after).max()) + 1
+        places = np.arange(many).reshape(-1, *(1 for _ in from_us.shape))
+        ends = np.minimum(self.t0_us + self.bin_us * (after + places), until_us)
+        ends[0] = from_us
+        halves = np.diff(ends, axis=0) / 2
+        weights = np.zeros_like(ends)
+        weights[:-1] += halves
+        weights[1:] += halves
+        return ends, weights
 
     def limit(self, gain: Tensor) -> None:
         """Keep the gain to what frames can show, as at the end of each step."""
         gain.clamp_(1 / _GAIN_LIMIT, _GAIN_LIMIT)
 
-    def _change(self, gain: Tensor, count: Tensor, events: slice, from_us: Times, until_us: Times) -> None:
-        """Let those of some events that lie within the span change gain and count."""
-        if loops.serve(gain, count):
-            span_us = per_pixel(from_us), per_pixel(until_us)
-            event_loops.advance(gain.numpy(), count.numpy(), self._columns(events), *span_us)
-            return
+    def advance(self, gain: Tensor, count: Tensor, from_us: Times, until_us: Times) -> None:
+        """Let the events after one time, up to and at another, change the gain and the count of their pixels."""
+        events = self._between(from_us, until_us)
         chosen: slice | Tensor = events
         if until_us.size > 1:
             t_us, _, cells, _ = self._ramps(events)
@@ -206,8 +245,19 @@ class Sweep:
             chosen = torch.nonzero(within).squeeze(1) + events.start
         self._scatter(gain, count, chosen)
 
+    def _gather(self, planes: Tensor, key: NDArray[np.int64]) -> Tensor:
+        """Copy one plane, or put one together from the rows or pixels of several."""
+        if key.size == 1:
+            return planes[int(key.flat[0])].clone()
+        chosen = torch.from_numpy(key).to(self._device)
+        rows = torch.arange(planes.shape[1], device=self._device)
+        if key.ndim == 1:
+            return planes[chosen, rows]
+        columns = torch.arange(planes.shape[2], device=self._device)
+        return planes[chosen, rows[:, None], columns[None, :]]
+
     def _scatter(self, gain: Tensor, count: Tensor, events: slice | Tensor) -> None:
-        cells, factors = self._cells[events].long(), self._factors[events]
+        cells, factors = self._cells[events].to(self._device).long(), self._factors[events].to(self._device)
         gain.view(-1).scatter_reduce_(0, cells, factors, "prod")
         count.view(-1).scatter_add_(0, cells, (factors != 1).float())
 
@@ -226,7 +276,8 @@ class Sweep:
         """Times of some events, when their ramps begin, us (float64), their pixels and factors, on the device."""
         t_us = torch.tensor(self._times[events], dtype=torch.float64, device=self._device)
         lead_us = self._leads[events].to(self._device).double().clamp_max_(self.reach_us)
-        return t_us, t_us - lead_us, self._cells[events].long(), self._factors[events]
+        cells, factors = self._cells[events].to(self._device).long(), self._factors[events].to(self._device)
+        return t_us, t_us - lead_us, cells, factors
 
     def _of_cells(self, values: Times, cells: Tensor) -> Tensor:
         """Look values per image [1], row [H] or pixel [H, W] up for some pixels: float64."""
@@ -242,21 +293,18 @@ class Sweep:
             self.count = torch.empty_like(self.gain)
             self._now_gain, self._now_count = torch.empty_like(self.gain[0]), torch.empty_like(self.gain[0])
             self._pixels = np.empty(height * width, event_loops.PIXEL)
+            self._held = None
         self._window = None
         self.t0_us = window.t0_us // self.bin_us * self.bin_us
         self.key_us = _STEPS_PER_KEY * self.step_us
         self.keys = self._steps = self._taken = 0
         self._now_gain.fill_(1)
         self._now_count.zero_()
-        self._pixels[:] = (0, -1, 0)
+        self._pixels.view(np.uint8).fill(0)
         hot = window.calibration.hot_pixels
         self._ignored = np.zeros(height * width, np.bool_) if hot is None else hot.reshape(-1).copy()
         self._has_ignored = bool(self._ignored.any())
-        # What a burst of events took is given back.
         self._times = np.empty(0, np.int64)
-        self._cells, self._leads, self._factors = (
-            column.new_empty(0) for column in (self._cells, self._leads, self._factors)
-        )
 
     def _add(self, window: ContentWindow) -> bool:
         """Take the events that are new; False where they turn a pixel mad whose earlier events were taken."""
@@ -265,26 +313,24 @@ class Sweep:
         strongest = max(calibration.threshold_positive, calibration.threshold_negative)
         exponents = -calibration.threshold_negative, calibration.threshold_positive
         times = np.ascontiguousarray(events.t_us)
-        cells, factors = torch.empty(len(times) - taken, dtype=torch.int32), torch.empty(len(times) - taken)
-        leads = _appended(self._leads, taken, torch.empty_like(factors))
+        buffers = (self._cells, self._factors, self._leads)
+        self._cells, self._factors, self._leads = (_with_room(buffer, taken, len(times)) for buffer in buffers)
+        cells, factors = (column[taken : len(times)].numpy() for column in (self._cells, self._factors))
         most = event_loops.take(
-            (cells.numpy(), factors.numpy(), leads[: len(times)].numpy()),
+            (cells, factors, self._leads[: len(times)].numpy()),
             (times, events.x[new], events.y[new], events.p[new]),
             self._pixels,
             (window.geometry.height, window.geometry.width),
             _holes_us(window, window.t1_us),
-            tuple(np.float32(math.exp(exponent)) for exponent in exponents),
+            (np.float32(math.exp(exponents[0])), np.float32(math.exp(exponents[1]))),
         )
         most_sane = _MAD_LOG / strongest
         if self._has_ignored or most > most_sane:
             self._has_ignored = True
-            turned_mad = event_loops.ignore(factors.numpy(), cells.numpy(), self._pixels, self._ignored, most_sane)
+            turned_mad = event_loops.ignore(factors, cells, self._pixels, self._ignored, most_sane)
             if turned_mad and taken:
                 return False
-        self._times, self._leads = times, leads
-        self._cells = _appended(self._cells, taken, cells)
-        self._factors = _appended(self._factors, taken, factors)
-        self._taken = len(times)
+        self._times, self._taken = times, len(times)
         return True
 
     def _run(self, t1_us: int) -> None:
@@ -352,12 +398,13 @@ def per_pixel(values: Times) -> Times:
     return values if values.ndim == 2 else values[:, None]
 
 
-def _appended(buffer: Tensor, used: int, new: Tensor) -> Tensor:
-    """Write new values behind those that are used, in larger memory where there is no room."""
-    end = used + len(new)
-    if end > len(buffer):
-        larger = buffer.new_empty(end if used == 0 else 2 * end)
-        larger[:used] = buffer[:used]
-        buffer = larger
-    buffer[used:end] = new
-    return buffer
+def _with_room(buffer: Tensor, used: int, end: int) -> Tensor:
+    """Give a buffer that has room up to an end: this one, or one that begins with what is used of it.
+
+    What a burst of events took is given back by the first window that needs much less.
+    """
+    if end <= len(buffer) <= max(_LEAST_ROOM, 4 * end):
+        return buffer
+    larger = buffer.new_empty(end if used == 0 else 2 * end)
+    larger[:used] = buffer[:used]
+    return larger
