@@ -80,7 +80,7 @@ class DoubleIntegral:
         # What instants are exposed from: light of the frames where the gain is 1, and the events until the first one
         # opened and the second one closed.
         self._constants = self._counts = torch.empty(0)
-        self._changes = np.zeros((0, 0, 2), np.float32)
+        self._changes: NDArray[np.float32] | None = None
 
     def build(self, window: ContentWindow, light: Sequence[Tensor]) -> None:
         """Integrate a window's events and anchor them to its frames (g of Eq. 7, by physics).
@@ -98,6 +98,7 @@ class DoubleIntegral:
         self._anchors = [self._anchored(frame, image) for frame, image in zip(window.frames, light, strict=True)]
         self._constants = torch.stack([anchor.constant for anchor in self._anchors])
         self._counts = torch.stack([self._anchors[0].opened, self._anchors[-1].closed])
+        self._changes = None
         offset_us = window.calibration.time_offset_us
         self._reaches = [_reach(frame, window.gaps, offset_us) for frame in window.frames]
 
@@ -273,8 +274,9 @@ class DoubleIntegral:
         alone = np.where(is_alone, share[0], -1).astype(np.int64)
         weights /= (span_us[1] - span_us[0])[:, 0]
         nodes = node_us, weights.astype(np.float32), share.astype(np.float32), grid
-        if self._changes.shape[:2] != self._counts.shape[1:]:
-            self._changes = np.zeros((*self._counts.shape[1:], 2), np.float32)
+        if self._changes is None:
+            self._changes = np.zeros((*self._counts.shape[1:], 4), np.float32)
+            self._changes[..., 2:] = self._counts.permute(1, 2, 0)
         sweep = self._gain.sweep
         planes = self._constants.numpy(), self._counts.numpy()
         exposure_loops.expose_wide(
