@@ -528,12 +528,12 @@ def ramp(state: tuple[Plane, Plane], undo: Undo, swept: Swept, at_us: Times, sha
         ramped[many] = k
         many += int((ahead > _ZERO) & (ahead < min(leads[k], reach)))
     for n in range(np.uint64(many)):
-        k = np.uint64(ramped[n])
+        event = np.uint64(ramped[n])
         if not is_one:
-            now_us = at_us[_place(np.uint64(cells[k]), width, at_us.shape)]
-        gains[n] = _ONE - np.float32(t_us[k] - now_us) / min(leads[k], reach)
-        counts[n] = factors[k] - _ONE
-        ramped[n] = cells[k]
+            now_us = at_us[_place(np.uint64(cells[event]), width, at_us.shape)]
+        gains[n] = _ONE - np.float32(t_us[event] - now_us) / min(leads[event], reach)
+        counts[n] = factors[event] - _ONE
+        ramped[n] = cells[event]
     for n in range(np.uint64(many)):
         cell, share, change = np.uint64(ramped[n]), gains[n], counts[n]
         gains[n], counts[n] = gain[cell], count[cell]
