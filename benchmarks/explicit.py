@@ -6,9 +6,7 @@ precision; what an image costs against an image of `edi`. Works take turns, so t
 
 from __future__ import annotations
 
-import statistics
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -30,6 +28,7 @@ from nire.types import Film, Query
 from . import roofline
 from .material import pairs
 from .report import Result
+from .timing import in_turns
 
 _RUNS = 21
 _BATCH = 20
@@ -61,7 +60,7 @@ def _measure(config: ExplicitConfig, cache: Path) -> list[Result]:
     instants = [Query(film, Shutter.instant(t_us, geometry.height), "bench") for t_us in moments]
     wide = [Query(film, Shutter.flat(t_us, t_us + 8000, geometry.height), "bench") for t_us in moments]
     contents = [backend.build(first) for backend in (ours, theirs)]
-    times = _in_turns(
+    times = in_turns(
         lambda: cleaner(evidence),
         plain,
         # A window that is built twice in a row costs nothing the second time.
@@ -70,6 +69,7 @@ def _measure(config: ExplicitConfig, cache: Path) -> list[Result]:
         lambda: theirs.expose(contents[1], instants),
         lambda: ours.expose(contents[0], wide),
         lambda: theirs.expose(contents[1], wide),
+        runs=_RUNS,
     )
     cleaner_s, plain_s, builds_s, instant_s, edi_instant_s, wide_s, edi_wide_s = times
     size, build_s = config.size, builds_s / 2
@@ -114,15 +114,3 @@ def _by_openvino(stack: nn.Module, maps: Tensor, precision: str) -> Callable[[],
     compiled = package("openvino").Core().compile_model(converted(stack, (maps,)), "CPU", options_for(precision))
     request, array = compiled.create_infer_request(), maps.numpy()
     return lambda: request.infer([array])
-
-
-def _in_turns(*works: Callable[[], object]) -> list[float]:
-    """Take the median duration of each work, seconds."""
-    taken: list[list[float]] = [[] for _ in works]
-    for turn in range(_RUNS + 2):
-        for work, durations in zip(works, taken, strict=True):
-            began = time.perf_counter()
-            work()
-            if turn >= 2:
-                durations.append(time.perf_counter() - began)
-    return [statistics.median(durations) for durations in taken]

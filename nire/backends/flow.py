@@ -58,6 +58,10 @@ class FlowReconstructor(IntegralReconstructor):
         mean = np.asarray(total, np.float32) / len(shares)
         return self._light.copy_(torch.from_numpy(mean).permute(2, 0, 1))
 
+    def show(self, shutters: Sequence[Shutter], images: Tensor, encoding: NDArray[np.uint8]) -> bool:
+        """Leave it to `light_at`."""
+        return False
+
     def _moved(self, t_us: Times) -> NDArray[np.float32]:
         """Blend both frames by time, [H, W, C] levels, at [H] or [H, W]."""
         assert self._motion is not None

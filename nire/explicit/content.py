@@ -7,6 +7,7 @@ both planes, keeps the microseconds of its events in between, and what is wrong 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nire.explicit import loops
+from nire.integral import exposure_loops
 from nire.integral import loops as plane_loops
 from nire.integral.double_integral import DARK_LEVEL
 from nire.integral.gain import Gain
@@ -70,18 +72,35 @@ class KeyPlanes:
             out.copy_(torch.where(self._gain.field(narrow), instant, out))
         return out
 
+    def show(self, shutters: Sequence[Shutter], images: Tensor, encoding: NDArray[np.uint8]) -> bool:
+        """Expose shutters as 8-bit images at once; arguments and answer as of `DoubleIntegral.show`."""
+        if not plane_loops.serve(images, dtype=torch.uint8):
+            return False
+        t_us = self._gain.instants_of(shutters)
+        if t_us is not None:
+            at_us = np.clip(t_us, self._times_us[0], self._times_us[-1])
+            self._write_instants(at_us, (exposure_loops.NO_LIGHT, images.numpy(), encoding))
+        return t_us is not None
+
     def _expose_instant(self, t_us: Times, out: Tensor) -> Tensor:
+        if plane_loops.serve(out):
+            target = out.numpy()[None], exposure_loops.NO_IMAGES, exposure_loops.ROUNDED
+            self._write_instants(per_pixel(t_us)[None], target)
+            return out
         gain, count = self._gain.at(t_us, shared=True)
         key, share = self._place(t_us)
-        if plane_loops.serve(out, gain):
-            arrays = (self._constants.numpy(), self._counts.numpy())
-            loops.expose_instant(out.numpy(), (gain.numpy(), count.numpy()), key, share, *arrays, DARK_LEVEL)
-            return out
         first, second, before, after = self._bounds(key)
         whole = after - before
         weight = ((count - before) / whole.clamp_min(1e-6)).clamp(0, 1)
         weight = torch.where(whole > 1e-6, weight, torch.from_numpy(share).to(weight.device))
         return torch.mul(torch.lerp(first, second, weight), gain, out=out).sub_(DARK_LEVEL).clamp_min_(0)
+
+    def _write_instants(self, t_us: Times, target: exposure_loops.Target) -> None:
+        """Do the same by loops, for instants [Q, H or 1, W or 1]."""
+        key = self._key_of(t_us)
+        planes = self._constants.numpy(), self._counts.numpy()
+        between = key, self._share_of(t_us, key)
+        exposure_loops.expose_instants(target, *self._gain.swept_at(t_us), between, *planes, (DARK_LEVEL, 0.0))
 
     def _until(self, t_us: Times) -> Tensor:
         """Integral of light and dark current from the first plane on: [C, H, W], levels times us."""
@@ -129,9 +148,12 @@ class KeyPlanes:
     def _place(self, t_us: Times) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Find the plane before a time, and how far time is from it to the next: [H or 1, W or 1] both."""
         at_us = per_pixel(t_us.reshape(-1)[:1] if (t_us == t_us.flat[0]).all() else t_us)
-        last = len(self._times_us) - 2
-        key = np.clip(np.searchsorted(self._times_us, at_us, side="right") - 1, 0, last).astype(np.int64)
+        key = self._key_of(at_us)
         return key, self._share_of(at_us, key)
+
+    def _key_of(self, at_us: Times) -> NDArray[np.int64]:
+        after = np.searchsorted(self._times_us, at_us, side="right")
+        return np.clip(after - 1, 0, len(self._times_us) - 2).astype(np.int64)
 
     def _share_of(self, at_us: Times, key: NDArray[np.int64]) -> NDArray[np.float32]:
         begin, end = self._times_us[key], self._times_us[key + 1]

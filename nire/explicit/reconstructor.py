@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from nire.engines import Job
@@ -90,3 +92,8 @@ class ExplicitReconstructor(IntegralReconstructor):
         """Expose one shutter, as `IntegralReconstructor.light_at`."""
         assert self._planes is not None
         return self._planes.expose(shutter, out=self._light)
+
+    def show(self, shutters: Sequence[Shutter], images: Tensor, encoding: NDArray[np.uint8]) -> bool:
+        """Expose shutters as images at once, as `IntegralReconstructor.show`."""
+        assert self._planes is not None
+        return self._planes.show(shutters, images, encoding)

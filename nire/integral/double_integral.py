@@ -16,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from nire.integral import exposure_loops
 from nire.integral import loops as plane_loops
-from nire.integral.gain import Gain, is_uniform
+from nire.integral.gain import Gain
 from nire.integral.sweep import Times, per_pixel
 from nire.shutter import Shutter
 from nire.types import ContentWindow, Frame, Gap
@@ -74,9 +75,12 @@ class DoubleIntegral:
             device: holds planes, events and images.
         """
         self._gain = Gain(bin_us, device)
-        self._blended: Tensor | None = None
         self._anchors: list[Anchor] = []
         self._reaches: list[_Reach] = []
+        # What instants are exposed from: light of the frames where the gain is 1, and the events until the first one
+        # opened and the second one closed.
+        self._constants = self._counts = torch.empty(0)
+        self._changes: NDArray[np.float32] | None = None
 
     def build(self, window: ContentWindow, light: Sequence[Tensor]) -> None:
         """Integrate a window's events and anchor them to its frames (g of Eq. 7, by physics).
@@ -91,8 +95,10 @@ class DoubleIntegral:
         if not 1 <= len(window.frames) <= 2:
             raise ValueError(f"the double integral needs one or two frames, got {len(window.frames)}")
         self._gain.build(window)
-        self._blended = None
         self._anchors = [self._anchored(frame, image) for frame, image in zip(window.frames, light, strict=True)]
+        self._constants = torch.stack([anchor.constant for anchor in self._anchors])
+        self._counts = torch.stack([self._anchors[0].opened, self._anchors[-1].closed])
+        self._changes = None
         offset_us = window.calibration.time_offset_us
         self._reaches = [_reach(frame, window.gaps, offset_us) for frame in window.frames]
 
@@ -124,7 +130,7 @@ class DoubleIntegral:
         """
         if out is None:
             out = torch.empty_like(self._anchors[0].constant)
-        opens, closes = shutter.t_a_us, shutter.t_b_us
+        opens, closes = _times(shutter)
         narrow = self._gain.is_narrow(shutter)
         if narrow.all():
             self._expose_instant((opens + closes) / 2, out)
@@ -135,6 +141,30 @@ class DoubleIntegral:
                 self._expose_instant((opens + closes) / 2, instant)
                 out.copy_(torch.where(self._gain.field(narrow), instant, out))
         return out
+
+    def show(self, shutters: Sequence[Shutter], images: Tensor, encoding: NDArray[np.uint8]) -> bool:
+        """Expose shutters as 8-bit images at once, without their light in between.
+
+        Args:
+            shutters: Q of them, as of `expose`.
+            images: uint8 [Q, H, W, C], written.
+            encoding: of `exposure_loops.Target`.
+
+        Returns:
+            False where nothing was written, because only `expose` serves: on a GPU, or of pixels that differ.
+        """
+        if not plane_loops.serve(images, dtype=torch.uint8):
+            return False
+        t_us = self._gain.instants_of(shutters)
+        target = exposure_loops.NO_LIGHT, images.numpy(), encoding
+        if t_us is not None:
+            self._write_instants(t_us, target)
+            return True
+        if any(shutter.t_a_us.ndim > 1 or self._gain.is_narrow(shutter).any() for shutter in shutters):
+            return False
+        for q, shutter in enumerate(shutters):
+            self._write_wide(*_times(shutter), target, q)
+        return True
 
     @property
     def anchors(self) -> Sequence[Anchor]:
@@ -183,7 +213,7 @@ class DoubleIntegral:
         """
         if len(self._anchors) == 1:
             return [np.ones(1)]
-        ramp = self._ramp(t_us)
+        ramp = self._ramp_at(t_us)
         return [
             np.where((share == 0) & self._can_tell(reach, t_us), least, share)
             for share, reach in zip((1 - ramp, ramp), self._reaches, strict=True)
@@ -200,23 +230,29 @@ class DoubleIntegral:
         torch.log(self._gain.field(share) / (between + FRAME_NOISE_EVENTS), out=trust).clamp_min_(LEAST_TRUST)
 
     def _expose_instant(self, t_us: Times, out: Tensor) -> None:
-        gain, count = self._gain.at(t_us)
-        first, last = self._anchors[0], self._anchors[-1]
-        if first is last:
-            _expose_at(out, first, gain)
+        if plane_loops.serve(out):
+            target = out.numpy()[None], exposure_loops.NO_IMAGES, exposure_loops.ROUNDED
+            self._write_instants(per_pixel(t_us)[None], target)
             return
-        ramp = self._ramp(t_us)
-        if is_uniform(ramp) and ramp.flat[0] in (0.0, 1.0):
-            _expose_at(out, self._anchors[int(ramp.flat[0])], gain)
-        elif plane_loops.serve(out, gain, count):
-            state, ends = (gain.numpy(), count.numpy()), (first.opened.numpy(), last.closed.numpy())
-            constants, share = (first.constant.numpy(), last.constant.numpy()), per_pixel(ramp).astype(np.float32)
-            plane_loops.blend_at(out.numpy(), state, constants, ends, share, FRAME_NOISE_EVENTS, DARK_LEVEL)
-        else:
-            constant = torch.lerp(first.constant, last.constant, self._trust(t_us, count))
-            torch.mul(constant, gain, out=out).sub_(DARK_LEVEL).clamp_min_(0.0)
+        gain, count = self._gain.at(t_us)
+        if len(self._anchors) == 1:
+            _expose_at(out, self._anchors[0], gain)
+            return
+        constant = torch.lerp(self._anchors[0].constant, self._anchors[1].constant, self._trust(t_us, count))
+        torch.mul(constant, gain, out=out).sub_(DARK_LEVEL).clamp_min_(0.0)
+
+    def _write_instants(self, t_us: Times, target: exposure_loops.Target) -> None:
+        """Do the same by loops, for instants [Q, H or 1, W or 1]."""
+        share = (np.zeros_like(t_us[:, :1, :1]) if len(self._anchors) == 1 else self._ramp(t_us)).astype(np.float32)
+        planes = self._constants.numpy(), self._counts.numpy()
+        between = np.zeros(share.shape, np.int64), share
+        numbers = DARK_LEVEL, FRAME_NOISE_EVENTS
+        exposure_loops.expose_instants(target, *self._gain.swept_at(t_us), between, *planes, numbers)
 
     def _expose_wide(self, opens: Times, closes: Times, out: Tensor) -> None:
+        if opens.ndim == 1 and plane_loops.serve(out):
+            self._write_wide(opens, closes, (out.numpy()[None], exposure_loops.NO_IMAGES, exposure_loops.ROUNDED))
+            return
         width_us = self._gain.field(np.maximum(closes - opens, 1.0))
         mean = self._gain.area(opens, closes).div_(width_us)
         torch.mul(self._anchors[0].constant, mean, out=out)
@@ -225,15 +261,36 @@ class DoubleIntegral:
             out.addcmul_(second - first, self._share(opens, closes, mean, width_us))
         out.sub_(DARK_LEVEL).clamp_min_(0.0)
 
+    def _write_wide(self, opens: Times, closes: Times, target: exposure_loops.Target, q: int = 0) -> None:
+        """Do the same by loops, for an exposure of rows [H or 1]."""
+        if len(opens) == 1 and any(len(reach.start_us) > 1 for reach in self._reaches):
+            # Each row has its own time between frames that roll.
+            opens, closes = (np.repeat(t_us, self._counts.shape[1]) for t_us in (opens, closes))
+        span_us, node_us, weights, grid = self._gain.nodes(opens, closes)
+        share = np.zeros_like(node_us)
+        if len(self._anchors) == 2:
+            share[:] = self._ramp((node_us - self._gain.offset_us)[..., None])[..., 0]
+        is_alone = (share == share[0]).all(axis=0) & ((share[0] == 0) | (share[0] == 1))
+        alone = np.where(is_alone, share[0], -1).astype(np.int64)
+        weights /= (span_us[1] - span_us[0])[:, 0]
+        nodes = node_us, weights.astype(np.float32), share.astype(np.float32), grid
+        if self._changes is None:
+            self._changes = np.zeros((*self._counts.shape[1:], 4), np.float32)
+            self._changes[..., 2:] = self._counts.permute(1, 2, 0)
+        sweep = self._gain.sweep
+        planes = self._constants.numpy(), self._counts.numpy()
+        exposure_loops.expose_wide(
+            target, q, sweep.held, sweep.swept, span_us, nodes, planes, alone,
+            (DARK_LEVEL, FRAME_NOISE_EVENTS), self._changes,
+        )  # fmt: skip
+
     def _share(self, opens: Times, closes: Times, mean: Tensor, width_us: Tensor) -> Tensor:
         """Mean of w G over a shutter; w never falls with time, so 0 or 1 at both ends it is that all along."""
-        ramp, ramp_after = self._ramp(opens), self._ramp(closes)
+        ramp, ramp_after = self._ramp_at(opens), self._ramp_at(closes)
         constant = ramp == ramp_after
         if constant.all():
             return mean * self._gain.field(ramp)
-        if self._blended is None:
-            self._blended = self._gain.prefix(self._add_blended)
-        share = self._gain.between(self._blended, opens, closes, self._add_blended).div_(width_us)
+        share = self._gain.weighed(opens, closes, self._add_blended).div_(width_us)
         return torch.where(self._gain.field(constant), mean * self._gain.field(ramp), share)
 
     def _add_blended(self, area: Tensor, state: tuple[Tensor, Tensor], t_us: Times, width_us: Times) -> None:
@@ -243,7 +300,7 @@ class DoubleIntegral:
             area.addcmul_(gain * self._trust(t_us, count), self._gain.field(width_us))
             return
         events = count.numpy(), self._anchors[0].opened.numpy(), self._anchors[1].closed.numpy()
-        ramp, width = (per_pixel(values).astype(np.float32) for values in (self._ramp(t_us), width_us))
+        ramp, width = (per_pixel(values).astype(np.float32) for values in (self._ramp_at(t_us), width_us))
         plane_loops.add_blended(area.numpy(), gain.numpy(), events, ramp, width, FRAME_NOISE_EVENTS)
 
     def _trust(self, t_us: Times, count: Tensor) -> Tensor:
@@ -253,7 +310,7 @@ class DoubleIntegral:
         more of them there are: a pixel over which something passed long ago is the next frame's to tell.
         """
         opened, closed = self._anchors[0].opened, self._anchors[1].closed
-        ramp = self._gain.field(self._ramp(t_us))
+        ramp = self._gain.field(self._ramp_at(t_us))
         for_second = ramp * (count - opened).clamp_min_(0.0).add_(FRAME_NOISE_EVENTS)
         for_first = (1 - ramp) * (closed - count).clamp_min_(0.0).add_(FRAME_NOISE_EVENTS)
         return for_second.div_(for_first.add_(for_second))
@@ -262,15 +319,18 @@ class DoubleIntegral:
     def _can_tell(reach: _Reach, t_us: Times) -> NDArray[np.bool_]:
         return (t_us >= reach.reach_us[0]) & (t_us <= reach.reach_us[1])
 
+    def _ramp_at(self, t_us: Times) -> Times:
+        """Do as `_ramp`, at [1], [H] or [H, W]."""
+        ramp = self._ramp(per_pixel(t_us))
+        return ramp if t_us.ndim == 2 else ramp[:, 0]
+
     def _ramp(self, t_us: Times) -> Times:
-        """How far time is from the first exposure (0) to the second (1), at [1], [H] or [H, W].
+        """How far time is from the first exposure (0) to the second (1), at [..., H or 1, W or 1].
 
         Where a gap cuts one frame off, the other answers alone; where gaps cut both off, the nearer one does.
         """
         first, second = self._reaches
-        end, start = first.end_us, second.start_us
-        if t_us.ndim == 2:
-            end, start = end[:, None], start[:, None]
+        end, start = per_pixel(first.end_us), per_pixel(second.start_us)
         ramp = np.clip((t_us - end) / np.maximum(start - end, 1e-6), 0.0, 1.0)
         step = np.where(t_us - end < start - t_us, 0.0, 1.0)
         by_first, by_second = self._can_tell(first, t_us), self._can_tell(second, t_us)
@@ -280,10 +340,7 @@ class DoubleIntegral:
 
 def _expose_at(light: Tensor, anchor: Anchor, gain: Tensor) -> None:
     """Expose one frame's constant: linear light [C, H, W], by a gain [H, W]."""
-    if plane_loops.serve(light, gain):
-        plane_loops.expose_at(light.numpy(), anchor.constant.numpy(), gain.numpy(), DARK_LEVEL)
-    else:
-        torch.mul(anchor.constant, gain, out=light).sub_(DARK_LEVEL).clamp_min_(0.0)
+    torch.mul(anchor.constant, gain, out=light).sub_(DARK_LEVEL).clamp_min_(0.0)
 
 
 def _reach(frame: Frame, gaps: Sequence[Gap], offset_us: float) -> _Reach:
@@ -300,4 +357,11 @@ def _reach(frame: Frame, gaps: Sequence[Gap], offset_us: float) -> _Reach:
         else:
             # A hole inside the exposure: the frame is trusted within its own exposure only.
             before, after = max(before, first_us), min(after, last_us)
-    return _Reach(shutter.t_a_us, shutter.t_b_us, (before, after))
+    return _Reach(*_times(shutter), (before, after))
+
+
+def _times(shutter: Shutter) -> tuple[Times, Times]:
+    """Give a shutter's times, [1] each where it is flat."""
+    if shutter.is_flat:
+        return shutter.t_a_us.reshape(-1)[:1], shutter.t_b_us.reshape(-1)[:1]
+    return shutter.t_a_us, shutter.t_b_us

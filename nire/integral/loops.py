@@ -1,8 +1,8 @@
-"""Loops over a window's events and pixels, compiled for the CPU: one pass where torch makes one for each operation.
+"""Loops over pixels, compiled for the CPU: one pass where torch makes one for each operation.
 
 Each says which function of torch it stands in for. Those are the definition: they run on GPUs, in training and inside
-graphs, and tests compare the two. Arrays are float32 and contiguous unless it is said. Places of events are unsigned
-inside: for signed ones each access would ask whether they count from the end.
+graphs, and tests compare the two. Arrays are float32 and contiguous unless it is said. Loops over events are in
+`event_loops.py`.
 """
 
 from __future__ import annotations
@@ -15,16 +15,8 @@ from torch import Tensor
 from nire.compiled import compiled
 
 Plane = NDArray[np.float32]
-"""[H, W], or [P] all of its pixels; more dimensions where it is said."""
-Cells = NDArray[np.int64]
-"""Pixels of events, y W + x, in the order of time."""
-Times = NDArray[np.float64]
-"""Event time, [H or 1, W or 1]."""
-Events = tuple[Cells, NDArray[np.int64], NDArray[np.int64], Plane, Plane]
-"""Pixels, times, earliest begins of ramps, factors and weights of events."""
+"""[H, W]; more dimensions where it is said."""
 
-NEVER_US = -(2**62)
-"""Before all times."""
 _ONE, _ZERO = np.float32(1), np.float32(0)
 
 
@@ -33,217 +25,6 @@ def serve(*tensors: Tensor, dtype: torch.dtype = torch.float32) -> bool:
     if torch.compiler.is_compiling():
         return False
     return all(t.device.type == "cpu" and t.dtype == dtype and not t.requires_grad for t in tensors)
-
-
-@compiled
-def admit(
-    totals: NDArray[np.int64], ignored: NDArray[np.bool_], cells: Cells, factors: Plane, weights: Plane, most: float
-) -> bool:
-    """Count events in the totals of their pixels; those of pixels with too many, or that are ignored, will do nothing.
-
-    Args:
-        totals: [P], events so far.
-        ignored: [P]; pixels that turn mad are added.
-        cells: of the events [N].
-        factors, weights: of the events [N]; 1 and 0 for those that are to do nothing.
-        most: events of a pixel that is not mad.
-
-    Returns:
-        True where a pixel has turned mad.
-
-    Raises:
-        ValueError: an event lies outside the sensor.
-    """
-    turned = False
-    for k in range(len(cells)):
-        cell = np.uint64(cells[k])
-        if cell >= len(totals):  # the one look at this: no loop after this one asks again
-            raise ValueError("an event lies outside the sensor")
-        totals[cell] += 1
-    for k in range(len(cells)):
-        cell = np.uint64(cells[k])
-        if totals[cell] > most and not ignored[cell]:
-            ignored[cell] = True
-            turned = True
-        if ignored[cell]:
-            factors[k], weights[k] = _ONE, _ZERO
-    return turned
-
-
-@compiled
-def link(
-    begins: NDArray[np.int64],
-    latest: Cells,
-    columns: tuple[Cells, NDArray[np.int64]],
-    first: int,
-    holes_us: NDArray[np.int64],
-) -> None:
-    """Find when the ramp towards each event can begin at the earliest: `Sweep`.
-
-    Not before the event that came before it in its pixel, nor before the end of missing events, and not earlier than
-    half as long before it as the next event of the pixel comes after it: what goes on fast did not begin long ago.
-
-    Args:
-        begins: of all events [N]; written for those from `first` on, and changed for the last one of each pixel.
-        latest: [P], number of the last event of each pixel, -1 for none; changed.
-        columns: pixels and times of all events [N].
-        first: of the new ones.
-        holes_us: ends of the spans whose events are missing, ascending.
-    """
-    cells, t_us = columns
-    hole = np.searchsorted(holes_us, t_us[first], side="right") if first < len(cells) else 0
-    for k in range(first, len(cells)):
-        while hole < len(holes_us) and holes_us[hole] <= t_us[k]:
-            hole += 1
-        cell = np.uint64(cells[k])
-        last = latest[cell]
-        begin_us = holes_us[hole - 1] if hole > 0 else NEVER_US
-        if last >= 0:
-            if t_us[last] >= begin_us:
-                begins[last] = max(begins[last], t_us[last] - (t_us[k] - t_us[last]) // 2)
-            begin_us = max(begin_us, t_us[last])
-        begins[k] = begin_us
-        latest[cell] = k
-
-
-@compiled
-def advance(gain: Plane, count: Plane, events: Events, from_us: Times, until_us: Times) -> None:
-    """Let events change gain and count of their pixels: `Sweep.advance`.
-
-    Args:
-        gain, count: [H, W], changed.
-        events: some; those after `from_us` do, up to and at `until_us`.
-        from_us, until_us: of one shape.
-    """
-    cells, t_us, _, factors, weights = events
-    flat_gain, flat_count = gain.reshape(-1), count.reshape(-1)
-    for k in range(len(cells)):
-        cell = np.uint64(cells[k])
-        place = _place(cell, gain.shape[1], from_us.shape)
-        if from_us[place] < t_us[k] <= until_us[place]:
-            flat_gain[cell] *= factors[k]
-            flat_count[cell] += weights[k]
-
-
-@compiled
-def step(gain: Plane, count: Plane, events: Events, most: float) -> None:
-    """Let events change gain and count of their pixels, then keep their gain within 1 / most and most: `Sweep._step`.
-
-    Args:
-        gain, count: [H, W], changed.
-        events: all of them do.
-        most: of a gain.
-    """
-    cells, _, _, factors, weights = events
-    flat_gain, flat_count = gain.reshape(-1), count.reshape(-1)
-    high, low = np.float32(most), np.float32(1 / most)
-    for k in range(len(cells)):
-        cell = np.uint64(cells[k])
-        flat_gain[cell] *= factors[k]
-        flat_count[cell] += weights[k]
-    for k in range(len(cells)):
-        cell = np.uint64(cells[k])
-        flat_gain[cell] = min(max(flat_gain[cell], low), high)
-
-
-@compiled
-def ramp(gain: Plane, count: Plane, events: Events, at_us: Times, reach_us: float) -> None:
-    """Put pixels that are on their way to their next event on their ramps: `Sweep.ramp`.
-
-    Args:
-        gain: [H, W], of the events up to `at_us`; changed.
-        count: [H, W], likewise; or empty.
-        events: all that come within `reach_us` after it, and maybe more.
-        at_us: event time.
-        reach_us: longest ramp.
-    """
-    cells, t_us, begins, factors, weights = events
-    flat_gain, flat_count = gain.reshape(-1), count.reshape(-1)
-    counts, is_uniform = len(flat_count) > 0, at_us.size == 1
-    now_us = at_us[0, 0]
-    for k in range(len(cells)):
-        cell = np.uint64(cells[k])
-        if not is_uniform:
-            now_us = at_us[_place(cell, gain.shape[1], at_us.shape)]
-        if begins[k] >= now_us:
-            continue
-        begin_us = max(float(begins[k]), t_us[k] - reach_us)
-        if begin_us < now_us < t_us[k]:
-            share = np.float32((now_us - begin_us) / (t_us[k] - begin_us))
-            flat_gain[cell] *= _ONE + (factors[k] - _ONE) * share
-            if counts:
-                flat_count[cell] += share * weights[k]
-
-
-@compiled
-def integrate(
-    area: Plane, gain: Plane, count: Plane, events: Events, from_us: Times, until_us: Times, reach_us: float
-) -> None:
-    """Add the integral of the gain to `area`, event by event: `Sweep.integrate`.
-
-    An event changes the gain by the same amount from then on, and by a share of it on the ramp before.
-
-    Args:
-        area, gain, count: [H, W], changed; the gain is that of the events up to `from_us`.
-        events: those after `from_us`, and as long as ramps may begin before `until_us`.
-        from_us, until_us: event time, of one shape.
-        reach_us: longest ramp.
-    """
-    cells, t_us, begins, factors, weights = events
-    flat_area, flat_gain, flat_count = area.reshape(-1), gain.reshape(-1), count.reshape(-1)
-    for y in range(gain.shape[0]):
-        row = y if len(until_us) > 1 else 0
-        if until_us.shape[1] > 1:
-            for x in range(gain.shape[1]):
-                area[y, x] += gain[y, x] * np.float32(until_us[row, x] - from_us[row, x])
-        else:
-            span_us = np.float32(until_us[row, 0] - from_us[row, 0])
-            for x in range(gain.shape[1]):
-                area[y, x] += gain[y, x] * span_us
-    for k in range(len(cells)):
-        cell, now_us = np.uint64(cells[k]), float(t_us[k])
-        place = _place(cell, gain.shape[1], from_us.shape)
-        open_us, close_us = from_us[place], until_us[place]
-        begin_us = max(float(begins[k]), now_us - reach_us)
-        if now_us <= open_us or begin_us >= close_us:
-            continue
-        changed = flat_gain[cell] * factors[k]
-        first_us, last_us = max(begin_us, open_us), min(now_us, close_us)
-        weight_us = 0.0
-        if first_us < last_us:
-            # The mean of the ramp's share over the part that lies within the span, times how long that is.
-            weight_us = (last_us - first_us) * ((first_us + last_us) / 2 - begin_us) / (now_us - begin_us)
-        if now_us <= close_us:
-            weight_us += close_us - now_us
-        flat_area[cell] += (changed - flat_gain[cell]) * np.float32(weight_us)
-        if now_us <= close_us:
-            flat_gain[cell] = changed
-            flat_count[cell] += weights[k]
-
-
-@compiled
-def _place(cell: np.uint64, width: int, shape: tuple[int, int]) -> tuple[np.uint64, np.uint64]:
-    """Find a pixel's entry among those of an image, of its rows or of its pixels."""
-    if shape[0] == 1 and shape[1] == 1:
-        return np.uint64(0), np.uint64(0)
-    row = cell // np.uint64(width)
-    return row, np.uint64(0) if shape[1] == 1 else cell - row * np.uint64(width)
-
-
-@compiled
-def expose_at(light: Plane, constant: Plane, gain: Plane, dark: float) -> None:
-    """Expose an instant from one frame, linear light without its dark current: max(K G - dark, 0).
-
-    Args:
-        light, constant: [C, H, W].
-        gain: [H, W].
-        dark: what the constant has more than light.
-    """
-    floor = np.float32(dark)
-    for c in range(len(light)):
-        for y in range(gain.shape[0]):
-            for x in range(gain.shape[1]):
-                light[c, y, x] = max(constant[c, y, x] * gain[y, x] - floor, _ZERO)
 
 
 @compiled
@@ -285,61 +66,6 @@ def weigh(trust: Plane, events: tuple[Plane, Plane, Plane], share: Plane, doubt:
         for x in range(trust.shape[1]):
             between = int(max(count[y, x], closed[y, x]) - min(count[y, x], opened[y, x]))
             trust[y, x] = max(share[down * y, across * x] - doubt[min(between, last)], floor)
-
-
-@compiled
-def blend_at(
-    light: Plane,
-    state: tuple[Plane, Plane],
-    constants: tuple[Plane, Plane],
-    ends: tuple[Plane, Plane],
-    ramp: Plane,
-    noise: float,
-    dark: float,
-) -> None:
-    """Expose an instant from two frames, linear light without its dark current: `DoubleIntegral._expose_instant`.
-
-    Args:
-        light: [C, H, W], written.
-        state: gain and count of events at the instant, [H, W].
-        constants: of both frames, [C, H, W].
-        ends: events until the first frame's exposure began, and until the second's ended, [H, W].
-        ramp: [H or 1, W or 1], share of time that is the second frame's, 0 to 1.
-        noise: in events, > 0.
-        dark: what constants have more than light.
-    """
-    gain, count = state
-    least, floor = np.float32(noise), np.float32(dark)
-    height, width = gain.shape
-    time_share, share = np.empty(width, np.float32), np.empty(width, np.float32)
-    for y in range(height):
-        if y == 0 or len(ramp) > 1:
-            time_share[:] = ramp[y]
-        now, opened, closed = count[y], ends[0][y], ends[1][y]
-        for x in range(width):
-            second = time_share[x] * (max(now[x] - opened[x], _ZERO) + least)
-            first = (_ONE - time_share[x]) * (max(closed[x] - now[x], _ZERO) + least)
-            share[x] = second / (first + second)
-        for c in range(len(light)):
-            row, factor, first, second = light[c, y], gain[y], constants[0][c, y], constants[1][c, y]
-            for x in range(width):
-                row[x] = max((first[x] + share[x] * (second[x] - first[x])) * factor[x] - floor, _ZERO)
-
-
-@compiled
-def to_levels(image: NDArray[np.uint8], light: Plane) -> None:
-    """Round linear light to 8 bits: [C, H, W] levels -> [H, W, C], `IntegralReconstructor._encode_into`.
-
-    Args:
-        image: written.
-        light: >= 0.
-    """
-    white, half = np.float32(255), np.float32(0.5)
-    for y in range(image.shape[0]):
-        for c in range(image.shape[2]):
-            row, pixels = light[c, y], image[y, :, c]
-            for x in range(len(row)):
-                pixels[x] = np.uint8(min(row[x] + half, white))
 
 
 @compiled

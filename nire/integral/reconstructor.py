@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nire.backends import device_errors
 from nire.colour import demosaiced_light, filter_of
+from nire.integral import exposure_loops
 from nire.integral import loops as plane_loops
 from nire.integral.double_integral import DoubleIntegral
 from nire.light import ENCODE_STEPS, decode_table, encode_table
@@ -80,6 +81,10 @@ class IntegralReconstructor:
         """Expose one shutter of the window built last: float32 [C, H, W], linear levels; valid until the next call."""
         return self._integral.expose(shutter, out=self._light)
 
+    def show(self, shutters: Sequence[Shutter], images: Tensor, encoding: NDArray[np.uint8]) -> bool:
+        """Expose shutters of the window built last as images at once: as `DoubleIntegral.show`."""
+        return self._integral.show(shutters, images, encoding)
+
     def ahead(self, window: ContentWindow) -> bool:
         """Begin the content of a window that is not complete; the present content stays as it is.
 
@@ -119,9 +124,13 @@ class IntegralReconstructor:
         if self._images.shape[0] < len(queries) or self._images.shape[3] != channels:
             self._images = torch.empty((len(queries), height, width, channels), dtype=torch.uint8, device=self._device)
         transfer = window.frames[0].transfer
-        for image, query in zip(self._images, queries, strict=False):
-            light = self.light_at(query.shutter)
-            self._encode_into(self._in_colour(light, channels), transfer, image)
+        encoding = _encoding_of(transfer)
+        has_mosaic = self._light.shape[0] != channels
+        shutters, images = [query.shutter for query in queries], self._images[: len(queries)]
+        if queries and (has_mosaic or not self.show(shutters, images, encoding)):
+            for n, shutter in enumerate(shutters):
+                if has_mosaic or not self.show([shutter], images[n : n + 1], encoding):
+                    self._encode_into(self._in_colour(self.light_at(shutter), channels), transfer, images[n])
         return self._images[: len(queries)].cpu().numpy()
 
     def _built(self, window: ContentWindow, light: Sequence[Tensor]) -> None:
@@ -137,7 +146,8 @@ class IntegralReconstructor:
 
     def _linear(self, frame: Frame) -> Tensor:
         """Linear light of a frame: float32 [C, H, W], levels; a copy, because frames may be read-only."""
-        light = decode_table(frame.transfer)[frame.pixels]
+        is_linear = frame.transfer == "linear"  # then the table says what there is, at ten times the cost
+        light = frame.pixels.astype(np.float32) if is_linear else decode_table(frame.transfer)[frame.pixels]
         if self._filter is not None and light.shape[2] == 3:
             light = np.take_along_axis(light, self._filter, axis=2)
         return torch.from_numpy(light).to(self._device).permute(2, 0, 1).contiguous()
@@ -150,16 +160,20 @@ class IntegralReconstructor:
 
     def _encode_into(self, light: Tensor, transfer: Transfer, image: Tensor) -> None:
         """Write float32 [C, H, W] linear levels as uint8 [H, W, C]; `light` is overwritten."""
+        if plane_loops.serve(light):
+            exposure_loops.encode(image.numpy(), light.numpy(), _encoding_of(transfer))
+            return
         if transfer == "linear":
-            if plane_loops.serve(light):
-                plane_loops.to_levels(image.numpy(), light.numpy())
-            else:
-                image.copy_(light.add_(0.5).clamp_max_(255.0).permute(1, 2, 0))
+            image.copy_(light.add_(0.5).clamp_max_(255.0).permute(1, 2, 0))
             return
         if transfer not in self._encode:
             self._encode[transfer] = torch.from_numpy(encode_table(transfer)).to(self._device)
         steps = light.clamp_max_(255.0).mul_(ENCODE_STEPS).add_(0.5).long()
         image.copy_(self._encode[transfer][steps].permute(1, 2, 0))
+
+
+def _encoding_of(transfer: Transfer) -> NDArray[np.uint8]:
+    return exposure_loops.ROUNDED if transfer == "linear" else encode_table(transfer)
 
 
 def threads_for(geometry: Geometry) -> int:

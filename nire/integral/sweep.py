@@ -8,14 +8,13 @@ sweep from its start would leave, bit for bit.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nire.integral import loops as plane_loops
+from nire.integral import event_loops, exposure_loops, loops
 from nire.types import ContentWindow, EventBatch
 
 Times = NDArray[np.float64]
@@ -31,6 +30,8 @@ RAMP_SHARE = 1 / 8
 _BINS_PER_STEP = 4
 _STEPS_PER_KEY = 2
 _MOST_KEYS = 64
+# Events that there is always room for, once there was.
+_LEAST_ROOM = 1 << 16
 
 
 class Sweep:
@@ -63,14 +64,15 @@ class Sweep:
         self._window: ContentWindow | None = None
         self._steps = 0
         self._taken = 0
-        self._events = EventBatch.empty(0)
-        self._times = self._begins = torch.empty(0, dtype=torch.int64)
-        self._cells = torch.empty(0, dtype=torch.int64, device=device)
-        self._factors = self._weights = torch.empty(0, device=device)
+        self._times: NDArray[np.int64] = np.empty(0, np.int64)
+        self._leads = torch.empty(0)
+        self._cells, self._factors = torch.empty(0, dtype=torch.int32), torch.empty(0)
         self._now_gain = self._now_count = torch.empty((0, 0), device=device)
-        self._totals: NDArray[np.int64] = np.empty(0, np.int64)
-        self._latest: NDArray[np.int64] = np.empty(0, np.int64)
+        self._held: exposure_loops.Held | None = None
+        self._swept: exposure_loops.Swept | None = None
+        self._pixels = np.empty(0, event_loops.PIXEL)
         self._ignored: NDArray[np.bool_] = np.empty(0, np.bool_)
+        self._has_ignored = False
 
     def leads_to(self, window: ContentWindow) -> bool:
         """Tell whether a window extends the one taken last."""
@@ -103,18 +105,47 @@ class Sweep:
             self._add(window)
             keeps = False
         self._window = window
+        self._swept = None
+        if self._held is not None:
+            self._held[1][0] = -1
         key_us = self.key_us
         self._run(window.t1_us)
         return keeps and self.key_us == key_us
 
-    def advance(self, gain: Tensor, count: Tensor, from_us: Times, until_us: Times) -> None:
-        """Let the events after one time, up to and at another, change the gain and the count of their pixels.
+    def stairs(self, at_us: Times) -> tuple[Tensor, Tensor]:
+        """Give gain and count of the events up to and at a time, without ramps: [H, W], not to be changed.
+
+        They are valid until the next call.
 
         Args:
-            gain, count: [H, W], changed.
-            from_us, until_us: event time, [1], [H] or [H, W] both.
+            at_us: event time, not before the window's start, [1], [H] or [H, W].
         """
-        self._change(gain, count, self._between(from_us, until_us), from_us, until_us)
+        if loops.serve(self.gain):
+            held = self.held
+            exposure_loops.settle(held, self.swept, per_pixel(at_us))
+            return torch.from_numpy(held[0][0]), torch.from_numpy(held[0][1])
+        key = np.minimum((at_us - self.t0_us) // self.key_us, self.keys - 1).astype(np.int64)
+        gain, count = self._gather(self.gain, key), self._gather(self.count, key)
+        self.advance(gain, count, self.t0_us + self.key_us * key.astype(np.float64), at_us)
+        return gain, count
+
+    @property
+    def held(self) -> exposure_loops.Held:
+        """What loops keep from one exposure to the next; it is theirs to change. On a CPU."""
+        if self._held is None:
+            height, width = self.gain.shape[1:]
+            planes, beside = (np.empty((2, height, width), np.float32), np.empty((2, height * width + 1), np.float32))
+            undo = np.empty(height * width + 1, np.int32), beside[0], beside[1]
+            self._held = (planes[0], planes[1]), np.array([-1]), undo
+        return self._held
+
+    @property
+    def swept(self) -> exposure_loops.Swept:
+        """Key planes and events, as loops take them. On a CPU."""
+        if self._swept is None:
+            keys, grid = (self.gain.numpy(), self.count.numpy()), (self.t0_us, self.key_us, self.keys)
+            self._swept = keys, self._columns(slice(self._taken)), grid, self.reach_us, _GAIN_LIMIT
+        return self._swept
 
     def ramp(self, gain: Tensor, at_us: Times, count: Tensor | None = None) -> None:
         """Put pixels that are on their way to their next event on their ramps.
@@ -128,11 +159,11 @@ class Sweep:
             at_us: event time, [1], [H] or [H, W].
             count: [H, W], of the events up to `at_us`; where it is given, a share of the next event is added.
         """
-        events = self._between(at_us, at_us + self.reach_us)
-        if plane_loops.serve(gain):
-            counted = np.empty((0, 0), np.float32) if count is None else count.numpy()
-            plane_loops.ramp(gain.numpy(), counted, self._columns(events), per_pixel(at_us), self.reach_us)
+        if loops.serve(gain):
+            state = gain.numpy(), gain.numpy() if count is None else count.numpy()
+            exposure_loops.ramp(state, self.held[2], self.swept, per_pixel(at_us), count is not None)
             return
+        events = self._between(at_us, at_us + self.reach_us)
         t_us, begin_us, cells, factors = self._ramps(events)
         now_us = self._of_cells(at_us, cells)
         on = torch.nonzero((begin_us < now_us) & (now_us < t_us)).squeeze(1)
@@ -140,7 +171,7 @@ class Sweep:
         # A pixel is on one ramp at a time.
         gain.view(-1)[cells[on]] *= 1 + (factors[on] - 1) * share
         if count is not None:
-            count.view(-1)[cells[on]] += share * self._weights[events][on]
+            count.view(-1)[cells[on]] += share * (factors[on] != 1)
 
     def integrate(self, area: Tensor, gain: Tensor, count: Tensor, from_us: Times, until_us: Times) -> None:
         """Add the integral of the gain over a span to `area`, us, exact to the event, with ramps.
@@ -151,10 +182,10 @@ class Sweep:
             from_us, until_us: event time, [1], [H] or [H, W] both.
         """
         events = self._between(from_us, until_us + self.reach_us)
-        if plane_loops.serve(area, gain, count):
+        if loops.serve(area, gain, count):
             span_us = per_pixel(from_us), per_pixel(until_us)
             planes = area.numpy(), gain.numpy(), count.numpy()
-            plane_loops.integrate(*planes, self._columns(events), *span_us, self.reach_us)
+            exposure_loops.integrate(*planes, self._columns(events), *span_us, self.reach_us)
             return
         area.addcmul_(gain, field(until_us - from_us, self._device))
         t_us, begin_us, cells, factors = self._ramps(events)
@@ -176,66 +207,77 @@ class Sweep:
         area.view(-1).scatter_add_(0, cells, before * (factors - 1) * weight_us.float())
         self.advance(gain, count, from_us, until_us)
 
-    def events_of(self, from_us: Times, until_us: Times) -> plane_loops.Events:
+    def events_of(self, from_us: Times, until_us: Times) -> event_loops.Events:
         """Give what the loops take of the events of a span, and of those whose ramps may begin in it; on a CPU."""
         return self._columns(self._between(from_us, until_us + self.reach_us))
 
-    def trapezoids(self, from_us: Times, until_us: Times) -> Iterator[tuple[Times, Times]]:
-        """Cut a span at the edges of bins; where it is at its end already, empty pieces follow."""
-        now_us = from_us
-        while (now_us < until_us).any():
-            edge_us = self.t0_us + ((now_us - self.t0_us) // self.bin_us + 1) * self.bin_us
-            next_us = np.maximum(now_us, np.minimum(edge_us, until_us))
-            yield now_us, next_us
-            now_us = next_us
+    def nodes(self, from_us: Times, until_us: Times) -> tuple[Times, Times]:
+        """Cut a span into trapezoids at the edges of bins: their ends, and how much of the span each stands for, us.
+
+        Args:
+            from_us, until_us: event time, of one shape.
+
+        Returns:
+            [M, ...]; where a span has fewer than others, its end is repeated and stands for nothing.
+        """
+        after = np.floor((from_us - self.t0_us) / self.bin_us)
+        many = int((np.ceil((until_us - self.t0_us) / self.bin_us) - after).max()) + 1
+        places = np.arange(many).reshape(-1, *(1 for _ in from_us.shape))
+        ends = np.minimum(self.t0_us + self.bin_us * (after + places), until_us)
+        ends[0] = from_us
+        halves = np.diff(ends, axis=0) / 2
+        weights = np.zeros_like(ends)
+        weights[:-1] += halves
+        weights[1:] += halves
+        return ends, weights
 
     def limit(self, gain: Tensor) -> None:
         """Keep the gain to what frames can show, as at the end of each step."""
         gain.clamp_(1 / _GAIN_LIMIT, _GAIN_LIMIT)
 
-    def _change(self, gain: Tensor, count: Tensor, events: slice, from_us: Times, until_us: Times) -> None:
-        """Let those of some events that lie within the span change gain and count."""
-        if plane_loops.serve(gain, count):
-            span_us = per_pixel(from_us), per_pixel(until_us)
-            plane_loops.advance(gain.numpy(), count.numpy(), self._columns(events), *span_us)
-            return
+    def advance(self, gain: Tensor, count: Tensor, from_us: Times, until_us: Times) -> None:
+        """Let the events after one time, up to and at another, change the gain and the count of their pixels."""
+        events = self._between(from_us, until_us)
         chosen: slice | Tensor = events
         if until_us.size > 1:
-            t_us, rows, columns = (column[events] for column in (self._events.t_us, self._events.y, self._events.x))
-            place = rows if until_us.ndim == 1 else (rows, columns)
-            within = np.flatnonzero((t_us > from_us[place]) & (t_us <= until_us[place]))
-            chosen = torch.from_numpy(within + events.start).to(self._device)
+            t_us, _, cells, _ = self._ramps(events)
+            within = (t_us > self._of_cells(from_us, cells)) & (t_us <= self._of_cells(until_us, cells))
+            chosen = torch.nonzero(within).squeeze(1) + events.start
         self._scatter(gain, count, chosen)
 
-    def _step(self, gain: Tensor, count: Tensor, events: slice) -> None:
-        """Let some events change gain and count, and limit the gain, which was within its limits before."""
-        if plane_loops.serve(gain, count):
-            plane_loops.step(gain.numpy(), count.numpy(), self._columns(events), _GAIN_LIMIT)
-            return
-        self._scatter(gain, count, events)
-        self.limit(gain)
+    def _gather(self, planes: Tensor, key: NDArray[np.int64]) -> Tensor:
+        """Copy one plane, or put one together from the rows or pixels of several."""
+        if key.size == 1:
+            return planes[int(key.flat[0])].clone()
+        chosen = torch.from_numpy(key).to(self._device)
+        rows = torch.arange(planes.shape[1], device=self._device)
+        if key.ndim == 1:
+            return planes[chosen, rows]
+        columns = torch.arange(planes.shape[2], device=self._device)
+        return planes[chosen, rows[:, None], columns[None, :]]
 
     def _scatter(self, gain: Tensor, count: Tensor, events: slice | Tensor) -> None:
-        cells = self._cells[events]
-        gain.view(-1).scatter_reduce_(0, cells, self._factors[events], "prod")
-        count.view(-1).scatter_add_(0, cells, self._weights[events])
+        cells, factors = self._cells[events].to(self._device).long(), self._factors[events].to(self._device)
+        gain.view(-1).scatter_reduce_(0, cells, factors, "prod")
+        count.view(-1).scatter_add_(0, cells, (factors != 1).float())
 
     def _between(self, from_us: Times, until_us: Times) -> slice:
         """Find the events after the earliest start, up to and at the latest end."""
         # Whole microseconds: a float key would make numpy convert all events first.
         ends = (math.floor(float(from_us.min())), math.floor(float(until_us.max())))
-        low, high = np.searchsorted(self._events.t_us, ends, side="right").tolist()
+        low, high = np.searchsorted(self._times, ends, side="right").tolist()
         return slice(low, max(low, high))
 
-    def _columns(self, events: slice) -> plane_loops.Events:
-        cells, times, begins = (column[events].numpy() for column in (self._cells, self._times, self._begins))
-        return cells, times, begins, self._factors[events].numpy(), self._weights[events].numpy()
+    def _columns(self, events: slice) -> event_loops.Events:
+        cells, leads, factors = (column[events].numpy() for column in (self._cells, self._leads, self._factors))
+        return cells, self._times[events], leads, factors
 
     def _ramps(self, events: slice) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Times of some events, when their ramps begin, us (float64), their pixels and factors, on the device."""
-        t_us = self._times[events].to(self._device).double()
-        begin_us = torch.maximum(self._begins[events].to(self._device).double(), t_us - self.reach_us)
-        return t_us, begin_us, self._cells[events], self._factors[events]
+        t_us = torch.tensor(self._times[events], dtype=torch.float64, device=self._device)
+        lead_us = self._leads[events].to(self._device).double().clamp_max_(self.reach_us)
+        cells, factors = self._cells[events].to(self._device).long(), self._factors[events].to(self._device)
+        return t_us, t_us - lead_us, cells, factors
 
     def _of_cells(self, values: Times, cells: Tensor) -> Tensor:
         """Look values per image [1], row [H] or pixel [H, W] up for some pixels: float64."""
@@ -249,42 +291,46 @@ class Sweep:
         if self.gain.shape[1:] != (height, width):
             self.gain = torch.empty((_MOST_KEYS, height, width), device=self._device)
             self.count = torch.empty_like(self.gain)
+            self._now_gain, self._now_count = torch.empty_like(self.gain[0]), torch.empty_like(self.gain[0])
+            self._pixels = np.empty(height * width, event_loops.PIXEL)
+            self._held = None
+        self._window = None
         self.t0_us = window.t0_us // self.bin_us * self.bin_us
         self.key_us = _STEPS_PER_KEY * self.step_us
         self.keys = self._steps = self._taken = 0
-        self._now_gain = torch.ones((height, width), device=self._device)
-        self._now_count = torch.zeros_like(self._now_gain)
+        self._now_gain.fill_(1)
+        self._now_count.zero_()
+        self._pixels.view(np.uint8).fill(0)
         hot = window.calibration.hot_pixels
-        self._totals = np.zeros(height * width, np.int64)
-        self._latest = np.full(height * width, -1, np.int64)
         self._ignored = np.zeros(height * width, np.bool_) if hot is None else hot.reshape(-1).copy()
-        # What a burst of events took is given back.
-        self._times = self._begins = self._times.new_empty(0)
-        self._cells = self._cells.new_empty(0)
-        self._factors = self._weights = self._factors.new_empty(0)
+        self._has_ignored = bool(self._ignored.any())
+        self._times = np.empty(0, np.int64)
 
     def _add(self, window: ContentWindow) -> bool:
         """Take the events that are new; False where they turn a pixel mad whose earlier events were taken."""
-        events, calibration = window.events, window.calibration
-        new = slice(self._taken, len(events))
-        cells = np.multiply(events.y[new], window.geometry.width, dtype=np.int64)
-        cells += events.x[new]
+        events, calibration, taken = window.events, window.calibration, self._taken
+        new = slice(taken, len(events))
         strongest = max(calibration.threshold_positive, calibration.threshold_negative)
-        factor_of = np.exp([-calibration.threshold_negative, calibration.threshold_positive]).astype(np.float32)
-        factors, weights = factor_of[events.p[new]], np.ones(len(cells), np.float32)
-        turned_mad = plane_loops.admit(self._totals, self._ignored, cells, factors, weights, _MAD_LOG / strongest)
-        if turned_mad and self._taken:
-            return False
-        self._events = events
-        self._begins = _appended(self._begins, self._taken, torch.full((len(cells),), plane_loops.NEVER_US))
-        self._times = _appended(self._times, self._taken, torch.tensor(events.t_us[new]))
-        self._cells = _appended(self._cells, self._taken, torch.from_numpy(cells))
-        self._factors = _appended(self._factors, self._taken, torch.from_numpy(factors))
-        self._weights = _appended(self._weights, self._taken, torch.from_numpy(weights))
-        taken, self._taken = self._taken, len(events)
-        cells, times = (column[: len(events)].cpu().numpy() for column in (self._cells, self._times))
-        begins, holes_us = self._begins[: len(events)].numpy(), _holes_us(window, window.t1_us)
-        plane_loops.link(begins, self._latest, (cells, times), taken, holes_us)
+        exponents = -calibration.threshold_negative, calibration.threshold_positive
+        times = np.ascontiguousarray(events.t_us)
+        buffers = (self._cells, self._factors, self._leads)
+        self._cells, self._factors, self._leads = (_with_room(buffer, taken, len(times)) for buffer in buffers)
+        cells, factors = (column[taken : len(times)].numpy() for column in (self._cells, self._factors))
+        most = event_loops.take(
+            (cells, factors, self._leads[: len(times)].numpy()),
+            (times, events.x[new], events.y[new], events.p[new]),
+            self._pixels,
+            (window.geometry.height, window.geometry.width),
+            _holes_us(window, window.t1_us),
+            (np.float32(math.exp(exponents[0])), np.float32(math.exp(exponents[1]))),
+        )
+        most_sane = _MAD_LOG / strongest
+        if self._has_ignored or most > most_sane:
+            self._has_ignored = True
+            turned_mad = event_loops.ignore(factors, cells, self._pixels, self._ignored, most_sane)
+            if turned_mad and taken:
+                return False
+        self._times, self._taken = times, len(times)
         return True
 
     def _run(self, t1_us: int) -> None:
@@ -294,14 +340,21 @@ class Sweep:
             self._thin()
         # An event at an edge counts from that edge on, as everywhere: G(t) includes the events up to and at t.
         edges_us = self.t0_us + self.step_us * np.arange(self._steps - 1, steps)
-        edges = np.searchsorted(self._events.t_us, edges_us, side="right").tolist()
+        edges = np.searchsorted(self._times, edges_us, side="right")
+        kept = np.arange(self._steps, steps) * self.step_us % self.key_us == 0
         gain, count = self._now_gain, self._now_count
-        for k, events in zip(range(self._steps, steps), map(slice, edges, edges[1:]), strict=True):
-            self._step(gain, count, events)
-            if k * self.step_us % self.key_us == 0:
-                self.gain[self.keys].copy_(gain)
-                self.count[self.keys].copy_(count)
-                self.keys += 1
+        if loops.serve(gain, count):
+            keys, now = (self.gain.numpy(), self.count.numpy()), (gain.numpy(), count.numpy())
+            event_loops.sweep(keys, self.keys, now, self._columns(slice(None)), edges, kept, _GAIN_LIMIT)
+            self.keys += int(kept.sum())
+        else:
+            for events, is_key in zip(map(slice, edges.tolist(), edges[1:].tolist()), kept, strict=False):
+                self._scatter(gain, count, events)
+                self.limit(gain)
+                if is_key:
+                    self.gain[self.keys].copy_(gain)
+                    self.count[self.keys].copy_(count)
+                    self.keys += 1
         self._steps = max(steps, self._steps)
 
     def _thin(self) -> None:
@@ -345,12 +398,13 @@ def per_pixel(values: Times) -> Times:
     return values if values.ndim == 2 else values[:, None]
 
 
-def _appended(buffer: Tensor, used: int, new: Tensor) -> Tensor:
-    """Write new values behind those that are used, in larger memory where there is no room."""
-    end = used + len(new)
-    if end > len(buffer):
-        larger = buffer.new_empty(end if used == 0 else 2 * end)
-        larger[:used] = buffer[:used]
-        buffer = larger
-    buffer[used:end] = new
-    return buffer
+def _with_room(buffer: Tensor, used: int, end: int) -> Tensor:
+    """Give a buffer that has room up to an end: this one, or one that begins with what is used of it.
+
+    What a burst of events took is given back by the first window that needs much less.
+    """
+    if end <= len(buffer) <= max(_LEAST_ROOM, 4 * end):
+        return buffer
+    larger = buffer.new_empty(end if used == 0 else 2 * end)
+    larger[:used] = buffer[:used]
+    return larger

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -9,11 +10,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from nire.integral.double_integral import DoubleIntegral
+from nire.backends import edi
+from nire.integral.double_integral import DARK_LEVEL, DoubleIntegral
 from nire.integral.sweep import RAMP_SHARE
+from nire.light import ENCODE_STEPS, encode_table
 from nire.shutter import Shutter
-from nire.types import Calibration, ContentWindow, EventBatch, Frame, Gap, Geometry
-from tests.nire.integral.exact_integral import exact_exposure
+from nire.types import Calibration, ContentWindow, EventBatch, Film, Frame, Gap, Geometry, Query, Transfer
+from tests.nire.integral.exact_integral import ExactPixel, exact_exposure
 from tests.nire.windows import GEOMETRY, random_events, random_frame, window_of
 
 HEIGHT = GEOMETRY.height
@@ -215,6 +218,77 @@ def test_colour_channels_share_the_gain() -> None:
     gain = image / (frame.pixels.transpose(2, 0, 1) + 1.0)
     kept = (image > 1.5).all(axis=0)
     np.testing.assert_allclose(gain[0][kept], gain[2][kept], rtol=1e-3)
+
+
+def blended_exactly(window: ContentWindow, t_a_us: float, t_b_us: float, x: int, y: int) -> float:
+    """One pixel between two frames, in plain numbers: Eq. 5 with the second frame's part in trapezoids of bins."""
+    reach_us = RAMP_SHARE * (window.t1_us - window.t0_us)
+    pixel = ExactPixel(window.events, x, y, window.calibration, reach_us)
+    spans = [(float(frame.exposure_start_us), float(frame.exposure_end_us)) for frame in window.frames]
+    first, second = (
+        (float(frame.pixels[y, x, 0]) + DARK_LEVEL) / pixel.mean_gain(*span)
+        for frame, span in zip(window.frames, spans, strict=True)
+    )
+
+    def events(t_us: float) -> int:
+        return sum(t <= t_us for t in pixel.times)
+
+    def share(t_us: float) -> float:
+        ramp = min(max((t_us - spans[0][1]) / (spans[1][0] - spans[0][1]), 0.0), 1.0)
+        after = ramp * (events(t_us) - events(spans[0][0]) + 0.5)
+        return after / (after + (1 - ramp) * (events(spans[1][1]) - events(t_us) + 0.5))
+
+    edges = [float(t) for t in range(window.t0_us // 500 * 500, window.t1_us, 500) if t_a_us < t < t_b_us]
+    nodes = [t_a_us, *edges, t_b_us]
+    values = [share(t_us) * pixel.gain(t_us) for t_us in nodes]
+    blended = sum((b - a) * (v + w) / 2 for a, b, v, w in zip(nodes, nodes[1:], values, values[1:], strict=False))
+    light = first * pixel.mean_gain(t_a_us, t_b_us) + (second - first) * blended / (t_b_us - t_a_us)
+    return max(light - DARK_LEVEL, 0.0)
+
+
+@pytest.mark.parametrize("count", [400, 3000, 20_000])
+def test_blended_interval_equals_the_exact_reference_to_rounding(count: int) -> None:
+    window = two_frames(count, calibration=Calibration(0.05, 0.06))
+    image = exposed(built(window), Shutter.flat(118_300.0, 131_700.0, HEIGHT))
+    for y, x in itertools.product(range(0, HEIGHT, 3), range(0, GEOMETRY.width, 4)):
+        assert image[y, x] == pytest.approx(blended_exactly(window, 118_300.0, 131_700.0, x, y), rel=2e-4, abs=0.02)
+
+
+def test_images_do_not_depend_on_what_was_asked_before() -> None:
+    window = two_frames(6000)
+    shutters = [Shutter.instant(t_us, HEIGHT) for t_us in np.linspace(100_000.0, 160_000.0, 23)]
+    shutters += [
+        Shutter.flat(112_000.0, 121_000.0, HEIGHT),
+        Shutter.rolling(1.1e5, 1.1e5, row_delay_us=900, height=HEIGHT),
+    ]
+    alone = [exposed(built(window), shutter) for shutter in shutters]
+    integral = built(window)
+    for k in np.random.default_rng(3).permutation(np.repeat(np.arange(len(shutters)), 3)):
+        np.testing.assert_array_equal(exposed(integral, shutters[k]), alone[k])
+
+
+@pytest.mark.parametrize("transfer", ["linear", "srgb"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_written_at_once_are_the_encoded_light(channels: int, transfer: Transfer) -> None:
+    geometry = Geometry(12, 9, channels)
+    frames = tuple(
+        replace(random_frame(k, k, start, start + 20_000, geometry=geometry), transfer=transfer)
+        for k, start in enumerate((100_000, 140_000))
+    )
+    window = window_of(frames, random_events(2, 3000, 80_000, 180_000), geometry=geometry)
+    backend = edi.create(geometry)
+    content = backend.build(window)
+    for shutters in (
+        [Shutter.instant(t_us, HEIGHT) for t_us in (103_000.0, 131_000.0, 128_000.0)],
+        [Shutter.flat(t_us, t_us + 9000, HEIGHT) for t_us in (103_000.0, 121_000.0)],
+        [Shutter.rolling(1.2e5, 1.2e5, row_delay_us=800.0, height=HEIGHT), Shutter.flat(1.2e5, 1.3e5, HEIGHT)],
+    ):
+        images = backend.expose(content, [Query(Film(HEIGHT, 12), shutter, "") for shutter in shutters]).copy()
+        for image, shutter in zip(images, shutters, strict=True):
+            light = np.minimum(backend.light_at(shutter).permute(1, 2, 0).numpy(), 255)
+            steps = (light * ENCODE_STEPS + 0.5).astype(int)
+            expected = encode_table(transfer)[steps] if transfer == "srgb" else np.floor(light + 0.5)
+            np.testing.assert_array_equal(image, expected)
 
 
 def test_window_without_frames_is_refused() -> None:

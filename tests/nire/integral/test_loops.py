@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from nire.backends import neural
 from nire.engines import Job
 from nire.engines.eager import create
+from nire.integral import event_loops, exposure_loops
 from nire.integral import loops as plane_loops
 from nire.integral.double_integral import DoubleIntegral
-from nire.integral.loops import to_levels
 from nire.network.config import named
 from nire.network.film import Slots, two_slots
 from nire.network.pyramid import fold, unfold_planes
@@ -88,7 +88,7 @@ def test_light_is_rounded_by_loops_as_by_torch(channels: int) -> None:
     steps = torch.cat([torch.arange(0, 300, 0.125), torch.tensor([1e9, torch.inf])])
     light = steps.repeat(channels, 2, 1) * torch.tensor([1.0, 0.77])[:, None]
     image = torch.zeros(2, len(steps), channels, dtype=torch.uint8)
-    to_levels(image.numpy(), light.numpy())
+    exposure_loops.encode(image.numpy(), light.numpy(), exposure_loops.ROUNDED)
     assert torch.equal(image, light.add(0.5).clamp_max(255).permute(1, 2, 0).to(torch.uint8))
 
 
@@ -195,15 +195,13 @@ def test_gradients_pass_what_loops_do_otherwise() -> None:
 
 
 def test_events_that_turn_a_pixel_mad_are_all_ignored() -> None:
-    cells = np.array([3, 5, 3, 3, 5, 3], np.int64)
-    totals, ignored = np.zeros(8, np.int64), np.zeros(8, np.bool_)
-    factors, weights = np.full(6, 2, np.float32), np.ones(6, np.float32)
-    assert plane_loops.admit(totals, ignored, cells, factors, weights, 3.0)
-    assert totals.tolist() == [0, 0, 0, 4, 0, 2, 0, 0]
+    cells = np.array([3, 5, 3, 3, 5, 3], np.int32)
+    pixels, ignored, factors = np.zeros(8, event_loops.PIXEL), np.zeros(8, np.bool_), np.full(6, 2, np.float32)
+    pixels["total"] = np.bincount(cells, minlength=8)
+    assert event_loops.ignore(factors, cells, pixels, ignored, 3.0)
     assert ignored.tolist() == [k == 3 for k in range(8)]
     assert factors.tolist() == [1, 2, 1, 1, 2, 1]
-    assert weights.tolist() == [0, 1, 0, 0, 1, 0]
-    assert not plane_loops.admit(totals, ignored, cells[:1], factors[:1], weights[:1], 3.0)
+    assert not event_loops.ignore(factors, cells[:1], pixels, ignored, 3.0)
 
 
 @pytest.mark.parametrize("place", [(GEOMETRY.width - 1, GEOMETRY.height), (0, 40_000)])

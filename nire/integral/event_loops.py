@@ -1,0 +1,159 @@
+"""Loops over a window's events, compiled for the CPU: what they do to the gain and the count of their pixels.
+
+Each stands in for operations of torch in `sweep.py`, as those of `loops.py` do. Places of events are unsigned inside:
+for signed ones each access would ask whether they count from the end.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nire.compiled import compiled
+
+Plane = NDArray[np.float32]
+"""[H, W]; more dimensions where it is said."""
+Cells = NDArray[np.int32]
+"""Pixels of events, y W + x, in the order of time."""
+Times = NDArray[np.float64]
+"""Event time, [H or 1, W or 1]."""
+Events = tuple[Cells, NDArray[np.int64], Plane, Plane]
+"""Pixels, times, longest ramps and factors of events, [N] each. An event that does nothing has the factor 1."""
+
+PIXEL = np.dtype([("t_us", np.int64), ("last", np.int32), ("total", np.int32)])
+"""What is known of a pixel's events: time and place of the last one, and how many there were; all 0 before any."""
+_ONE, _ZERO, _ENDLESS = np.float32(1), np.float32(0), np.float32(np.inf)
+
+
+@compiled
+def take(
+    written: tuple[Cells, Plane, Plane],
+    given: tuple[NDArray[np.int64], NDArray[np.uint16], NDArray[np.uint16], NDArray[np.uint8]],
+    pixels: NDArray[Any],
+    shape: tuple[int, int],
+    holes_us: NDArray[np.int64],
+    factor_of: tuple[np.float32, np.float32],
+) -> int:
+    """Find the pixels of new events, what they do to the gain, and how long the ramp towards each can be: `Sweep`.
+
+    A ramp does not begin before the event that came before it in its pixel, nor before the end of missing events, and
+    not earlier than half as long before its event as the next one of the pixel comes after it: what goes on fast did
+    not begin long ago.
+
+    Args:
+        written: pixels and factors of the new events [n]; and the longest ramps of all events [N], written for the new
+            ones, which are the last, and changed for the last one of each pixel before.
+        given: times of all events [N]; columns, rows and polarities of the new ones [n].
+        pixels: `PIXEL` [P], changed.
+        shape: H, W.
+        holes_us: ends of the spans whose events are missing, ascending.
+        factor_of: of events that are darker and that are brighter.
+
+    Returns:
+        The most events that a pixel with new ones has.
+
+    Raises:
+        ValueError: an event lies outside the sensor; nothing was written.
+    """
+    cells, factors, leads = written
+    t_us, columns, rows, polarities = given
+    (height, width), (darker, brighter) = shape, factor_of
+    outside = False
+    for k in range(len(cells)):
+        outside |= (columns[k] >= width) | (rows[k] >= height)
+    if outside:  # the one look at this: no loop after this one asks again
+        raise ValueError("an event lies outside the sensor")
+    first = len(t_us) - len(cells)
+    hole = np.searchsorted(holes_us, t_us[first], side="right") if len(cells) > 0 else 0
+    most = 0
+    for k in range(len(cells)):
+        now_us = t_us[first + k]
+        while hole < len(holes_us) and holes_us[hole] <= now_us:
+            hole += 1
+        cell = np.uint64(rows[k]) * np.uint64(width) + np.uint64(columns[k])
+        cells[k] = cell
+        factors[k] = brighter if polarities[k] else darker
+        pixel = pixels[cell]
+        lead = np.float32(now_us - holes_us[hole - 1]) if hole > 0 else _ENDLESS
+        if pixel.total > 0:
+            gap_us = now_us - pixel.t_us
+            if hole == 0 or pixel.t_us >= holes_us[hole - 1]:
+                last = np.uint64(pixel.last)
+                leads[last] = min(leads[last], np.float32(gap_us >> 1))
+            lead = min(lead, np.float32(gap_us))
+        leads[first + k] = lead
+        pixel.t_us, pixel.last = now_us, first + k
+        pixel.total += 1
+        most = max(most, pixel.total)
+    return most
+
+
+@compiled
+def ignore(factors: Plane, cells: Cells, pixels: NDArray[Any], ignored: NDArray[np.bool_], most: float) -> bool:
+    """Let the events of pixels that have too many, or that are ignored already, do nothing.
+
+    Args:
+        factors, cells: of new events [n]; factors are changed.
+        pixels: `PIXEL` [P], with these events.
+        ignored: [P]; pixels that turn mad are added.
+        most: events of a pixel that is not mad.
+
+    Returns:
+        True where a pixel has turned mad.
+    """
+    turned = False
+    for k in range(len(cells)):
+        cell = np.uint64(cells[k])
+        if not ignored[cell] and pixels[cell].total > most:
+            ignored[cell] = True
+            turned = True
+        if ignored[cell]:
+            factors[k] = _ONE
+    return turned
+
+
+@compiled
+def sweep(
+    keys: tuple[Plane, Plane],
+    known: int,
+    now: tuple[Plane, Plane],
+    events: Events,
+    edges: NDArray[np.int64],
+    kept: NDArray[np.bool_],
+    most: float,
+) -> None:
+    """Let events change gain and count of their pixels, step by step, and keep some of the planes: `Sweep._run`.
+
+    Args:
+        keys: gains and counts [n, H, W], written from number `known` on.
+        known: how many there are.
+        now: gain and count [H, W], changed; the gain stays within 1 / most and most at the end of each step.
+        events: all of the window.
+        edges: [S + 1]; events edges[k] to edges[k + 1] belong to step k.
+        kept: [S], whether a step leaves a key plane.
+        most: of a gain.
+    """
+    cells, _, _, factors = events
+    gain, count = now
+    flat_gain, flat_count = gain.reshape(-1), count.reshape(-1)
+    high, low = np.float32(most), np.float32(1 / most)
+    for step in range(len(kept)):
+        least, greatest = _ONE, _ONE
+        for k in range(np.uint64(edges[step]), np.uint64(edges[step + 1])):
+            cell, factor = np.uint64(cells[k]), factors[k]
+            changed = flat_gain[cell] * factor
+            flat_gain[cell] = changed
+            flat_count[cell] += _ONE if factor != _ONE else _ZERO
+            least, greatest = min(least, changed), max(greatest, changed)
+        if least < low or greatest > high:
+            for k in range(np.uint64(edges[step]), np.uint64(edges[step + 1])):
+                cell = np.uint64(cells[k])
+                flat_gain[cell] = min(max(flat_gain[cell], low), high)
+        if kept[step]:
+            for target, source in ((keys[0][known], flat_gain), (keys[1][known], flat_count)):
+                flat = target.reshape(-1)
+                for k in range(len(source)):
+                    flat[k] = source[k]
+            known += 1
