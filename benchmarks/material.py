@@ -41,24 +41,36 @@ def tiled(window: ContentWindow, geometry: Geometry) -> ContentWindow:
 
     So each pixel has as many events a second as before, and the sensor has more with its size.
     """
-    height, width, events = window.geometry.height, window.geometry.width, window.events
-    down, right = np.mgrid[: -(-geometry.height // height), : -(-geometry.width // width)].reshape(2, 1, -1)
-    y, x = (events.y[:, None] + down * height).ravel(), (events.x[:, None] + right * width).ravel()
-    within = (y < geometry.height) & (x < geometry.width)
+    frames = tuple(_tiled_frame(frame, geometry) for frame in window.frames)
+    return replace(
+        window, geometry=geometry, events=_tiled_events(window.events, window.geometry, geometry), frames=frames
+    )
+
+
+def _tiled_frame(frame: Frame, larger: Geometry) -> Frame:
+    height, width = frame.pixels.shape[:2]
+    pixels = np.tile(frame.pixels, (-(-larger.height // height), -(-larger.width // width), 1))
+    return replace(frame, pixels=np.ascontiguousarray(pixels[: larger.height, : larger.width]))
+
+
+def _tiled_events(events: EventBatch, of: Geometry, larger: Geometry) -> EventBatch:
+    down, right = np.mgrid[: -(-larger.height // of.height), : -(-larger.width // of.width)].reshape(2, 1, -1)
+    y, x = (events.y[:, None] + down * of.height).ravel(), (events.x[:, None] + right * of.width).ravel()
+    within = (y < larger.height) & (x < larger.width)
     t_us, p = (np.repeat(column, down.size)[within] for column in (events.t_us, events.p))
-    many = EventBatch(t_us, x[within].astype(np.uint16), y[within].astype(np.uint16), p, events.watermark_us)
-
-    def larger(frame: Frame) -> Frame:
-        pixels = np.tile(frame.pixels, (-(-geometry.height // height), -(-geometry.width // width), 1))
-        return replace(frame, pixels=np.ascontiguousarray(pixels[: geometry.height, : geometry.width]))
-
-    return replace(window, geometry=geometry, events=many, frames=tuple(larger(frame) for frame in window.frames))
+    return replace(events, t_us=t_us, x=x[within].astype(np.uint16), y=y[within].astype(np.uint16), p=p)
 
 
-def write_recording(path: Path, seconds: float) -> Path:
-    """Write the camera's packets of some seconds as a recording."""
+def write_recording(path: Path, seconds: float, geometry: Geometry | None = None) -> Path:
+    """Write the camera's packets of some seconds as a recording, `tiled` where a larger sensor is given."""
     info, stream = packets(seconds)
-    with RecordingWriter(path, info.geometry, source=info) as writer:
+    wanted = geometry or info.geometry
+    with RecordingWriter(path, wanted, source=replace(info, geometry=wanted)) as writer:
         for packet in stream:
-            writer.write(packet)
+            if geometry is not None and isinstance(packet, EventBatch):
+                writer.write(_tiled_events(packet, info.geometry, geometry))
+            elif geometry is not None and isinstance(packet, Frame):
+                writer.write(_tiled_frame(packet, geometry))
+            else:
+                writer.write(packet)
     return path
