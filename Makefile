@@ -56,11 +56,12 @@ format: $(STAMP) ## format the code, and apply the fixes that ruff is sure of
 bench: $(STAMP) ## measure this machine; ARGS="end_to_end --json out/bench.json" chooses
 	@$(BIN)/nire-live bench $(ARGS)
 
-# torch is not among them: .ci/setup says why. Nor is what only the extra `genicam` needs.
+# torch is not among them: .ci/setup says why. Nor is what only the extras `genicam`, `rerun`, `ray` and `tensorrt` need.
 pins: ## write requirements.txt: the versions of constraints.txt with the hashes of their files, for `make install`
 	python3 -m venv out/pins && out/pins/bin/pip install --quiet uv
 	UV_CUSTOM_COMPILE_COMMAND="make pins" out/pins/bin/uv pip compile --quiet --no-config --no-deps --no-annotate \
-		--generate-hashes --no-emit-package torch --no-emit-package harvesters --no-emit-package genicam --no-emit-package rerun-sdk \
+		--generate-hashes --no-emit-package torch --no-emit-package harvesters --no-emit-package genicam \
+		--no-emit-package rerun-sdk --no-emit-package ray --no-emit-package torch-tensorrt \
 		constraints.txt --output-file requirements.txt
 
 # Only looked up, in the index: nothing is installed, and nothing runs on ARM.

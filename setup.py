@@ -4,4 +4,6 @@ from __future__ import annotations
 
 from setuptools import find_packages, setup
 
-setup(packages=[*find_packages(include=["nire*", "drivers*", "stream*"]), "stream._benchmarks", "stream._configs"])
+_MAPPED = ["stream._benchmarks", "stream._benchmarks.gpu", "stream._configs"]
+
+setup(packages=[*find_packages(include=["nire*", "drivers*", "stream*"]), *_MAPPED])

@@ -11,18 +11,16 @@ from dataclasses import replace
 from typing import Literal
 
 import torch
-from torch import Tensor
 
 from nire.engines import DTYPES, Job
 from nire.engines.eager import EagerEngine
 from nire.network.config import NetworkConfig
 from nire.network.reexposure import ReExposureNetwork
 
+from .inputs import Asked, BuildInputs
 from .report import Result
 
 BATCH, MANY = 8, 64
-BuildInputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
-Asked = tuple[Tensor, Tensor]
 Times = Callable[[list[Callable[[], object]]], list[float]]
 
 

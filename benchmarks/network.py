@@ -14,7 +14,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from nire.engines import DTYPES, Engine, Job
 from nire.engines.choice import open_engine
@@ -23,10 +22,10 @@ from nire.network.config import SIZES, NetworkConfig, named
 from nire.network.reexposure import ReExposureNetwork
 
 from . import designs, roofline
+from .inputs import FRAMES, HEIGHT, WIDTH, count_work, drawn
 from .report import Result
 
-_HEIGHT, _WIDTH = 260, 346
-_FRAMES, _BATCH = 2, 8
+_BATCH = 8
 # Runs of a build, and of each query. `base` takes half a minute a build: once, without warming up.
 _RUNS = {"nano": 21, "small": 3, "base": 1}
 _ROOFLINE = "least time by the ceilings, nothing fused, over the time taken"
@@ -68,7 +67,7 @@ def _measure(
 ) -> list[Result]:
     size = config.size
     parameters, build_work, query_work = count_work(config, dtype)
-    job = Job(*config.padded(_HEIGHT, _WIDTH), (_FRAMES,), device, cache=cache)
+    job = Job(*config.padded(HEIGHT, WIDTH), (FRAMES,), device, cache=cache)
     opened = [_opened("auto", config, job)]
     for name in extra:
         if name == opened[0][0].name:
@@ -111,7 +110,7 @@ def _measure(
             ),
         ]
     if size == "nano" or device.type == "cuda":  # 64 queries of the others take minutes on a CPU
-        build, asked = _inputs(config, device, queries=designs.MANY)
+        build, asked = drawn(config, device, queries=designs.MANY)
         results += designs.compare(config, job, build, asked, lambda works: _times(works, min(runs, 11), device))
     return results
 
@@ -126,7 +125,7 @@ def _opened(name: str, config: NetworkConfig, job: Job) -> tuple[Engine, float]:
 
 def _works(engine: Engine, config: NetworkConfig, device: torch.device) -> list[Callable[[], object]]:
     """List what is timed: a build, a query, and a batch of them."""
-    inputs, asked = _inputs(config, device, queries=_BATCH)
+    inputs, asked = drawn(config, device, queries=_BATCH)
     first = tuple(tensor[:, :1] for tensor in asked)
     content = engine.build(*inputs)
     return [
@@ -134,39 +133,6 @@ def _works(engine: Engine, config: NetworkConfig, device: torch.device) -> list[
         lambda: engine.expose(content, *first),
         lambda: engine.expose(content, *asked),
     ]
-
-
-def count_work(
-    config: NetworkConfig, dtype: torch.dtype = torch.float32
-) -> tuple[float, tuple[float, float], tuple[float, float]]:
-    """Count parameters, and of a build and a query multiply-adds and bytes moved, 1e9; nothing is computed."""
-    with torch.device("meta"):
-        network = ReExposureNetwork(config).requires_grad_(False).to(dtype)
-    inputs, asked = _inputs(config, torch.device("meta"), queries=1)
-    content = network.build(*inputs)
-    parameters = sum(weight.numel() for weight in network.parameters())
-    build = roofline.counted(lambda: network.build(*inputs))
-    return parameters, build, roofline.counted(lambda: network.expose(content, *asked))
-
-
-def _inputs(
-    config: NetworkConfig, device: torch.device, *, queries: int
-) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Draw what `build` and `expose` take; values do not change what is computed."""
-    height, width = config.padded(_HEIGHT, _WIDTH)
-    segments, bins = config.segments, config.bins
-
-    def draw(*shape: int) -> Tensor:
-        return torch.rand(1, *shape, device=device)
-
-    build = (
-        draw(_FRAMES, 1, height, width),
-        draw(segments, bins, height, width),
-        draw(_FRAMES, height, 2),
-        draw(segments, 2),
-        draw(segments, bins).ceil(),
-    )
-    return build, (draw(queries, height, 2), draw(queries, _FRAMES, 2, height, width))
 
 
 def _times(works: list[Callable[[], object]], runs: int, device: torch.device) -> list[float]:

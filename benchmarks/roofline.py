@@ -46,13 +46,19 @@ def counted(work: Callable[[], object]) -> tuple[float, float]:
     return arithmetic.get_total_flops() / 2e9, traffic.bytes / 1e9
 
 
-def ceilings(device: torch.device, dtype: torch.dtype) -> tuple[float, float]:
-    """Measure what this machine does at most: 1e9 multiply-adds a second (a large product) and 1e9 bytes (a copy)."""
-    a, b = (torch.rand(_SIDE, _SIDE, device=device).to(dtype) for _ in range(2))
+def ceilings(device: torch.device, dtype: torch.dtype, side: int = _SIDE) -> tuple[float, float]:
+    """Measure what this machine does at most: 1e9 multiply-adds a second (a large product) and 1e9 bytes (a copy).
+
+    Args:
+        device: where.
+        dtype: of the product.
+        side: of its square matrices; a GPU needs larger ones than a CPU to be busy.
+    """
+    a, b = (torch.rand(side, side, device=device).to(dtype) for _ in range(2))
     source = torch.rand(_COPIED_MB * 250_000, device=device)
     target = torch.empty_like(source)
     multiply_s, copy_s = (_shortest(work, device) for work in (lambda: a @ b, lambda: target.copy_(source)))
-    return _SIDE**3 / multiply_s / 1e9, 2 * 4 * source.numel() / copy_s / 1e9
+    return side**3 / multiply_s / 1e9, 2 * 4 * source.numel() / copy_s / 1e9
 
 
 def _shortest(work: Callable[[], object], device: torch.device) -> float:

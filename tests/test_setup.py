@@ -44,7 +44,7 @@ def test_all_that_make_installs_is_pinned_by_hash_in_the_versions_of_the_constra
     hashed = dict(re.findall(r"^([a-z0-9-]+)==(\S+) \\\n    --hash=sha256:[0-9a-f]{64}", text, re.MULTILINE))
     assert len(hashed) == text.count("==")
     pins = {pin.partition("==")[0]: pin.partition("==")[2] for pin in _pins()}
-    apart = {"torch", "harvesters", "genicam", "rerun-sdk"}
+    apart = {"torch", "harvesters", "genicam", "rerun-sdk", "ray", "torch-tensorrt"}
     assert hashed == {name: version for name, version in pins.items() if name not in apart}
     installed = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]
     assert {_name(Requirement(requirement).name) for requirement in installed} - hashed.keys() == {"torch"}
@@ -54,6 +54,7 @@ def test_every_library_that_is_imported_is_declared() -> None:
     declared = {_name(Requirement(requirement).name) for requirement in PROJECT["dependencies"]}
     # An extra may not be installed; the import contracts say which file may import it.
     extras = {extra for extra in PROJECT["optional-dependencies"] if extra != "dev"}
+    extras.add("triton")  # comes with torch's CUDA builds, in the version that they need
     providers = packages_distributions()
     undeclared = set()
     for source in [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]:

@@ -22,8 +22,10 @@ from nire.integral.double_integral import FRAME_NOISE_EVENTS, LEAST_HEARD
 from nire.light import BRIGHTEST
 from nire.training.physics import (
     DARK,
+    LOG_LIMIT,
     Changes,
     averaged,
+    between_planes,
     changes,
     log_trust,
     node_shares,
@@ -31,7 +33,6 @@ from nire.training.physics import (
 )
 from nire.training.samples import Cut, Window
 
-_LOG_LIMIT = 5.7
 # Witnesses and images are compared in squares of so many pixels, so that noise does not decide.
 _COMPARED_PX = 5
 _TOLERANCE = 1e-3
@@ -97,7 +98,7 @@ class ExplicitSample:
         told, steps = self.changes, self.changes.log_gain.shape[1] - 1
         keys = slice(None, None, steps // (planes - 1))
         gone = told.log_gain[:, keys] - told.log_gain[batch, again.node][:, None]
-        carried = (light[:, None] + DARK) * gone.clamp(-_LOG_LIMIT, _LOG_LIMIT).exp() - DARK
+        carried = (light[:, None] + DARK) * gone.clamp(-LOG_LIMIT, LOG_LIMIT).exp() - DARK
         between = (told.count[:, keys] - told.count[batch, again.node][:, None]).abs()
         witnesses, trust = self.inputs.witnesses.clone(), self.inputs.trust.clone()
         witnesses[:, :, ROLLED] = carried.clamp(0, BRIGHTEST**2).sqrt()
@@ -232,36 +233,6 @@ def _given(window: Window, positive: Tensor, negative: Tensor, planes: int) -> t
         scaled(numbers, window.window_us, torch.zeros_like(window.window_us)),
     )
     return inputs, told
-
-
-def between_planes(planes: Tensor, told: Changes) -> Tensor:
-    """Let events carry light from each key plane to the next, which it meets.
-
-    Between planes k and k + 1 light is V = G ((1 - w) P_k + w P_k+1 / G_k+1) with the events' gain G since plane k and
-    the share w of the bin's events that came before; of time, where it has none.
-
-    Args:
-        planes: float32 [b, K + 1, H, W], square roots of light.
-        told: of the window's T steps, T a multiple of K.
-
-    Returns:
-        float32 [b, T + 1, H, W], light.
-    """
-    light = planes.clamp_min(0).square() + DARK
-    bins = planes.shape[1] - 1
-    steps = (told.log_gain.shape[1] - 1) // bins
-
-    def since(nodes: Tensor) -> Tensor:
-        return nodes[:, 1:].unflatten(1, (bins, steps)) - nodes[:, :-1:steps, None]
-
-    log_gain, count = since(told.log_gain).clamp_(-_LOG_LIMIT, _LOG_LIMIT), since(told.count)
-    whole = count[:, :, -1:]
-    time = torch.arange(1, steps + 1, device=light.device)[:, None, None] / steps
-    share = torch.where(whole > 1e-6, count / whole.clamp_min(1e-6), time)
-    carried_on = light[:, :-1, None] * log_gain.exp()
-    carried_back = light[:, 1:, None] * (log_gain - log_gain[:, :, -1:]).exp()
-    nodes = torch.lerp(carried_on, carried_back, share).flatten(1, 2)
-    return (torch.cat([light[:, :1], nodes], 1) - DARK).clamp_min(0)
 
 
 def _moved(middles: Tensor, exposures: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:

@@ -20,10 +20,10 @@ from nire.integral.double_integral import DARK_LEVEL, FRAME_NOISE_EVENTS, LEAST_
 
 DARK = DARK_LEVEL / 255
 """Dark current, as share of a full frame: I + DARK is what events are a logarithm of (as in double_integral.py)."""
-# As in nire.integral.sweep: more no frame can show.
-_LOG_LIMIT = 5.7
-# Shutters of less than so many steps are instants: a difference of two integrals would drown in rounding.
-_INSTANT_STEPS = 1e-2
+LOG_LIMIT = 5.7
+"""As in nire.integral.sweep: more change of log light no frame can show."""
+INSTANT_STEPS = 1e-2
+"""Shutters of less than so many steps are instants: a difference of two integrals would drown in rounding."""
 RAMP_SHARE = 1 / 8
 """Longest ramp of light towards an event, as share of the window."""
 
@@ -44,7 +44,7 @@ def node_shares(shutters: Tensor, steps: int) -> Tensor:
     node = torch.arange(steps + 1, device=shutters.device, dtype=shutters.dtype).view(shape)
     opens, closes = times[..., 0] - node, times[..., 1] - node
     width = times[..., 1] - times[..., 0]
-    wide = width > _INSTANT_STEPS
+    wide = width > INSTANT_STEPS
     mean = (_hat_integral(closes) - _hat_integral(opens)) / torch.where(wide, width, 1.0)
     instant = (1 - ((opens + closes) / 2).abs()).clamp_(min=0)
     return torch.where(wide, mean, instant)
@@ -237,7 +237,7 @@ def re_expose(frames: Tensor, log_gain: Tensor, frame_shutters: Tensor, shutters
         float32 [b, Q, N, H, W], linear light, >= 0, not clipped above.
     """
     steps = log_gain.shape[1] - 1
-    gain = log_gain.clamp(-_LOG_LIMIT, _LOG_LIMIT).exp_()
+    gain = log_gain.clamp(-LOG_LIMIT, LOG_LIMIT).exp_()
     asked, own = node_shares(shutters, steps), node_shares(frame_shutters, steps)
     if asked.ndim == own.ndim:
         means = averaged(gain, torch.cat([own, asked], 1))
@@ -246,6 +246,36 @@ def re_expose(frames: Tensor, log_gain: Tensor, frame_shutters: Tensor, shutters
         own, asked = averaged(gain, own), averaged(gain, asked)
     constants = (frames + DARK) / own
     return (asked[:, :, None] * constants[:, None] - DARK).clamp_(min=0)
+
+
+def between_planes(planes: Tensor, told: Changes) -> Tensor:
+    """Let events carry light from each key plane to the next, which it meets.
+
+    Between planes k and k + 1 light is V = G ((1 - w) P_k + w P_k+1 / G_k+1) with the events' gain G since plane k and
+    the share w of the bin's events that came before; of time, where it has none.
+
+    Args:
+        planes: float32 [b, K + 1, H, W], square roots of light.
+        told: of the window's T steps, T a multiple of K.
+
+    Returns:
+        float32 [b, T + 1, H, W], light.
+    """
+    light = planes.clamp_min(0).square() + DARK
+    bins = planes.shape[1] - 1
+    steps = (told.log_gain.shape[1] - 1) // bins
+
+    def since(nodes: Tensor) -> Tensor:
+        return nodes[:, 1:].unflatten(1, (bins, steps)) - nodes[:, :-1:steps, None]
+
+    log_gain, count = since(told.log_gain).clamp_(-LOG_LIMIT, LOG_LIMIT), since(told.count)
+    whole = count[:, :, -1:]
+    time = torch.arange(1, steps + 1, device=light.device)[:, None, None] / steps
+    share = torch.where(whole > 1e-6, count / whole.clamp_min(1e-6), time)
+    carried_on = light[:, :-1, None] * log_gain.exp()
+    carried_back = light[:, 1:, None] * (log_gain - log_gain[:, :, -1:]).exp()
+    nodes = torch.lerp(carried_on, carried_back, share).flatten(1, 2)
+    return (torch.cat([light[:, :1], nodes], 1) - DARK).clamp_min(0)
 
 
 def log_trust(

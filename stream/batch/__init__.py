@@ -1,1 +1,1 @@
-"""Many recordings as one piece of work: which they are, and the processes that re-expose them."""
+"""Many recordings as one piece of work: which they are, and the workers that re-expose them."""

@@ -1,4 +1,4 @@
-"""A worker of a batch: a process that takes one order after another, so that what it imports and compiles stays."""
+"""What a worker of a batch does: one order after another in one process, so that what it imports and compiles stays."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import logging
 import math
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from queue import SimpleQueue
 
 import setproctitle
 
@@ -109,10 +111,21 @@ def serve(orders: Connection) -> None:
         while True:
             order: Order = orders.recv()
             setproctitle.setproctitle(f"nire-live batch {order.label}")
-            orders.send(_done(order, orders))
+            orders.send(_carry_out(order, orders.send))
 
 
-def _done(order: Order, orders: Connection) -> Ending:
+def carried_out(order: Order) -> Iterator[Reached | Ending]:
+    """Carry out an order in a thread of its own; yield what is told of it meanwhile, and the ending last."""
+    told: SimpleQueue[Reached | None] = SimpleQueue()
+    with ThreadPoolExecutor(1, thread_name_prefix="order") as beside:
+        ending = beside.submit(_carry_out, order, told.put)
+        ending.add_done_callback(lambda _: told.put(None))
+        while (reached := told.get()) is not None:
+            yield reached
+        yield ending.result()
+
+
+def _carry_out(order: Order, tell: Callable[[Reached], None]) -> Ending:
     """Carry out an order; whatever a recording makes of it is an ending, the other side's death is not."""
     start_s = time.perf_counter()
     warnings = _Warnings()
@@ -124,7 +137,7 @@ def _done(order: Order, orders: Connection) -> Ending:
             if order.is_trial:
                 cost = _measured(order)
             else:
-                reason = _exposed(order, orders)
+                reason = _exposed(order, tell)
     except NireError as error:
         reason, is_usable = str(error), False
     except (BrokenPipeError, ConnectionResetError):
@@ -135,10 +148,10 @@ def _done(order: Order, orders: Connection) -> Ending:
     return Ending(reason, time.perf_counter() - start_s, tuple(warnings.texts), cost, is_usable)
 
 
-def _exposed(order: Order, orders: Connection) -> str:
+def _exposed(order: Order, tell: Callable[[Reached], None]) -> str:
     @contextlib.contextmanager
     def progress(label: str) -> Iterator[Progress]:
-        yield _Told(orders)
+        yield _Told(tell)
 
     code = offline.run(
         order.config, order.recording, order.out, outputs=order.outputs, progress=progress, part=order.part
@@ -173,15 +186,15 @@ def _measured(order: Order) -> Cost | None:
 class _Told:
     """Progress that is told to the other side, now and then."""
 
-    def __init__(self, orders: Connection) -> None:
-        self._orders = orders
+    def __init__(self, tell: Callable[[Reached], None]) -> None:
+        self._tell = tell
         self._next_s = 0.0
 
     def at(self, done: float, total: float | None) -> None:
         # Told also where the end is unknown: that nobody listens any more is learned by telling.
         if time.monotonic() >= self._next_s:
             self._next_s = time.monotonic() + _TELL_EVERY_S
-            self._orders.send(Reached(min(1.0, done / total) if total else 0.0))
+            self._tell(Reached(min(1.0, done / total) if total else 0.0))
 
 
 class _Warnings(logging.Handler):

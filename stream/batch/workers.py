@@ -1,33 +1,81 @@
-"""The processes of a batch: each takes an order as soon as it is free; the order of one that dies goes to another."""
+"""The workers of a batch: each takes an order as soon as it is free; the order of one that dies goes to another."""
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
-import signal
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
-from multiprocessing import resource_tracker
-from multiprocessing.connection import wait
+import logging
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
-from stream.batch.worker import Ending, Order, Reached, serve
+from stream.batch.worker import Ending, Order, Reached
 
 _TRIES = 3
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A worker takes orders from now on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Died:
+    """A worker is gone; how."""
+
+    reason: str
+
+
+class Worker(Protocol):
+    """One worker, seen from outside.
+
+    Attributes:
+        order: that it works on; None = none.
+        is_up: it takes orders.
+    """
+
+    order: Order | None
+    is_up: bool
+
+    def give(self, order: Order) -> None:
+        """Have an order carried out; of a free worker that is up."""
+
+    def take(self) -> Started | Reached | Ending | Died:
+        """Take the next message of one that starts or works, and wait for it if need be; after an ending it is free."""
+
+    def end(self) -> None:
+        """End it, whatever it is at."""
+
+
+class Place(AbstractContextManager["Place"], Protocol):
+    """Where workers live: this machine, or a cluster."""
+
+    def usual_jobs(self) -> int:
+        """Say how many workers fit well."""
+
+    def start(self) -> Worker:
+        """Start a worker; it need not be up at once."""
+
+    def ready(self, workers: Sequence[Worker]) -> list[Worker]:
+        """Wait until one at least of these has a message, and list those that have; they start or work."""
 
 
 class Workers:
-    """A row of processes, started when there is work for them, ended with the block."""
+    """A row of workers, started when there is work for them, ended with the block."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, place: Place, count: int) -> None:
         """Start none yet.
 
         Args:
+            place: where they live.
             count: at most so many at a time.
         """
+        self._place = place
         self._count = count
-        self._workers: list[_Worker] = []
+        self._workers: list[Worker] = []
+        self._failed_starts = 0
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -50,84 +98,57 @@ class Workers:
             reached: told how far an order has come, 0 .. 1.
         """
         waiting = deque(orders)
-        deaths: Counter[str] = Counter()
+        deaths: defaultdict[str, list[str]] = defaultdict(list)
         while waiting or any(worker.order for worker in self._workers):
             self._hand_out(waiting)
-            for worker in self._ready():
-                order, message = worker.take()
-                if isinstance(message, Reached):
+            for worker in self._place.ready([each for each in self._workers if each.order or not each.is_up]):
+                order, message = worker.order, worker.take()
+                if isinstance(message, Died):
+                    self._remove(worker)
+                if order is None:
+                    yield from self._started(message, waiting)
+                elif isinstance(message, Reached):
                     reached(order, message.share)
                 elif isinstance(message, Ending):
-                    yield order, message
-                else:
-                    self._workers.remove(worker)
-                    deaths[order.label] += 1
-                    if deaths[order.label] < _TRIES:
+                    yield order, replace(message, warnings=(*deaths[order.label], *message.warnings))
+                elif isinstance(message, Died):
+                    deaths[order.label].append(f"its worker died: {message.reason}")
+                    if len(deaths[order.label]) < _TRIES:
+                        _log.warning("%s: its worker died: %s; another tries it again", order.label, message.reason)
                         waiting.appendleft(order)
                     else:
-                        reason = f"its worker died {_TRIES} times, the last time {message}"
+                        reason = f"its worker died {_TRIES} times, the last time {message.reason}"
                         yield order, Ending(reason, is_usable=False)
 
     def _hand_out(self, waiting: deque[Order]) -> None:
-        while waiting:
-            free = next((worker for worker in self._workers if worker.order is None), None)
-            if free is None and len(self._workers) == self._count:
-                return
-            if free is None:
-                free = _Worker()
-                self._workers.append(free)
-            free.give(waiting.popleft())
+        """Give orders to those that are free, and start a worker for each of the others as far as they may be."""
+        free = [worker for worker in self._workers if worker.is_up and worker.order is None]
+        starting = sum(not worker.is_up for worker in self._workers)
+        while len(free) + starting < len(waiting) and len(self._workers) < self._count:
+            worker = self._place.start()
+            self._workers.append(worker)
+            if worker.is_up:
+                free.append(worker)
+            else:
+                starting += 1
+        for worker in free[: len(waiting)]:
+            worker.give(waiting.popleft())
 
-    def _ready(self) -> list[_Worker]:
-        busy = {worker.orders: worker for worker in self._workers if worker.order}
-        ready = wait(list(busy))
-        return [worker for pipe, worker in busy.items() if pipe in ready]
+    def _started(self, message: object, waiting: deque[Order]) -> Iterator[tuple[Order, Ending]]:
+        """Note how a start ended; after several that failed those that are there go on alone, if there are any."""
+        if not isinstance(message, Died):
+            self._failed_starts = 0
+            return
+        self._failed_starts += 1
+        _log.warning("a worker did not start: %s", message.reason)
+        if self._failed_starts < _TRIES:
+            return
+        self._count = len(self._workers)
+        if not self._workers:
+            for order in waiting:
+                yield order, Ending(f"no worker starts, the last one did not: {message.reason}", is_usable=False)
+            waiting.clear()
 
-
-class _Worker:
-    """One process, seen from outside."""
-
-    def __init__(self) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.orders, theirs = context.Pipe()
-        self.order: Order | None = None
-        self._process = context.Process(target=serve, args=(theirs,), name="nire-live batch")
-        resource_tracker.ensure_running()  # started by the first child otherwise, and then it would clear the mask
-        # Ctrl-C reaches the whole group; this process alone decides what follows. The mask is inherited.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            self._process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        theirs.close()
-
-    def give(self, order: Order) -> None:
-        self.order = order
-        with contextlib.suppress(OSError):  # it is dead, which `take` tells
-            self.orders.send(order)
-
-    def take(self) -> tuple[Order, Reached | Ending | str]:
-        """Take what is there of the order that it works on; of a dead process how it died."""
-        assert self.order is not None  # only busy ones are asked
-        order = self.order
-        try:
-            message: Reached | Ending = self.orders.recv()
-        except (EOFError, OSError):
-            self.order = None
-            return order, self._death()
-        if isinstance(message, Ending):
-            self.order = None
-        return order, message
-
-    def end(self) -> None:
-        self._process.terminate()
-        self._process.join()
-        self.orders.close()
-
-    def _death(self) -> str:
-        self._process.join()
-        self.orders.close()
-        code = self._process.exitcode or 0
-        if code == -signal.SIGKILL:
-            return "killed by SIGKILL, as happens where memory runs out: fewer --jobs need less"
-        return f"killed by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+    def _remove(self, worker: Worker) -> None:
+        self._workers.remove(worker)
+        worker.end()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 import sys
 import time
@@ -15,12 +14,13 @@ from typing import Annotated, Any
 
 import typer
 
-from nire.backends import prepare_torch
 from nire.errors import ConfigError, NireError
+from stream.batch.cluster import RayCluster
 from stream.batch.listing import Item, listed
 from stream.batch.parts import Joining, in_parts
+from stream.batch.processes import ThisMachine
 from stream.batch.worker import Ending, Order
-from stream.batch.workers import Workers
+from stream.batch.workers import Place, Workers
 from stream.config import Config, load_config
 from stream.disk import write_whole, writing
 from stream.options import LogLevel, Overrides, configure_log, leave
@@ -46,7 +46,10 @@ def command(
     jobs: Annotated[
         int | None,
         typer.Option(
-            min=1, max=1024, help="Recordings at a time; without it half the cores, one on a GPU.", show_default=False
+            min=1,
+            max=1024,
+            help="Recordings at a time; without it half the cores, one on a GPU, all that a cluster has room for.",
+            show_default=False,
         ),
     ] = None,
     output: Annotated[
@@ -62,20 +65,22 @@ def command(
             show_default=False,
         ),
     ] = None,
-    ray: Annotated[str | None, typer.Option(metavar="ADDRESS", help="A Ray cluster; refused.", hidden=True)] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|HOST:PORT",
+            help="Workers on the Ray cluster that this machine is a node of; all nodes share the storage.",
+            show_default=False,
+        ),
+    ] = None,
     overrides: Overrides = None,
     log_level: LogLevel = "INFO",
 ) -> None:
     """Re-expose many recordings, several at a time; what is done and valid is skipped, failures are told at the end."""
     config, places, out = _arguments(words)
     configure_log(log_level)
-    if ray is not None:
-        raise ConfigError(
-            f"--ray {ray}: this version has no workers on a Ray cluster, only processes of this machine (--jobs). On "
-            "several machines, start a batch on each, with a manifest and an OUT of its own"
-        )
     chosen = [name for name in dict.fromkeys(output or []) if name != "frames"]
-    leave(run(places, out, config, overrides or (), jobs=jobs, outputs=chosen, split_s=split))
+    leave(run(places, out, config, overrides or (), jobs=jobs, outputs=chosen, split_s=split, ray=ray))
 
 
 @dataclass(slots=True)
@@ -102,6 +107,7 @@ def run(
     jobs: int | None = None,
     outputs: Sequence[str] = (),
     split_s: float | None = None,
+    ray: str | None = None,
 ) -> int:
     """Re-expose each recording into a folder of its own under `out`, as `offline` does, and report in `batch.json`.
 
@@ -110,15 +116,17 @@ def run(
         out: folder, made if need be.
         config: a TOML file; None = the defaults.
         overrides: `section.key=value` for all; those of a manifest's line lie over them.
-        jobs: recordings at a time; None = half the cores, one on a GPU.
+        jobs: recordings at a time; None = half the cores, one on a GPU, or all that a cluster has room for.
         outputs: what to make beside images and their lines, by name.
         split_s: several jobs work on a recording that is longer, each in turn on so many seconds; None = on none.
+        ray: address of a Ray cluster whose nodes do the work, "auto" or HOST:PORT; None = processes of this machine.
 
     Returns:
         Exit code: 0 all are done, 3 some failed or are damaged.
 
     Raises:
-        ConfigError: nothing can be started: a wrong config, manifest, place or output, or `out` cannot be written.
+        ConfigError: nothing can be started: a wrong config, manifest, place or output, `out` cannot be written, or
+            there is no such cluster.
     """
     if split_s is not None and outputs:
         raise ConfigError(
@@ -129,8 +137,6 @@ def run(
     for name in outputs:
         require_ready(name)
     configs = [_config_of(item, config, overrides) for item in items]
-    with writing(f"to {out}"):
-        out.mkdir(parents=True, exist_ok=True)
     orders = [
         Order(item.name, item.recording, out / item.name, own, tuple(outputs))
         for item, own in zip(items, configs, strict=True)
@@ -139,24 +145,31 @@ def run(
         order.name: _Entry(order.name, str(order.recording), item.overrides, order.config.digest())
         for item, order in zip(items, orders, strict=True)
     }
-    book = _Book(out, entries)
-    waiting = [order for order in orders if not book.skips(order)]
-    print(f"{len(orders)} recordings, {len(orders) - len(waiting)} of them done already")
-    if waiting:
-        try:
-            _work(waiting, book, jobs or _usual_jobs(configs, least=1 if split_s is None else 2), split_s)
-        except KeyboardInterrupt:
-            book.interrupted()
-    book.close()
+    with _place(ray, {config.reconstructor.device for config in configs}, out) as place:
+        with writing(f"to {out}"):
+            out.mkdir(parents=True, exist_ok=True)
+        book = _Book(out, entries)
+        waiting = [order for order in orders if not book.skips(order)]
+        print(f"{len(orders)} recordings, {len(orders) - len(waiting)} of them done already")
+        if waiting:
+            try:
+                _work(waiting, book, place, jobs or max(place.usual_jobs(), 1 if split_s is None else 2), split_s)
+            except KeyboardInterrupt:
+                book.interrupted()
+        book.close()
     return book.tell()
 
 
-def _work(wholes: Sequence[Order], book: _Book, jobs: int, split_s: float | None) -> None:
+def _place(ray: str | None, devices: set[str], out: Path) -> Place:
+    return ThisMachine(devices) if ray is None else RayCluster(ray, devices, out)
+
+
+def _work(wholes: Sequence[Order], book: _Book, place: Place, jobs: int, split_s: float | None) -> None:
     orders = [part for whole in wholes for part in ([whole] if split_s is None else in_parts(whole, split_s, jobs))]
     sizes = {order.label: max(1, _bytes(order.recording)) / (order.part.count if order.part else 1) for order in orders}
     shares = dict.fromkeys(sizes, 0.0)
     joining = Joining()
-    with Workers(min(jobs, len(orders))) as workers:
+    with Workers(place, min(jobs, len(orders))) as workers:
         print(_estimate(workers, wholes[0], sum(sizes.values()), min(jobs, len(orders))), flush=True)
         with progress_bar("batch") as bar:
 
@@ -212,17 +225,19 @@ class _Book:
         """Note how one ended, and say so."""
         report = None if ending.reason else whole_run(order.out)
         images = report["counts"]["exposed"] if report else 0
-        state = "failed" if ending.reason else "done"
+        reason = ending.reason
+        if not reason and report is None:
+            reason = f"its worker has done it, but here there is no whole run in {order.out}: is it on shared storage?"
         self._note(
             order.name,
-            state=state,
-            reason=ending.reason,
+            state="failed" if reason else "done",
+            reason=reason,
             images=images,
             seconds=round(ending.seconds, 3),
             warnings=ending.warnings,
         )
         ended = sum(entry.state != "waiting" for entry in self._entries.values())
-        told = f"failed: {ending.reason}" if ending.reason else f"{images} images in {_duration(ending.seconds)}"
+        told = f"failed: {reason}" if reason else f"{images} images in {_duration(ending.seconds)}"
         print(f"[{ended}/{len(self._entries)}] {order.name}: {told}", flush=True)
 
     def interrupted(self) -> None:
@@ -287,12 +302,6 @@ def _config_of(item: Item, config: Path | None, overrides: Iterable[str]) -> Con
         if item.overrides:
             raise ConfigError(f"{item.recording} with {', '.join(item.overrides)}: {error}") from error
         raise
-
-
-def _usual_jobs(configs: Iterable[Config], *, least: int) -> int:
-    devices = {config.reconstructor.device for config in configs}
-    on_gpu = any(prepare_torch(device, threads=0).type == "cuda" for device in devices)
-    return least if on_gpu else max(least, (os.cpu_count() or 1) // 2)
 
 
 def _bytes(recording: Path) -> int:

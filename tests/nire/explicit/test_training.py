@@ -10,8 +10,9 @@ import torch
 from rich.console import Console
 
 from nire.explicit.network import KeyPlaneNetwork
-from nire.training.explicit import ExplicitSample, between_planes, cut_at_key_times
+from nire.training.explicit import ExplicitSample, cut_at_key_times
 from nire.training.loop import Materials, train
+from nire.training.physics import between_planes
 from nire.training.pictures import Bank
 from nire.training.ranks import Ranks
 from nire.training.samples import Samples

@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
+from nire.install import pip_install
 from stream.batch.parts import Joining, in_parts
 from stream.batch.worker import Ending, Order
 from stream.commands import offline
@@ -294,7 +295,6 @@ def test_workers_end_when_the_batch_is_killed(folder: Path, out: Path) -> None:
         (["gone", "out"], "there is no gone"),
         (["in", "out", "--set", "plan.rate=3"], "plan.rate"),
         (["in", "out", "--output", "vidio"], "vidio"),
-        (["in", "out", "--ray", "auto"], "no workers on a Ray cluster"),
     ],
 )
 def test_what_cannot_be_started_is_refused_before_anything_is_written(
@@ -310,6 +310,16 @@ def test_what_cannot_be_started_is_refused_before_anything_is_written(
     assert done.code == 2
     assert told in done.err
     assert not (tmp_path / "out").exists()
+
+
+def test_missing_ray_is_told_with_the_command_that_installs_it(
+    folder: Path, out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    done = call(capsys, "batch", folder, out, "--ray", "auto", *SETTINGS)
+    assert done.code == 2
+    assert f"--ray auto needs Ray, which is not installed: {pip_install('ray')}" in done.err
+    assert not out.exists()
 
 
 def test_recording_with_a_folder_of_somebody_else_fails_alone(
