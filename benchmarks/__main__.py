@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default=[],
         metavar="KEY=VALUE",
         dest="overrides",
-        help="end_to_end, hd, page, soak, storm: override a key, e.g. reconstructor.precision='\"int8\"'; again for more",
+        help="end_to_end, hd, page, soak, storm: override a key, e.g. reconstructor.precision='\"int8\"'; repeat it",
     )
     parser.add_argument(
         "--engine",
