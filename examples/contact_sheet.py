@@ -48,12 +48,12 @@ def _shutters(window: ContentWindow) -> list[Shutter]:
     return [Shutter.instant(float(t), first.pixels.shape[0]) for t in times_us]
 
 
-def sheet(recording: Path, numbers: list[int], backends: list[str]) -> Image:
+def sheet(recording: Path, numbers: list[int], backends: list[str], part: tuple[slice, slice]) -> Image:
     """Put the rows together, those of one frame under one another; brightness is stretched alike everywhere."""
     table: dict[int, dict[str, Image]] = {}
     for backend in backends:
         for frame, images in rows(recording, backend):
-            table.setdefault(frame.index, {})[backend] = np.concatenate([frame.pixels, *images], axis=1)
+            table.setdefault(frame.index, {})[backend] = np.concatenate([image[part] for image in (frame.pixels, *images)], axis=1)
     if not table:
         raise NireError(f"{recording} has no two neighbouring frames")
     indices = sorted(table)
@@ -70,12 +70,16 @@ def main() -> int:
     parser.add_argument("out", type=Path, help="PNG to write")
     parser.add_argument("frames", type=int, nargs="*", help="numbers of captured frames; five over the recording")
     parser.add_argument("--backend", nargs="+", default=["edi"], help="edi, neural, passthrough, ...")
+    parser.add_argument("--part", type=int, nargs=4, metavar=("X", "Y", "WIDTH", "HEIGHT"), help="of the images")
+    parser.add_argument("--times", type=int, default=1, help="enlarge pixels so many times")
     asked = parser.parse_args()
+    x, y, width, height = asked.part or (0, 0, sys.maxsize, sys.maxsize)
     try:
-        picture = sheet(asked.recording, asked.frames, asked.backend)
+        picture = sheet(asked.recording, asked.frames, asked.backend, (slice(y, y + height), slice(x, x + width)))
     except NireError as error:
         print(error, file=sys.stderr)
         return error.exit_code
+    picture = picture.repeat(asked.times, 0).repeat(asked.times, 1)
     cv2.imwrite(str(asked.out), picture[..., ::-1] if picture.shape[2] == 3 else picture)
     return 0
 

@@ -161,6 +161,11 @@ def test_contact_sheet_shows_backends_under_one_another(tmp_path: Path) -> None:
     picture = cv2.imread(str(out), cv2.IMREAD_UNCHANGED)
     assert picture.shape[:2] == (2 * 80, 5 * 100)
     assert (picture[:80, :100] == picture[80:, :100]).all()  # as captured
+    done = example("contact_sheet.py", recording, out, "--part", "30", "20", "40", "50", "--times", "2")
+    assert done.returncode == 0, done.stderr
+    part = cv2.imread(str(out), cv2.IMREAD_UNCHANGED)
+    assert part.shape[:2] == (2 * 50, 5 * 2 * 40)
+    assert (part == part[::2, ::2].repeat(2, 0).repeat(2, 1)).all()
     nothing = example("contact_sheet.py", tmp_path / "missing.nire", out)
     assert nothing.returncode != 0
     assert "missing.nire" in nothing.stderr
