@@ -241,7 +241,7 @@ def _pattern(
 ) -> Tensor:
     """Draw how pixels differ, and in half of the windows columns too: float32 [b, H, W], 0 where not `patterned`.
 
-    A real DAVIS346 in a dim room has 6 % in its gain (`emlb_demo-01`: 2.4 levels of noise that stand still).
+    A real DAVIS346 in dim light has 6 % in its gain (`emlb_demo-01`: 2.4 levels of noise that stand still).
     """
     batch = len(patterned)
     size = np.exp(rng.uniform(math.log(sizes[0]), math.log(sizes[1]), batch)) * patterned
