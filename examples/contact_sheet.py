@@ -53,7 +53,9 @@ def sheet(recording: Path, numbers: list[int], backends: list[str], part: tuple[
     table: dict[int, dict[str, Image]] = {}
     for backend in backends:
         for frame, images in rows(recording, backend):
-            table.setdefault(frame.index, {})[backend] = np.concatenate([image[part] for image in (frame.pixels, *images)], axis=1)
+            table.setdefault(frame.index, {})[backend] = np.concatenate(
+                [image[part] for image in (frame.pixels, *images)], axis=1
+            )
     if not table:
         raise NireError(f"{recording} has no two neighbouring frames")
     indices = sorted(table)
