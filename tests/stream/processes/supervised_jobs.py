@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import time
 from pathlib import Path
@@ -49,6 +50,7 @@ def has_no_memory(child: Child) -> int:
     """Get ready, then die as a process does that writes to shared memory that is full."""
     child.beat(State.READY)
     print("these are my last words")
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # nobody wants a file of this memory
     os.kill(os.getpid(), signal.SIGBUS)
     return 0
 
