@@ -17,7 +17,7 @@ from .report import report, show
 
 NAMES = ("planes", "ring", "recordings", "intake", "edi", "explicit", "network", "wire", "end_to_end")
 """Run when no name is given."""
-NAMED = ("batch", "hd", "page", "soak", "storm")
+NAMED = ("batch", "page", "soak", "storm")
 """Take minutes, and run only when named."""
 
 
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default=[],
         metavar="KEY=VALUE",
         dest="overrides",
-        help="end_to_end, hd, page, soak, storm: override a key, e.g. reconstructor.precision='\"int8\"'; repeat it",
+        help="end_to_end, page, soak, storm: override a key, e.g. reconstructor.precision='\"int8\"'; may be repeated",
     )
     parser.add_argument(
         "--engine",
@@ -68,7 +68,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "soak": {"minutes": options.minutes, "recording": options.recording, "overrides": options.overrides},
             "storm": {"kills": options.kills, "overrides": options.overrides},
             "end_to_end": {"recording": options.recording, "overrides": options.overrides},
-            "hd": {"overrides": options.overrides},
             "page": {"recording": options.recording, "overrides": options.overrides},
             "intake": {"recording": options.recording},
             "network": {"engines": tuple(options.engine) if options.engine else None},

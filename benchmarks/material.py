@@ -61,16 +61,10 @@ def _tiled_events(events: EventBatch, of: Geometry, larger: Geometry) -> EventBa
     return replace(events, t_us=t_us, x=x[within].astype(np.uint16), y=y[within].astype(np.uint16), p=p)
 
 
-def write_recording(path: Path, seconds: float, geometry: Geometry | None = None) -> Path:
-    """Write the camera's packets of some seconds as a recording, `tiled` where a larger sensor is given."""
+def write_recording(path: Path, seconds: float) -> Path:
+    """Write the camera's packets of some seconds as a recording."""
     info, stream = packets(seconds)
-    wanted = geometry or info.geometry
-    with RecordingWriter(path, wanted, source=replace(info, geometry=wanted)) as writer:
+    with RecordingWriter(path, info.geometry, source=info) as writer:
         for packet in stream:
-            if geometry is not None and isinstance(packet, EventBatch):
-                writer.write(_tiled_events(packet, info.geometry, geometry))
-            elif geometry is not None and isinstance(packet, Frame):
-                writer.write(_tiled_frame(packet, geometry))
-            else:
-                writer.write(packet)
+            writer.write(packet)
     return path
