@@ -32,19 +32,6 @@ pytestmark = pytest.mark.system
 SETTINGS = ("--set", "reconstructor.device=cpu", "--set", "plan.rate_hz=500")
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "in").mkdir()
-    for name in ("a", "b"):
-        recorded(tmp_path / "in" / f"{name}.nire", packets.usual())
-    return tmp_path / "in"
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "out"
-
-
 def report(out: Path) -> dict[str, Any]:
     value: dict[str, Any] = json.loads((out / "batch.json").read_text())
     return value

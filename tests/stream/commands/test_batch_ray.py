@@ -15,11 +15,9 @@ import pytest
 
 from stream.commands import offline
 from stream.config import load_config
-from tests.stream import packets
 from tests.stream.command import call
 from tests.stream.command import run as command
 from tests.stream.commands.test_batch import LONG, SETTINGS, begun, digests, report, running, states
-from tests.stream.commands.test_offline import recorded
 from tests.waiting import until
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install -e '.[ray]'")
@@ -44,19 +42,6 @@ def cluster() -> Iterator[Any]:
             yield made
         finally:
             made.shutdown()
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "in").mkdir()
-    for name in ("a", "b"):
-        recorded(tmp_path / "in" / f"{name}.nire", packets.usual())
-    return tmp_path / "in"
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "out"
 
 
 def actors(cluster: Any, out: Path) -> list[tuple[Any, psutil.Process]]:
