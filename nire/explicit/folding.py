@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from torch import Tensor
 from nire.explicit import folding_loops as loops
 from nire.explicit.config import ExplicitConfig
 from nire.explicit.evidence import Evidence
+from nire.explicit.limits import limits_of
 from nire.explicit.network import CUT, MOST_SWAYED, PRIOR, SHUT, TOLD, WITNESSES, exposure_rows
 from nire.integral.double_integral import DARK_LEVEL, FRAME_NOISE_EVENTS, LEAST_HEARD
 from nire.light import BRIGHTEST
@@ -77,9 +79,20 @@ class Folding:
             float32 [K + 1, H, W], planes, square roots of linear light.
         """
         planes = torch.empty_like(evidence.gains)
-        out, given = planes.numpy(), _arrays(evidence)
-        self._in_bands(lambda rows: loops.blend(out, said, given, rows, _NUMBERS, _PRIOR))
+        out, given, limits = planes.numpy(), _arrays(evidence), self._limits(evidence)
+        self._in_bands(lambda rows: loops.blend(out, said, limits, given, rows, _NUMBERS, _PRIOR))
         return planes
+
+    def _limits(self, evidence: Evidence) -> NDArray[np.float32]:
+        number = evidence.counts.diff(dim=0).clamp_min_(0).sum(0).numpy()
+        _, height, width, _ = self.head.shape
+        below, right = 2 * height - number.shape[0], 2 * width - number.shape[1]
+        number, first, second = (
+            cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_REPLICATE)
+            for image in (number, *evidence.frames.numpy())
+        )
+        is_alone, is_whole = torch.equal(*evidence.exposures), bool((evidence.observed > 0).all())
+        return limits_of(number, (first, second), alone=is_alone, whole=is_whole)
 
     def _in_bands(self, work: Callable[[tuple[int, int]], None]) -> None:
         side_by_side(work, self._bands, len(self._bands))

@@ -131,12 +131,21 @@ def _events_of(
 
 
 @compiled
-def blend(planes: Plane, said: Maps, evidence: Evidence, rows: tuple[int, int], numbers: Plane, prior: Plane) -> None:
+def blend(
+    planes: Plane,
+    said: Maps,
+    limits: Plane,
+    evidence: Evidence,
+    rows: tuple[int, int],
+    numbers: Plane,
+    prior: Plane,
+) -> None:
     """Follow what the layers say, from row `rows[0]` of maps to before row `rows[1]`: `network.blended`.
 
     Args:
         planes: [K + 1, H, W], written.
         said: float32 [K + 1, h, w, 4 + 5 + 3], hyperbolic tangents.
+        limits: [1 + 3, h, w], of `limits.limits_of`.
         evidence, rows, numbers: as of `fold`.
         prior: [5], by which the trust in each witness is multiplied.
     """
@@ -149,15 +158,15 @@ def blend(planes: Plane, said: Maps, evidence: Evidence, rows: tuple[int, int], 
     for k in range(count):
         for y in range(first, end):
             if y == first or y % 2 == 0:
-                _sway(swayed, said[k, y // 2], mixed[y - first], numbers[6])
+                _sway(swayed, said[k, y // 2], limits[0, y // 2], mixed[y - first], numbers[6])
             _mix(mixed[y - first], heard, swayed, evidence, (k, min(y, height - 1)), numbers, prior)
         own = planes[k, 2 * rows[0] : min(2 * rows[1], height)]
         own[:] = mixed[2 * rows[0] - first :, :width][: len(own)]
-        _calm(own, mixed, smoother, said[k], first, 2 * rows[0])
+        _calm(own, mixed, smoother, said[k], limits[1:], first, 2 * rows[0])
         for n in range(len(own)):
-            cells = said[k, rows[0] + n // 2]
+            cells, moved = said[k, rows[0] + n // 2], limits[0, rows[0] + n // 2]
             for x in range(width):
-                own[n, x] += cells[x // 2, 2 * (n % 2) + x % 2]
+                own[n, x] += moved[x // 2] * cells[x // 2, 2 * (n % 2) + x % 2]
 
 
 @compiled
@@ -201,19 +210,20 @@ def _mix(
 
 
 @compiled
-def _sway(swayed: Plane, cells: Maps, scratch: Plane, most: np.float32) -> None:
+def _sway(swayed: Plane, cells: Maps, moved: Plane, scratch: Plane, most: np.float32) -> None:
     """Tell by what the trust in each witness is multiplied in a row of cells: [5, 2 w], written.
 
     Args:
         swayed: written.
         cells: [w, 4 + 5 + 3], of `said`.
+        moved: [w], how much of it counts.
         scratch: [w or more].
         most: how far the logarithm may be moved.
     """
     told = scratch[: len(cells)]
     for n in range(5):
         for x in range(len(told)):
-            told[x] = cells[x, 4 + n] * most
+            told[x] = cells[x, 4 + n] * (most * moved[x])
         _exponentials(told)
         own = swayed[n]
         for x in range(len(told)):
@@ -221,14 +231,15 @@ def _sway(swayed: Plane, cells: Maps, scratch: Plane, most: np.float32) -> None:
 
 
 @compiled
-def _calm(own: Plane, mixed: Plane, smoother: Plane, cells: Maps, first: int, top: int) -> None:
-    """Take details away from some rows of a plane, size by size: `network.calmed`.
+def _calm(own: Plane, mixed: Plane, smoother: Plane, cells: Maps, noise: Plane, first: int, top: int) -> None:
+    """Take details away from some rows of a plane, size by size: `details.calmed`.
 
     Args:
         own: [n, W], changed.
         mixed: [m, 2 w], what it was made of, and 7 rows more on each side where the plane has them; overwritten.
         smoother: as `mixed`, scratch.
         cells: [h, w, 4 + 5 + 3], of `said`.
+        noise: [3, h, w], how much of details of each size is noise.
         first: row of the plane that `mixed` begins with.
         top: row of the plane that `own` begins with.
     """
@@ -248,7 +259,7 @@ def _calm(own: Plane, mixed: Plane, smoother: Plane, cells: Maps, first: int, to
                 across[x] = (left[x] + _TWO * inner[x] + right[x]) * _QUARTER
             if top <= y < top + len(own):
                 for x in range(cells.shape[1]):
-                    amount = (_ONE + cells[y // 2, x, 9 + size]) * _HALF
+                    amount = (_ONE + cells[y // 2, x, 9 + size]) * (_HALF * noise[size, y // 2, x])
                     down[2 * x], down[2 * x + 1] = amount, amount
                 row = own[y - top]
                 for x in range(len(row)):

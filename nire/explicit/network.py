@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nire.explicit.config import ExplicitConfig
+from nire.explicit.details import SIZES_CALMED, calmed
+from nire.explicit.limits import limits
 from nire.network.pyramid import ResidualBlock, activate
 
 WITNESSES = 5
@@ -27,8 +29,6 @@ CARRIED = (0, 1, ROLLED)
 """Those that events carry, whose trust differs from pixel to pixel."""
 CUT = -9.9
 """A witness whose logarithm of trust is not above this must not be heard."""
-SIZES_CALMED = 3
-"""Sizes of details, 1, 2 and 4 pixels, that may be calmed where they are noise."""
 SAID = 4 + WITNESSES + SIZES_CALMED
 """Numbers that the layers say of four pixels of a plane: `blended`."""
 TOLD = 6
@@ -224,37 +224,16 @@ def blended(given: Inputs, said: Tensor) -> Tensor:
         given: to the network.
         said: float32 [b, K + 1, SAID, h, w]. Its hyperbolic tangent is what is added to each of the four pixels; then a
             share of `MOST_SWAYED`, by which the logarithm of the trust in each witness changes; and how far details of
-            each size are calmed, from -1, not at all, to 1.
+            each size are calmed, from -1, not at all, to 1. All of it counts as far as `limits` allow.
     """
     # Bounded, because what saturates learns nothing more.
     added, swayed, calm = torch.tanh(said).split([4, WITNESSES, SIZES_CALMED], 2)
-    swayed = functional.interpolate(MOST_SWAYED * swayed.flatten(1, 2), scale_factor=2.0).view_as(given.witnesses)
+    allowed = limits(given.number, given.frames, given.exposures, given.observed)[:, None]
+    moved, noise = allowed[:, :, :1], allowed[:, :, 1:]
+    swayed = MOST_SWAYED * moved * swayed
+    swayed = functional.interpolate(swayed.flatten(1, 2), scale_factor=2.0).view_as(given.witnesses)
     mean = (functional.softmax(prior(given) + swayed, 2) * given.witnesses).sum(2)
-    return calmed(mean, (1 + calm) / 2) + functional.pixel_shuffle(added, 2)[:, :, 0]
-
-
-def calmed(planes: Tensor, amounts: Tensor) -> Tensor:
-    """Take details away, size by size: shrink an undecimated wavelet transform (Starck and Murtagh, 1994).
-
-    Args:
-        planes: [b, K + 1, H, W].
-        amounts: [b, K + 1, SIZES_CALMED, h, w], 0..1: of details of 1, 2 and 4 pixels.
-    """
-    left, smooth = planes, planes
-    for size in range(SIZES_CALMED):
-        smoother = _smoothed(_smoothed(smooth, 2**size, -2), 2**size, -1)
-        left = left - functional.interpolate(amounts[:, :, size], scale_factor=2.0) * (smooth - smoother)
-        smooth = smoother
-    return left
-
-
-def _smoothed(planes: Tensor, step: int, axis: int) -> Tensor:
-    """Average with neighbours that are a step away on an axis, each counting half; at the edges with the last pixel."""
-    size = planes.shape[axis]
-    at = torch.arange(size, device=planes.device)
-    before = planes.index_select(axis, (at - step).clamp_min(0))
-    after = planes.index_select(axis, (at + step).clamp_max(size - 1))
-    return (before + 2 * planes + after) / 4
+    return calmed(mean, noise * (1 + calm) / 2) + functional.pixel_shuffle(moved * added, 2)[:, :, 0]
 
 
 class Block(ResidualBlock):

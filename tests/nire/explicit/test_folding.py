@@ -48,10 +48,13 @@ def test_maps_in_bfloat16_are_the_nearest_ones() -> None:
         assert torch.equal(found, nearest)
 
 
+@pytest.mark.parametrize("whole", [False, True])
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize(("height", "width"), SIZES)
-def test_what_the_layers_say_is_followed_as_defined(height: int, width: int, threads: int) -> None:
+def test_what_the_layers_say_is_followed_as_defined(height: int, width: int, threads: int, whole: bool) -> None:
     evidence, padded = random_evidence(TINY, height=height, width=width), TINY.padded(height, width)
+    evidence.observed[1] = float(whole)
+    evidence.observed[[0, 2, 3]] = 1
     half = padded[0] // 2, padded[1] // 2
     generator = torch.Generator().manual_seed(9)
     said = torch.rand((1, TINY.planes, SAID, *half), generator=generator) * 8 - 4

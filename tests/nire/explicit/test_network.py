@@ -12,8 +12,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from nire.engines import Job
 from nire.errors import ConfigError, WeightsError
 from nire.explicit.config import NANO, SMALL, ExplicitConfig
+from nire.explicit.details import SIZES_CALMED, calmed
 from nire.explicit.engines import Cleaner, open_cleaner
-from nire.explicit.network import CUT, SIZES_CALMED, KeyPlaneNetwork, calmed, prior
+from nire.explicit.limits import limits
+from nire.explicit.network import CUT, KeyPlaneNetwork, prior
 from nire.network import weights
 from nire.network.config import named
 from tests.nire.explicit.inputs import TINY, random_evidence, random_inputs, trained_a_little
@@ -32,7 +34,8 @@ def test_untrained_network_blends_the_witnesses_by_their_trust() -> None:
     blend = (prior(given).softmax(2) * given.witnesses).sum(2)
     b, count, height, width = blend.shape
     little = torch.full((b, count, SIZES_CALMED, height // 2, width // 2), -4.0).sigmoid()
-    torch.testing.assert_close(planes, calmed(blend, little))
+    allowed = limits(given.number, given.frames, given.exposures, given.observed)[:, None, 1:]
+    torch.testing.assert_close(planes, calmed(blend, little * allowed))
     assert (planes - blend).abs().max() < 0.02
 
 
