@@ -56,6 +56,15 @@ def test_comparison_looks_at_the_first_seconds_only(filmed: Recorded) -> None:
     assert 0 < len(begin.frames) < len(filmed.frames)
 
 
+def test_recording_whose_frames_cannot_be_left_out_has_a_row_that_says_why(
+    filmed: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(others, "open_backends", lambda recorded, names: {})
+    (row,) = others._left_out(others.shortened(filmed, 0.06))
+    assert math.isnan(row.value)
+    assert "at least 3 frames" in row.note
+
+
 def test_readers_of_others_find_the_events_that_ours_finds(filmed: Recorded, tmp_path: Path) -> None:
     dv = pytest.importorskip("dv_processing")
     path = others.written(tmp_path / "a.aedat4", filmed.info, filmed.packets)
