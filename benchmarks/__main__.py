@@ -17,7 +17,7 @@ from .report import report, show
 
 NAMES = ("planes", "ring", "recordings", "intake", "edi", "explicit", "network", "wire", "end_to_end")
 """Run when no name is given."""
-NAMED = ("batch", "page", "soak", "storm")
+NAMED = ("batch", "others", "page", "soak", "storm")
 """Take minutes, and run only when named."""
 
 
@@ -36,11 +36,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write machine, versions and results as JSON")
     parser.add_argument("--check", action="store_true", help="exit 1 where a figure misses its budget (budgets.toml)")
     parser.add_argument("--minutes", type=float, default=5.0, help="length of soak (default 5)")
+    parser.add_argument("--runs", type=int, default=1, help="ring: so many runs of each carrier (default 1)")
     parser.add_argument("--kills", type=int, default=300, help="processes that storm kills (default 300)")
     parser.add_argument(
         "--recording",
         type=Path,
-        help="end_to_end, page, soak: loop this, not the synthetic camera; intake: serve its events",
+        help="end_to_end, page, soak: loop this, not the synthetic camera; intake: serve its events; others: on this",
     )
     parser.add_argument(
         "--set",
@@ -65,11 +66,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{name} ...", file=sys.stderr, flush=True)
         module = importlib.import_module(f"{__package__}.{name}")
         settings: dict[str, dict[str, Any]] = {
+            "ring": {"runs": options.runs},
             "soak": {"minutes": options.minutes, "recording": options.recording, "overrides": options.overrides},
             "storm": {"kills": options.kills, "overrides": options.overrides},
             "end_to_end": {"recording": options.recording, "overrides": options.overrides},
             "page": {"recording": options.recording, "overrides": options.overrides},
             "intake": {"recording": options.recording},
+            "others": {"recording": options.recording},
             "network": {"engines": tuple(options.engine) if options.engine else None},
         }
         results = module.run(**settings.get(name, {}))

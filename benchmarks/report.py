@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import subprocess
@@ -21,12 +22,13 @@ _PACKAGES = ("nire-live", "torch", "openvino", "numpy", "opencv-python-headless"
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One measured value. `note` says under which conditions, in a few words."""
+    """One measured value. `note` says under which conditions, in a few words; `each` what each of several runs gave."""
 
     metric: str
     value: float
     unit: str
     note: str = ""
+    each: tuple[float, ...] = ()
 
 
 def report(name: str, results: list[Result]) -> dict[str, Any]:
@@ -36,7 +38,7 @@ def report(name: str, results: list[Result]) -> dict[str, Any]:
         "machine": _machine(),
         "versions": {"python": platform.python_version()} | {name: _version_of(name) for name in _PACKAGES},
         "commit": _commit(),
-        "results": [asdict(result) for result in results],
+        "results": [_row(result) for result in results],
     }
 
 
@@ -47,12 +49,27 @@ def show(name: str, results: list[Result], console: Console) -> None:
     for result in results:
         table.add_row(
             result.metric,
-            f"{result.value:,.4g}" if result.value < 1e4 else f"{result.value:,.0f}",
+            _shown(result.value),
             result.unit,
             str(held.get((name, result.metric), "")),
             result.note,
         )
     console.print(table)
+
+
+def _shown(value: float) -> str:
+    if math.isnan(value):
+        return "-"
+    return f"{value:,.4g}" if value < 1e4 else f"{value:,.0f}"
+
+
+def _row(result: Result) -> dict[str, Any]:
+    row = asdict(result)
+    if len(result.each) < 2:
+        del row["each"]
+    if math.isnan(result.value):
+        row["value"] = None  # what was not measured; JSON knows no NaN
+    return row
 
 
 def _machine() -> dict[str, Any]:

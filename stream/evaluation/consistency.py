@@ -86,7 +86,8 @@ class Quiet:
 
     def pixels(self, t0_us: float, t1_us: float) -> NDArray[np.bool_]:
         """Find the pixels without an event in [t0, t1) in the 3 x 3 around them: bool [H, W]; event time."""
-        low, high = np.searchsorted(self._events.t_us, (t0_us, t1_us))
+        # Whole microseconds: a float key would make numpy convert all events first.
+        low, high = np.searchsorted(self._events.t_us, (math.ceil(t0_us), math.ceil(t1_us)))
         fired = np.zeros(self._shape, np.uint8)
         fired[self._events.y[low:high], self._events.x[low:high]] = 1
         return np.asarray(cv2.dilate(fired, np.ones((3, 3), np.uint8)) == 0)

@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 from drivers.source import SourceInfo
 from nire.errors import RingError
 from nire.types import EventBatch, Frame, Gap, Geometry, Packet, WallClock
+from stream.blocks import EVENT_BYTES, Blocks
 
 Bytes = NDArray[np.uint8]
 MAGIC = 0x4E495245  # "NIRE"
 VERSION = 1
-EVENT_BYTES = 13
 
 _HEADER = struct.Struct("<IHHqQQQQqqqIIq8x")
 _FRAME = struct.Struct("<qqqdIIIBB18x")
@@ -120,13 +120,12 @@ def write(into: Bytes, header: Header, packet: Packet | None) -> None:
         _CLOCK.pack_into(body, 0, packet.device_us, packet.wall_ns, packet.rate, doubt_us, packet.rate_uncertainty)
 
 
-def read(data: Bytes, *, owned: bool = False) -> tuple[Header, Packet | None]:
-    """Read a packet.
+def read(data: Bytes, blocks: Blocks) -> tuple[Header, Packet | None]:
+    """Read a packet; the memory can be given back at once.
 
     Args:
         data: its bytes.
-        owned: they are the packet's from now on, its arrays are views of them; else copies, so that the memory can be
-            given back at once.
+        blocks: where its events go.
 
     Returns:
         (header, packet): the packet is None for END.
@@ -135,24 +134,39 @@ def read(data: Bytes, *, owned: bool = False) -> tuple[Header, Packet | None]:
         RingError: the memory holds no packet of this version.
     """
     header = read_header(data)
-    body = data[HEADER_BYTES : HEADER_BYTES + header.body]
-    if header.kind == Kind.EVENTS:
-        t_us, x, y, p = _columns(body if owned else body.copy(), header.items)
-        return header, EventBatch(t_us, x, y, p, header.watermark_us, header.received_ns, header.epoch)
+    return header, read_copy(header, copy(header, data[HEADER_BYTES : HEADER_BYTES + header.body], blocks))
+
+
+def copy(header: Header, body: Bytes, blocks: Blocks) -> EventBatch | Bytes:
+    """Copy what follows a header, once, whatever it is: events into blocks, else bytes for `read_copy`."""
+    if header.kind != Kind.EVENTS:
+        return body.copy()
+    t_us, x, y, p = _columns(body, header.items)
+    return blocks.hold(EventBatch(t_us, x, y, p, header.watermark_us, header.received_ns, header.epoch))
+
+
+def read_copy(header: Header, body: EventBatch | Bytes) -> Packet | None:
+    """Read what `copy` gave; None for END."""
+    if isinstance(body, EventBatch):
+        return body
     if header.kind == Kind.FRAME:
-        return header, _read_frame(body if owned else body.copy(), header)
+        return _read_frame(body, header)
     if header.kind == Kind.GAP:
         t0_us, t1_us = _SPAN.unpack_from(body)
-        return header, Gap(t0_us, t1_us, body[_SPAN.size :].tobytes().decode(), header.received_ns, header.epoch)
+        return Gap(t0_us, t1_us, body[_SPAN.size :].tobytes().decode(), header.received_ns, header.epoch)
     if header.kind == Kind.CLOCK:
         device_us, wall_ns, rate, doubt_us, rate_uncertainty = _CLOCK.unpack_from(body)
         known_us = None if math.isnan(doubt_us) else doubt_us
-        return header, WallClock(device_us, wall_ns, rate, known_us, rate_uncertainty, header.received_ns, header.epoch)
-    return header, None
+        return WallClock(device_us, wall_ns, rate, known_us, rate_uncertainty, header.received_ns, header.epoch)
+    return None
 
 
-def read_header(data: Bytes) -> Header:
+def read_header(data: Bytes, size: int | None = None) -> Header:
     """Read what a packet says about itself.
+
+    Args:
+        data: the packet, or as much of it as the header.
+        size: bytes of the whole packet; None = of `data`.
 
     Raises:
         RingError: the memory holds no packet of this version.
@@ -165,8 +179,9 @@ def read_header(data: Bytes) -> Header:
             f"the ring holds packets of another program or version (magic {magic:#x}, version {version}; expected "
             f"{MAGIC:#x}, {VERSION}). Stop the other program or choose another source.name"
         )
-    if len(data) < HEADER_BYTES + body:
-        raise RingError(f"the packet claims {body} bytes after its header, {len(data) - HEADER_BYTES} are there")
+    there = (len(data) if size is None else size) - HEADER_BYTES
+    if there < body:
+        raise RingError(f"the packet claims {body} bytes after its header, {there} are there")
     return Header._make((Kind(kind), *fields, body))
 
 

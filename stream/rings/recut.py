@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -24,7 +23,7 @@ class Recutter:
         self._promised_us: int | None = None
 
     def feed(self, packet: Packet) -> Iterator[Packet]:
-        """Take a packet, give the ones that are complete."""
+        """Take a packet, give the ones that are complete; events in the order of their times."""
         if not isinstance(packet, EventBatch):
             yield from self.flush()
             yield packet
@@ -49,20 +48,17 @@ class Recutter:
         return t_us // self._packet_us
 
     def _parts(self, batch: EventBatch) -> Iterator[EventBatch]:
-        if not len(batch):
-            return
-        first, last = self._cell(int(batch.t_us[0])), self._cell(int(batch.t_us[-1]))
-        if first == last:
-            yield batch
-            return
-        cells = batch.t_us // self._packet_us
-        edges = [0, *(np.flatnonzero(np.diff(cells)) + 1).tolist(), len(batch)]
-        for low, high in itertools.pairwise(edges):
+        low = 0
+        while low < len(batch):
+            end_us = (self._cell(int(batch.t_us[low])) + 1) * self._packet_us
+            high = int(np.searchsorted(batch.t_us, end_us))
             yield batch.part(slice(low, high), batch.watermark_us if high == len(batch) else int(batch.t_us[high]))
+            low = high
 
     def _joined(self, watermark_us: int, last: EventBatch) -> EventBatch:
         parts, self._pending = self._pending, []
         self._promised_us = watermark_us
         if not parts:
             return EventBatch.empty(watermark_us, received_ns=last.received_ns, epoch=last.epoch)
-        return EventBatch.joined([*parts[:-1], replace(parts[-1], received_ns=last.received_ns)], watermark_us)
+        whole = parts[0] if len(parts) == 1 else EventBatch.joined(parts)
+        return replace(whole, watermark_us=watermark_us, received_ns=last.received_ns)

@@ -4,8 +4,8 @@ A stream has a place of its own (`stream.rings.place`) with two rings, `events` 
 `frames`, what wakes readers of both, and a file that says what is known of the source. The oldest packet gives way when
 a reader is slower than the ring is deep. What carries the packets lies behind one interface (`stream.rings.carriers`).
 
-Readers get copies: 13 bytes an event cost little (over 1 G events/s), and a slow reader never holds memory of the
-ring. Nothing here blocks a writer, and a killed writer or reader blocks nobody.
+Readers get copies, in blocks of their own (`stream.blocks`): 13 bytes an event cost little, and a slow reader never
+holds memory of the ring. Nothing here blocks a writer, and a killed writer or reader blocks nobody.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import numpy as np
 from drivers.source import SourceInfo
 from nire.errors import RingError
 from nire.types import Frame, Geometry, Packet, WallClock
+from stream.blocks import Blocks
 from stream.clock import now_ns
 from stream.config_sections import RingConfig
 from stream.rings import carriers, packets, place
@@ -95,7 +96,7 @@ def sweep(name: str) -> bool:
 def clock_of(name: str) -> WallClock | None:
     """How a running stream's device time maps to wall time; None where there is no such stream, or it does not know."""
     data = RingSpace.of(name).read_clock()
-    packet = packets.read(np.frombuffer(data, np.uint8))[1] if data else None
+    packet = packets.read(np.frombuffer(data, np.uint8), Blocks())[1] if data else None
     return packet if isinstance(packet, WallClock) else None
 
 
@@ -366,7 +367,7 @@ class RingReader(_Member):
             self._carrier.wait(min(left_s, _HELLO_POLL_S))
 
     def _open(self, carrier: Carrier) -> None:
-        carrier.read_from()
+        carrier.read_from(Blocks())
 
 
 def _sweep(space: RingSpace, *, keep_place: bool = False) -> bool:

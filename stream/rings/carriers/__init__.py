@@ -17,6 +17,7 @@ from typing import Protocol
 
 from nire.errors import RingError
 from nire.types import Packet
+from stream.blocks import Blocks
 from stream.rings.packets import Header
 from stream.rings.reordering import Parcel
 
@@ -43,8 +44,11 @@ class Carrier(Protocol):
         """
         ...
 
-    def read_from(self) -> None:
+    def read_from(self, blocks: Blocks) -> None:
         """Become a reader, of what is sent from here on.
+
+        Args:
+            blocks: where the events go that are taken.
 
         Raises:
             RingError: there are `MAX_READERS`.

@@ -12,6 +12,7 @@ import numpy as np
 
 from nire.errors import RingError
 from nire.types import Packet
+from stream.blocks import Blocks
 from stream.rings import packets
 from stream.rings.carriers import MAX_READERS, no_place, other_settings, second_producer
 from stream.rings.packets import Header
@@ -30,6 +31,7 @@ class Iceoryx2Rings:
         """Make or join the services; use `join`."""
         iox2.set_log_level(iox2.LogLevel.Fatal)
         self._name = name
+        self._blocks = Blocks()
         self._ports: dict[str, Any] = {}
         self._notifier: Any = None
         self._listener: Any = None
@@ -52,8 +54,9 @@ class Iceoryx2Rings:
         except Exception as error:
             raise _explained(self._name, error) from error
 
-    def read_from(self) -> None:
+    def read_from(self, blocks: Blocks) -> None:
         """Become a reader, of what is sent from here on."""
+        self._blocks = blocks
         try:
             # The listener first: a packet that comes in between is then not slept over.
             self._listener = self._wake.listener_builder().create()
@@ -81,7 +84,7 @@ class Iceoryx2Rings:
         port = self._ports[ring]
         while (sample := port.receive()) is not None:
             try:
-                yield packets.read(np.frombuffer(sample.payload().as_memory_view(), np.uint8))
+                yield packets.read(np.frombuffer(sample.payload().as_memory_view(), np.uint8), self._blocks)
             finally:
                 sample.delete()
 

@@ -8,9 +8,10 @@ Files of int64 words, little-endian; `control` in the stream's folder, the other
     a slot              state, bytes of the packet; from byte 64 on: the packet (`stream.rings.packets`)
 
 Packet n of a producer lies in slot n modulo depth. The slot's state is 2 n + 1 while the packet is being written and
-2 n + 2 when it is whole. A reader copies a packet, then looks at the state again: where it is another one, the writer
-has been there meanwhile, the copy may be torn and is thrown away. So a writer never waits for a reader, and one that
-is killed over a packet leaves a packet that nobody takes. Holes are counted by what packets say of themselves.
+2 n + 2 when it is whole. A reader copies the header, then the rest, and looks at the state after each: where it is
+another one, the writer has been there meanwhile, the copy may be torn and is thrown away. So a writer never waits for a
+reader, and one that is killed over a packet leaves a packet that nobody takes. Holes are counted by what packets say of
+themselves.
 
 Each producer makes new files, under a name that nobody can know before: a generation is a number by chance. When the
 files are complete, it writes the generation. Readers take what is left in the old files, then change. Who lives is told
@@ -29,7 +30,8 @@ from pathlib import Path
 import numpy as np
 
 from nire.errors import RingError
-from nire.types import Packet
+from nire.types import EventBatch, Packet
+from stream.blocks import Blocks
 from stream.rings import packets
 from stream.rings.carriers import MAX_READERS, RINGS, futex, no_place, other_settings, second_producer
 from stream.rings.carriers.atomics import fence, load, store
@@ -127,15 +129,15 @@ class _Ring(_Words):
         self._next += 1
         self[self.WRITTEN] = self._next
 
-    def take(self) -> Iterator[Parcel]:
-        """Take the packets that are there."""
+    def take(self, blocks: Blocks) -> Iterator[Parcel]:
+        """Take the packets that are there, their events into blocks."""
         until = self[self.WRITTEN]
         self._keep_up(until)
         while self._next < until:
-            copy = self._copied(self._next)
+            parcel = self._read(self._next, blocks)
             self._next += 1
-            if copy is not None:
-                yield packets.read(copy, owned=True)
+            if parcel is not None:
+                yield parcel
             else:
                 self._keep_up(self[self.WRITTEN], overtaken=True)
 
@@ -143,15 +145,23 @@ class _Ring(_Words):
         if overtaken or written - self._next > self._depth:
             self._next = max(self._next, written - self._depth + max(1, self._depth // _HEAD_START))
 
-    def _copied(self, number: int) -> Bytes | None:
+    def _read(self, number: int, blocks: Blocks) -> Parcel | None:
+        """Read a packet; None where the writer has been there meanwhile."""
         state, start = self._slot(number)
         whole = 2 * number + 2
         if load(state) != whole:
             return None
-        size = min(load(state + _WORD), self._slot_bytes - _LINE)
-        copy = self.bytes[start : start + size].copy()
-        fence()  # the copy first, then the second look
-        return copy if load(state) == whole else None
+        packet = self.bytes[start : start + min(load(state + _WORD), self._slot_bytes - _LINE)]
+        head = packet[: packets.HEADER_BYTES].copy()
+        if not _is_still(state, whole):
+            return None
+        header = packets.read_header(head, len(packet))
+        body = packets.copy(header, packet[len(head) : len(head) + header.body], blocks)
+        if _is_still(state, whole):
+            return header, packets.read_copy(header, body)
+        if isinstance(body, EventBatch):
+            blocks.withdraw(body)
+        return None
 
     def _slot(self, number: int) -> tuple[int, int]:
         """Address of a slot's state, and where its packet begins in the file."""
@@ -170,6 +180,7 @@ class SeqlockRings:
         if (found := self._control.depths()) != dict(depths):
             raise other_settings(name, f"depths {found}, here {dict(depths)}")
         self._seat = -1
+        self._blocks = Blocks()
         self._rings: dict[str, _Ring] = {}
         self._generation = 0
         self._notified = self._control[_Control.NOTIFICATIONS]
@@ -184,8 +195,9 @@ class SeqlockRings:
             self._rings[ring] = _Ring.made(_ring_file(self._space, ring, generation), depths[ring], largest[ring])
         self._control[_Control.GENERATION] = generation
 
-    def read_from(self) -> None:
+    def read_from(self, blocks: Blocks) -> None:
         """Become a reader, of what is sent from here on."""
+        self._blocks = blocks
         if not any(self._sit(seat) for seat in _READERS):
             raise no_place(self._name)
         if self._control[_Control.GENERATION] and self._change():
@@ -205,9 +217,9 @@ class SeqlockRings:
         """Take what was sent and is still there; of a new producer where the rings of the old one are empty."""
         has_ended = self._control[_Control.GENERATION] != self._generation  # it writes no more
         if ring in self._rings:
-            yield from self._rings[ring].take()
+            yield from self._rings[ring].take(self._blocks)
         if has_ended and all(old.is_empty for old in self._rings.values()) and self._change():
-            yield from self._rings[ring].take()
+            yield from self._rings[ring].take(self._blocks)
 
     def wait(self, seconds: float) -> None:
         """Wait for the next `notify`; one since the last wait ends it at once."""
@@ -273,6 +285,12 @@ def sweep(space: RingSpace) -> bool:
 def file_bytes(depth: int, packet_bytes: int) -> int:
     """Size of a ring's file."""
     return _PAGE + depth * _slot_bytes(packet_bytes)
+
+
+def _is_still(state: int, number: int) -> bool:
+    """Tell whether a slot's state is what it was before its packet was copied."""
+    fence()  # the copy first, then the second look
+    return load(state) == number
 
 
 def _slot_bytes(packet_bytes: int) -> int:

@@ -36,7 +36,7 @@ class Span:
         held = self._held
         while held.frames:
             held.retire()
-        span = self._spans.following((held.tape.held,), held.edge_us)
+        span = self._spans.following(tuple(held.tape.held), held.edge_us)
         return None if span is None else self._window(*span, answers_us=span, after_us=held.cut.reach_us)
 
     def remaining(self) -> Iterator[ContentWindow]:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from drivers.source import SourceInfo
 from nire.errors import RingError
 from nire.types import EventBatch, Frame, Gap, Geometry, Packet
+from stream.blocks import Blocks
 from stream.config_sections import RingConfig
 from stream.rings import packets
 from stream.rings.numbering import Ledger
@@ -217,7 +218,7 @@ def test_packets_of_a_producer_after_its_successor_are_lost_and_told() -> None:
 
 def test_damaged_packet_is_an_error_that_names_both_versions() -> None:
     with pytest.raises(RingError, match="another program or version"):
-        packets.read(np.zeros(200, np.uint8))
+        packets.read(np.zeros(200, np.uint8), Blocks())
 
 
 # The pure parts, on drawn inputs
