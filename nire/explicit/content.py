@@ -19,7 +19,7 @@ from nire.explicit import loops
 from nire.integral import exposure_loops
 from nire.integral import loops as plane_loops
 from nire.integral.double_integral import DARK_LEVEL
-from nire.integral.gain import Gain
+from nire.integral.gain import Gain, is_uniform
 from nire.integral.sweep import Times, per_pixel
 from nire.shutter import Shutter
 
@@ -66,7 +66,7 @@ class KeyPlanes:
         if narrow.all():
             return self._expose_instant((opens + closes) / 2, out)
         width = self._gain.field(np.maximum(closes - opens, 1e-3))
-        torch.sub(self._until(closes), self._until(opens), out=out).div_(width).sub_(DARK_LEVEL).clamp_min_(0)
+        out.copy_(self._between(opens, closes)).div_(width).sub_(DARK_LEVEL).clamp_min_(0)
         if narrow.any():
             instant = self._expose_instant((opens + closes) / 2, torch.empty_like(out))
             out.copy_(torch.where(self._gain.field(narrow), instant, out))
@@ -102,19 +102,37 @@ class KeyPlanes:
         between = key, self._share_of(t_us, key)
         exposure_loops.expose_instants(target, *self._gain.swept_at(t_us), between, *planes, (DARK_LEVEL, 0.0))
 
+    def _between(self, opens: Times, closes: Times) -> Tensor:
+        """Integral of light and dark current over a span: [C, H, W], levels times us."""
+        if not (is_uniform(opens) and is_uniform(closes)):
+            return self._until(closes).sub_(self._until(opens))
+        open_us, close_us = opens.reshape(-1)[:1], closes.reshape(-1)[:1]
+        first, last = (int(self._key_of(t_us)[0]) for t_us in (open_us, close_us))
+        # Whole bins between are known; what is left of the first and of the last is gone through, event by event.
+        area = self._prefix(last) - self._prefix(first + 1) if last > first + 1 else torch.zeros_like(self._prefixes[0])
+        for k in {first, last}:
+            begin_us, end_us = np.maximum(open_us, self._times_us[k]), np.minimum(close_us, self._times_us[k + 1])
+            area = self._integrated(area, begin_us, end_us, np.full((1, 1), k))
+        return area
+
     def _until(self, t_us: Times) -> Tensor:
         """Integral of light and dark current from the first plane on: [C, H, W], levels times us."""
         key, _ = self._place(t_us)
-        while len(self._prefixes) <= key.max():
-            k = len(self._prefixes) - 1
-            begin, end = (np.array([self._times_us[n]]) for n in (k, k + 1))
-            self._prefixes.append(self._integrated(self._prefixes[k].clone(), begin, end, np.full((1, 1), k)))
+        self._prefix(int(key.max()))
         if key.size == 1:
             area = self._prefixes[int(key.flat[0])].clone()
         else:
             area = _gathered(torch.stack(self._prefixes), key)
         begin_us = self._times_us[key[:, 0] if t_us.ndim == 1 else key]
         return self._integrated(area, begin_us, t_us, key)
+
+    def _prefix(self, key: int) -> Tensor:
+        """Integral from the first plane to another one; kept."""
+        while len(self._prefixes) <= key:
+            k = len(self._prefixes) - 1
+            begin, end = (np.array([self._times_us[n]]) for n in (k, k + 1))
+            self._prefixes.append(self._integrated(self._prefixes[k].clone(), begin, end, np.full((1, 1), k)))
+        return self._prefixes[key]
 
     def _integrated(self, area: Tensor, from_us: Times, until_us: Times, key: NDArray[np.int64]) -> Tensor:
         """Add the integral over a span within the bins after the planes `key`, [H or 1, W or 1]."""
