@@ -195,9 +195,7 @@ def states_at(gain: Gain, times_us: NDArray[np.float64]) -> tuple[Tensor, Tensor
 
 
 def plane_shares(gain: Gain, times_us: NDArray[np.float64], shutter: Shutter, states: tuple[Tensor, Tensor]) -> Tensor:
-    """Tell how much each plane has in an exposure: it is linear in them, dark current included, but for half a percent.
-
-    (Where a ramp and the way from plane to plane meet, an exposure takes the logarithmic mean of their product.)
+    """Tell how much each plane has in an exposure, which is linear in them, dark current included.
 
     Args:
         gain, times_us, states: as of `KeyPlanes`.

@@ -70,10 +70,13 @@ def integrate(
         for c in range(len(area)):
             rise = (second[c, y, x] - first[c, y, x]) / whole
             now = gain[y, x] * (first[c, y, x] + known * rise)
-            on = gain[y, x] * (_ONE + ramp[0] * change) * (first[c, y, x] + (known + ramp[0] * weight) * rise)
-            off = gain[y, x] * (_ONE + ramp[1] * change) * (first[c, y, x] + (known + ramp[1] * weight) * rise)
             then = gain[y, x] * factors[k] * (first[c, y, x] + (known + weight) * rise)
-            area[c, y, x] += ((on + off) / 2 - now) * length_us + (then - now) * rest_us
+            gain_on, gain_off = gain[y, x] * (_ONE + ramp[0] * change), gain[y, x] * (_ONE + ramp[1] * change)
+            light_on = first[c, y, x] + (known + ramp[0] * weight) * rise
+            light_off = first[c, y, x] + (known + ramp[1] * weight) * rise
+            # Both go evenly: the mean of their product is less than that of its ends.
+            mean = (gain_on * light_on + gain_off * light_off) / 2 - (gain_off - gain_on) * (light_off - light_on) / 6
+            area[c, y, x] += (mean - now) * length_us + (then - now) * rest_us
         if now_us <= close_us:
             gain[y, x] *= factors[k]
             count[y, x] += weight
