@@ -20,7 +20,7 @@ from torch import Tensor
 from nire.explicit import folding_loops as loops
 from nire.explicit.config import ExplicitConfig
 from nire.explicit.evidence import Evidence
-from nire.explicit.limits import limits_of
+from nire.explicit.limits import NOISE_TOLD, limits_of
 from nire.explicit.network import CUT, MOST_SWAYED, PRIOR, SHUT, TOLD, WITNESSES, exposure_rows
 from nire.integral.double_integral import DARK_LEVEL, FRAME_NOISE_EVENTS, LEAST_HEARD
 from nire.light import BRIGHTEST
@@ -92,7 +92,8 @@ class Folding:
             for image in (number, *evidence.frames.numpy())
         )
         is_alone, is_whole = torch.equal(*evidence.exposures), bool((evidence.observed > 0).all())
-        return limits_of(number, (first, second), alone=is_alone, whole=is_whole)
+        deviation = float(evidence.told[1]) / NOISE_TOLD
+        return limits_of(number, (first, second), deviation, alone=is_alone, whole=is_whole)
 
     def _in_bands(self, work: Callable[[tuple[int, int]], None]) -> None:
         side_by_side(work, self._bands, len(self._bands))

@@ -2,7 +2,8 @@
 
 Where no event came near, nothing moved: the network neither adds light nor changes whom it hears. And a detail that two
 frames agree on is no noise, but texture or the camera's own pattern: of the energy of details only the share that noise
-has may be calmed, which is Wiener's filter with the noise that the frames' difference tells.
+has may be calmed, which is Wiener's filter with the noise that the frames' difference tells. Where things move they
+differ for that reason too, and no more than some multiple of the noise of the whole image counts.
 """
 
 from __future__ import annotations
@@ -24,14 +25,18 @@ LIMITS = 1 + SIZES_CALMED
 _ENOUGH_EVENTS = 0.3
 # So far from it, in cells of two pixels, the network may go: what moves reaches as far as flow and smoothing do.
 _REACH_CELLS = 3
+# Beside what one frame has of noise, in its standard deviation: events have errors of their own.
+_MOST_NOISE = 2.0
 _LEAST_ENERGY = 1e-9
+NOISE_TOLD = 50.0
+"""By what the noise of an image is multiplied where the network is told of it."""
 
 
-def limits(number: Tensor, frames: Tensor, exposures: Tensor, observed: Tensor) -> Tensor:
+def limits(number: Tensor, frames: Tensor, exposures: Tensor, observed: Tensor, told: Tensor) -> Tensor:
     """Tell how near events came, and how much of the details of each size is noise.
 
     Args:
-        number, frames, exposures, observed: of `network.Inputs`.
+        number, frames, exposures, observed, told: of `network.Inputs`.
 
     Returns:
         float32 [b, LIMITS, h, w], 0..1, for cells of four pixels. The first is 1 where events are missing, and the
@@ -42,6 +47,7 @@ def limits(number: Tensor, frames: Tensor, exposures: Tensor, observed: Tensor) 
     moved = _near(-(reached / -_ENOUGH_EVENTS).expm1())
     is_whole = (observed > 0).all(1)[:, None, None, None]
     noise = _near(functional.avg_pool2d((frames[:, :1] - frames[:, 1:]).square(), 2)) / 4
+    noise = torch.minimum(noise, (_MOST_NOISE / NOISE_TOLD * told[:, 1, None, None, None]).square())
     shares = []
     for gain, details in zip(NOISE_ENERGY, details_of(frames.mean(1, keepdim=True)), strict=True):
         energy = _near(functional.avg_pool2d(details.square(), 2))
@@ -51,13 +57,14 @@ def limits(number: Tensor, frames: Tensor, exposures: Tensor, observed: Tensor) 
 
 
 def limits_of(
-    number: NDArray[Any], frames: tuple[NDArray[Any], NDArray[Any]], *, alone: bool, whole: bool
+    number: NDArray[Any], frames: tuple[NDArray[Any], NDArray[Any]], deviation: float, *, alone: bool, whole: bool
 ) -> NDArray[np.float32]:
     """Do as `limits` for one window, by OpenCV.
 
     Args:
         number: float32 [H, W], events of the window; H and W even.
         frames: float32 [H, W] each.
+        deviation: of the noise that differs from frame to frame, square roots of light (`noise_levels`).
         alone: there is one frame only.
         whole: no events are missing.
 
@@ -70,7 +77,7 @@ def limits_of(
         found[0] = _blurred(1 - np.exp(reached / -_ENOUGH_EVENTS))
     if not alone:
         first, second = frames
-        noise = _blurred(_halved(cv2.absdiff(first, second) ** 2)) / 4
+        noise = np.minimum(_blurred(_halved(cv2.absdiff(first, second) ** 2)) / 4, (_MOST_NOISE * deviation) ** 2)
         smooth = cv2.addWeighted(first, 0.5, second, 0.5, 0)
         for size, gain in enumerate(NOISE_ENERGY):
             smoother = _smoothed(smooth, 2**size)

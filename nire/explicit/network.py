@@ -228,7 +228,7 @@ def blended(given: Inputs, said: Tensor) -> Tensor:
     """
     # Bounded, because what saturates learns nothing more.
     added, swayed, calm = torch.tanh(said).split([4, WITNESSES, SIZES_CALMED], 2)
-    allowed = limits(given.number, given.frames, given.exposures, given.observed)[:, None]
+    allowed = limits(given.number, given.frames, given.exposures, given.observed, given.told)[:, None]
     moved, noise = allowed[:, :, :1], allowed[:, :, 1:]
     swayed = MOST_SWAYED * moved * swayed
     swayed = functional.interpolate(swayed.flatten(1, 2), scale_factor=2.0).view_as(given.witnesses)

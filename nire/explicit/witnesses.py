@@ -13,6 +13,7 @@ from torch import Tensor
 
 from nire.explicit.config import ExplicitConfig
 from nire.explicit.evidence import Evidence
+from nire.explicit.limits import NOISE_TOLD
 from nire.explicit.network import CARRIED
 from nire.flow import motion_between
 from nire.integral.double_integral import DARK_LEVEL, DoubleIntegral
@@ -171,7 +172,7 @@ def scaled(numbers: Tensor, window_us: Tensor, age: Tensor) -> Tensor:
         float32 [b, 6].
     """
     length, back = (window_us / 40_000).log()[:, None], age.clamp(max=MOST_AGE).log1p()[:, None]
-    return torch.cat([numbers[:, :2] * 50, numbers[:, 2:] * 4, length, back], 1)
+    return torch.cat([numbers[:, :2] * NOISE_TOLD, numbers[:, 2:] * 4, length, back], 1)
 
 
 def noise_levels(frames: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ def test_untrained_network_blends_the_witnesses_by_their_trust() -> None:
     blend = (prior(given).softmax(2) * given.witnesses).sum(2)
     b, count, height, width = blend.shape
     little = torch.full((b, count, SIZES_CALMED, height // 2, width // 2), -4.0).sigmoid()
-    allowed = limits(given.number, given.frames, given.exposures, given.observed)[:, None, 1:]
+    allowed = limits(given.number, given.frames, given.exposures, given.observed, given.told)[:, None, 1:]
     torch.testing.assert_close(planes, calmed(blend, little * allowed))
     assert (planes - blend).abs().max() < 0.02
 
