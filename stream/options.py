@@ -16,6 +16,14 @@ from stream.sources import SourceOrder
 ConfigFile = Annotated[
     Path, typer.Argument(help="A TOML file; `nire-live config` prints one for each camera.", show_default=False)
 ]
+ConfigFiles = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="CONFIG...",
+        help="A TOML file for each camera; `nire-live config` prints one for each kind.",
+        show_default=False,
+    ),
+]
 Recording = Annotated[Path, typer.Argument(help="A recording; its kind is told from its content.", show_default=False)]
 ConfigRecording = Annotated[
     list[Path],
