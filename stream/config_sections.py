@@ -28,8 +28,8 @@ class SourceConfig(Section):
     name: str = Field(
         "auto",
         pattern=r"^[A-Za-z0-9_.-]{1,64}$",
-        description="name of the rings, and of a camera among several, letters, digits, _ . and - only; auto: driver and "
-        "publishing port, among several the file's name without .toml",
+        description="name of the rings, and of a camera among several, letters, digits, _ . and - only; auto: driver "
+        "and publishing port, among several the file's name without .toml",
     )
     row_delay_us: float = Field(
         0.0, ge=-1e4, le=1e4, description="row delay of a rolling shutter where the source does not say, us per row"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -99,12 +100,17 @@ def keys_of(own_key: Path | None, server_key: Path | None) -> Any:
 
 
 def supervise(
-    config: Config, order: SourceOrder, *, preview: bool, seconds: float | None, record_to: Path | None = None
+    configs: Config | Sequence[Config],
+    order: SourceOrder,
+    *,
+    preview: bool,
+    seconds: float | None,
+    record_to: Path | None = None,
 ) -> None:
-    """Run a stream until it ends, and leave with its exit code."""
+    """Run a stream, of one camera or several, until it ends, and leave with its exit code."""
     from stream.processes.supervisor import run
 
-    leave(run(config, order, preview=preview, seconds=seconds, record_to=record_to))
+    leave(run(configs, order, preview=preview, seconds=seconds, record_to=record_to))
 
 
 def leave(code: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from drivers.source import SourceInfo
@@ -39,11 +40,19 @@ class Method:
         return (info.geometry, info.has_frames) == (self.info.geometry, self.info.has_frames)
 
 
-def make_ready(config: Config) -> Method | None:
-    """Load what a consumer needs, as its spare, and let it work once; None on a GPU, whose memory is not for two."""
+def make_ready(configs: Sequence[Config]) -> dict[str, Method] | None:
+    """Load what a consumer needs, as its spare, and let it work once; None on a GPU, whose memory is not for two.
+
+    Args:
+        configs: a camera each.
+
+    Returns:
+        By the name of the stream; without those whose camera is not there.
+    """
     from stream.backends import runs_on_cpu
 
-    hello = RingSpace.of(config.stream_name).read_hello()
-    if hello is None or not runs_on_cpu(config):
+    hellos = [(config, RingSpace.of(config.stream_name).read_hello()) for config in configs]
+    there = [(config, unpack_info(hello)[0]) for config, hello in hellos if hello]
+    if not there or not runs_on_cpu(configs[0]):
         return None
-    return Method.opened(config, unpack_info(hello)[0])
+    return {config.stream_name: Method.opened(config, info) for config, info in there}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Sequence
 
 from stream.config import Config
 from stream.preview import server
@@ -15,8 +16,13 @@ from stream.sockets.keys import ClientKeys
 _BEAT_S = 0.5
 
 
-def main(child: Child, config: Config) -> int:
+def main(child: Child, config: Config, cameras: Sequence[str] = ("",)) -> int:
     """Serve the page of this stream until the supervisor says stop.
+
+    Args:
+        child: this process.
+        config: of the stream, of any of its cameras.
+        cameras: their names; one that is alone has none.
 
     Returns:
         Exit code 0.

@@ -35,7 +35,8 @@ class Pending:
 
 
 Handler = Callable[[dict[str, Any]], Mapping[str, Any] | Pending]
-"""Takes a checked request (all fields of its command present, plus "command"), returns the fields of the reply.
+"""Takes a checked request (all fields of its command present, plus "command" and, where it names one, "camera"),
+returns the fields of the reply.
 
 "ok": true is added where it is missing. A `NireError` becomes {"ok": false, ...}. What takes longer than an answer may
 is a `Pending`."""
@@ -82,6 +83,8 @@ COMMANDS: Mapping[str, Mapping[str, _Field]] = {
 }
 """Every command and its fields; a field without a default is required, unless it is optional: then it may be
 missing."""
+_CAMERA = {"camera": _Field(str, optional=True)}
+"""What every command takes beside its own fields."""
 _ONE_OF = {"expose": ("t_us", "wall_ns")}
 """Of these fields each command needs exactly one."""
 
@@ -259,10 +262,10 @@ def _checked(request: dict[str, Any]) -> dict[str, Any]:
     command = request.get("command")
     if not isinstance(command, str) or command not in COMMANDS:
         raise WireError(f"unknown command {brief(command)}; known: {', '.join(COMMANDS)}")
-    fields = COMMANDS[command]
+    fields = {**COMMANDS[command], **_CAMERA}
     extra = sorted(brief(key).strip("'") for key in request.keys() - fields.keys() - {"command"})
     if extra:
-        takes = ", ".join(fields) or "no fields"
+        takes = f"{', '.join(COMMANDS[command]) or 'no fields'}, and camera among several"
         raise WireError(f"{command} does not know {', '.join(extra[:_NAMED])}; it takes {takes}")
     checked: dict[str, Any] = {"command": command}
     for name, field in fields.items():

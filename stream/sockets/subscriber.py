@@ -40,8 +40,9 @@ class Subscriber(Endpoint):
 
         Args:
             address: of the publishing socket, for example tcp://127.0.0.1:5556.
-            topics: `status`, `captured`, `events`, `frame/<tag>`; one that ends in `/` stands for all that begin
-                with it (`frame/`), the empty one for everything.
+            topics: `status`, `captured`, `events`, `frame/<tag>`, of one camera among several with its name before
+                (`left/status`); one that ends in `/` stands for all that begin with it (`frame/`, `left/`), the
+                empty one for everything.
             newest_only: keep only the newest message of each topic; a topic that ends in `/` counts as one.
             keys: where the stream has keys.
             high_water_mark: messages kept while the reader is busy, without `newest_only`.
