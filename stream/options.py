@@ -58,6 +58,7 @@ DEFAULT_CONTROL = "tcp://127.0.0.1:5557"
 """Where a stream of this machine is asked, unless its config says another place."""
 
 Address = Annotated[str, typer.Option(help="The stream's control address.")]
+CameraName = Annotated[str, typer.Option("--camera", metavar="NAME", help="Of several cameras, the one that is meant.")]
 OwnKey = Annotated[Path | None, typer.Option(help="Secret key of this client.", show_default=False)]
 ServerKey = Annotated[Path | None, typer.Option(help="Public key of the stream.", show_default=False)]
 Assignments = Annotated[list[str], typer.Argument(metavar="KEY=VALUE...", show_default=False)]

@@ -174,13 +174,16 @@ class ControlServer(Endpoint):
 class ControlClient(Endpoint):
     """Asks a running stream; not for use by several threads at once."""
 
-    def __init__(self, address: str, keys: ClientKeys | None = None, *, timeout_ms: int = 2000) -> None:
+    def __init__(
+        self, address: str, keys: ClientKeys | None = None, *, timeout_ms: int = 2000, camera: str = ""
+    ) -> None:
         """Connect; nothing is sent yet.
 
         Args:
             address: of the control socket, for example tcp://127.0.0.1:5557.
             keys: where the stream has keys.
             timeout_ms: how long to wait for an answer.
+            camera: that is asked, of several; "" = the only one, or all.
 
         Raises:
             ConfigError: it is no ZMQ address.
@@ -188,6 +191,7 @@ class ControlClient(Endpoint):
         super().__init__()
         self.address = address
         self._timeout_ms = timeout_ms
+        self._camera = {"camera": camera} if camera else {}
         self._socket = self.socket(zmq.REQ)
         # After a timeout the next question may be sent at once, and the late answer to the old one is dropped.
         self._socket.req_relaxed = True
@@ -207,7 +211,7 @@ class ControlClient(Endpoint):
             NireError: nobody answers in time.
             WireError: the answer is no map with "ok".
         """
-        self._socket.send(msgpack.packb({"command": command, **fields}, default=plain))
+        self._socket.send(msgpack.packb({"command": command, **self._camera, **fields}, default=plain))
         if not self._socket.poll(self._timeout_ms):
             raise NireError(
                 f"nobody answers at {self.address} within {self._timeout_ms / 1000:g} s. Is the stream running, is "

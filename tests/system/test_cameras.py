@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -18,11 +19,14 @@ import pytest
 
 from drivers.detect import open_driver
 from drivers.recordings.recording.source import RecordingWriter
+from nire.errors import ConfigError
+from stream.api import connect
 from stream.cameras import load_cameras
 from stream.processes.board import Board
 from stream.rings.place import RingSpace
 from stream.sockets.control import ControlClient
 from stream.sockets.subscriber import Subscriber
+from tests.stream.command import call
 from tests.system.live_stream import ROOT, free_ports, until_ended
 from tests.waiting import PATIENCE_MS, PATIENCE_S, until
 
@@ -167,6 +171,38 @@ def test_control_of_one_camera_does_not_change_the_other(tmp_path: Path) -> None
         assert all(name in unknown["hint"] for name in cameras.names.values())
         assert cameras.ask("stop")["ok"]
         code, text = cameras.wait()
+    assert code == 0, text
+
+
+def test_client_is_of_one_camera_and_says_which_there_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Cameras(tmp_path, left=SMALL, right='driver = "synthetic"\nsettings = {width = 32, height = 24}\n') as cameras:
+        address = cameras.publish, cameras.control
+        names = list(cameras.names.values())
+        for name, shape in zip(names, [(48, 64, 1), (24, 32, 1)], strict=True):
+            with connect(*address, camera=name, timeout_s=PATIENCE_S) as stream:
+                assert stream.newest().pixels.shape == shape
+                assert next(iter(stream)).pixels.shape == shape
+                assert stream.expose(stream.newest_us).shape == shape[:2]
+                assert stream.cameras == names
+                assert stream.set_plan(rate_hz=50)["rate_hz"] == 50
+        for camera in ("middle", ""):
+            with connect(*address, camera=camera, timeout_s=PATIENCE_S) as stream:
+                for ask in (
+                    stream.newest,
+                    lambda stream=stream: next(iter(stream)),
+                    lambda stream=stream: stream.newest_us,
+                ):
+                    with pytest.raises(ConfigError, match=", ".join(names)):
+                        ask()
+        control = "--address", cameras.control
+        done = call(capsys, "ctl", "set-plan", "rate_hz=25", "--camera", names[1], *control)
+        assert done.code == 0, done.err
+        status = json.loads(call(capsys, "ctl", "status", *control).out)
+        assert [status["cameras"][name]["plan"]["rate_hz"] for name in names] == [50, 25]
+        done = call(capsys, "ctl", "set-events", "20", *control)
+        assert done.code == 2
+        assert all(name in done.out for name in names)
+        code, text = cameras.end()
     assert code == 0, text
 
 
