@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import Any
 
 from nire.errors import ConfigError, NireError
@@ -13,7 +12,6 @@ from stream.api import connect
 from stream.outputs import follow_output, topics_of
 from stream.sockets.keys import ClientKeys
 from stream.sockets.subscriber import Subscriber
-from stream.sockets.wire import camera_topic
 
 _log = logging.getLogger(__name__)
 
@@ -48,10 +46,10 @@ def send_on(
     with ExitStack() as stack:
         sink: Any = stack.enter_context(follow_output(output, to))  # those that name topics can take them
         stream = stack.enter_context(connect(address, control, keys=keys, camera=camera))
-        others = {
-            topic: stack.enter_context(Subscriber(address, [camera_topic(camera, topic)], newest_only=True, keys=keys))
+        others = [
+            stack.enter_context(Subscriber(address, [topic], newest_only=True, keys=keys, camera=camera))
             for topic in topics_of(output)
-        }
+        ]
         while count is None or sent < count:
             began_s = time.monotonic()
             try:
@@ -62,8 +60,8 @@ def send_on(
                 _log.warning("%s", error)  # it may come, or come back
                 continue
             sink.write(frame, index=frame.index)
-            for topic, subscriber in others.items():
+            for subscriber in others:
                 if (message := subscriber.recv(0)) is not None:
-                    sink.take(replace(message, topic=topic))  # an output knows of one camera
+                    sink.take(message)
             sent += 1
             time.sleep(max(0.0, began_s + 1 / rate_hz - time.monotonic()))

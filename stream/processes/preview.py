@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Sequence
 
 from stream.config import Config
 from stream.preview import server
@@ -16,13 +15,12 @@ from stream.sockets.keys import ClientKeys
 _BEAT_S = 0.5
 
 
-def main(child: Child, config: Config, cameras: Sequence[str] = ("",)) -> int:
+def main(child: Child, config: Config) -> int:
     """Serve the page of this stream until the supervisor says stop.
 
     Args:
         child: this process.
-        config: of the stream, of any of its cameras.
-        cameras: their names; one that is alone has none.
+        config: of the stream; of several cameras that of any, for the page is one.
 
     Returns:
         Exit code 0.

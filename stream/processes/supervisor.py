@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from nire.errors import RecordingDamaged
-from stream.cameras import camera_names
 from stream.clock import now_ns
 from stream.config import Config
 from stream.processes import log as logs
@@ -41,7 +40,7 @@ def process_table(
     table = [
         Job("consumer", "stream.processes.consumer:main", (configs,), holds_go=True, spare=spare),
         Job("recorder", "stream.processes.recorder:main", (shared, record_to), holds_go=True, optional=True),
-        Job("preview", "stream.processes.preview:main", (shared, camera_names(configs)), optional=True),
+        Job("preview", "stream.processes.preview:main", (shared,), optional=True),
     ]
     table += [
         Job("producer", "stream.processes.producer:main", (config, order), stream=stream)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self, get_args
@@ -51,14 +51,12 @@ class Connection:
             ConfigError: an address is none that ZMQ knows.
         """
         self._address, self._keys, self._timeout_s, self._camera = address, keys, timeout_s, camera
-        self._planned = [wire.camera_topic(camera, topic) for topic in _PLANNED]
         with ExitStack() as opened:
             client = ControlClient(control, keys, timeout_ms=round(timeout_s * 1000), camera=camera)
             self._client = opened.enter_context(client)
             # Both connect now, so that they hear the stream by the time of the first question.
-            self._newest = opened.enter_context(Subscriber(address, self._planned, newest_only=True, keys=keys))
-            topics = [wire.camera_topic(camera, wire.frame_topic(_TAG))]
-            self._answers = opened.enter_context(Subscriber(address, topics, keys=keys, high_water_mark=_KEPT))
+            self._newest = opened.enter_context(self._subscriber(_PLANNED, newest_only=True))
+            self._answers = opened.enter_context(self._subscriber([wire.frame_topic(_TAG)]))
             self._opened = opened.pop_all()
 
     def newest(self) -> ExposedFrame:
@@ -80,7 +78,7 @@ class Connection:
 
     def __iter__(self) -> Iterator[ExposedFrame]:
         """Yield every further frame of the plan, without end; a hole in `index` is a lost frame."""
-        every = Subscriber(self._address, self._planned, keys=self._keys, high_water_mark=_KEPT)
+        every = self._subscriber(_PLANNED)
         self._opened.enter_context(every)
         try:
             while True:
@@ -241,6 +239,16 @@ class Connection:
     ) -> None:
         """Disconnect."""
         self.close()
+
+    def _subscriber(self, topics: Sequence[str], *, newest_only: bool = False) -> Subscriber:
+        return Subscriber(
+            self._address,
+            topics,
+            newest_only=newest_only,
+            keys=self._keys,
+            high_water_mark=_KEPT,
+            camera=self._camera,
+        )
 
     def _own_status(self) -> dict[str, Any]:
         """The status of the camera.
