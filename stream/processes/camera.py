@@ -21,6 +21,7 @@ from stream.processes.requests import Requests
 from stream.processes.status import StatusKeeper
 from stream.processes.wishes import Wishes
 from stream.rings.ring import RingReader
+from stream.session.shares import Shares
 from stream.sockets.control import ControlServer, Pending
 from stream.sockets.publisher import Publisher
 
@@ -93,9 +94,23 @@ class Camera:
     """
 
     def __init__(
-        self, arrival: Arrival, reader: RingReader, method: Method, publisher: Publisher, control: ControlServer
+        self,
+        arrival: Arrival,
+        reader: RingReader,
+        method: Method,
+        publisher: Publisher,
+        control: ControlServer,
+        shares: Shares,
     ) -> None:
         """Begin.
+
+        Args:
+            arrival: what it was before.
+            reader: of its rings.
+            method: warmed up.
+            publisher: sends.
+            control: takes requests.
+            shares: of the time, among all cameras.
 
         Raises:
             ConfigError: method, source and plan do not go together.
@@ -106,6 +121,8 @@ class Camera:
         self._publisher = publisher
         self._control = control
         self._reader = reader
+        self._shares = shares
+        share = partial(shares.of, self.name)
         self._keeper = StatusKeeper(
             arrival.config,
             reader.info,
@@ -114,9 +131,12 @@ class Camera:
             publisher.address,
             control.address,
             arrival.name,
+            share,
         )
         self._outlet = Outlet(seat, self._keeper, reader, publisher)
-        self._current = CurrentSession(seat, self._keeper, self._outlet.tally, self._outlet.publish, method)
+        self._current = CurrentSession(
+            seat, self._keeper, self._outlet.tally, self._outlet.publish, method, share=share
+        )
         self._wishes = Wishes(seat, self._keeper)
         self._requests = Requests(self._current, self._wishes, self._outlet, self._keeper)
         self._status_due_ns = 0
@@ -157,10 +177,12 @@ class Camera:
         self._current.change_method()
         is_over = _is_over(self._seat)  # what it sent before is there to be read
         packets = read(self._seat, self._reader, wait_s)
+        began_ns = now_ns()
         # A new producer may bring another sensor.
         if self._reader.info != self._keeper.info and self._current.follow(self._reader.info):
             self._outlet.begin_events()
         self._take(packets, serve)
+        self._shares.spent(self.name, now_ns() - began_ns, now_ns())
         self._tell()
         if self._reader.ended or (is_over and not packets):
             self.finish()

@@ -14,6 +14,7 @@ from stream.processes.camera import Arrival, Camera
 from stream.processes.child import Child
 from stream.processes.method import Method
 from stream.processes.reception import Reception
+from stream.session.shares import Shares
 from stream.sockets.control import ControlServer
 from stream.sockets.publisher import Publisher
 from stream.sockets.wire import STATUS_TOPIC
@@ -80,6 +81,7 @@ class _Consumer:
             control=control.address,
             life=publisher.life,
         )
+        self._shares = Shares(names, now_ns())
         self._status_due_ns = 0
 
     def run(self) -> None:
@@ -118,7 +120,8 @@ class _Consumer:
             if arrival.reader is not None and arrival.reader is not known:
                 self._stack.enter_context(arrival.reader)
             if method is not None and arrival.reader is not None:
-                self._cameras.append(Camera(arrival, arrival.reader, method, self._publisher, self._control))
+                camera = Camera(arrival, arrival.reader, method, self._publisher, self._control, self._shares)
+                self._cameras.append(camera)
                 self._arriving.remove(arrival)
             elif arrival.is_lost:
                 self._arriving.remove(arrival)

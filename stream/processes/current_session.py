@@ -37,6 +37,8 @@ class CurrentSession:
         tally: Tally,
         publish: Callable[[Iterable[ExposedFrame]], None],
         method: Method | None = None,
+        *,
+        share: Callable[[], float] = lambda: 1.0,
     ) -> None:
         """Make the first session.
 
@@ -46,6 +48,7 @@ class CurrentSession:
             tally: that all sessions count on.
             publish: takes the last frames of a session that is replaced.
             method: that is ready; None = one is made.
+            share: tells what part of the time there is for it, in (0, 1].
 
         Raises:
             ConfigError: method, source and plan do not go together.
@@ -54,6 +57,7 @@ class CurrentSession:
         self._keeper = keeper
         self._tally = tally
         self._publish = publish
+        self._share = share
         self._other: tuple[Config, Background[Method]] | None = None
         """Another method that is being made, and its configuration."""
         self.session = self._opened(keeper.config, keeper.info, method)
@@ -147,7 +151,15 @@ class CurrentSession:
         if method is None or not method.suits(info):
             method = Method.opened(config, info)
         # What keeps time prefers the newest; what is read as fast as we are answers everything.
-        session = Session(config, info, method.reconstructor, freshest=info.live, clock=now_ns, tally=self._tally)
+        session = Session(
+            config,
+            info,
+            method.reconstructor,
+            freshest=info.live,
+            clock=now_ns,
+            tally=self._tally,
+            share=self._share,
+        )
         try:
             session.set_plan(self._seat.kept.get("plan", {}))
         except NireError as error:

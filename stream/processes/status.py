@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -110,6 +110,7 @@ class StatusKeeper:
         config, info, board, row: of the stream, its source, its processes, and the consumer itself.
         publish, control: addresses as bound.
         camera: its name among several; "" = it is alone.
+        share: tells what part of the time there is for it, among several.
         latencies, rates: measured.
         made_by: backend and engine of the newest frame.
         source_change, method_change: the newest wish for the source, and for the method.
@@ -126,6 +127,7 @@ class StatusKeeper:
     publish: str
     control: str
     camera: str = ""
+    share: Callable[[], float] = lambda: 1.0
     latencies: StageLatencies = field(default_factory=StageLatencies)
     rates: Rates = field(default_factory=Rates)
     made_by: tuple[str, str] = ("", "")
@@ -187,7 +189,7 @@ class StatusKeeper:
         row, info = self.row, self.info
         return {
             "stream": self.config.stream_name,
-            **({"camera": self.camera} if self.camera else {}),
+            **({"camera": self.camera, "share": self.share()} if self.camera else {}),
             "state": _state(row, paused),
             "life": row["lives"],
             "uptime_s": (now_ns - row["started_ns"]) * 1e-9,
