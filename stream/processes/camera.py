@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -56,10 +56,11 @@ class Arrival:
         self._method = ready
         self._made: Background[Method] | None = None
 
-    def look(self, *, at_once: bool) -> Method | None:
+    def look(self, others: Sequence[Method], *, at_once: bool) -> Method | None:
         """Tell whether it is there: its rings are joined and its method is made; None until then.
 
         Args:
+            others: methods of cameras that are there; what is alike is shared.
             at_once: make the method here; else beside the loop, which serves others.
 
         Raises:
@@ -73,6 +74,8 @@ class Arrival:
         info = self.reader.info
         if self._method is not None and self._method.suits(info):
             return self._method
+        if self._made is None and (shared := Method.beside(others, self.config, info)) is not None:
+            return shared
         if at_once:
             return Method.opened(self.config, info)
         if self._made is None:
@@ -90,6 +93,7 @@ class Camera:
 
     Attributes:
         name: among several; "" = it is alone.
+        method: that it began with.
         ended: its source has ended, and all that it gave was answered.
     """
 
@@ -116,6 +120,7 @@ class Camera:
             ConfigError: method, source and plan do not go together.
         """
         self.name = arrival.name
+        self.method = method
         self.ended = False
         self._seat = seat = arrival.seat
         self._publisher = publisher

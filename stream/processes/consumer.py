@@ -116,7 +116,7 @@ class _Consumer:
         """Let those begin that have come."""
         for arrival in list(self._arriving):
             known = arrival.reader
-            method = arrival.look(at_once=not self._active())
+            method = arrival.look([camera.method for camera in self._cameras], at_once=not self._active())
             if arrival.reader is not None and arrival.reader is not known:
                 self._stack.enter_context(arrival.reader)
             if method is not None and arrival.reader is not None:
