@@ -27,6 +27,7 @@ _PROCESS_COUNTERS = (
     "lost_events",
     "lost_frames",
     "gaps",
+    "epoch",
     "refused_orders",
     "private_kb",
 )

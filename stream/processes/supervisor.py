@@ -109,7 +109,13 @@ def run(
                 for config, stream in zip(configs, streams_of(configs), strict=True)
             }
             supervisor = Supervisor(
-                jobs, boards, seconds=seconds, on_tick=on_tick, out=out, recorders={} if table else recorders
+                jobs,
+                boards,
+                seconds=seconds,
+                on_tick=on_tick,
+                out=out,
+                recorders={} if table else recorders,
+                clocks={config.stream_name: config.source.clock_of or config.stream_name for config in configs},
             )
             with _signals_to(supervisor.stop):
                 return supervisor.run()
@@ -133,6 +139,7 @@ class Supervisor:
         on_tick: Callable[[Board], None] | None = None,
         out: TextIO | None = None,
         recorders: Mapping[str, Callable[[Path], Job]] | None = None,
+        clocks: Mapping[str, str] | None = None,
     ) -> None:
         """Prepare; nothing is started yet.
 
@@ -143,7 +150,11 @@ class Supervisor:
             on_tick: called about ten times a second with the first board.
             out: where lines go; None = stderr.
             recorders: by the name of the stream: make the job of one that is wished for while the stream runs.
+            clocks: by the name of the stream, whose clock its camera has; those of one clock begin together.
         """
+        self._clocks = clocks or {}
+        self._begun = dict.fromkeys(boards, 0)
+        """How often the clock of each stream's camera has begun."""
         self._recorders = recorders or {}
         self._jobs = jobs
         self._boards = boards
@@ -267,6 +278,7 @@ class Supervisor:
                 if State.RUNNING in self._states_of(it):
                     it.keep_spare()
         self._let_go()
+        self._keep_clocks_together()
 
     def _after_end(self, it: RunningProcess) -> None:
         """A process has ended by itself: was it done, did it refuse, or did it crash?"""
@@ -353,6 +365,18 @@ class Supervisor:
             if all(state in (State.READY, State.RUNNING) for state in states):
                 producer.order({"order": "go"})
                 self._went_s = self._went_s or time.monotonic()
+
+    def _keep_clocks_together(self) -> None:
+        """Have cameras opened again that share the clock of one that was: it begins for all of them, or for none."""
+        for stream, clock in self._clocks.items():
+            producer = self._find("producer", stream)
+            begun = 0 if producer is None else self._boards[stream].row("producer")["clocks"]
+            known, self._begun[stream] = self._begun[stream], begun
+            if 0 < known < begun:
+                for other in self._clocks:
+                    if other != stream and self._clocks[other] == clock:
+                        _log.info("%s is opened again, because it has the clock of %s", other, stream)
+                        self._order_producer(other, {"order": "reopen"})
 
     def _is_done(self) -> bool:
         if self._seconds is not None and self._went_s is not None and time.monotonic() - self._went_s >= self._seconds:

@@ -234,6 +234,31 @@ def test_killed_producer_leaves_the_other_camera_streaming_and_comes_back(tmp_pa
     assert code == 0, text
 
 
+def test_cameras_of_one_clock_tell_one_time_and_begin_together(tmp_path: Path) -> None:
+    with Cameras(tmp_path, left=SMALL, middle=SMALL, right=f'{SMALL}clock_of = "<left>"\n') as cameras:
+        for key in cameras.names:
+            cameras.until_exposing(key)
+        until(lambda: "wall_ns" in cameras.ask("status", camera="right"))
+        zeros_ns = {key: _wall_zero_ns(cameras.ask("status", camera=key)) for key in ("left", "right")}
+        doubt_ns = 2_000_000 + 1000 * sum(cameras.ask("status", camera=key)["wall_uncertainty_us"] for key in zeros_ns)
+        assert abs(zeros_ns["left"] - zeros_ns["right"]) < doubt_ns
+        epochs = {key: cameras.row(key, "consumer")["epoch"] for key in cameras.names}
+        os.kill(cameras.row("left", "producer")["pid"], signal.SIGKILL)
+        for key in ("left", "right"):
+            until(lambda key=key: cameras.row(key, "consumer")["epoch"] > epochs[key])
+            cameras.until_exposing(key)
+        assert cameras.row("right", "producer")["lives"] == 1
+        assert cameras.row("middle", "consumer")["epoch"] == epochs["middle"]
+        assert cameras.row("middle", "consumer")["gaps"] == 0
+        code, text = cameras.end()
+    assert code == 0, text
+
+
+def _wall_zero_ns(status: dict[str, Any]) -> float:
+    """Wall time at which a camera's clock showed zero."""
+    return float(status["wall_ns"] - 1000 * status["device_us"])
+
+
 def test_killed_consumer_goes_on_with_all_cameras_and_what_was_asked_of_each(tmp_path: Path) -> None:
     with Cameras(tmp_path, left=SMALL, right=SMALL) as cameras:
         for key in cameras.names:
