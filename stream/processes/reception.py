@@ -54,12 +54,14 @@ class Reception:
         name = request.pop("camera", None)
         if name is None and self.is_for_several:
             return self._answer_for_all(request)
+        if request["command"] == "status" and name in self._names and self._present(name) is None:
+            return {"camera": name, "state": self._state_of_absent(name)}
         return self._camera(name or "").answer(request)
 
     def statuses(self) -> dict[str, Any]:
         """What all cameras say about themselves, by their names."""
         told = {camera.name: camera.status() for camera in self._cameras}
-        absent = {name: {"state": "starting" if self._is_arriving(name) else "failed"} for name in self._names}
+        absent = {name: {"state": self._state_of_absent(name)} for name in self._names}
         return {**self._about, "cameras": {**absent, **told}}
 
     def _answer_for_all(self, request: dict[str, Any]) -> Mapping[str, Any]:
@@ -76,18 +78,21 @@ class Reception:
         return {"paused": command == "pause", "cameras": [camera.name for camera in self._cameras]}
 
     def _camera(self, name: str) -> Camera:
-        known = next((camera for camera in self._cameras if camera.name == name), None)
-        if known is not None:
+        if (known := self._present(name)) is not None:
             return known
         if not self.is_for_several:
             raise ConfigError(f"this stream is of one camera, without a name: leave camera = {name!r} out")
         if name not in self._names:
             raise ConfigError(f"there is no camera {name!r}; there are {self._choices()}")
-        why = "its source is being opened" if self._is_arriving(name) else "its source has failed; the log says why"
+        is_opened = self._state_of_absent(name) == "starting"
+        why = "its source is being opened" if is_opened else "its source has failed; the log says why"
         raise NireError(f"the camera {name!r} is not there: {why}")
 
-    def _is_arriving(self, name: str) -> bool:
-        return any(arrival.name == name for arrival in self._arriving)
+    def _present(self, name: str) -> Camera | None:
+        return next((camera for camera in self._cameras if camera.name == name), None)
+
+    def _state_of_absent(self, name: str) -> str:
+        return "starting" if any(arrival.name == name for arrival in self._arriving) else "failed"
 
     def _choices(self) -> str:
         return ", ".join(self._names)

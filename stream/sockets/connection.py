@@ -107,7 +107,7 @@ class Connection:
             NireError: nobody answers, or no frames arrive in time.
         """
         end_s = time.monotonic() + self._timeout_s
-        while (covered_us := self._own_status()["covered_us"]) is None:
+        while (covered_us := self._own_status().get("covered_us")) is None:
             if time.monotonic() > end_s:
                 raise NireError("the stream has no window to answer from: do frames arrive?")
             time.sleep(_WARMING_UP_S)
