@@ -38,6 +38,7 @@ class Arrival:
         seat: the consumer's in its stream.
         config: of the camera.
         reader: of its rings; None until they are joined. It belongs to the caller.
+        orders: of the supervisor, for the camera that it becomes.
     """
 
     def __init__(self, seat: Seat, config: Config, name: str, ready: Method | None = None) -> None:
@@ -52,6 +53,7 @@ class Arrival:
         self.name = name
         self.seat = seat
         self.reader: RingReader | None = None
+        self.orders: list[dict[str, Any]] = []
         self.config = config
         self._method = ready
         self._made: Background[Method] | None = None
@@ -146,6 +148,8 @@ class Camera:
         self._requests = Requests(self._current, self._wishes, self._outlet, self._keeper)
         self._status_due_ns = 0
         self._line_due_ns = now_ns() + _FIRST_LINE_NS
+        for order in arrival.orders:
+            self.hear(order)
         seat.beat(State.READY)
 
     @property

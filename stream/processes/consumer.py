@@ -7,6 +7,7 @@ import logging
 from collections import deque
 from collections.abc import Sequence
 
+from nire.errors import NireError
 from stream.cameras import camera_names
 from stream.clock import now_ns
 from stream.config import Config
@@ -83,9 +84,15 @@ class _Consumer:
         )
         self._shares = Shares(names, now_ns())
         self._status_due_ns = 0
+        self._refused: NireError | None = None
+        """Why the last of the cameras could not begin that the others do without."""
 
     def run(self) -> None:
-        """Go round until the end."""
+        """Go round until the end.
+
+        Raises:
+            NireError: a camera could not begin; after the end of the others.
+        """
         while self._arriving or self._active():
             self._hear(0.0 if self._active() else _LOOK_S)
             if self._child.stopping:
@@ -102,6 +109,8 @@ class _Consumer:
         self._serve_control(timeout_ms=_LAST_FRAMES_MS)
         for camera in self._cameras:
             camera.sum_up()
+        if self._refused is not None:
+            raise self._refused
 
     def _active(self) -> list[Camera]:
         return [camera for camera in self._cameras if not camera.ended]
@@ -111,20 +120,40 @@ class _Consumer:
             for camera in self._cameras:
                 if camera.stream_name == order.get("stream"):
                     camera.hear(order)
+            for arrival in self._arriving:
+                if arrival.seat.stream_name == order.get("stream"):
+                    arrival.orders.append(order)
 
     def _welcome(self) -> None:
-        """Let those begin that have come."""
+        """Let those begin that have come; the others do without one that cannot.
+
+        Raises:
+            NireError: it is alone.
+        """
         for arrival in list(self._arriving):
-            known = arrival.reader
-            method = arrival.look([camera.method for camera in self._cameras], at_once=not self._active())
-            if arrival.reader is not None and arrival.reader is not known:
-                self._stack.enter_context(arrival.reader)
-            if method is not None and arrival.reader is not None:
-                camera = Camera(arrival, arrival.reader, method, self._publisher, self._control, self._shares)
-                self._cameras.append(camera)
+            try:
+                is_done = self._let_begin(arrival) or arrival.is_lost
+            except NireError as error:
+                if not arrival.name or error.exit_code <= 1:
+                    raise
+                _log.error("%s: %s; the stream goes on without it", arrival.name, error)
+                self._refused = error
+                arrival.seat.tell({"order": "stop_camera"})
+                is_done = True
+            if is_done:
                 self._arriving.remove(arrival)
-            elif arrival.is_lost:
-                self._arriving.remove(arrival)
+
+    def _let_begin(self, arrival: Arrival) -> bool:
+        """Make a camera of what has arrived; False where it is still to come."""
+        known = arrival.reader
+        method = arrival.look([camera.method for camera in self._cameras], at_once=not self._active())
+        if arrival.reader is not None and arrival.reader is not known:
+            self._stack.enter_context(arrival.reader)
+        if method is None or arrival.reader is None:
+            return False
+        camera = Camera(arrival, arrival.reader, method, self._publisher, self._control, self._shares)
+        self._cameras.append(camera)
+        return True
 
     def _serve_control(self, *, timeout_ms: int = 0) -> None:
         self._control.poll(self._reception.answer, timeout_ms=timeout_ms)

@@ -277,16 +277,23 @@ def test_killed_consumer_goes_on_with_all_cameras_and_what_was_asked_of_each(tmp
     assert code == 0, text
 
 
-def test_camera_that_cannot_be_opened_does_not_stop_the_others(tmp_path: Path) -> None:
-    broken = 'driver = "recording"\nsettings.path = "no such file.nire"\n'
+@pytest.mark.parametrize(
+    ("broken", "why"),
+    [
+        ('driver = "recording"\nsettings.path = "no such file.nire"\n', "no such file.nire"),
+        ('driver = "synthetic"\nsettings.frame_rate_hz = 0\n', "needs frames"),
+    ],
+)
+def test_camera_that_cannot_begin_does_not_stop_the_others(tmp_path: Path, broken: str, why: str) -> None:
     with Cameras(tmp_path, left=SMALL, right=broken) as cameras:
         cameras.until_exposing("left")
         until(lambda: cameras.ask("status")["cameras"][cameras.names["right"]]["state"] == "failed")
         assert "has failed" in cameras.ask("pause", camera="right")["hint"]
+        cameras.until_exposing("left")
         code, text = cameras.end()
     assert code == 2, text
-    assert f"without its producer {cameras.names['right']}" in text
-    assert "no such file.nire" in text
+    assert why in text
+    assert "goes on without" in text
 
 
 def test_images_of_each_camera_are_those_of_a_run_of_it_alone(tmp_path: Path) -> None:
