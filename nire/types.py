@@ -420,11 +420,23 @@ class FallsBack(Protocol):
     falls_back: bool
 
 
+@runtime_checkable
+class HasSiblings(Protocol):
+    """A method that can be made once more for another stream without loading it again: weights and graph are shared.
+
+    Siblings work in turn, in one thread; each has a content of its own.
+    """
+
+    def sibling(self) -> Reconstructor | None:
+        """Make another one for the same sensor; None where this one has what cannot be shared."""
+        ...
+
+
 class Reconstructor(Protocol):
     """A method of re-exposure: content once per window (g, Eq. 7), then any number of queries (f, Eq. 6).
 
     A method that can use idle time is a `WorksAhead` too, one that can give way to a faster one a `FallsBack`,
-    one that remembers the window before a `Rolls`.
+    one that remembers the window before a `Rolls`, one that several streams can share a `HasSiblings`.
     """
 
     name: str

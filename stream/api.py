@@ -73,6 +73,7 @@ def connect(
     *,
     keys: ClientKeys | None = None,
     timeout_s: float = 10.0,
+    camera: str = "",
 ) -> Connection:
     """Connect to a running stream (`nire-live live` or `replay`), or to one that will be started later.
 
@@ -81,11 +82,12 @@ def connect(
         control: where it takes requests, `control.bind` of its configuration.
         keys: of this client and of the stream, if the stream has keys.
         timeout_s: how long an answer or a frame may take, seconds.
+        camera: its name, where the stream is of several; `Connection.cameras` tells which there are.
 
     Raises:
         ConfigError: an address is none that ZMQ knows.
     """
-    return Connection(address, control, keys=keys, timeout_s=timeout_s)
+    return Connection(address, control, keys=keys, timeout_s=timeout_s, camera=camera)
 
 
 def _asked(

@@ -111,6 +111,20 @@ def read_config(path: Path | str | None, overrides: Iterable[str] = ()) -> Confi
     return _validate(Config, values, where)
 
 
+def keys_stated(path: Path | str, overrides: Iterable[str] = ()) -> set[str]:
+    """Tell which keys a file and `--set` give, each as `section.key`: not what is left to the defaults.
+
+    Args:
+        path: of a file that `read_config` has read.
+        overrides: as given to `--set`.
+    """
+    with open(path, "rb") as file:
+        stated = tomllib.load(file)
+    for override in overrides:
+        _apply(stated, override)
+    return {f"{section}.{key}" for section, keys in stated.items() for key in keys}
+
+
 def updated(section: Section, changes: Mapping[str, Any]) -> Any:
     """Copy a section with some keys changed, checked like a file's.
 

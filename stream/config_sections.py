@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
@@ -9,6 +10,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 from nire.network.config import SIZES
 from stream.windows.policies import policy_names
 
+CAMERA_NAME = re.compile(r"(?!frame$|\.+$)[A-Za-z0-9_.-]{1,64}")
+"""A camera's name among several: topics begin with it, and `frame/` is how those of a camera alone begin."""
 PlanName = Literal["deblur", "unroll", "upsample", "reshutter"]
 
 
@@ -25,7 +28,8 @@ class SourceConfig(Section):
     name: str = Field(
         "auto",
         pattern=r"^[A-Za-z0-9_.-]{1,64}$",
-        description="name of the rings, letters, digits, _ . and - only; auto: driver and publishing port",
+        description="name of the rings, and of a camera among several, letters, digits, _ . and - only; auto: driver "
+        "and publishing port, among several the file's name without .toml",
     )
     row_delay_us: float = Field(
         0.0, ge=-1e4, le=1e4, description="row delay of a rolling shutter where the source does not say, us per row"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +16,14 @@ from stream.sources import SourceOrder
 
 ConfigFile = Annotated[
     Path, typer.Argument(help="A TOML file; `nire-live config` prints one for each camera.", show_default=False)
+]
+ConfigFiles = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="CONFIG...",
+        help="A TOML file for each camera; `nire-live config` prints one for each kind.",
+        show_default=False,
+    ),
 ]
 Recording = Annotated[Path, typer.Argument(help="A recording; its kind is told from its content.", show_default=False)]
 ConfigRecording = Annotated[
@@ -49,6 +58,7 @@ DEFAULT_CONTROL = "tcp://127.0.0.1:5557"
 """Where a stream of this machine is asked, unless its config says another place."""
 
 Address = Annotated[str, typer.Option(help="The stream's control address.")]
+CameraName = Annotated[str, typer.Option("--camera", metavar="NAME", help="Of several cameras, the one that is meant.")]
 OwnKey = Annotated[Path | None, typer.Option(help="Secret key of this client.", show_default=False)]
 ServerKey = Annotated[Path | None, typer.Option(help="Public key of the stream.", show_default=False)]
 Assignments = Annotated[list[str], typer.Argument(metavar="KEY=VALUE...", show_default=False)]
@@ -91,12 +101,17 @@ def keys_of(own_key: Path | None, server_key: Path | None) -> Any:
 
 
 def supervise(
-    config: Config, order: SourceOrder, *, preview: bool, seconds: float | None, record_to: Path | None = None
+    configs: Config | Sequence[Config],
+    order: SourceOrder,
+    *,
+    preview: bool,
+    seconds: float | None,
+    record_to: Path | None = None,
 ) -> None:
-    """Run a stream until it ends, and leave with its exit code."""
+    """Run a stream, of one camera or several, until it ends, and leave with its exit code."""
     from stream.processes.supervisor import run
 
-    leave(run(config, order, preview=preview, seconds=seconds, record_to=record_to))
+    leave(run(configs, order, preview=preview, seconds=seconds, record_to=record_to))
 
 
 def leave(code: int) -> None:

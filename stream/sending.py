@@ -7,7 +7,7 @@ import time
 from contextlib import ExitStack
 from typing import Any
 
-from nire.errors import NireError
+from nire.errors import ConfigError, NireError
 from stream.api import connect
 from stream.outputs import follow_output, topics_of
 from stream.sockets.keys import ClientKeys
@@ -25,6 +25,7 @@ def send_on(
     rate_hz: float,
     count: int | None = None,
     keys: ClientKeys | None = None,
+    camera: str = "",
 ) -> None:
     """Send the newest images until there were `count`, or forever; the stream never waits.
 
@@ -36,22 +37,25 @@ def send_on(
         rate_hz: at most so many images a second.
         count: end after so many images.
         keys: where the stream has keys.
+        camera: whose images, where the stream is of several.
 
     Raises:
-        ConfigError: there is no such output, it lacks something, or it cannot send there.
+        ConfigError: there is no such camera or output, it lacks something, or it cannot send there.
     """
     sent = 0
     with ExitStack() as stack:
         sink: Any = stack.enter_context(follow_output(output, to))  # those that name topics can take them
-        stream = stack.enter_context(connect(address, control, keys=keys))
+        stream = stack.enter_context(connect(address, control, keys=keys, camera=camera))
         others = [
-            stack.enter_context(Subscriber(address, [topic], newest_only=True, keys=keys))
+            stack.enter_context(Subscriber(address, [topic], newest_only=True, keys=keys, camera=camera))
             for topic in topics_of(output)
         ]
         while count is None or sent < count:
             began_s = time.monotonic()
             try:
                 frame = stream.newest()
+            except ConfigError:
+                raise  # the stream has no such camera
             except NireError as error:
                 _log.warning("%s", error)  # it may come, or come back
                 continue

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nire.backends import edi, neural
-from nire.types import Content, ContentWindow, Geometry, Query, Reconstructor, Rolls, WorksAhead
+from nire.types import Content, ContentWindow, Geometry, HasSiblings, Query, Reconstructor, Rolls, WorksAhead
 
 
 class AutoReconstructor:
@@ -42,6 +42,13 @@ class AutoReconstructor:
     def out_of_memory(self) -> int:
         """How many batches an engine has cut because they did not fit."""
         return sum(int(getattr(method, "out_of_memory", 0)) for method in (self._best, self._fallback))
+
+    def sibling(self) -> AutoReconstructor | None:
+        """Make another one for the same sensor, which shares the network; None where one of the methods has no such."""
+        best, fallback = (
+            method.sibling() if isinstance(method, HasSiblings) else None for method in (self._best, self._fallback)
+        )
+        return AutoReconstructor(best, fallback) if best is not None and fallback is not None else None
 
     def build(self, window: ContentWindow) -> Content:
         """Build the content of a window by the method in force; errors are the method's."""

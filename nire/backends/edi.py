@@ -12,6 +12,10 @@ class EdiReconstructor(IntegralReconstructor):
 
     name = "edi"
 
+    def sibling(self) -> EdiReconstructor:
+        """Make another one for the same sensor; there is nothing to share."""
+        return EdiReconstructor(self._geometry, self._device, self._bin_us)
+
 
 def create(geometry: Geometry, device: str = "cpu", *, bin_us: int = 500, threads: int = 0) -> EdiReconstructor:
     """Make the backend.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -60,6 +61,13 @@ class ExplicitReconstructor(IntegralReconstructor):
         # from the newest end, or, where it has the same frames as the newest one, from what that went on from.
         self._pasts: WeakKeyDictionary[ContentWindow, Past | None] = WeakKeyDictionary()
         self._ends: tuple[Past | None, Past | None] = (None, None)
+        self._another = partial(
+            ExplicitReconstructor, geometry, cleaner, config, job=job, bin_us=bin_us, threads=threads
+        )
+
+    def sibling(self) -> ExplicitReconstructor:
+        """Make another one for the same sensor, by the same network: what that gives is used up within a build."""
+        return self._another()
 
     def _built(self, window: ContentWindow, light: Sequence[Tensor]) -> None:
         times_us = self._witnesses.times_us(window)

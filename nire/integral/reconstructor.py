@@ -36,6 +36,7 @@ class IntegralReconstructor:
         """Allocate for one sensor on one device."""
         self._device = device
         self._geometry = geometry
+        self._bin_us = bin_us
         self._integral = DoubleIntegral(bin_us, device)
         self._next = DoubleIntegral(bin_us, device)
         self._decoded: list[tuple[Frame, Tensor]] = []

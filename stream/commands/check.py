@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -16,8 +16,9 @@ from drivers.source import Source, SourceInfo
 from nire.errors import ConfigError, NireError
 from nire.types import Geometry
 from stream import backends
-from stream.config import AUTO, Config, check_security, read_config
-from stream.options import ConfigFile, Overrides
+from stream.cameras import camera_names, read_cameras
+from stream.config import AUTO, Config, check_security
+from stream.options import ConfigFiles, Overrides
 from stream.preview.binding import require_bindable
 from stream.processes.board import require_free
 from stream.rings.packets import frame_packet_bytes
@@ -32,34 +33,48 @@ _Check = Callable[[], object]
 """Raises what it finds."""
 
 
-def command(config: ConfigFile, overrides: Overrides = None) -> None:
-    """Find all that a run would refuse, else print memory, headroom and expected latency; start nothing."""
-    run(read_config(config, overrides or ()), Console())
+def command(configs: ConfigFiles, overrides: Overrides = None) -> None:
+    """Find all that a run would refuse, else print memory, headroom and expected latency; start nothing.
+
+    Several files are checked as cameras of one machine, as `live` runs them.
+    """
+    run(read_cameras(configs, overrides or ()), Console())
 
 
-def run(config: Config, console: Console) -> None:
-    """Look for all that a run would refuse; where there is nothing, print what the config costs and allows.
+def run(configs: Sequence[Config], console: Console) -> None:
+    """Look for all that a run would refuse; where there is nothing, print what the configs cost and allow.
 
     Args:
-        config: as `read_config` returns it.
+        configs: of one camera or several, as `read_cameras` returns them.
         console: to print on.
 
     Raises:
         ConfigError: there is something; its message has a line for each finding.
     """
     faults: list[str] = []
-    source = _source(config, faults)
-    has_frames = _reconstruction(config, source, faults)
+    has_frames: list[bool] = []
+    for config, name in zip(configs, camera_names(configs), strict=True):
+        own: list[str] = []
+        has_frames.append(_reconstruction(config, _source(config, own), own))
+        own += _faults(partial(require_free, config.stream_name))
+        faults += [f"{name}: {fault}" if name else fault for fault in own]
+    shared = configs[0]  # what holds for the machine is alike in all
     faults += _faults(
-        lambda: require_free(config.stream_name),
-        lambda: require_room(config.ring),
-        lambda: require_bindable(config.preview.bind),
+        lambda: require_room(shared.ring, others=[config.ring for config in configs[1:]]),
+        lambda: require_bindable(shared.preview.bind),
     )
     # A socket that strangers could reach is not opened, not even for a moment.
-    faults += _faults(lambda: check_security(config)) or _socket_faults(config)
+    faults += _faults(lambda: check_security(shared)) or _socket_faults(shared)
     if faults:
         raise ConfigError("\n".join(dict.fromkeys(faults)))
-    describe(config, console, has_frames=has_frames)
+    for config, with_frames in zip(configs, has_frames, strict=True):
+        describe(config, console, has_frames=with_frames)
+    if len(configs) > 1:
+        needed_mb = sum(event_memory_bytes(config.ring) for config in configs) / 1e6
+        console.print(
+            f"{len(configs)} cameras under one supervisor, on one socket: {', '.join(camera_names(configs))}. Their "
+            f"event rings take at most {needed_mb:.0f} MB together."
+        )
 
 
 _MEANT = {AUTO: "auto: the network where it keeps up with the plan, else edi"}

@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 from nire.errors import ConfigError, ShutterOutsideWindow
 from stream.commands import HELP
 from stream.config import parse_assignment
-from stream.options import DEFAULT_CONTROL, Address, Assignments, OwnKey, ServerKey, keys_of, leave
+from stream.options import DEFAULT_CONTROL, Address, Assignments, CameraName, OwnKey, ServerKey, keys_of, leave
 from stream.sockets.control import ControlClient, refusal
 
 _SOURCE_S = 30.0
@@ -24,9 +24,10 @@ _LOOK_S = 0.1
 
 @dataclass(slots=True)
 class _Stream:
-    """Who is asked: the stream's control address, and the two keys where it wants them."""
+    """Who is asked: the stream's control address, one of its cameras, and the two keys where it wants them."""
 
     address: str
+    camera: str
     own_key: Path | None
     server_key: Path | None
 
@@ -58,14 +59,18 @@ app = typer.Typer(cls=_Commands, help=__doc__, no_args_is_help=True, add_complet
 
 @app.callback()
 def _stream(
-    context: typer.Context, address: Address = DEFAULT_CONTROL, own_key: OwnKey = None, server_key: ServerKey = None
+    context: typer.Context,
+    address: Address = DEFAULT_CONTROL,
+    camera: CameraName = "",
+    own_key: OwnKey = None,
+    server_key: ServerKey = None,
 ) -> None:
-    context.obj = _Stream(address, own_key, server_key)
+    context.obj = _Stream(address, camera, own_key, server_key)
 
 
 @app.command("status")
 def ctl_status(context: typer.Context) -> None:
-    """Print rates, latencies, losses, calibration and plan as JSON."""
+    """Print rates, latencies, losses, calibration and plan as JSON; of several cameras, of each."""
     _ask(context, "status")
 
 
@@ -98,7 +103,7 @@ def ctl_expose(
 
 @app.command("pause")
 def ctl_pause(context: typer.Context) -> None:
-    """Stop answering the plan; windows go on."""
+    """Stop answering the plan, of all cameras or of one; windows go on."""
     _ask(context, "pause")
 
 
@@ -167,13 +172,13 @@ def ctl_set_events(
 
 @app.command("stop")
 def ctl_stop(context: typer.Context) -> None:
-    """End the stream in order."""
+    """End the stream in order; with --camera only that camera."""
     _ask(context, "stop")
 
 
 def _client(context: typer.Context) -> ControlClient:
     stream: _Stream = context.obj
-    return ControlClient(stream.address, keys_of(stream.own_key, stream.server_key))
+    return ControlClient(stream.address, keys_of(stream.own_key, stream.server_key), camera=stream.camera)
 
 
 def _ask(context: typer.Context, command: str, **fields: Any) -> None:

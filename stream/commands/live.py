@@ -1,24 +1,28 @@
-"""Stream from a camera until Ctrl-C."""
+"""Stream from one camera or several until Ctrl-C."""
 
 from __future__ import annotations
 
 from nire.errors import ConfigError
-from stream.options import ConfigFile, LogLevel, Overrides, Preview, Seconds, load, supervise
+from stream.cameras import load_cameras
+from stream.options import ConfigFiles, LogLevel, Overrides, Preview, Seconds, configure_log, supervise
 from stream.sources import SourceOrder
 
 
 def command(
-    config: ConfigFile,
+    configs: ConfigFiles,
     preview: Preview = False,
     seconds: Seconds = None,
     overrides: Overrides = None,
     log_level: LogLevel = "INFO",
 ) -> None:
-    """Stream from a camera until Ctrl-C."""
-    loaded = load(config, overrides, log_level)
-    if loaded.source.driver == "auto":
-        raise ConfigError(
-            f"{config}: source.driver = 'auto' tells a recording's kind; for a live stream name the camera's driver "
-            "('nire-live devices' lists them)"
-        )
+    """Stream from a camera until Ctrl-C; from several, a file each, under one supervisor and on one socket."""
+    configure_log(log_level)
+    loaded = load_cameras(configs, overrides or ())
+    if faults := [
+        f"{path}: source.driver = 'auto' tells a recording's kind; for a live stream name the camera's driver "
+        "('nire-live devices' lists them)"
+        for path, config in zip(configs, loaded, strict=True)
+        if config.source.driver == "auto"
+    ]:
+        raise ConfigError("\n".join(faults))
     supervise(loaded, SourceOrder(), preview=preview, seconds=seconds)

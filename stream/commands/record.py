@@ -22,7 +22,10 @@ def command(
     overrides: Overrides = None,
     log_level: LogLevel = "INFO",
 ) -> None:
-    """Stream from a camera and write what it sends to a file, until Ctrl-C."""
+    """Stream from one camera and write what it sends to a file, until Ctrl-C.
+
+    Of several cameras that run under `live`, each is recorded by `ctl record FILE --camera NAME`.
+    """
     writer_for(out)
     # A stream goes on without its recorder; whoever names a wrong place wants to know it before.
     if out.is_dir() or not os.access(out.parent, os.W_OK | os.X_OK):

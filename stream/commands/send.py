@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from stream.options import DEFAULT_CONTROL, DEFAULT_IMAGES, LogLevel, OwnKey, ServerKey, configure_log, keys_of
+from stream.options import (
+    DEFAULT_CONTROL,
+    DEFAULT_IMAGES,
+    CameraName,
+    LogLevel,
+    OwnKey,
+    ServerKey,
+    configure_log,
+    keys_of,
+)
 from stream.sending import send_on
 
 
@@ -18,6 +27,7 @@ def command(
     control: Annotated[str, typer.Option(help="The stream's control address.")] = DEFAULT_CONTROL,
     rate: Annotated[float, typer.Option(min=0.1, help="At most so many images a second.")] = 60.0,
     count: Annotated[int | None, typer.Option(min=1, help="End after so many images.", show_default=False)] = None,
+    camera: CameraName = "",
     own_key: OwnKey = None,
     server_key: ServerKey = None,
     log_level: LogLevel = "INFO",
@@ -26,4 +36,4 @@ def command(
     configure_log(log_level)
     keys = keys_of(own_key, server_key)
     with suppress(KeyboardInterrupt):
-        send_on(output, to, address=address, control=control, rate_hz=rate, count=count, keys=keys)
+        send_on(output, to, address=address, control=control, rate_hz=rate, count=count, keys=keys, camera=camera)

@@ -8,7 +8,16 @@ from typing import Annotated
 import typer
 
 from nire.errors import ConfigError
-from stream.options import DEFAULT_CONTROL, DEFAULT_IMAGES, LogLevel, OwnKey, ServerKey, configure_log, keys_of
+from stream.options import (
+    DEFAULT_CONTROL,
+    DEFAULT_IMAGES,
+    CameraName,
+    LogLevel,
+    OwnKey,
+    ServerKey,
+    configure_log,
+    keys_of,
+)
 from stream.sending import send_on
 
 
@@ -18,6 +27,7 @@ def command(
     foxglove: Annotated[bool, typer.Option("--foxglove", help="Serve for Foxglove, at ws://127.0.0.1:8766.")] = False,
     control: Annotated[str, typer.Option(help="The stream's control address.")] = DEFAULT_CONTROL,
     rate: Annotated[float, typer.Option(min=0.1, help="At most so many images a second.")] = 30.0,
+    camera: CameraName = "",
     own_key: OwnKey = None,
     server_key: ServerKey = None,
     log_level: LogLevel = "INFO",
@@ -30,4 +40,6 @@ def command(
     configure_log(log_level)
     viewer = "rerun" if rerun else "foxglove"
     with suppress(KeyboardInterrupt):
-        send_on(viewer, "", address=address, control=control, rate_hz=rate, keys=keys_of(own_key, server_key))
+        send_on(
+            viewer, "", address=address, control=control, rate_hz=rate, keys=keys_of(own_key, server_key), camera=camera
+        )

@@ -38,6 +38,7 @@ class Browser:
     Attributes:
         name: says which browser is meant in the addresses of what it downloads; cannot be guessed.
         socket: its WebSocket.
+        feed: of the camera that it shows.
         wake: set when there may be something new.
         kinds: what it shows.
         shown: the moment that it was sent last.
@@ -49,7 +50,7 @@ class Browser:
 
         Args:
             socket: prepared.
-            feed: of the stream.
+            feed: of the camera.
             period_s: of the images, for slow motion.
             operates: may change the stream for everyone; else it only looks.
         """
@@ -59,7 +60,7 @@ class Browser:
         self.kinds = {"exposed", "captured", "status"}
         self.shown = Moment()
         self.reel = Reel()
-        self._feed = feed
+        self.feed = feed
         self._period_s = period_s
         self._operates = operates
         self._look = Look()
@@ -83,7 +84,7 @@ class Browser:
 
     async def tell_state(self) -> None:
         """Send the numbers."""
-        await self._send_text(self._feed.state())
+        await self._send_text(self.feed.state())
 
     async def _send(self) -> None:
         """Send moments and, four times a second, the numbers."""
@@ -93,7 +94,7 @@ class Browser:
             await self.wake.wait()
             self.wake.clear()
             if not self._held and not self._slow and self._on_its_way is None:
-                await self._send_moment(self._feed.moment())
+                await self._send_moment(self.feed.moment())
             if loop.time() >= state_s:
                 state_s = loop.time() + _STATE_EVERY_S
                 await self.tell_state()
@@ -101,7 +102,7 @@ class Browser:
     async def _send_slowly(self) -> None:
         """Record a piece, play it, and again, until slow motion is switched off."""
         while self._slow and not self.socket.closed:
-            piece = await slow.record(self._feed.publish_address, self._feed.keys)
+            piece = await slow.record(self.feed.publish_address, self.feed.keys, self.feed.camera)
             await slow.play(piece, self._send_in_turn, self._period_s, lambda: self._slow)
 
     async def _listen(self) -> None:
@@ -149,7 +150,7 @@ class Browser:
 
     async def _answer(self, number: int, command: str, fields: dict[str, Any]) -> None:
         if command in (OPERATES if self._operates else LOOKS):
-            reply = await self._feed.ask(command, fields)
+            reply = await self.feed.ask(command, fields)
         elif command in OPERATES:
             reply = refusal("read_only", "this page only looks: open the operator's address to change the stream")
         else:
@@ -160,7 +161,7 @@ class Browser:
         """Send what the browser does not show yet; all of it `again` where it is to look in another way."""
         wanted = [each for each in moment.pictures if each.kind in self.kinds]
         new = [each for each in wanted if again or each not in self.shown.pictures]
-        files = {each.kind: each.file(self._look, self._feed.tone) for each in wanted}
+        files = {each.kind: each.file(self._look, self.feed.tone) for each in wanted}
         parts = [(finite(facts(each.kind, each.message.header)), file) for each in new if (file := files[each.kind])]
         self.shown = moment
         if not parts:

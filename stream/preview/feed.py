@@ -42,19 +42,22 @@ class Feed:
     Attributes:
         publish_address: of the stream.
         keys: where it has keys.
+        camera: that is followed, of several; "" = the only one, or what is told of all.
         numbers: rates and latencies of what was seen.
         tone: makes its images visible.
         problem: with the newest message, in words; "" = none.
     """
 
-    def __init__(self, publish_address: str, control_address: str, keys: ClientKeys | None) -> None:
+    def __init__(self, publish_address: str, control_address: str, keys: ClientKeys | None, camera: str = "") -> None:
         """Prepare; nothing is connected before `follow`.
 
         Args:
             publish_address: of the stream.
             control_address: of the stream; "" = as its status says.
             keys: where the stream has keys.
+            camera: to follow, where the stream is of several.
         """
+        self.camera = camera
         self.publish_address = reachable(publish_address, "tcp://127.0.0.1:0")
         self.keys = keys
         self.numbers = Numbers()
@@ -85,6 +88,7 @@ class Feed:
                 newest_only=kind in _NEWEST_ONLY,
                 keys=self.keys,
                 high_water_mark=_AT_ONCE,
+                camera=self.camera,
             )
             self._slots[kind] = _Slot(subscriber)
 
@@ -127,7 +131,8 @@ class Feed:
     async def ask(self, command: str, fields: dict[str, Any]) -> dict[str, Any]:
         """Ask the stream, without stopping the images; what fails becomes {"ok": false, "error", "hint"}."""
         address = self._control_address or reachable(str(self._status().get("control", "")), self.publish_address)
-        return await self._questions.ask(address, command, fields)
+        own = {"camera": self.camera} if self.camera else {}
+        return await self._questions.ask(address, command, {**fields, **own})
 
     async def close(self) -> None:
         """Disconnect from everything, once the last question is answered or given up."""

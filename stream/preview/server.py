@@ -9,13 +9,14 @@ import signal
 import socket
 import webbrowser
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from aiohttp import web
 
 from stream.config import is_loopback
-from stream.config_sections import PreviewConfig
+from stream.config_sections import CAMERA_NAME, PreviewConfig
 from stream.desktop import has_display
 from stream.preview import metrics
 from stream.preview.binding import bound, host_and_port
@@ -138,6 +139,9 @@ class PreviewServer:
         self._observers_token = observers_token or secrets.token_urlsafe(9 if self._loopback else 24)
         self._period_s = 1 / fps
         self._feed = Feed(publish_address, control_address, keys)
+        self._feed_of = partial(Feed, publish_address, control_address, keys)
+        self._feeds: dict[str, Feed] = {"": self._feed}
+        """By camera, those that a browser shows; and the one of the whole stream."""
         self._clients: set[Browser] = set()
         self._runner: web.AppRunner | None = None
         self._pump: asyncio.Task[None] | None = None
@@ -155,7 +159,8 @@ class PreviewServer:
         self._feed.follow(("status",))
         self._feed.follow(())
         app = web.Application(middlewares=[self._guard], client_max_size=_MAX_REQUEST_BYTES)
-        app.router.add_get("/", self._index)
+        app.router.add_get("/", partial(self._page, "index.html"))
+        app.router.add_get("/cameras", partial(self._page, "cameras.html"))
         app.router.add_get("/ws", self._socket)
         app.router.add_get("/metrics", self._metrics)
         Downloads(self._clients).add_to(app)
@@ -177,22 +182,24 @@ class PreviewServer:
         if self._pump is not None:
             self._pump.cancel()
             await asyncio.gather(self._pump, return_exceptions=True)
-        self._feed.drain()
+        for feed in list(self._feeds.values()):
+            feed.drain()
         for client in list(self._clients):
             await client.tell_state()  # how it ended
             await client.socket.close()
         if self._runner is not None:
             await self._runner.cleanup()
-        await self._feed.close()
+        for feed in list(self._feeds.values()):
+            await feed.close()
 
     async def _run(self) -> None:
         """Take what is newest at the preview's rate and wake the browsers."""
         loop = asyncio.get_running_loop()
         due_s = loop.time()
         while True:
-            kinds = {kind for client in self._clients for kind in client.kinds}
-            self._feed.follow(kinds)
-            self._feed.drain()
+            for feed in list(self._feeds.values()):
+                feed.follow({kind for client in self._clients if client.feed is feed for kind in client.kinds})
+                feed.drain()
             for client in self._clients:
                 client.wake.set()
             # The work belongs to the period; what is missed on a busy machine is not caught up.
@@ -243,22 +250,29 @@ class PreviewServer:
         """The token of a request: in its address, else, where one is needed, in its cookie."""
         return request.query.get("token") or (request.cookies.get(_COOKIE, "") if self._token else "")
 
-    async def _index(self, request: web.Request) -> web.StreamResponse:
-        return web.FileResponse(PAGE / "index.html")
+    async def _page(self, name: str, request: web.Request) -> web.StreamResponse:
+        return web.FileResponse(PAGE / name)
 
     async def _metrics(self, request: web.Request) -> web.StreamResponse:
         text = await metrics.scraped(self._feed.publish_address, self._feed.keys)
         return web.Response(text=text, headers={"Content-Type": metrics.CONTENT_TYPE})
 
     async def _socket(self, request: web.Request) -> web.StreamResponse:
+        camera = request.query.get("camera", "")
+        if camera and not CAMERA_NAME.fullmatch(camera):
+            raise web.HTTPNotFound(text="no camera has such a name\n")
         connection = web.WebSocketResponse(heartbeat=10, max_msg_size=_MAX_REQUEST_BYTES, compress=False)
         await connection.prepare(request)
-        client = Browser(connection, self._feed, self._period_s, operates=self._role(request) == _OPERATOR)
+        feed = self._feeds.setdefault(camera, self._feeds.get(camera) or self._feed_of(camera))
+        client = Browser(connection, feed, self._period_s, operates=self._role(request) == _OPERATOR)
         self._clients.add(client)
         try:
             await client.serve()
         finally:
             self._clients.discard(client)
+            if camera and not any(other.feed is feed for other in self._clients):
+                del self._feeds[camera]
+                await feed.close()
         return connection
 
 

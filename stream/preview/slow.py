@@ -17,12 +17,13 @@ _LONGEST_S = 2.0
 _LOOK_S = 0.005
 
 
-async def record(address: str, keys: ClientKeys | None) -> list[Message]:
+async def record(address: str, keys: ClientKeys | None, camera: str = "") -> list[Message]:
     """Receive every exposed and captured frame for a short while.
 
     Args:
         address: of the stream.
         keys: where it has keys.
+        camera: whose frames, where the stream is of several.
 
     Returns:
         At most 60 exposed frames of one tag, with the captured ones among them, in the order of device time.
@@ -30,7 +31,7 @@ async def record(address: str, keys: ClientKeys | None) -> list[Message]:
     messages: list[Message] = []
     exposed = 0
     end_s = time.monotonic() + _LONGEST_S
-    with Subscriber(address, ["frame/", CAPTURED_TOPIC], keys=keys) as subscriber:
+    with Subscriber(address, ["frame/", CAPTURED_TOPIC], keys=keys, camera=camera) as subscriber:
         while exposed < _FRAMES and time.monotonic() < end_s:
             await asyncio.sleep(_LOOK_S)
             for message in _waiting(subscriber):

@@ -61,6 +61,7 @@ COUNTERS = (
     "fallback_windows",  # consumer: windows that the fast method of a backend answered, because the best was too slow
     "gaps",
     "reopened",  # producer: how often its device came back
+    "clocks",  # producer: how often its clock has begun, but for when that of another camera took it along
     "replay_at_us",  # producer: where a replay is, from the beginning of the recording
     "replay_length_us",  # ... of which length; 0: unknown
     "replay_permille",  # ... at which speed; 0: it is no replay that can be played otherwise

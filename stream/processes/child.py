@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
@@ -51,12 +51,13 @@ class Post:
 
     Attributes:
         name: of the process, its row on the board.
-        stream_name: of the stream.
+        stream_name: of the stream; the first one's, for a process of several.
         orders: two-way: orders in, wishes out.
         lines: what the child prints goes here.
         parent_pid: of the supervisor.
         log_level: for `logging`.
-        kept: what a life before this one wanted to be known (`Child.keep`).
+        kept: what a life before this one wanted to be known (`Seat.keep`), by the name of the stream.
+        others: further streams that the process serves.
         spare: "module:function" that makes ready what takes long, for a process that waits to take over; "" = begin.
     """
 
@@ -66,31 +67,35 @@ class Post:
     lines: Connection
     parent_pid: int
     log_level: str = "INFO"
-    kept: dict[str, Any] = field(default_factory=dict)
+    kept: dict[str, dict[str, Any]] = field(default_factory=dict)
+    others: tuple[str, ...] = ()
     spare: str = ""
 
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """Names of all streams that the process serves."""
+        return (self.stream_name, *self.others)
 
-class Child:
-    """A process's own view of its life.
+
+class Seat:
+    """A process's place in one stream: its row on that stream's board, and what it tells the supervisor about it.
 
     Attributes:
+        stream_name: of the stream.
         board: all rows.
         row: its own.
         before: the row as a killed predecessor left it, from which totals go on; all zero in the first life.
         kept: what a life before this one wanted to be known.
-        ready: what it has made ready while it waited as a spare; None where it did not.
-        stopping: it was asked to end.
     """
 
-    def __init__(self, post: Post, ready: Any = None) -> None:
+    def __init__(self, post: Post, stream_name: str) -> None:
         """Begin the row's life."""
-        self.board = Board.open(post.stream_name)
+        self.stream_name = stream_name
+        self.board = Board.open(stream_name)
         self.row = self.board.row(post.name)
         self.before = self.row.values()
         self.row.begin()
-        self.kept = post.kept
-        self.ready = ready
-        self.stopping = False
+        self.kept = post.kept.get(stream_name, {})
         self._orders = post.orders
         self._measured_ns = 0
 
@@ -101,6 +106,37 @@ class Child:
         if now - self._measured_ns >= _MEMORY_EVERY_NS:
             self._measured_ns = now
             self.row["private_kb"] = private_kb()
+
+    def tell(self, wish: dict[str, Any]) -> bool:
+        """Send a wish to the supervisor, for example {"order": "stop"}; never waits.
+
+        Returns:
+            Whether it is on its way; a supervisor that does not listen refuses it.
+        """
+        is_sent = self._orders.send({"stream": self.stream_name, **wish})
+        self.row["refused_orders"] = self.before["refused_orders"] + self._orders.refused
+        return is_sent
+
+    def keep(self, kept: dict[str, Any]) -> bool:
+        """Have the next life of this process know something, in place of what was kept before; as `tell`."""
+        return self.tell({"order": "keep", "kept": kept})
+
+
+class Child(Seat):
+    """A process's own view of its life; as a seat, that in its stream, or in the first one of several.
+
+    Attributes:
+        ready: what it has made ready while it waited as a spare; None where it did not.
+        stopping: it was asked to end.
+        seats: in all its streams, itself first.
+    """
+
+    def __init__(self, post: Post, ready: Any = None) -> None:
+        """Begin the life, in every stream."""
+        super().__init__(post, post.stream_name)
+        self.ready = ready
+        self.stopping = False
+        self.seats: list[Seat] = [self, *(Seat(post, name) for name in post.others)]
 
     def orders(self, timeout_s: float = 0.0) -> list[dict[str, Any]]:
         """Take what the supervisor said; "stop", and the supervisor's death, set `stopping`."""
@@ -113,20 +149,6 @@ class Child:
         except EOFError:
             self.stopping = True
         return taken
-
-    def tell(self, wish: dict[str, Any]) -> bool:
-        """Send a wish to the supervisor, for example {"order": "stop"}; never waits.
-
-        Returns:
-            Whether it is on its way; a supervisor that does not listen refuses it.
-        """
-        is_sent = self._orders.send(wish)
-        self.row["refused_orders"] = self.before["refused_orders"] + self._orders.refused
-        return is_sent
-
-    def keep(self, kept: dict[str, Any]) -> bool:
-        """Have the next life of this process know something, in place of what was kept before; as `tell`."""
-        return self.tell({"order": "keep", "kept": kept})
 
 
 def give_large_blocks_back() -> None:
@@ -163,11 +185,11 @@ def live(post: Post, job: str, arguments: tuple[Any, ...]) -> None:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     log.configure(post.log_level, plain=True)
-    setproctitle.setproctitle(f"nire-live {'spare' if post.spare else post.name} {post.stream_name}")
+    setproctitle.setproctitle(f"nire-live {'spare' if post.spare else post.name} {' '.join(post.streams)}")
     finished = threading.Event()
     _die_with_parent(post.parent_pid, finished)
     if _is_orphan(post.parent_pid):  # it died while we started, and the kernel sends nothing after the fact
-        _sweep_as_orphan(post.stream_name)
+        _sweep_as_orphan(post.streams)
         sys.exit(0)
     # Ctrl-C and a terminal's end reach the whole group; the supervisor alone decides the order in which processes end.
     for number in _FOR_THE_SUPERVISOR:
@@ -178,7 +200,7 @@ def live(post: Post, job: str, arguments: tuple[Any, ...]) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     finished.set()
     if _is_orphan(post.parent_pid):
-        _sweep_as_orphan(post.stream_name)
+        _sweep_as_orphan(post.streams)
     sys.exit(code)
 
 
@@ -204,7 +226,8 @@ def _exit_code(post: Post, job: str, arguments: tuple[Any, ...]) -> int:
             post = _await_begin(post)
         child = Child(post, ready)
         code: int = _named(job)(child, *arguments)
-        child.beat(State.ENDED)
+        for seat in child.seats:
+            seat.beat(State.ENDED)
         return code
     except NireError as error:
         _log.error("%s", error)
@@ -242,7 +265,7 @@ def _await_begin(post: Post) -> Post:
         sys.exit(0)
     if order["order"] != "begin":
         sys.exit(0)
-    setproctitle.setproctitle(f"nire-live {post.name} {post.stream_name}")
+    setproctitle.setproctitle(f"nire-live {post.name} {' '.join(post.streams)}")
     return replace(post, kept=order["kept"])
 
 
@@ -263,11 +286,11 @@ def _is_orphan(parent_pid: int) -> bool:
         return True
 
 
-def _sweep_as_orphan(stream_name: str) -> None:
+def _sweep_as_orphan(streams: Sequence[str]) -> None:
     """Do what the supervisor would have done: wait for the other orphans to end, and leave nothing behind."""
     gc.collect()  # a ring held by a cycle would still count as in use
     deadline = time.monotonic() + _LAST_WORDS_S + _AFTERWARDS_S
-    while not ring.sweep(stream_name) and time.monotonic() < deadline:
+    while not all(list(map(ring.sweep, streams))) and time.monotonic() < deadline:
         time.sleep(0.1)
 
 

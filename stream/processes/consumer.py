@@ -4,36 +4,37 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections import deque
+from collections.abc import Sequence
 
-from nire.types import Packet
+from nire.errors import NireError
+from stream.cameras import camera_names
 from stream.clock import now_ns
 from stream.config import Config
-from stream.processes.board import State
+from stream.processes.camera import Arrival, Camera
 from stream.processes.child import Child
-from stream.processes.current_session import CurrentSession
-from stream.processes.joining import join, read
-from stream.processes.outlet import Outlet
-from stream.processes.requests import Requests
-from stream.processes.status import Rates, StageLatencies, StatusKeeper
-from stream.processes.wishes import Wishes
-from stream.rings.ring import RingReader
+from stream.processes.method import Method
+from stream.processes.reception import Reception
+from stream.session.shares import Shares
 from stream.sockets.control import ControlServer
 from stream.sockets.publisher import Publisher
+from stream.sockets.wire import STATUS_TOPIC
 
 _READ_S = 0.005
 """How long to wait for packets before the control socket is looked at again."""
+_LOOK_S = 0.02
+"""How long to wait for the supervisor while no camera is there."""
 _STATUS_NS = 1_000_000_000
-_FIRST_LINE_NS, _LINE_NS = 2_000_000_000, 5_000_000_000
 _LAST_FRAMES_MS = 200
 _log = logging.getLogger(__name__)
 
 
-def main(child: Child, config: Config) -> int:
-    """Be the consumer until the source has ended or the supervisor says stop.
+def main(child: Child, configs: Sequence[Config]) -> int:
+    """Be the consumer until the sources have ended or the supervisor says stop.
 
     Args:
         child: this process.
-        config: of the stream.
+        configs: of the stream, a camera each.
 
     Returns:
         Exit code 0.
@@ -42,120 +43,142 @@ def main(child: Child, config: Config) -> int:
         ConfigError: a socket cannot be bound.
         RingError: the rings cannot be joined.
     """
+    shared = configs[0]
     with contextlib.ExitStack() as stack:
-        publisher = stack.enter_context(Publisher(config.publish, config.security, life=child.row["lives"]))
-        control = stack.enter_context(ControlServer(config.control, config.security))
-        reader = stack.enter_context(join(child, config))
-        consumer = _Consumer(child, config, publisher, control, reader)
-        consumer.run()
+        publisher = stack.enter_context(Publisher(shared.publish, shared.security, life=child.row["lives"]))
+        control = stack.enter_context(ControlServer(shared.control, shared.security))
+        _Consumer(child, configs, publisher, control, stack).run()
     return 0
 
 
 class _Consumer:
-    """The loop: serve control, read rings, publish."""
+    """The loop: serve control, and each camera in turn: read its rings, publish."""
 
     def __init__(
         self,
         child: Child,
-        config: Config,
+        configs: Sequence[Config],
         publisher: Publisher,
         control: ControlServer,
-        reader: RingReader,
+        stack: contextlib.ExitStack,
     ) -> None:
         self._child = child
         self._publisher = publisher
         self._control = control
-        self._reader = reader
-        self._keeper = StatusKeeper(
-            config,
-            reader.info,
-            child.board,
-            child.row,
-            publisher.address,
-            control.address,
-            StageLatencies(),
-            Rates(),
+        self._stack = stack
+        ready: dict[str, Method] = child.ready or {}
+        names = camera_names(configs)
+        self._arriving = [
+            Arrival(seat, config, name, ready.get(seat.stream_name))
+            for seat, config, name in zip(child.seats, configs, names, strict=True)
+        ]
+        self._cameras: deque[Camera] = deque()
+        """Those that are there; the one that begins a round comes last in the next."""
+        self._reception = Reception(
+            names,
+            self._cameras,
+            self._arriving,
+            publish=publisher.address,
+            control=control.address,
+            life=publisher.life,
         )
-        self._outlet = Outlet(child, self._keeper, reader, publisher)
-        self._current = CurrentSession(child, self._keeper, self._outlet.tally, self._outlet.publish)
-        self._wishes = Wishes(child, self._keeper)
-        self._requests = Requests(self._current, self._wishes, self._outlet, publisher, self._keeper)
+        self._shares = Shares(names, now_ns())
         self._status_due_ns = 0
-        self._line_due_ns = now_ns() + _FIRST_LINE_NS
+        self._refused: NireError | None = None
+        """Why the last of the cameras could not begin that the others do without."""
 
     def run(self) -> None:
-        """Go round until the end."""
-        self._child.beat(State.READY)
-        while True:
-            self._wishes.hear()
+        """Go round until the end.
+
+        Raises:
+            NireError: a camera could not begin; after the end of the others.
+        """
+        while self._arriving or self._active():
+            self._hear(0.0 if self._active() else _LOOK_S)
+            if self._child.stopping:
+                self._arriving.clear()
+            self._welcome()
+            if not self._cameras:
+                continue
             self._serve_control()
-            self._current.change_method()
-            packets = self._read()
-            self._follow_source()
-            self._take(packets)
+            self._go_round()
             self._tell()
-            if self._reader.ended or (self._child.stopping and not packets):
-                break
-        self._outlet.publish(self._current.session.finish())
-        self._child.beat(State.ENDED)
         self._status_due_ns = 0
         self._tell()
         # A socket drops what it has not sent when it closes: a moment for the last frames to leave.
         self._serve_control(timeout_ms=_LAST_FRAMES_MS)
-        self._sum_up()
+        for camera in self._cameras:
+            camera.sum_up()
+        if self._refused is not None:
+            raise self._refused
+
+    def _active(self) -> list[Camera]:
+        return [camera for camera in self._cameras if not camera.ended]
+
+    def _hear(self, timeout_s: float) -> None:
+        for order in self._child.orders(timeout_s):
+            for camera in self._cameras:
+                if camera.stream_name == order.get("stream"):
+                    camera.hear(order)
+            for arrival in self._arriving:
+                if arrival.seat.stream_name == order.get("stream"):
+                    arrival.orders.append(order)
+
+    def _welcome(self) -> None:
+        """Let those begin that have come; the others do without one that cannot.
+
+        Raises:
+            NireError: it is alone.
+        """
+        for arrival in list(self._arriving):
+            try:
+                is_done = self._let_begin(arrival) or arrival.is_lost
+            except NireError as error:
+                if not arrival.name or error.exit_code <= 1:
+                    raise
+                _log.error("%s: %s; the stream goes on without it", arrival.name, error)
+                self._refused = error
+                arrival.seat.tell({"order": "stop_camera"})
+                is_done = True
+            if is_done:
+                self._arriving.remove(arrival)
+
+    def _let_begin(self, arrival: Arrival) -> bool:
+        """Make a camera of what has arrived; False where it is still to come."""
+        known = arrival.reader
+        method = arrival.look([camera.method for camera in self._cameras], at_once=not self._active())
+        if arrival.reader is not None and arrival.reader is not known:
+            self._stack.enter_context(arrival.reader)
+        if method is None or arrival.reader is None:
+            return False
+        camera = Camera(arrival, arrival.reader, method, self._publisher, self._control, self._shares)
+        self._cameras.append(camera)
+        return True
 
     def _serve_control(self, *, timeout_ms: int = 0) -> None:
-        self._control.poll(self._requests.answer, timeout_ms=timeout_ms)
+        self._control.poll(self._reception.answer, timeout_ms=timeout_ms)
 
-    def _read(self) -> list[Packet]:
-        """Take what is there. Where nothing is, work ahead; where that is done too, wait."""
-        packets = read(self._child, self._reader, 0.0)
-        if packets or self._child.stopping or self._current.session.ahead():
-            return packets
-        return read(self._child, self._reader, _READ_S)
-
-    def _follow_source(self) -> None:
-        """A new producer may bring another sensor."""
-        if self._reader.info != self._keeper.info and self._current.follow(self._reader.info):
-            self._outlet.begin_events()
-
-    def _take(self, packets: list[Packet]) -> None:
-        """Everything at once where the freshest counts; else piece by piece, so that control is never kept waiting."""
-        if self._keeper.info.live:
-            session = self._current.session
-            self._outlet.publish(session.feed(packets), packets)
-            self._outlet.show(packets, session.wall)
+    def _go_round(self) -> None:
+        """Have each camera take what is there. Where nothing is, work ahead; where that is done too, wait."""
+        self._cameras.rotate(-1)
+        active = self._active()
+        taken = [camera.turn(self._serve_control) for camera in active]
+        if any(taken):
             return
-        for packet in packets:
-            session = self._current.session
-            self._outlet.publish(session.feed([packet]))
-            self._outlet.show([packet], session.wall)
-            self._serve_control()
-        self._outlet.note(packets)
+        if self._child.stopping:
+            for camera in self._active():
+                camera.finish()
+            return
+        active = self._active()
+        if any(camera.ahead() for camera in active):
+            return
+        for camera in active:
+            camera.turn(self._serve_control, wait_s=_READ_S / len(active))
 
     def _tell(self) -> None:
+        """Tell of all cameras together, once a second, where there are several."""
         now = now_ns()
-        if now >= self._status_due_ns:
+        if self._reception.is_for_several and now >= self._status_due_ns:
             self._status_due_ns = now + _STATUS_NS
-            self._keeper.rates.tick(self._child.row, now)
-            self._publisher.send_status(self._current.status())
-        if now >= self._line_due_ns:
-            self._line_due_ns = now + _LINE_NS
-            session = self._current.session
-            _log.info("%s", self._keeper.line(session.plan, session.paused))
-
-    def _sum_up(self) -> None:
-        row = self._child.row
-        _log.info(
-            "in: %d events, %d frames; lost: %d events, %d frames; out: %d frames from %d windows, %d late; "
-            "%d queries reduced: %s",
-            row["events_in"],
-            row["frames_in"],
-            row["lost_events"],
-            row["lost_frames"],
-            row["exposed"],
-            row["windows"],
-            row["late_windows"],
-            row["reduced_queries"],
-            self._keeper.mean_rate(self._current.session.plan),
-        )
+            if self._publisher.wants(STATUS_TOPIC):
+                self._publisher.send_status(self._reception.statuses())

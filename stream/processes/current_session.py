@@ -13,7 +13,7 @@ from nire.types import ExposedFrame
 from stream.clock import now_ns
 from stream.config import Config, changed
 from stream.processes.background import Background
-from stream.processes.child import Child
+from stream.processes.child import Seat
 from stream.processes.method import Method
 from stream.processes.status import Change, StatusKeeper
 from stream.session.session import Session
@@ -32,29 +32,35 @@ class CurrentSession:
 
     def __init__(
         self,
-        child: Child,
+        seat: Seat,
         keeper: StatusKeeper,
         tally: Tally,
         publish: Callable[[Iterable[ExposedFrame]], None],
+        method: Method | None = None,
+        *,
+        share: Callable[[], float] = lambda: 1.0,
     ) -> None:
-        """Make the first session; `child.ready` is its method where there is one.
+        """Make the first session.
 
         Args:
-            child: the consumer.
+            seat: the consumer's.
             keeper: of the status; its `config` and `info` are those of the session.
             tally: that all sessions count on.
             publish: takes the last frames of a session that is replaced.
+            method: that is ready; None = one is made.
+            share: tells what part of the time there is for it, in (0, 1].
 
         Raises:
             ConfigError: method, source and plan do not go together.
         """
-        self._child = child
+        self._seat = seat
         self._keeper = keeper
         self._tally = tally
         self._publish = publish
+        self._share = share
         self._other: tuple[Config, Background[Method]] | None = None
         """Another method that is being made, and its configuration."""
-        self.session = self._opened(keeper.config, keeper.info, child.ready)
+        self.session = self._opened(keeper.config, keeper.info, method)
 
     def follow(self, info: SourceInfo) -> bool:
         """Go on with what is now known of the source; where a new producer brings another sensor, by a new session.
@@ -145,18 +151,26 @@ class CurrentSession:
         if method is None or not method.suits(info):
             method = Method.opened(config, info)
         # What keeps time prefers the newest; what is read as fast as we are answers everything.
-        session = Session(config, info, method.reconstructor, freshest=info.live, clock=now_ns, tally=self._tally)
+        session = Session(
+            config,
+            info,
+            method.reconstructor,
+            freshest=info.live,
+            clock=now_ns,
+            tally=self._tally,
+            share=self._share,
+        )
         try:
-            session.set_plan(self._child.kept.get("plan", {}))
+            session.set_plan(self._seat.kept.get("plan", {}))
         except NireError as error:
             _log.warning("the plan that was asked for cannot be kept: %s", error)
-        session.paused = self._child.kept.get("paused", False)
+        session.paused = self._seat.kept.get("paused", False)
         return session
 
     def _keep(self, **asked: Any) -> None:
         """Have what was asked for hold in the next session too, in this process and in the next."""
-        self._child.kept |= asked
-        if not self._child.keep(self._child.kept):
+        self._seat.kept |= asked
+        if not self._seat.keep(self._seat.kept):
             _log.warning("the supervisor takes no orders at present: a consumer after this one would forget %s", asked)
 
     def _method_outcome(self, number: int) -> Mapping[str, Any] | None:

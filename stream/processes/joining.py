@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from nire.types import EventBatch, Frame, Gap, Packet
 from stream.config import Config
 from stream.losses import Losses
-from stream.processes.child import Child
+from stream.processes.child import Child, Seat
+from stream.rings.place import RingSpace
 from stream.rings.reordering import Mark
 from stream.rings.ring import RingReader
 
@@ -30,23 +31,36 @@ def join(child: Child, config: Config) -> RingReader:
         if child.stopping:
             raise SystemExit(0)
 
-    resume = _mark(child.before)
+    return _joined(child, config, meanwhile)
+
+
+def join_if_there(seat: Seat, config: Config) -> RingReader | None:
+    """Join the rings once their producer has opened its source; None until then.
+
+    Raises:
+        RingError: the rings cannot be joined.
+    """
+    return _joined(seat, config, seat.beat) if RingSpace.of(config.stream_name).read_hello() else None
+
+
+def _joined(seat: Seat, config: Config, meanwhile: Callable[[], None]) -> RingReader:
+    resume = _mark(seat.before)
     return RingReader(config.stream_name, config.ring, wait_s=_JOIN_S, resume=resume, meanwhile=meanwhile)
 
 
-def read(child: Child, reader: RingReader, timeout_s: float) -> list[Packet]:
+def read(seat: Seat, reader: RingReader, timeout_s: float) -> list[Packet]:
     """Take what is there, and let the producer know that it need not wait for this reader to take it.
 
     Where nothing is there, nothing that was sent before is still to come: it may have been sent before we joined.
     """
-    producer = child.board.row("producer")
+    producer = seat.board.row("producer")
     passed = producer["life"], producer["serial"]
     packets = reader.read(timeout_s)
     if packets:
         life, serial = reader.continuity.position
         passed = life, serial + 1
     if packets or not reader.continuity.holds_back:
-        child.row["passed_life"], child.row["passed"] = passed
+        seat.row["passed_life"], seat.row["passed"] = passed
     return packets
 
 
@@ -57,16 +71,16 @@ def losses_before(before: Mapping[str, Any]) -> Losses:
     )
 
 
-def note_progress(child: Child, reader: RingReader, packets: Iterable[Packet], losses: Losses) -> None:
+def note_progress(seat: Seat, reader: RingReader, packets: Iterable[Packet], losses: Losses) -> None:
     """Count what was read, and note what was lost and how far the reader has come.
 
     Args:
-        child: this process.
+        seat: of this process in the stream.
         reader: of the packets.
         packets: read since the last call.
         losses: that they were added to.
     """
-    row = child.row
+    row = seat.row
     for packet in packets:
         if isinstance(packet, EventBatch):
             row["events_in"] += len(packet)
@@ -74,18 +88,18 @@ def note_progress(child: Child, reader: RingReader, packets: Iterable[Packet], l
             row["frames_in"] += 1
         elif isinstance(packet, Gap):
             row["gaps"] += 1
-    note_losses(child, losses)
+    note_losses(seat, losses)
     row["frame_epoch"], newest = losses.newest_frame
     row["frame_count"] = newest + 1
-    row["lost_packets"] = child.before["lost_packets"] + reader.lost_packets
+    row["lost_packets"] = seat.before["lost_packets"] + reader.lost_packets
     mark = reader.continuity.mark
     for name, value in mark._asdict().items():
         row[name] = value
 
 
-def note_losses(child: Child, losses: Losses) -> None:
+def note_losses(seat: Seat, losses: Losses) -> None:
     """Note what was lost so far."""
-    child.row["lost_events"], child.row["lost_frames"] = losses.events, losses.frames
+    seat.row["lost_events"], seat.row["lost_frames"] = losses.events, losses.frames
 
 
 def _mark(before: Mapping[str, Any]) -> Mark | None:

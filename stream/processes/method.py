@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from drivers.source import SourceInfo
-from nire.types import Reconstructor
+from nire.types import HasSiblings, Reconstructor
 from stream.config import Config
 from stream.rings.packets import unpack_info
 from stream.rings.place import RingSpace
@@ -16,10 +17,12 @@ class Method:
     """A backend that is loaded and has worked once: its first window is as fast as the others.
 
     Attributes:
+        config: that it was made by.
         info: of the source that it was made for.
         reconstructor: the backend.
     """
 
+    config: Config
     info: SourceInfo
     reconstructor: Reconstructor
 
@@ -32,18 +35,45 @@ class Method:
 
         reconstructor = open_reconstructor(config, info.geometry, has_frames=info.has_frames)
         warm_up(reconstructor, info.geometry)
-        return cls(info, reconstructor)
+        return cls(config, info, reconstructor)
+
+    @classmethod
+    def beside(cls, others: Iterable[Method], config: Config, info: SourceInfo) -> Method | None:
+        """Make one that shares what another one has loaded; None where none is alike, or it cannot be shared."""
+        for other in others:
+            if other.suits(info) and other._is_as(config) and isinstance(other.reconstructor, HasSiblings):
+                sibling = other.reconstructor.sibling()
+                if sibling is not None:
+                    from stream.backends import warm_up
+
+                    warm_up(sibling, info.geometry)
+                    return cls(config, info, sibling)
+        return None
+
+    def _is_as(self, config: Config) -> bool:
+        return (config.reconstructor, config.planes) == (self.config.reconstructor, self.config.planes)
 
     def suits(self, info: SourceInfo) -> bool:
         """Tell whether it can be used for a source."""
         return (info.geometry, info.has_frames) == (self.info.geometry, self.info.has_frames)
 
 
-def make_ready(config: Config) -> Method | None:
-    """Load what a consumer needs, as its spare, and let it work once; None on a GPU, whose memory is not for two."""
+def make_ready(configs: Sequence[Config]) -> dict[str, Method] | None:
+    """Load what a consumer needs, as its spare, and let it work once; None on a GPU, whose memory is not for two.
+
+    Args:
+        configs: a camera each.
+
+    Returns:
+        By the name of the stream; without those whose camera is not there.
+    """
     from stream.backends import runs_on_cpu
 
-    hello = RingSpace.of(config.stream_name).read_hello()
-    if hello is None or not runs_on_cpu(config):
+    hellos = [(config, RingSpace.of(config.stream_name).read_hello()) for config in configs]
+    there = [(config, unpack_info(hello)[0]) for config, hello in hellos if hello]
+    if not there or not runs_on_cpu(configs[0]):
         return None
-    return Method.opened(config, unpack_info(hello)[0])
+    made: dict[str, Method] = {}
+    for config, info in there:
+        made[config.stream_name] = Method.beside(made.values(), config, info) or Method.opened(config, info)
+    return made

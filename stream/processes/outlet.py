@@ -8,14 +8,14 @@ from nire.types import EventBatch, ExposedFrame, Frame, Packet
 from nire.wall_time import WallTimes
 from stream.clock import now_ns
 from stream.processes.board import State
-from stream.processes.child import Child
+from stream.processes.child import Seat
 from stream.processes.joining import losses_before, note_losses, note_progress
 from stream.processes.status import StatusKeeper
 from stream.rings.ring import RingReader
 from stream.session.tally import Counters, Indices, Tally
 from stream.sockets.event_image import EventImager
 from stream.sockets.publisher import Publisher
-from stream.sockets.wire import EVENTS_TOPIC
+from stream.sockets.wire import EVENTS_TOPIC, camera_topic
 
 _COUNTED = (
     "windows",
@@ -37,17 +37,17 @@ class Outlet:
         tally: of all sessions; it goes on where a predecessor left it on the board.
     """
 
-    def __init__(self, child: Child, keeper: StatusKeeper, reader: RingReader, publisher: Publisher) -> None:
+    def __init__(self, seat: Seat, keeper: StatusKeeper, reader: RingReader, publisher: Publisher) -> None:
         """Begin.
 
         Args:
-            child: the consumer.
-            keeper: of the status.
+            seat: the consumer's.
+            keeper: of the status; knows the camera.
             reader: of the packets that are noted.
             publisher: sends.
         """
-        self.tally = _tally_before(child)
-        self._child = child
+        self.tally = _tally_before(seat)
+        self._seat = seat
         self._keeper = keeper
         self._reader = reader
         self._publisher = publisher
@@ -57,7 +57,7 @@ class Outlet:
     def begin_events(self) -> None:
         """Begin with the images of events: the sensor, or how they shall be, is another."""
         preview = self._keeper.config.preview
-        first_index = self._child.row["event_images"]
+        first_index = self._seat.row["event_images"]
         self._imager = EventImager(
             self._reader.geometry, span_us=preview.events_ms * 1e3, fps=preview.fps, first_index=first_index
         )
@@ -76,13 +76,17 @@ class Outlet:
                 packets = ()
             else:
                 self._note_totals()
-            frame = self._publisher.send_frame(frame)
+            frame = self.send(frame)
             self._keeper.count(frame)
             stamps = frame.stamps
             if stamps.received_ns:
-                self._child.row.latency.add(stamps.published_ns - stamps.received_ns)
-            self._child.beat()
+                self._seat.row.latency.add(stamps.published_ns - stamps.received_ns)
+            self._seat.beat()
         self.note(packets)
+
+    def send(self, frame: ExposedFrame) -> ExposedFrame:
+        """Send a frame that was asked for beside the plan; as `Publisher.send_frame`."""
+        return self._publisher.send_frame(frame, camera=self._keeper.camera)
 
     def show(self, packets: Iterable[Packet], wall: WallTimes) -> None:
         """Send captured frames and images of events, for those who look.
@@ -91,11 +95,12 @@ class Outlet:
             packets: as they came.
             wall: what is known of wall time.
         """
-        wants_events = self._publisher.wants(EVENTS_TOPIC)
+        camera = self._keeper.camera
+        wants_events = self._publisher.wants(camera_topic(camera, EVENTS_TOPIC))
         for packet in packets:
             if isinstance(packet, Frame):
                 self._keeper.newest_us = packet.last_us
-                self._publisher.send_captured(packet, wall.at(packet.mid_us, packet.epoch))
+                self._publisher.send_captured(packet, wall.at(packet.mid_us, packet.epoch), camera=camera)
             elif isinstance(packet, EventBatch):
                 self._keeper.newest_us = float(packet.watermark_us)
                 self._epoch = packet.epoch
@@ -104,24 +109,24 @@ class Outlet:
         if not wants_events:
             self._imager.clear()
         elif (image := self._imager.take(now_ns())) is not None:
-            self._child.row["event_images"] = image.index + 1
+            self._seat.row["event_images"] = image.index + 1
             middle_us = (image.t_a_us + image.t_b_us) / 2
-            self._publisher.send_events(image, wall.at(middle_us, self._epoch))
+            self._publisher.send_events(image, wall.at(middle_us, self._epoch), camera=camera)
 
     def note(self, packets: Iterable[Packet]) -> None:
         """Note all that came in, and what was made of it."""
         if packets:
-            note_progress(self._child, self._reader, packets, self.tally.losses)
+            note_progress(self._seat, self._reader, packets, self.tally.losses)
         self._note_totals()
-        self._child.beat(State.RUNNING if packets else None)
+        self._seat.beat(State.RUNNING if packets else None)
 
     def _note_totals(self) -> None:
-        note_losses(self._child, self.tally.losses)
+        note_losses(self._seat, self.tally.losses)
         for name in _COUNTED:
-            self._child.row[name] = getattr(self.tally.counters, name)
+            self._seat.row[name] = getattr(self.tally.counters, name)
 
 
-def _tally_before(child: Child) -> Tally:
+def _tally_before(seat: Seat) -> Tally:
     """Counts as a predecessor left them on the board; all zero in a first life."""
-    counters = Counters(**{name: child.before[name] for name in _COUNTED})
-    return Tally(counters, losses_before(child.before), Indices(child.board.index_memory))
+    counters = Counters(**{name: seat.before[name] for name in _COUNTED})
+    return Tally(counters, losses_before(seat.before), Indices(seat.board.index_memory))

@@ -18,6 +18,10 @@ _BEAT_S = 0.5
 def main(child: Child, config: Config) -> int:
     """Serve the page of this stream until the supervisor says stop.
 
+    Args:
+        child: this process.
+        config: of the stream; of several cameras that of any, for the page is one.
+
     Returns:
         Exit code 0.
 

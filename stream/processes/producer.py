@@ -35,13 +35,17 @@ _log = logging.getLogger(__name__)
 
 
 class _Reopen(Exception):
-    """The source is to be opened again, by another configuration, as wish `number` asks for (None: nobody waits)."""
+    """The source is to be opened again, by another configuration, as wish `number` asks for (None: nobody waits).
 
-    def __init__(self, config: Config, number: int | None) -> None:
+    `with_others`: because another camera was opened again that has the same clock.
+    """
+
+    def __init__(self, config: Config, number: int | None = None, *, with_others: bool = False) -> None:
         """Keep the configuration."""
         super().__init__()
         self.config = config
         self.number = number
+        self.with_others = with_others
 
 
 class _Moved(Exception):
@@ -71,6 +75,7 @@ class _Producer:
         self._watermark_us = 0
         self._started = False
         self._wishes: deque[dict[str, Any]] = deque(maxlen=_WISHES_KEPT)
+        self._clocks = child.before.get("clocks", 0)
         self._asked: int | None = None
         """The wish that the source is being opened again for."""
 
@@ -80,6 +85,7 @@ class _Producer:
         with contextlib.ExitStack() as stack:
             source = stack.enter_context(source)
             info = source.info
+            self._count_clock()
             name, ring = self._config.stream_name, self._config.ring
             if self._child.before["lives"] == 0:  # later the readers may still hold what the life before has filled
                 require_room(ring, info.geometry)
@@ -105,6 +111,7 @@ class _Producer:
         info = source.info
         before: Config | None = None
         while not self._child.stopping:
+            alone = True
             try:
                 self._pump(source, info, writer)
                 return
@@ -114,13 +121,22 @@ class _Producer:
             except _Reopen as wish:
                 before, self._config = self._config, wish.config
                 self._asked = wish.number
-                self._mark_gap(writer, "the source was opened again with other settings")
+                alone = not wish.with_others
+                how = "with other settings" if alone else "with the camera that has the same clock"
+                self._mark_gap(writer, f"the source was opened again {how}")
             except DeviceLost as error:
                 _log.warning("%s; opening it again", error)
                 self._child.row["reopened"] += 1
                 self._mark_gap(writer, f"device lost: {error}")
             source = self._open_again(stack, info, before)
             before = None
+            if alone:
+                self._count_clock()
+
+    def _count_clock(self) -> None:
+        """The device's clock has begun: the supervisor has those begin with it that share it."""
+        self._clocks += 1
+        self._child.row["clocks"] = self._clocks
 
     def _open_again(self, stack: contextlib.ExitStack, info: SourceInfo, before: Config | None) -> Source:
         """Open the source, with patience; from `before` when its new settings do not work."""
@@ -193,6 +209,8 @@ class _Producer:
         self._listen()
         while self._wishes:
             wish = self._wishes.popleft()
+            if wish["order"] == "reopen":
+                raise _Reopen(self._config, with_others=True)
             if wish["order"] == "play":
                 self._play(source, wish["play"], wish.get("number"))
             else:
@@ -205,7 +223,7 @@ class _Producer:
         for order in self._child.orders(timeout_s):
             if order["order"] == "go":
                 self._started = True
-            elif order["order"] in ("set_source", "play"):
+            elif order["order"] in ("set_source", "play", "reopen"):
                 self._wishes.append(order)
 
     def _set_source(self, source: Source, settings: dict[str, Any], number: int | None) -> None:

@@ -13,21 +13,17 @@ from stream.processes.outlet import Outlet
 from stream.processes.status import StatusKeeper
 from stream.processes.wishes import Wishes
 from stream.sockets.control import Pending
-from stream.sockets.publisher import Publisher
-from stream.sockets.wire import wall_keys
+from stream.sockets.wire import camera_topic, frame_topic, wall_keys
 
 
 class Requests:
-    """Answers clients, by what the consumer is made of."""
+    """Answers clients about one camera, by what the consumer has of it."""
 
-    def __init__(
-        self, current: CurrentSession, wishes: Wishes, outlet: Outlet, publisher: Publisher, keeper: StatusKeeper
-    ) -> None:
+    def __init__(self, current: CurrentSession, wishes: Wishes, outlet: Outlet, keeper: StatusKeeper) -> None:
         """Remember them all."""
         self._current = current
         self._wishes = wishes
         self._outlet = outlet
-        self._publisher = publisher
         self._keeper = keeper
 
     def answer(self, request: dict[str, Any]) -> Mapping[str, Any] | Pending:
@@ -76,11 +72,11 @@ class Requests:
         else:
             t_us = request["t_us"]
         shutter = Shutter.rolling(t_us, t_us + for_us, row_delay_us=row_delay_us, height=height)
-        frame = self._publisher.send_frame(self._current.session.ask(shutter, request["tag"]))
+        frame = self._outlet.send(self._current.session.ask(shutter, request["tag"]))
         return {
             "index": frame.index,
             "tag": frame.tag,
-            "topic": f"frame/{frame.tag}",
+            "topic": camera_topic(self._keeper.camera, frame_topic(frame.tag)),
             "window": frame.window,
             "t_a_us": t_us,
             "t_b_us": t_us + for_us,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ _PROCESS_COUNTERS = (
     "lost_events",
     "lost_frames",
     "gaps",
+    "epoch",
     "refused_orders",
     "private_kb",
 )
@@ -109,6 +110,8 @@ class StatusKeeper:
     Attributes:
         config, info, board, row: of the stream, its source, its processes, and the consumer itself.
         publish, control: addresses as bound.
+        camera: its name among several; "" = it is alone.
+        share: tells what part of the time there is for it, among several.
         latencies, rates: measured.
         made_by: backend and engine of the newest frame.
         source_change, method_change: the newest wish for the source, and for the method.
@@ -124,8 +127,10 @@ class StatusKeeper:
     row: Row
     publish: str
     control: str
-    latencies: StageLatencies
-    rates: Rates
+    camera: str = ""
+    share: Callable[[], float] = lambda: 1.0
+    latencies: StageLatencies = field(default_factory=StageLatencies)
+    rates: Rates = field(default_factory=Rates)
     made_by: tuple[str, str] = ("", "")
     source_change: Change = Change()
     method_change: Change = Change()
@@ -155,7 +160,8 @@ class StatusKeeper:
         latency = "" if total is None else f", {total:.1f} ms"
         rate = f"{self.rates.values['exposed']:.0f} of {self.asked_hz(plan):.0f} images a second{latency}"
         by = f" by {self.made_by[0]}" if self.made_by[0] else ""
-        return f"{self.publish}: {source}, {plan.name}{by}, {'paused' if paused else rate}; {losses(self.row)}"
+        where = f"{self.publish} {self.camera}".rstrip()
+        return f"{where}: {source}, {plan.name}{by}, {'paused' if paused else rate}; {losses(self.row)}"
 
     def mean_rate(self, plan: PlanConfig) -> str:
         """Say the delivered and the asked rate over the whole run of this consumer."""
@@ -184,6 +190,7 @@ class StatusKeeper:
         row, info = self.row, self.info
         return {
             "stream": self.config.stream_name,
+            **({"camera": self.camera, "share": self.share()} if self.camera else {}),
             "state": _state(row, paused),
             "life": row["lives"],
             "uptime_s": (now_ns - row["started_ns"]) * 1e-9,

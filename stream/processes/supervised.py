@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -44,6 +45,7 @@ class Job:
         holds_go: the producer starts to deliver when this process is ready.
         optional: the stream goes on without it.
         is_extra: nobody asked for it when the stream began: its end does not change the stream's exit code.
+        stream: that it is of; "" = of all that the supervisor has, with a row on the board of each.
         spare: "module:function" that makes ready, from `arguments`, what takes long: a second process does so and waits
             to take over when the first one dies. It finds what was returned in `Child.ready`. "" = no spare.
     """
@@ -55,7 +57,13 @@ class Job:
     holds_go: bool = False
     optional: bool = False
     is_extra: bool = False
+    stream: str = ""
     spare: str = ""
+
+    @property
+    def title(self) -> str:
+        """Its name, with that of the stream where it is of one of several."""
+        return f"{self.name} {self.stream}".rstrip()
 
 
 class Life:
@@ -68,21 +76,31 @@ class Life:
         gone: it has ended and was buried.
     """
 
-    def __init__(self, job: Job, stream_name: str, out: TextIO, *, kept: dict[str, Any], waits: bool = False) -> None:
+    def __init__(
+        self,
+        job: Job,
+        stream_name: str,
+        out: TextIO,
+        *,
+        kept: dict[str, dict[str, Any]],
+        others: Sequence[str] = (),
+        waits: bool = False,
+    ) -> None:
         """Start it.
 
         Args:
             job: what it does.
-            stream_name: of the stream.
+            stream_name: of the stream; the first one's, for a process of several.
             out: where its lines go.
-            kept: what a life before wanted to be known.
+            kept: what a life before wanted to be known, by the name of the stream.
+            others: further streams that it serves.
             waits: it makes its spare ready and waits for the order to begin.
         """
         self.orders, child_orders = Orders.pair()
         self._lines, child_lines = Pipe(duplex=False)
         self.exit_code: int | None = None
         self.gone = False
-        self._collected = ChildLines(job.name, out)
+        self._collected = ChildLines(job.title, out)
         level = logging.getLevelName(logging.getLogger().getEffectiveLevel())
         post = child.Post(
             job.name,
@@ -92,6 +110,7 @@ class Life:
             os.getpid(),
             log_level=level,
             kept=kept,
+            others=tuple(others),
             spare=job.spare if waits else "",
         )
         self.process = child.spawn(post, job.main, job.arguments)
@@ -140,14 +159,15 @@ class RunningProcess:
 
     Attributes:
         job: its line of the table.
-        kept: what its lives want the next one to know.
+        streams: names of those that it serves.
+        kept: what its lives want the next one to know, by the name of the stream.
     """
 
-    def __init__(self, job: Job, stream_name: str, out: TextIO) -> None:
+    def __init__(self, job: Job, streams: Sequence[str], out: TextIO) -> None:
         """Start the first life."""
         self.job = job
-        self.kept: dict[str, Any] = {}
-        self._stream_name = stream_name
+        self.streams = tuple(streams)
+        self.kept: dict[str, dict[str, Any]] = {}
         self._out = out
         self._starts_s: deque[float] = deque(maxlen=RESTARTS + 1)
         self._spare: Life | None = None
@@ -160,7 +180,7 @@ class RunningProcess:
         if spare is not None and spare.orders.send({"order": "begin", "kept": self.kept}):
             self._life = spare
         else:
-            self._life = Life(self.job, self._stream_name, self._out, kept=self.kept)
+            self._life = self._begun(kept=self.kept)
         self._starts_s.append(time.monotonic())
 
     def keep_spare(self) -> None:
@@ -171,7 +191,11 @@ class RunningProcess:
         if not self.job.spare or self._spare is not None or self.age_s < _SPARE_AFTER_S or now_s < self._next_spare_s:
             return
         self._next_spare_s = now_s + _NEXT_SPARE_AFTER_S
-        self._spare = Life(self.job, self._stream_name, self._out, kept={}, waits=True)
+        self._spare = self._begun(kept={}, waits=True)
+
+    def _begun(self, *, kept: dict[str, dict[str, Any]], waits: bool = False) -> Life:
+        first, *others = self.streams
+        return Life(self.job, first, self._out, kept=kept, others=others, waits=waits)
 
     def end_spare(self) -> None:
         """Do without; it has nothing to lose."""

@@ -10,7 +10,7 @@ from typing import Any
 from nire.errors import ConfigError, NireError, SourceError
 from stream.clock import now_ns
 from stream.processes.board import State
-from stream.processes.child import Child
+from stream.processes.child import Seat
 from stream.processes.status import Change, Recording, StatusKeeper
 from stream.sockets.control import Pending
 
@@ -20,14 +20,14 @@ _OUTCOMES_KEPT = 64
 class Wishes:
     """The wishes of one consumer's life; what became of the newest ones is kept for the status."""
 
-    def __init__(self, child: Child, keeper: StatusKeeper) -> None:
+    def __init__(self, seat: Seat, keeper: StatusKeeper) -> None:
         """Begin with none.
 
         Args:
-            child: the consumer.
+            seat: the consumer's.
             keeper: of the status.
         """
-        self._child = child
+        self._seat = seat
         self._keeper = keeper
         self._outcomes: dict[int, Change] = {}
         self._settings: dict[int, dict[str, Any]] = {}
@@ -63,24 +63,30 @@ class Wishes:
         return self._to_the_recorder({"order": "record_stop", "path": ""})
 
     def stop(self) -> None:
-        """Have the supervisor end the stream.
+        """Have the supervisor end this camera: the whole stream, where it is alone.
 
         Raises:
             NireError: it takes no more orders at present.
         """
-        if not self._child.tell({"order": "stop"}):
-            raise NireError("the supervisor takes no more orders at present; ask again in a second")
+        self._end({"order": "stop_camera" if self._keeper.camera else "stop"})
 
-    def hear(self) -> None:
-        """Take what the supervisor says."""
-        for order in self._child.orders():
-            if order["order"] == "recording":
-                # What answers a wish is told to whoever had it; what is not asked for is in the status.
-                self._keeper.recording = Recording(order["path"], "" if order["number"] else order["error"])
-                if order["number"]:
-                    self._recording = order["number"], order["error"]
-            if order["order"] == "source_set":
-                self._note(Change(order["number"], "failed" if order["error"] else "done", order["error"]))
+    def stop_all(self) -> None:
+        """Have the supervisor end the stream; raises as `stop`."""
+        self._end({"order": "stop"})
+
+    def hear(self, order: dict[str, Any]) -> None:
+        """Take what the supervisor says of this stream."""
+        if order["order"] == "recording":
+            # What answers a wish is told to whoever had it; what is not asked for is in the status.
+            self._keeper.recording = Recording(order["path"], "" if order["number"] else order["error"])
+            if order["number"]:
+                self._recording = order["number"], order["error"]
+        if order["order"] == "source_set":
+            self._note(Change(order["number"], "failed" if order["error"] else "done", order["error"]))
+
+    def _end(self, wish: dict[str, Any]) -> None:
+        if not self._seat.tell(wish):
+            raise NireError("the supervisor takes no more orders at present; ask again in a second")
 
     def _note(self, change: Change) -> None:
         """Keep how a wish went, and what the source has taken."""
@@ -97,7 +103,7 @@ class Wishes:
 
     def _to_the_source(self, wish: dict[str, Any]) -> Pending:
         number = now_ns()  # no two wishes have one, over restarts too
-        if not self._child.tell({**wish, "number": number}):
+        if not self._seat.tell({**wish, "number": number}):
             raise NireError("the settings are too long, or too many wishes wait for the source; ask again in a second")
         self._settings[number] = wish.get("settings", {})
         self._keeper.source_change = Change(number)
@@ -116,7 +122,7 @@ class Wishes:
 
     def _to_the_recorder(self, wish: dict[str, Any]) -> Pending:
         number = now_ns()
-        if not self._child.tell({**wish, "number": number}):
+        if not self._seat.tell({**wish, "number": number}):
             raise NireError("the supervisor takes no more orders at present; ask again in a second")
         return Pending(partial(self._recording_outcome, number), {"number": number, "state": "pending"})
 
@@ -127,6 +133,6 @@ class Wishes:
         recording = self._keeper.recording
         if newest < number:
             return None
-        if recording.path and self._child.board.row("recorder").state not in (State.READY, State.RUNNING):
+        if recording.path and self._seat.board.row("recorder").state not in (State.READY, State.RUNNING):
             return None
         return {"number": number, "state": "done", "path": recording.path}

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Self
 
@@ -63,22 +63,22 @@ def event_file_bytes(ring: RingConfig) -> int:
     return size
 
 
-def require_room(ring: RingConfig, geometry: Geometry | None = None) -> None:
+def require_room(ring: RingConfig, geometry: Geometry | None = None, *, others: Iterable[RingConfig] = ()) -> None:
     """Check that the rings have their place, before they are made.
 
     Args:
         ring: depth and packet size.
-        geometry: of the sensor; None where it is not known yet: then of the event ring only.
+        geometry: of the sensor; None where it is not known yet: then of the event rings only.
+        others: of further streams, whose event rings are to be made as well.
 
     Raises:
         RingError: a folder cannot be written, or shared memory has less room than full rings take.
     """
     place.require_writable()
-    if geometry is None:
-        place.require_memory(event_memory_bytes(ring), "the event ring takes")
-    else:
-        frames = frame_depth(ring) * packets.frame_packet_bytes(geometry)
-        place.require_memory(event_memory_bytes(ring) + frames, "the rings take")
+    events = [event_memory_bytes(each) for each in (ring, *others)]
+    frames = 0 if geometry is None else frame_depth(ring) * packets.frame_packet_bytes(geometry)
+    what = "the rings take" if frames or len(events) > 1 else "the event ring takes"
+    place.require_memory(sum(events) + frames, what)
 
 
 def sweep(name: str) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from nire.types import ContentWindow
 from stream.windows.cut import Cut
 
@@ -21,8 +23,13 @@ _SHRINKING, _BUILDS = 0.7, 2.0
 class Budget:
     """Costs measured window by window, publication included; forgets old ones, so load that goes is noticed."""
 
-    def __init__(self) -> None:
-        """Know nothing: the first window is answered in full."""
+    def __init__(self, share: Callable[[], float] = lambda: 1.0) -> None:
+        """Know nothing: the first window is answered in full.
+
+        Args:
+            share: tells what part of the time there is for these windows, in (0, 1]; others take the rest.
+        """
+        self._share = share
         self._build_ns = 0.0
         self._query_ns = 0.0
         self._window_ns = 0.0
@@ -58,7 +65,8 @@ class Budget:
 
     def patience(self, newest: ContentWindow, cut: Cut) -> int:
         """Number of complete windows that may wait, the newest one included."""
-        return _PATIENCE if self.keeps_up(period_ns=period_ns(newest, cut)) else _OVERLOADED_PATIENCE
+        there_ns = self._share() * period_ns(newest, cut)
+        return _PATIENCE if self.keeps_up(period_ns=there_ns) else _OVERLOADED_PATIENCE
 
     def chosen(self, wanted: int, window: ContentWindow, cut: Cut, *, time_budget_ms: float) -> list[int]:
         """Choose which of a window's queries are answered, by their places; those left out are holes in the index.
@@ -67,14 +75,15 @@ class Budget:
             wanted: how many there are, in the order of time.
             window: that they are asked of.
             cut: how it was cut.
-            time_budget_ms: that it may take; 0 = until the next one comes.
+            time_budget_ms: that it may take; 0 = its share of the time until the next one comes.
         """
         if time_budget_ms > 0:
             budget_ns = time_budget_ms * 1e6
         elif cut.policy == "live_edge":
-            budget_ns = self.at_edge_ns(span_ns=1e3 * (window.answers_us[1] - window.answers_us[0]))
+            span_ns = 1e3 * (window.answers_us[1] - window.answers_us[0])
+            budget_ns = self.at_edge_ns(span_ns=self._share() * span_ns)
         else:
-            budget_ns = _distance_ns(window)
+            budget_ns = self._share() * _distance_ns(window)
         keep = self.keep(wanted, budget_ns=budget_ns)
         # The middle of each share: the first instants of a window lie beside a captured frame and need us least.
         return [int((k + 0.5) * wanted / keep) for k in range(keep)]

@@ -7,6 +7,7 @@ tried again later, and later still each time it fails.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from nire.types import ContentWindow, FallsBack, Reconstructor
 from stream.session.budget import Budget, period_ns
@@ -27,17 +28,19 @@ _log = logging.getLogger(__name__)
 class Fallback:
     """Sets a backend's `falls_back` by what its windows cost; leaves a backend of one method alone."""
 
-    def __init__(self, reconstructor: Reconstructor, *, live: bool) -> None:
+    def __init__(self, reconstructor: Reconstructor, *, live: bool, share: Callable[[], float] = lambda: 1.0) -> None:
         """Begin with the best method.
 
         Args:
             reconstructor: any.
             live: the stream must keep time; otherwise the best method answers always.
+            share: tells what part of the time there is, in (0, 1]; others take the rest.
         """
+        self._share = share
         self.windows = 0
         self._backend = reconstructor if live and isinstance(reconstructor, FallsBack) else None
         self._name = reconstructor.name
-        self._best, self._fast = Budget(), Budget()
+        self._best, self._fast = Budget(share), Budget(share)
         self._needed_ns = self._period_ns = 0.0
         self._strikes = 0
         self._on_trial = False
@@ -55,7 +58,10 @@ class Fallback:
             return ""
         verdict = "does not keep up" if self._backend.falls_back else "keeps up"
         needed, period = self._needed_ns / 1e6, self._period_ns / 1e6
-        return f"{self._name} {verdict}: a window takes it {needed:.0f} ms, one comes every {period:.0f} ms"
+        there = f"one comes every {period:.0f} ms"
+        if self._share() < 1:
+            there = f"beside the other cameras there are {period:.0f} ms for one"
+        return f"{self._name} {verdict}: a window takes it {needed:.0f} ms, {there}"
 
     def choose(self, window: ContentWindow, wanted: int, cut: Cut) -> None:
         """Choose the method of a window, before it is built.
@@ -71,9 +77,9 @@ class Fallback:
             self._until_trial -= 1
             if self._until_trial == 0:
                 # What it cost under another load counts no more.
-                self._best, self._on_trial, self._backend.falls_back = Budget(), True, False
+                self._best, self._on_trial, self._backend.falls_back = Budget(self._share), True, False
         elif self._best.is_known:
-            self._period_ns = period_ns(window, cut)
+            self._period_ns = self._share() * period_ns(window, cut)
             self._needed_ns = self._best.newest_ns(wanted)
             self._judge(self._backend)
         self.windows += self._backend.falls_back

@@ -69,6 +69,7 @@ class Session:
         reach_us: int | None = None,
         tally: Tally | None = None,
         answers: Callable[[ContentWindow], bool] = lambda window: True,
+        share: Callable[[], float] = lambda: 1.0,
     ) -> None:
         """Prepare for one source.
 
@@ -82,6 +83,7 @@ class Session:
                 shutters of their own: the plan is not looked at.
             tally: of the sessions before this one, counted on; None = begin.
             answers: tells of each window whether the plan is asked; its numbers are taken in any case.
+            share: tells what part of the time there is for this session, in (0, 1], where others run beside it.
 
         Raises:
             SourceError: the method needs frames and the source has none.
@@ -106,7 +108,7 @@ class Session:
         self._answers = answers
         self._clock = clock
         self._plan = config.plan
-        self._fallback = Fallback(reconstructor, live=freshest)
+        self._fallback = Fallback(reconstructor, live=freshest, share=share)
         self._batches = Batches(reconstructor, refused=self._tally.counters.out_of_memory)
         self._ahead = Ahead(reconstructor)
         self._assembler = WindowAssembler(info.geometry, cut, first_window=self._tally.indices.window)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self, get_args
@@ -27,13 +27,17 @@ _KEPT = 1024  # messages while the reader is busy: a second at 1,000 frames a se
 # subscription had arrived: asking again, each time with twice the patience, costs less than to wait for a status first,
 # because what is asked for is covered for a few windows only.
 _FOLLOWS_S = 0.05
+# Where nothing comes for so long, the stream is asked whether it has the camera.
+_SILENT_MS = 1000
 _WARMING_UP_S = 0.05
 
 
 class Connection:
     """Receives frames and asks for others; not for use by several threads at once."""
 
-    def __init__(self, address: str, control: str, *, keys: ClientKeys | None = None, timeout_s: float = 10.0) -> None:
+    def __init__(
+        self, address: str, control: str, *, keys: ClientKeys | None = None, timeout_s: float = 10.0, camera: str = ""
+    ) -> None:
         """Connect; the stream may come later, or go and come back.
 
         Args:
@@ -41,17 +45,18 @@ class Connection:
             control: where it takes requests.
             keys: of this client and of the stream, if the stream has keys.
             timeout_s: how long an answer or a frame may take, seconds.
+            camera: its name, where the stream is of several.
 
         Raises:
             ConfigError: an address is none that ZMQ knows.
         """
-        self._address, self._keys, self._timeout_s = address, keys, timeout_s
+        self._address, self._keys, self._timeout_s, self._camera = address, keys, timeout_s, camera
         with ExitStack() as opened:
-            self._client = opened.enter_context(ControlClient(control, keys, timeout_ms=round(timeout_s * 1000)))
+            client = ControlClient(control, keys, timeout_ms=round(timeout_s * 1000), camera=camera)
+            self._client = opened.enter_context(client)
             # Both connect now, so that they hear the stream by the time of the first question.
-            self._newest = opened.enter_context(Subscriber(address, _PLANNED, newest_only=True, keys=keys))
-            topics = [wire.frame_topic(_TAG)]
-            self._answers = opened.enter_context(Subscriber(address, topics, keys=keys, high_water_mark=_KEPT))
+            self._newest = opened.enter_context(self._subscriber(_PLANNED, newest_only=True))
+            self._answers = opened.enter_context(self._subscriber([wire.frame_topic(_TAG)]))
             self._opened = opened.pop_all()
 
     def newest(self) -> ExposedFrame:
@@ -62,6 +67,7 @@ class Connection:
 
         Raises:
             NireError: none comes in time.
+            ConfigError: the stream has no such camera, or several of which none is named; says which there are.
         """
         newest = wire.frame_of(self._wait_for_message(self._newest))
         while (message := self._newest.recv(0)) is not None:
@@ -72,13 +78,26 @@ class Connection:
 
     def __iter__(self) -> Iterator[ExposedFrame]:
         """Yield every further frame of the plan, without end; a hole in `index` is a lost frame."""
-        every = Subscriber(self._address, _PLANNED, keys=self._keys, high_water_mark=_KEPT)
+        every = self._subscriber(_PLANNED)
         self._opened.enter_context(every)
         try:
-            for message in every:
-                yield wire.frame_of(message)
+            while True:
+                message = every.recv(_SILENT_MS)
+                if message is None:
+                    self._require_camera()
+                else:
+                    yield wire.frame_of(message)
         finally:
             every.close()
+
+    @property
+    def cameras(self) -> list[str]:
+        """Names of the stream's cameras; empty for a stream of one camera, which has no name.
+
+        Raises:
+            NireError: nobody answers.
+        """
+        return list(self.ask("status", camera=None).get("cameras", ()))
 
     @property
     def newest_us(self) -> float:
@@ -88,7 +107,7 @@ class Connection:
             NireError: nobody answers, or no frames arrive in time.
         """
         end_s = time.monotonic() + self._timeout_s
-        while (covered_us := self.status()["covered_us"]) is None:
+        while (covered_us := self._own_status().get("covered_us")) is None:
             if time.monotonic() > end_s:
                 raise NireError("the stream has no window to answer from: do frames arrive?")
             time.sleep(_WARMING_UP_S)
@@ -178,6 +197,8 @@ class Connection:
     def status(self) -> dict[str, Any]:
         """Ask for rates, latencies, losses, calibration and plan (docs/wire-format.md).
 
+        Where the stream has several cameras and none is named: of all, by their names, under `cameras`.
+
         Raises:
             NireError: nobody answers.
         """
@@ -219,6 +240,38 @@ class Connection:
         """Disconnect."""
         self.close()
 
+    def _subscriber(self, topics: Sequence[str], *, newest_only: bool = False) -> Subscriber:
+        return Subscriber(
+            self._address,
+            topics,
+            newest_only=newest_only,
+            keys=self._keys,
+            high_water_mark=_KEPT,
+            camera=self._camera,
+        )
+
+    def _own_status(self) -> dict[str, Any]:
+        """The status of the camera.
+
+        Raises:
+            ConfigError: the stream has several, and none is named, or one that is not there.
+            NireError: nobody answers.
+        """
+        status = self.status()
+        if "cameras" in status:
+            there = ", ".join(status["cameras"])
+            raise ConfigError(f"the stream is of several cameras: say which, connect(camera=...); there are {there}")
+        return status
+
+    def _require_camera(self) -> None:
+        """Where nothing comes, see whether that is because of the camera's name; raises as `_own_status` if so."""
+        try:
+            self._own_status()
+        except ConfigError:
+            raise
+        except NireError:
+            pass  # nobody answers: it may come, or come back
+
     def _answer(self, answers: Mapping[int, float], wait_s: float) -> ExposedFrame | None:
         """Wait for one of the images that are to come: index -> start of its exposure."""
         end_s = time.monotonic() + wait_s
@@ -230,7 +283,11 @@ class Connection:
         return None
 
     def _wait_for_message(self, subscriber: Subscriber) -> wire.Message:
-        message = subscriber.recv(round(self._timeout_s * 1000))
+        timeout_ms = round(self._timeout_s * 1000)
+        message = subscriber.recv(min(timeout_ms, _SILENT_MS))
+        if message is None:
+            self._require_camera()
+            message = subscriber.recv(max(0, timeout_ms - _SILENT_MS))
         if message is None:
             raise NireError(f"nothing came within {self._timeout_s:g} s: is a stream running at {self._address}?")
         return message

@@ -35,7 +35,8 @@ class Pending:
 
 
 Handler = Callable[[dict[str, Any]], Mapping[str, Any] | Pending]
-"""Takes a checked request (all fields of its command present, plus "command"), returns the fields of the reply.
+"""Takes a checked request (all fields of its command present, plus "command" and, where it names one, "camera"),
+returns the fields of the reply.
 
 "ok": true is added where it is missing. A `NireError` becomes {"ok": false, ...}. What takes longer than an answer may
 is a `Pending`."""
@@ -82,6 +83,8 @@ COMMANDS: Mapping[str, Mapping[str, _Field]] = {
 }
 """Every command and its fields; a field without a default is required, unless it is optional: then it may be
 missing."""
+_CAMERA = {"camera": _Field(str, optional=True)}
+"""What every command takes beside its own fields."""
 _ONE_OF = {"expose": ("t_us", "wall_ns")}
 """Of these fields each command needs exactly one."""
 
@@ -171,13 +174,16 @@ class ControlServer(Endpoint):
 class ControlClient(Endpoint):
     """Asks a running stream; not for use by several threads at once."""
 
-    def __init__(self, address: str, keys: ClientKeys | None = None, *, timeout_ms: int = 2000) -> None:
+    def __init__(
+        self, address: str, keys: ClientKeys | None = None, *, timeout_ms: int = 2000, camera: str = ""
+    ) -> None:
         """Connect; nothing is sent yet.
 
         Args:
             address: of the control socket, for example tcp://127.0.0.1:5557.
             keys: where the stream has keys.
             timeout_ms: how long to wait for an answer.
+            camera: that is asked, of several; "" = the only one, or all.
 
         Raises:
             ConfigError: it is no ZMQ address.
@@ -185,6 +191,7 @@ class ControlClient(Endpoint):
         super().__init__()
         self.address = address
         self._timeout_ms = timeout_ms
+        self._camera = {"camera": camera} if camera else {}
         self._socket = self.socket(zmq.REQ)
         # After a timeout the next question may be sent at once, and the late answer to the old one is dropped.
         self._socket.req_relaxed = True
@@ -204,7 +211,7 @@ class ControlClient(Endpoint):
             NireError: nobody answers in time.
             WireError: the answer is no map with "ok".
         """
-        self._socket.send(msgpack.packb({"command": command, **fields}, default=plain))
+        self._socket.send(msgpack.packb({"command": command, **self._camera, **fields}, default=plain))
         if not self._socket.poll(self._timeout_ms):
             raise NireError(
                 f"nobody answers at {self.address} within {self._timeout_ms / 1000:g} s. Is the stream running, is "
@@ -259,10 +266,10 @@ def _checked(request: dict[str, Any]) -> dict[str, Any]:
     command = request.get("command")
     if not isinstance(command, str) or command not in COMMANDS:
         raise WireError(f"unknown command {brief(command)}; known: {', '.join(COMMANDS)}")
-    fields = COMMANDS[command]
+    fields = {**COMMANDS[command], **_CAMERA}
     extra = sorted(brief(key).strip("'") for key in request.keys() - fields.keys() - {"command"})
     if extra:
-        takes = ", ".join(fields) or "no fields"
+        takes = f"{', '.join(COMMANDS[command]) or 'no fields'}, and camera among several"
         raise WireError(f"{command} does not know {', '.join(extra[:_NAMED])}; it takes {takes}")
     checked: dict[str, Any] = {"command": command}
     for name, field in fields.items():

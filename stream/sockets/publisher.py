@@ -71,31 +71,31 @@ class Publisher(Endpoint):
             return True
         return any(exact.startswith(wanted) or wanted.startswith(topic) for wanted in self._subscriptions)
 
-    def send_frame(self, frame: ExposedFrame) -> ExposedFrame:
-        """Publish an exposed frame under `frame/<tag>`.
+    def send_frame(self, frame: ExposedFrame, *, camera: str = "") -> ExposedFrame:
+        """Publish an exposed frame under `frame/<tag>`; of one camera among several under `<camera>/frame/<tag>`.
 
         Returns:
             The frame with `life` and `stamps.published_ns` filled, whether somebody subscribed or not.
         """
         frame = replace(frame, life=self.life, stamps=replace(frame.stamps, published_ns=now_ns()))
-        if self.wants(wire.frame_topic(frame.tag)):
-            self._send(wire.pack_frame(frame))
+        if self.wants(wire.camera_topic(camera, wire.frame_topic(frame.tag))):
+            self._send(wire.pack_frame(frame, camera=camera))
         return frame
 
-    def send_captured(self, frame: Frame, wall: WallTime | None = None) -> None:
+    def send_captured(self, frame: Frame, wall: WallTime | None = None, *, camera: str = "") -> None:
         """Publish a captured frame under `captured`, with the wall time of its middle."""
-        if self.wants(wire.CAPTURED_TOPIC):
-            self._send(wire.pack_captured(frame, now_ns(), wall, life=self.life))
+        if self.wants(wire.camera_topic(camera, wire.CAPTURED_TOPIC)):
+            self._send(wire.pack_captured(frame, now_ns(), wall, life=self.life, camera=camera))
 
-    def send_events(self, image: EventImage, wall: WallTime | None = None) -> None:
+    def send_events(self, image: EventImage, wall: WallTime | None = None, *, camera: str = "") -> None:
         """Publish an image of events under `events`, with the wall time of its middle."""
-        if self.wants(wire.EVENTS_TOPIC):
-            self._send(wire.pack_events(image, now_ns(), wall, life=self.life))
+        if self.wants(wire.camera_topic(camera, wire.EVENTS_TOPIC)):
+            self._send(wire.pack_events(image, now_ns(), wall, life=self.life, camera=camera))
 
-    def send_status(self, status: Mapping[str, Any]) -> None:
+    def send_status(self, status: Mapping[str, Any], *, camera: str = "") -> None:
         """Publish a map of plain values (numpy scalars included) under `status`."""
-        if self.wants(wire.STATUS_TOPIC):
-            self._send(wire.pack_status(status))
+        if self.wants(wire.camera_topic(camera, wire.STATUS_TOPIC)):
+            self._send(wire.pack_status(status, camera=camera))
 
     def _send(self, message: bytes) -> None:
         # XPUB drops for a slow subscriber and never waits; large buffers are handed over, not copied.

@@ -13,6 +13,7 @@ The two ways, and the traps that this file exists to avoid:
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import zmq
 
@@ -35,6 +36,7 @@ class Subscriber(Endpoint):
         newest_only: bool = False,
         keys: ClientKeys | None = None,
         high_water_mark: int = 256,
+        camera: str = "",
     ) -> None:
         """Connect; the publisher may come later, or go and come back.
 
@@ -45,6 +47,7 @@ class Subscriber(Endpoint):
             newest_only: keep only the newest message of each topic; a topic that ends in `/` counts as one.
             keys: where the stream has keys.
             high_water_mark: messages kept while the reader is busy, without `newest_only`.
+            camera: whose topics are meant, of several: what is published under `left/status` comes as `status`.
 
         Raises:
             ConfigError: it is no ZMQ address, no topic is given, or everything is asked for newest only.
@@ -55,6 +58,7 @@ class Subscriber(Endpoint):
             raise ConfigError("newest_only needs named topics: over all topics one message would push out the others")
         super().__init__()
         self.address = address
+        self._prefix = wire.camera_topic(camera, "")
         self._poller = zmq.Poller()
         try:
             for group in [[topic] for topic in topics] if newest_only else [list(topics)]:
@@ -80,7 +84,8 @@ class Subscriber(Endpoint):
                 # The one that was served goes last, so that a busy topic cannot starve a quiet one.
                 self._sockets.remove(socket)
                 self._sockets.append(socket)
-                return wire.unpack(socket.recv())
+                message = wire.unpack(socket.recv())
+                return replace(message, topic=message.topic.removeprefix(self._prefix))
         return None
 
     def __iter__(self) -> Iterator[wire.Message]:
@@ -106,7 +111,7 @@ class Subscriber(Endpoint):
         else:
             socket.rcvhwm = high_water_mark
         for topic in topics:
-            socket.subscribe(subscription(topic))
+            socket.subscribe(subscription(self._prefix + topic))
         self.connect(socket, self.address, keys)
         self._poller.register(socket, zmq.POLLIN)
 

@@ -76,6 +76,11 @@ def frame_topic(tag: str) -> str:
     return f"frame/{tag}"
 
 
+def camera_topic(camera: str, topic: str) -> str:
+    """Topic of one camera among several; of a camera that is alone, "", the topic itself."""
+    return f"{camera}/{topic}" if camera else topic
+
+
 def plain(value: Any) -> Any:
     """Turn numpy's scalars and arrays into what msgpack knows; its `default`.
 
@@ -176,16 +181,18 @@ def wall_keys(wall_ns: int | None, uncertainty_us: float | None) -> dict[str, An
     return {key: value for key, value in told.items() if value is not None}
 
 
-def pack_frame(frame: ExposedFrame) -> bytes:
-    """Pack an exposed frame under its topic, pixels raw in C order."""
+def pack_frame(frame: ExposedFrame, *, camera: str = "") -> bytes:
+    """Pack an exposed frame under its topic, pixels raw in C order; `camera`: its name among several."""
     return pack(
-        frame_topic(frame.tag),
+        camera_topic(camera, frame_topic(frame.tag)),
         frame_header(frame),
         np.ascontiguousarray(frame.pixels).data,
     )
 
 
-def pack_captured(frame: Frame, published_ns: int, wall: WallTime | None = None, *, life: int = 0) -> bytes:
+def pack_captured(
+    frame: Frame, published_ns: int, wall: WallTime | None = None, *, life: int = 0, camera: str = ""
+) -> bytes:
     """Pack a captured frame under `captured`: the same header, with the frame's own shutter.
 
     Args:
@@ -193,6 +200,7 @@ def pack_captured(frame: Frame, published_ns: int, wall: WallTime | None = None,
         published_ns: host monotonic time.
         wall: of its middle.
         life: of the process that publishes it.
+        camera: its name among several.
     """
     header = _plain_header(
         CAPTURED_TOPIC,
@@ -207,10 +215,13 @@ def pack_captured(frame: Frame, published_ns: int, wall: WallTime | None = None,
         published_ns=published_ns,
         life=life,
     )
-    return pack(CAPTURED_TOPIC, header | _wall(wall), np.ascontiguousarray(frame.pixels).data)
+    topic = camera_topic(camera, CAPTURED_TOPIC)
+    return pack(topic, header | _wall(wall), np.ascontiguousarray(frame.pixels).data)
 
 
-def pack_events(image: EventImage, published_ns: int, wall: WallTime | None = None, *, life: int = 0) -> bytes:
+def pack_events(
+    image: EventImage, published_ns: int, wall: WallTime | None = None, *, life: int = 0, camera: str = ""
+) -> bytes:
     """Pack an event image under `events`: the same header, dtype int8, and `events`, the count of events.
 
     Args:
@@ -218,6 +229,7 @@ def pack_events(image: EventImage, published_ns: int, wall: WallTime | None = No
         published_ns: host monotonic time.
         wall: of the middle of its span.
         life: of the process that publishes it.
+        camera: its name among several.
     """
     header = _plain_header(
         EVENTS_TOPIC,
@@ -233,15 +245,15 @@ def pack_events(image: EventImage, published_ns: int, wall: WallTime | None = No
         life=life,
     )
     return pack(
-        EVENTS_TOPIC,
+        camera_topic(camera, EVENTS_TOPIC),
         header | {"events": image.events} | _wall(wall),
         np.ascontiguousarray(image.pixels).data,
     )
 
 
-def pack_status(status: Mapping[str, Any]) -> bytes:
+def pack_status(status: Mapping[str, Any], *, camera: str = "") -> bytes:
     """Pack a status map under `status`; it has no pixels."""
-    return pack(STATUS_TOPIC, {"v": VERSION, **status})
+    return pack(camera_topic(camera, STATUS_TOPIC), {"v": VERSION, **status})
 
 
 def unpack(message: bytes | memoryview) -> Message:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,20 @@ PERIOD_US, EXPOSURE_US = 40_000, 24_000
 class FakeStream:
     """Publishes until closed, in a thread; `asked` holds every request, `plan` what is shown."""
 
-    def __init__(self, publish: str = "tcp://127.0.0.1:*", control: str = "tcp://127.0.0.1:*", **security: str) -> None:
+    def __init__(
+        self,
+        publish: str = "tcp://127.0.0.1:*",
+        control: str = "tcp://127.0.0.1:*",
+        *,
+        cameras: Sequence[str] = (),
+        **security: str,
+    ) -> None:
         keys = SecurityConfig(**security)
         self.publisher = Publisher(PublishConfig(bind=publish), keys)
         self.control = ControlServer(ControlConfig(bind=control), keys)
         self.plan = PlanConfig(name="deblur", rate_hz=200)
+        self.cameras = cameras
+        """Names of several cameras, which all see the same; none = one that is alone."""
         self.asked: list[dict[str, Any]] = []
         self.paused = False
         self.dim = 1.0
@@ -83,11 +93,15 @@ class FakeStream:
             now_us = (time.monotonic() - self._started_s) * 1e6
             if time.monotonic() >= status_at:
                 status_at = time.monotonic() + 0.3
-                self.publisher.send_status(self._status())
+                for camera in self._names:
+                    self.publisher.send_status(self._status(camera), camera=camera)
+                if self.cameras:
+                    self.publisher.send_status(self._status_of_all())
                 self.statuses += 1
             if now_us // PERIOD_US > frame:
                 frame = int(now_us // PERIOD_US)
-                self.publisher.send_captured(self._captured(frame))
+                for camera in self._names:
+                    self.publisher.send_captured(self._captured(frame), camera=camera)
                 if not self.paused and self.plan.name in ("deblur", "unroll"):
                     self._expose(frame * PERIOD_US + EXPOSURE_US / 2 + self.plan.offset_us)
             if not self.paused and self.plan.name in ("upsample", "reshutter"):
@@ -95,7 +109,8 @@ class FakeStream:
             imager.add(_events(now_us))
             image = imager.take(now_ns())
             if image is not None:
-                self.publisher.send_events(image)
+                for camera in self._names:
+                    self.publisher.send_events(image, camera=camera)
 
     def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
         if request["command"] == "set_plan":
@@ -120,10 +135,19 @@ class FakeStream:
                 raise ShutterOutsideWindow("before the beginning", (0.0, 1.0))
             index = self._expose(middle_us, request["tag"], request["for_us"])
             return {"index": index, "topic": f"frame/{request['tag']}", "t_a_us": middle_us - half_us}
-        return self._status()
+        return self._status(request.get("camera", ""))
 
-    def _status(self) -> dict[str, Any]:
+    @property
+    def _names(self) -> Sequence[str]:
+        return self.cameras or [""]
+
+    def _status_of_all(self) -> dict[str, Any]:
+        statuses = {camera: self._status(camera) for camera in self.cameras}
+        return {"control": self.control.address, "cameras": {**statuses, "absent": {"state": "failed"}}}
+
+    def _status(self, camera: str) -> dict[str, Any]:
         return {
+            **({"camera": camera} if camera else {}),
             "stream": "fake",
             "source": {"name": "fake camera", "width": WIDTH, "height": HEIGHT, "channels": 1, "live": True},
             "state": "paused" if self.paused else "running",
@@ -157,21 +181,21 @@ class FakeStream:
         stamps = Stamps(shutter.mid_us, now - 6_100_000, now - 2_400_000, now - 300_000)
         index = self._count["exposed"]
         self._count["exposed"] += 1
-        self.publisher.send_frame(
-            ExposedFrame(
-                index,
-                index,
-                pixels,
-                shutter,
-                tag or plan.name,
-                stamps,
-                late_windows=2,
-                backend="edi",
-                engine="cpu",
-                wall_ns=self._wall_ns(shutter.mid_us),
-                wall_uncertainty_us=500.0,
-            )
+        frame = ExposedFrame(
+            index,
+            index,
+            pixels,
+            shutter,
+            tag or plan.name,
+            stamps,
+            late_windows=2,
+            backend="edi",
+            engine="cpu",
+            wall_ns=self._wall_ns(shutter.mid_us),
+            wall_uncertainty_us=500.0,
         )
+        for camera in self._names:
+            self.publisher.send_frame(frame, camera=camera)
         return index
 
     def _wall_ns(self, device_us: float) -> int:

@@ -73,3 +73,12 @@ def test_every_metric_says_what_it_is() -> None:
 
 def test_stream_that_is_not_there_is_down() -> None:
     assert _values(text({})) == {"nire_up": 0}
+
+
+def test_samples_of_several_cameras_are_told_apart_by_a_label() -> None:
+    status = {"cameras": {"left": {"exposed": 3, "rates": {"events": 5.0}}, "right": {"state": "failed"}}}
+    lines = text(status).splitlines()
+    assert 'nire_exposed_total{camera="left"} 3' in lines
+    assert 'nire_rate_hz{camera="left",what="events"} 5.0' in lines
+    assert [line for line in lines if "_up{" in line] == ['nire_up{camera="left"} 1', 'nire_up{camera="right"} 0']
+    assert sum(line.startswith("# TYPE nire_exposed_total ") for line in lines) == 1

@@ -1,9 +1,13 @@
 // The WebSocket to the preview server: comes back by itself, decodes what belongs together, sends the newest wish only.
 
 export class Link {
-  /** @param on {hello(message), moment(head, pictures), state(message), values(message), reply(message), lost()} */
-  constructor(on) {
+  /**
+   * @param on {hello(message), moment(head, pictures), state(message), values(message), reply(message), lost()}
+   * @param camera to follow instead of the one in the page's address
+   */
+  constructor(on, camera = "") {
     this.on = on;
+    this.camera = camera;
     this.name = "";
     this.wishes = new Map();
     this.waiting = new Map();
@@ -16,6 +20,7 @@ export class Link {
     const url = new URL("ws", location.href);
     url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
     url.search = location.search;
+    if (this.camera) url.searchParams.set("camera", this.camera);
     this.socket = new WebSocket(url);
     this.socket.binaryType = "arraybuffer";
     this.socket.onmessage = (event) => {

@@ -24,6 +24,12 @@ const sheet = new StreamSheet(link, operate);
 const replay = new Replay(link, operate);
 const recording = new Recording(link, operate);
 
+// One camera of several: the way back to all of them, with the token where there is one.
+const way = new URLSearchParams(location.search);
+byId("cameras").hidden = !way.has("camera");
+way.delete("camera");
+byId("cameras").href = `cameras?${way}`;
+
 // ---- what the server sends
 
 function hello(message) {
@@ -55,12 +61,13 @@ function exposure(facts) {
 
 function showState(message) {
   const { status, numbers } = message;
+  if (status.cameras) return location.replace(`cameras${location.search}`);
   if (!state.live && message.live) link.ask("status");
   state.live = message.live;
   state.ended = message.ended;
   if (status.plan) shutter.take(status.plan);
   if (status.state && !link.asking("pause") && !link.asking("resume")) state.paused = status.state === "paused";
-  const name = status.source?.name ?? status.stream;
+  const name = [status.camera, status.source?.name ?? status.stream].filter(Boolean).join(": ");
   if (message.problem) showLink("lost", message.problem);
   else if (state.ended) showLink("ended", "The stream has ended");
   else if (!message.live) showLink("lost", `No stream at ${message.address}. Waiting for it`);

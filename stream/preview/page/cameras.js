@@ -1,0 +1,84 @@
+// All cameras of a stream, side by side: the newest image of each, its name, and how it goes.
+
+import { Link } from "./link.js";
+import { trim } from "./plan.js";
+import { followTheme } from "./theme.js";
+
+const byId = (id) => document.getElementById(id);
+const tiles = new Map();
+const nothing = () => {};
+
+class Tile {
+  constructor(name) {
+    const tile = byId("camera").content.cloneNode(true).firstElementChild;
+    const way = new URLSearchParams(location.search);
+    way.set("camera", name);
+    tile.href = `./?${way}`;
+    tile.dataset.camera = name;
+    tile.querySelector(".name").textContent = name;
+    tile.querySelector("canvas").setAttribute("aria-label", `Newest image of ${name}`);
+    byId("cameras").append(tile);
+    this.tile = tile;
+    const shown = (head, pictures) => this.draw(head, pictures);
+    const state = (message) => this.show(message);
+    const lost = () => tile.classList.add("still");
+    new Link({ hello: nothing, moment: shown, state, values: nothing, reply: nothing, lost }, name);
+  }
+
+  /** Draw the exposed image; where nothing is exposed, the captured one. */
+  draw(head, pictures) {
+    const wanted = head.alone ? "captured" : "exposed";
+    const picture = pictures.find(({ facts }) => facts.kind === wanted);
+    if (!picture) return;
+    const canvas = this.tile.querySelector("canvas");
+    const { width, height } = picture.bitmap;
+    if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+    canvas.getContext("2d").drawImage(picture.bitmap, 0, 0);
+  }
+
+  show({ live, ended, status, numbers }) {
+    this.tile.classList.toggle("still", ended || !live);
+    if (!status.source) return;
+    const says = ended ? "ended" : !live ? "no images" : status.state === "running" ? status.plan?.name : status.state;
+    put(this.tile.querySelector(".note"), [status.source?.name, says].filter(Boolean).join(", "));
+    const paused = status.state === "paused";
+    const short = !paused && numbers.rate_hz < 0.95 * status.asked_hz;
+    const rate = paused ? "0" : numbers.rate_hz != null ? trim(numbers.rate_hz, 0) : null;
+    this.figure("rate", rate && `${rate}${short ? ` of ${trim(status.asked_hz, 0)}` : ""} a second`, short);
+    this.figure("latency", numbers.latency_ms && `${trim(numbers.latency_ms.total, 1)} ms`);
+    const [events, frames] = ["lost_events", "lost_frames"].map((key) => numbers[key] ?? status[key] ?? 0);
+    this.figure("lost", events + frames > 0 ? `${events.toLocaleString("en")} events, ${frames} frames` : "nothing", events + frames > 0);
+  }
+
+  figure(name, text, bad = false) {
+    const element = this.tile.querySelector(`[data-figure="${name}"]`);
+    put(element, text ?? "–");
+    element.classList.toggle("bad", bad);
+  }
+
+  /** A camera without a status of its own: it is being opened, or has failed. */
+  absent(state) {
+    put(this.tile.querySelector(".note"), state === "failed" ? "failed: the log says why" : "is being opened");
+    this.tile.classList.add("still");
+  }
+}
+
+function put(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+/** A tile for each camera, in the order of the stream. */
+function showAll({ live, ended, problem, address, status }) {
+  const names = Object.keys(status.cameras ?? {});
+  for (const name of names) {
+    if (!tiles.has(name)) tiles.set(name, new Tile(name));
+    if (!status.cameras[name].source) tiles.get(name).absent(status.cameras[name].state);
+  }
+  // Another stream at this address, of one camera: its own page shows it.
+  if (live && status.source) location.replace(`./${location.search}`);
+  byId("link").dataset.state = live && !problem ? "live" : ended ? "ended" : "lost";
+  put(byId("link").lastElementChild, problem || (live ? `${tiles.size} cameras at ${address}` : `No stream at ${address}. Waiting for it`));
+}
+
+new Link({ hello: nothing, moment: nothing, state: showAll, values: nothing, reply: nothing, lost: () => showAll({ status: {}, address: location.host }) });
+followTheme(byId("theme"), nothing);
