@@ -46,6 +46,7 @@ class KeyPlanes:
         gains, self._counts = states or states_at(gain, times_us)
         self._constants = (planes + DARK_LEVEL) / gains[:, None]
         self._prefixes = [torch.zeros_like(self._constants[0])]
+        self._packed: dict[int, NDArray[np.float32]] = {}
 
     def expose(self, shutter: Shutter, out: Tensor | None = None) -> Tensor:
         """Expose one shutter.
@@ -139,18 +140,29 @@ class KeyPlanes:
         if from_us.shape != until_us.shape:
             shape = np.broadcast_shapes(from_us.shape, until_us.shape)
             from_us, until_us = _laid_out(from_us, shape), _laid_out(until_us, shape)
-        bounds = self._bounds(key)
         (gain, count), span_us = self._gain.span(from_us, until_us)
         if plane_loops.serve(area, gain):
             shape = np.broadcast_shapes(key.shape, per_pixel(from_us).shape)
             shares = tuple(_laid_out(self._share_of(per_pixel(t_us), key), shape) for t_us in (from_us, until_us))
             times = tuple(_laid_out(per_pixel(t_us), shape) for t_us in span_us)
-            planes = tuple(bound.contiguous().numpy() for bound in bounds)
             sweep = self._gain.sweep
             state, events = (gain.numpy(), count.numpy()), sweep.events_of(*span_us)
-            loops.integrate(area.numpy(), state, events, times, sweep.reach_us, planes, shares)
+            work = np.empty((*gain.shape, 2 + len(area)), np.float32)
+            loops.integrate(area.numpy(), work, state, events, times, sweep.reach_us, self._packed_of(key), shares)
             return area
         return self._by_trapezoids(area, from_us, until_us)
+
+    def _packed_of(self, key: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Lay out what loops read of the bins after the planes `key`; kept where it is one bin."""
+        k = int(key.flat[0]) if key.size == 1 else None
+        if k is not None and k in self._packed:
+            return self._packed[k]
+        channels, *size = self._constants.shape[1:]
+        packed = np.empty((*size, 2 + 2 * channels), np.float32)
+        loops.pack(packed, tuple(bound.contiguous().numpy() for bound in self._bounds(key)))
+        if k is not None:
+            self._packed[k] = packed
+        return packed
 
     def _by_trapezoids(self, area: Tensor, from_us: Times, until_us: Times) -> Tensor:
         """Do what the loop does, by instants that are at most a bin of events apart."""
