@@ -20,7 +20,8 @@ from torch import Tensor
 from nire.explicit import folding_loops as loops
 from nire.explicit.config import ExplicitConfig
 from nire.explicit.evidence import Evidence
-from nire.explicit.limits import NOISE_TOLD, limits_of
+from nire.explicit.folding_limits import limits_of
+from nire.explicit.limits import NOISE_TOLD
 from nire.explicit.network import CUT, MOST_SWAYED, PRIOR, SHUT, TOLD, WITNESSES, exposure_rows
 from nire.integral.double_integral import DARK_LEVEL, FRAME_NOISE_EVENTS, LEAST_HEARD
 from nire.light import BRIGHTEST

@@ -145,7 +145,7 @@ def blend(
     Args:
         planes: [K + 1, H, W], written.
         said: float32 [K + 1, h, w, 4 + 5 + 3], hyperbolic tangents.
-        limits: [1 + 3, h, w], of `limits.limits_of`.
+        limits: [1 + 3, h, w], of `folding_limits.limits_of`.
         evidence, rows, numbers: as of `fold`.
         prior: [5], by which the trust in each witness is multiplied.
     """

@@ -8,12 +8,7 @@ differ for that reason too, and no more than some multiple of the noise of the w
 
 from __future__ import annotations
 
-from typing import Any
-
-import cv2
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -22,12 +17,12 @@ from nire.explicit.details import NOISE_ENERGY, SIZES_CALMED, details_of
 LIMITS = 1 + SIZES_CALMED
 """Numbers that bound what is done to four pixels: how near events came, and how much of each size is noise."""
 # From so many events per pixel on, in the mean of 6 x 6 pixels, something moved there: to 63 %.
-_ENOUGH_EVENTS = 0.3
+ENOUGH_EVENTS = 0.3
 # So far from it, in cells of two pixels, the network may go: what moves reaches as far as flow and smoothing do.
-_REACH_CELLS = 3
+REACH_CELLS = 3
 # Beside what one frame has of noise, in its standard deviation: events have errors of their own.
-_MOST_NOISE = 2.0
-_LEAST_ENERGY = 1e-9
+MOST_NOISE = 2.0
+LEAST_ENERGY = 1e-9
 NOISE_TOLD = 50.0
 """By what the noise of an image is multiplied where the network is told of it."""
 
@@ -43,64 +38,19 @@ def limits(number: Tensor, frames: Tensor, exposures: Tensor, observed: Tensor, 
         others are 1 where there is one frame only, which says nothing of its noise.
     """
     events = _near(functional.avg_pool2d(number.expm1().sum(1, keepdim=True), 2))
-    reached = functional.max_pool2d(events, 2 * _REACH_CELLS + 1, 1, _REACH_CELLS)
-    moved = _near(-(reached / -_ENOUGH_EVENTS).expm1())
+    reached = functional.max_pool2d(events, 2 * REACH_CELLS + 1, 1, REACH_CELLS)
+    moved = _near(-(reached / -ENOUGH_EVENTS).expm1())
     is_whole = (observed > 0).all(1)[:, None, None, None]
     noise = _near(functional.avg_pool2d((frames[:, :1] - frames[:, 1:]).square(), 2)) / 4
-    noise = torch.minimum(noise, (_MOST_NOISE / NOISE_TOLD * told[:, 1, None, None, None]).square())
+    noise = torch.minimum(noise, (MOST_NOISE / NOISE_TOLD * told[:, 1, None, None, None]).square())
     shares = []
     for gain, details in zip(NOISE_ENERGY, details_of(frames.mean(1, keepdim=True)), strict=True):
         energy = _near(functional.avg_pool2d(details.square(), 2))
-        shares.append((gain * noise / (energy + _LEAST_ENERGY)).clamp_max(1))
+        shares.append((gain * noise / (energy + LEAST_ENERGY)).clamp_max(1))
     is_alone = (exposures[:, :1] == exposures[:, 1:]).flatten(1).all(1)[:, None, None, None]
     return torch.cat([moved.where(is_whole, 1.0), torch.cat(shares, 1).where(~is_alone, 1.0)], 1)
-
-
-def limits_of(
-    number: NDArray[Any], frames: tuple[NDArray[Any], NDArray[Any]], deviation: float, *, alone: bool, whole: bool
-) -> NDArray[np.float32]:
-    """Do as `limits` for one window, by OpenCV.
-
-    Args:
-        number: float32 [H, W], events of the window; H and W even.
-        frames: float32 [H, W] each.
-        deviation: of the noise that differs from frame to frame, square roots of light (`noise_levels`).
-        alone: there is one frame only.
-        whole: no events are missing.
-
-    Returns:
-        [LIMITS, h, w].
-    """
-    found = np.ones((LIMITS, number.shape[0] // 2, number.shape[1] // 2), np.float32)
-    if whole:
-        reached = cv2.dilate(_blurred(_halved(number)), np.ones((2 * _REACH_CELLS + 1,) * 2, np.uint8))
-        found[0] = _blurred(1 - np.exp(reached / -_ENOUGH_EVENTS))
-    if not alone:
-        first, second = frames
-        noise = np.minimum(_blurred(_halved(cv2.absdiff(first, second) ** 2)) / 4, (_MOST_NOISE * deviation) ** 2)
-        smooth = cv2.addWeighted(first, 0.5, second, 0.5, 0)
-        for size, gain in enumerate(NOISE_ENERGY):
-            smoother = _smoothed(smooth, 2**size)
-            energy = _blurred(_halved((smooth - smoother) ** 2))
-            found[1 + size] = np.minimum(gain * noise / (energy + _LEAST_ENERGY), 1)
-            smooth = smoother
-    return found
 
 
 def _near(cells: Tensor) -> Tensor:
     """Average 3 x 3 cells; at the edges with the last one."""
     return functional.avg_pool2d(functional.pad(cells, (1, 1, 1, 1), mode="replicate"), 3, 1)
-
-
-def _blurred(cells: NDArray[Any]) -> NDArray[Any]:
-    return np.asarray(cv2.blur(cells, (3, 3), borderType=cv2.BORDER_REPLICATE))
-
-
-def _halved(pixels: NDArray[Any]) -> NDArray[Any]:
-    return np.asarray(cv2.resize(pixels, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
-
-
-def _smoothed(pixels: NDArray[Any], step: int) -> NDArray[Any]:
-    kernel = np.zeros(2 * step + 1, np.float32)
-    kernel[[0, step, -1]] = 0.25, 0.5, 0.25
-    return np.asarray(cv2.sepFilter2D(pixels, -1, kernel, kernel, borderType=cv2.BORDER_REPLICATE))

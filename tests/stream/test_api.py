@@ -325,8 +325,8 @@ def test_frame_that_travelled_is_the_frame_that_was_sent(fake: FakeStream, monke
     sent = {}
     send = Publisher.send_frame
 
-    def remember(publisher: Publisher, frame: nl.ExposedFrame) -> nl.ExposedFrame:
-        done = send(publisher, frame)
+    def remember(publisher: Publisher, frame: nl.ExposedFrame, *, camera: str = "") -> nl.ExposedFrame:
+        done = send(publisher, frame, camera=camera)
         sent[done.index] = done
         return done
 

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from nire.explicit.details import NOISE_ENERGY, details_of
 from nire.explicit.evidence import called_up
-from nire.explicit.limits import LIMITS, NOISE_TOLD, limits, limits_of
+from nire.explicit.folding_limits import limits_of
+from nire.explicit.limits import LIMITS, NOISE_TOLD, limits
 from tests.nire.explicit.inputs import TINY, random_evidence, random_inputs, trained_a_little
 
 HEIGHT, WIDTH = 64, 80
