@@ -67,7 +67,7 @@ class KeyPlanes:
         if narrow.all():
             return self._expose_instant((opens + closes) / 2, out)
         width = self._gain.field(np.maximum(closes - opens, 1e-3))
-        out.copy_(self._between(opens, closes)).div_(width).sub_(DARK_LEVEL).clamp_min_(0)
+        torch.div(self._between(opens, closes), width, out=out).sub_(DARK_LEVEL).clamp_min_(0)
         if narrow.any():
             instant = self._expose_instant((opens + closes) / 2, torch.empty_like(out))
             out.copy_(torch.where(self._gain.field(narrow), instant, out))
