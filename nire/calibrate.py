@@ -5,28 +5,30 @@ exposure is log K + c mean(E), so
 
     log I2 - log I1 = c_plus dP - c_minus dN,    dP = mean of P(t) over exposure 2 - mean over exposure 1,
 
-P and N being the running counts of positive and negative events. Every event enters dP or dN with a weight: 0
-before the first exposure, rising through it, 1 until the second, falling through that. The thresholds are the
-robust solution over all pixels that moved; the offset is the shift of the events that explains the frames best. It
-holds whatever delays the events: other clocks, slow pixels, and that an event comes only when its change is complete.
+P and N being the running counts of positive and negative events, with ramps as the double integral has them
+(`nire.ramps`). Every event enters dP or dN with a weight, in the mean over its ramp: 0 before the first exposure, rising
+through it, 1 until the second, falling through that. The thresholds are the robust solution over all pixels that moved;
+the offset is the shift of the events that explains the frames best. It holds what else delays the events: other clocks,
+and slow pixels.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nire.light import decode_table
+from nire.ramps import RAMP_SHARE, ramp_lengths
 from nire.types import Calibration, EventBatch, Frame, Gap
 
 DEFAULT_THRESHOLD = 0.25
 SEARCH_US = 10_000
 """Half width of the search for the time offset."""
-_STEP_US = 500
+_STEP_US = 1_000
 _LEARNING_PAIRS = 8
 _FOLLOW_EVERY = 16
 _FORGET = 0.9
@@ -40,9 +42,33 @@ _MIN_PIXELS = 200
 # Weighted events of a pixel that tells thresholds.
 _LEAST_EVENTS = 0.5
 # Correlation that an offset must win per pair over no offset: slow scenes have a flat, wandering maximum.
-_LEAST_GAIN = 0.01
+_LEAST_GAIN = 0.005
+# A pair that misses more than this part of its events' span teaches no offset: what changed meanwhile has no time.
+_MOST_MISSING = 0.05
+# Of pairs with more events every second row is looked at, or every third: hundreds of thousands tell enough.
+_MOST_EVENTS = 300_000
 
 Field = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Pair:
+    """Two frames, the events from the first's start to the second's end, and the change of log light between.
+
+    Attributes:
+        first, second: frames.
+        events: [N]
+        ramps_us: [N], how long the ramp towards each event is.
+        change: [H, W]
+        usable: bool [H, W], pixels that tell.
+    """
+
+    first: Frame
+    second: Frame
+    events: EventBatch
+    ramps_us: Field
+    change: Field
+    usable: NDArray[np.bool_]
 
 
 class Calibrator:
@@ -102,7 +128,7 @@ class Calibrator:
     def observe(self, frames: Sequence[Frame], events: EventBatch, gaps: Sequence[Gap] = ()) -> None:
         """Learn from two consecutive frames and all events from the first's start to the second's end.
 
-        Static scenes and frames without usable pixels teach nothing. A pair with a gap teaches no offset; it does
+        Static scenes and frames without usable pixels teach nothing. A pair with a long gap teaches no offset; it does
         teach thresholds, but the less the longer the gap is.
         """
         first, second = frames
@@ -111,17 +137,23 @@ class Calibrator:
         change, usable = _log_change(first, second)
         if usable.sum() < _MIN_PIXELS or len(events) < _MIN_PIXELS:
             return
-        if self.learning and not self._fixed_offset and missing == 0:
-            self._learn_offset(first, second, events, change, usable)
+        every = -(-len(events) // _MOST_EVENTS)
+        if every > 1:
+            events = events.part(events.y % every == 0)
+            usable[np.arange(len(usable)) % every > 0] = False
+        reach_us = RAMP_SHARE * (second.last_us - first.first_us)
+        ramps_us = ramp_lengths(events, change.shape[1], reach_us, gaps)
+        pair = _Pair(first, second, events, ramps_us, change, usable)
+        if self.learning and not self._fixed_offset and missing <= _MOST_MISSING:
+            self._learn_offset(pair)
         if not self._fixed_thresholds:
-            self._learn_thresholds(first, second, events, change, usable, trust=(1 - missing) ** _WHOLE_POWER)
+            self._learn_thresholds(pair, trust=(1 - missing) ** _WHOLE_POWER)
         self._pairs_used += 1
 
     # Time offset
 
-    def _learn_offset(
-        self, first: Frame, second: Frame, events: EventBatch, change: Field, usable: NDArray[np.bool_]
-    ) -> None:
+    def _learn_offset(self, pair: _Pair) -> None:
+        change, usable, events = pair.change, pair.usable, pair.events
         target = change[usable] - change[usable].mean()
         target_power = (target**2).sum()
         # What does not change with the shift is worked out once, and for usable pixels only.
@@ -129,9 +161,10 @@ class Calibrator:
         cells = _cells(events, change.shape[1])
         counted = np.flatnonzero(usable.reshape(-1)[cells])
         places, sign = place[cells[counted]], np.where(events.p[counted] > 0, 1.0, -1.0)
-        t_us, delay_us = events.t_us[counted].astype(np.float64), events.y[counted] * first.row_delay_us
+        t_us, ramps_us = events.t_us[counted].astype(np.float64), pair.ramps_us[counted]
+        delay_us = events.y[counted] * pair.first.row_delay_us
         for k, shift_us in enumerate(self._shifts_us):
-            share = _share(t_us, delay_us + shift_us, first, second)
+            share = _share(t_us - (delay_us + shift_us), ramps_us, pair)
             share *= sign
             signed = np.bincount(places, share, minlength=len(target))
             signed -= signed.mean()
@@ -143,18 +176,10 @@ class Calibrator:
 
     # Thresholds
 
-    def _learn_thresholds(
-        self,
-        first: Frame,
-        second: Frame,
-        events: EventBatch,
-        change: Field,
-        usable: NDArray[np.bool_],
-        *,
-        trust: float,
-    ) -> None:
-        delay_us = events.y * first.row_delay_us + self.current.time_offset_us
-        share = _share(events.t_us, delay_us, first, second)
+    def _learn_thresholds(self, pair: _Pair, *, trust: float) -> None:
+        change, usable, events = pair.change, pair.usable, pair.events
+        delay_us = events.y * pair.first.row_delay_us + self.current.time_offset_us
+        share = _share(events.t_us - delay_us, pair.ramps_us, pair)
         up = _sum_per_pixel(events, share * (events.p > 0), change.shape)[usable]
         down = _sum_per_pixel(events, share * (events.p == 0), change.shape)[usable]
         if trust == 0 or not np.any(np.abs(up) + np.abs(down) > _LEAST_EVENTS):
@@ -190,28 +215,39 @@ def _missing_share(gaps: Sequence[Gap], first_us: float, last_us: float) -> floa
     return missing_us / max(last_us - first_us, 1.0)
 
 
-def _share(t_us: Field | NDArray[np.int64], delay_us: NDArray[np.floating], first: Frame, second: Frame) -> Field:
-    """Weight of each event in dP or dN: the trapezoid of the module's first lines.
+def _share(at_us: Field, ramps_us: Field, pair: _Pair) -> Field:
+    """Weight of each event in dP or dN: the trapezoid of the module's first lines, in the mean over its ramp.
 
     Args:
-        t_us: of the events.
-        delay_us: of the events, behind the first row of the frames.
-        first, second: of the pair.
+        at_us: of the events, frame time of the first row.
+        ramps_us: how long the ramps that end there are.
+        pair: of frames.
     """
-    at_us = (t_us - delay_us).astype(np.float64, copy=False)
-    share = _past(at_us, second)
-    share -= _past(at_us, first)
+    share = _past(at_us, ramps_us, pair.second)
+    share -= _past(at_us, ramps_us, pair.first)
     return share
 
 
-def _past(t_us: Field, frame: Frame) -> Field:
-    """Part of a frame's exposure that lies after each time: how much of an event the frame saw."""
-    start, end = frame.exposure_start_us, frame.exposure_end_us
-    if end == start:
-        return (t_us < start).astype(np.float64)
-    past = end - t_us
-    past /= end - start
-    return np.clip(past, 0.0, 1.0, out=past)
+def _past(at_us: Field, ramps_us: Field, frame: Frame) -> Field:
+    """Part of a frame's exposure that lies after each ramp, in the mean over it: how much of an event the frame saw."""
+    start_us, length_us = frame.exposure_start_us, frame.exposure_end_us - frame.exposure_start_us
+    least_us = np.maximum(ramps_us, 1.0)
+    past = _past_until(at_us - start_us, length_us)
+    past -= _past_until(at_us - start_us - least_us, length_us)
+    past /= least_us
+    return past
+
+
+def _past_until(since_us: Field, length_us: float) -> Field:
+    """Integrate what lies after, from the start of an exposure until some time since then: before it all of it does."""
+    area = np.minimum(since_us, 0.0)
+    if length_us > 0:
+        within = np.clip(since_us, 0.0, length_us)
+        area += within
+        within *= within
+        within /= 2 * length_us
+        area -= within
+    return area
 
 
 def _cells(events: EventBatch, width: int) -> NDArray[np.int64]:

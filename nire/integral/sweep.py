@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nire.integral import event_loops, exposure_loops, loops
+from nire.ramps import RAMP_SHARE
 from nire.types import ContentWindow, EventBatch
 
 Times = NDArray[np.float64]
@@ -24,9 +25,6 @@ Times = NDArray[np.float64]
 _GAIN_LIMIT = 300.0
 # A pixel whose events could multiply its gain by exp() of this has gone mad, and would overflow float32.
 _MAD_LOG = 60.0
-# Longest ramp of light towards an event, as share of the window. A sensor tells of a change when it has happened: light
-# is not constant between two events of a pixel, but on its way to the second. From further away it tells little.
-RAMP_SHARE = 1 / 8
 _BINS_PER_STEP = 4
 _STEPS_PER_KEY = 2
 _MOST_KEYS = 64

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from nire.compiled import compiled
 from nire.integral.double_integral import DARK_LEVEL, FRAME_NOISE_EVENTS, LEAST_HEARD, LEAST_TRUST
+from nire.ramps import RAMP_SHARE
 
 DARK = DARK_LEVEL / 255
 """Dark current, as share of a full frame: I + DARK is what events are a logarithm of (as in double_integral.py)."""
@@ -24,8 +25,6 @@ LOG_LIMIT = 5.7
 """As in nire.integral.sweep: more change of log light no frame can show."""
 INSTANT_STEPS = 1e-2
 """Shutters of less than so many steps are instants: a difference of two integrals would drown in rounding."""
-RAMP_SHARE = 1 / 8
-"""Longest ramp of light towards an event, as share of the window."""
 
 
 def node_shares(shutters: Tensor, steps: int) -> Tensor:

@@ -168,7 +168,7 @@ def _how_offset(calibrator: Calibrator, wanted: SourceConfig, info: SourceInfo) 
     if info.time_offset_us is not None:
         return "the recording says so"
     if not calibrator.knows_offset:
-        why = "events are missing in each pair of frames" if calibrator.knows_thresholds else "too few events"
+        why = "too many events are missing in each pair of frames" if calibrator.knows_thresholds else "too few events"
         return f"not estimated: {why}"
     return "estimated" if calibrator.current.time_offset_us else "no other explains the frames clearly better"
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from drivers.cameras.synthetic import open_source
+from nire import calibrate
 from nire.calibrate import SEARCH_US, Calibrator
 from nire.types import ContentWindow, EventBatch, Frame, Gap
 from stream.windows.assembler import WindowAssembler
@@ -56,9 +57,32 @@ def test_time_offset_follows_the_delay_of_the_events() -> None:
     assert estimated_offset(4500) - estimated_offset(2000) == pytest.approx(2500, abs=200)
 
 
-def test_time_offset_of_one_clock_is_no_more_than_the_lag_of_a_threshold() -> None:
-    # An event comes only when the change is complete: on slow edges that takes a few milliseconds.
-    assert 0 <= estimated_offset(0) <= 4000
+def test_time_offset_of_one_clock_is_none() -> None:
+    # An event comes only when the change is complete; its ramp knows that.
+    assert abs(estimated_offset(0)) <= 1000
+
+
+@pytest.mark.parametrize("delay_us", [-4000, 4500])
+def test_time_offset_is_the_delay_but_for_what_no_event_tells(delay_us: int) -> None:
+    # What changes by less than a threshold before the second frame has no event.
+    assert 0 <= estimated_offset(delay_us) - delay_us <= 2000
+
+
+def test_pairs_that_miss_little_teach_the_offset_and_those_that_miss_more_do_not() -> None:
+    little, more = Calibrator(), Calibrator()
+    for window in windows(0.2, 0.2)[:5]:
+        late = replace(window, events=delayed(window, 4500))
+        little.observe(window.frames, *with_hole(late, 0.02))
+        more.observe(window.frames, *with_hole(late, 0.1))
+    assert little.current.time_offset_us == pytest.approx(estimated_offset(4500), abs=500)
+    assert more.current.time_offset_us == 0
+    assert not more.knows_offset
+
+
+def test_of_many_events_some_rows_tell_as_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole_us = estimated_offset(4500)
+    monkeypatch.setattr(calibrate, "_MOST_EVENTS", 5000)
+    assert estimated_offset(4500) == pytest.approx(whole_us, abs=500)
 
 
 def test_first_pair_already_calibrates() -> None:

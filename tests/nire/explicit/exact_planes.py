@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nire.integral.double_integral import DARK_LEVEL
-from nire.integral.sweep import RAMP_SHARE
+from nire.ramps import RAMP_SHARE
 from nire.types import ContentWindow
 from tests.nire.integral.exact_integral import ExactPixel
 

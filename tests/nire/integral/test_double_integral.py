@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from nire.backends import edi
 from nire.integral.double_integral import DARK_LEVEL, DoubleIntegral
-from nire.integral.sweep import RAMP_SHARE
 from nire.light import ENCODE_STEPS, encode_table
+from nire.ramps import RAMP_SHARE
 from nire.shutter import Shutter
 from nire.types import Calibration, ContentWindow, EventBatch, Film, Frame, Gap, Geometry, Query, Transfer
 from tests.nire.integral.exact_integral import ExactPixel, exact_exposure
