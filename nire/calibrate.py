@@ -6,10 +6,10 @@ exposure is log K + c mean(E), so
     log I2 - log I1 = c_plus dP - c_minus dN,    dP = mean of P(t) over exposure 2 - mean over exposure 1,
 
 P and N being the running counts of positive and negative events, with ramps as the double integral has them
-(`nire.ramps`). Every event enters dP or dN with a weight, in the mean over its ramp: 0 before the first exposure, rising
-through it, 1 until the second, falling through that. The thresholds are the robust solution over all pixels that moved;
-the offset is the shift of the events that explains the frames best. It holds what else delays the events: other clocks,
-and slow pixels.
+(`nire.ramps`). Every event enters dP or dN with a weight, in the mean over its ramp: 0 before the first exposure,
+rising through it, 1 until the second, falling through that. The thresholds are the robust solution over all pixels that
+moved; the offset is the shift of the events that explains the frames best. It holds what else delays the events: other
+clocks, and slow pixels.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from nire.types import ContentWindow
@@ -13,6 +14,9 @@ _SMOOTHING = 0.2
 _PATIENCE, _OVERLOADED_PATIENCE = 2, 1
 # Fewer queries than this measure the overhead of a window, not the cost of a query.
 _FEWEST = 4
+# Where a build leaves too little of one window's time, one of several windows takes the time of all. But several make
+# gaps in what is shown: not more of them than needed for this part of the images that would be the most.
+_ENOUGH, _MOST_WINDOWS = 0.5, 1000
 # Of the time from one window to the next, what windows may take that catch up.
 _KEPT_UP = 0.95
 # At the live edge a window answers what has passed since the one before it. It may take this part of that time, so that
@@ -78,13 +82,12 @@ class Budget:
             time_budget_ms: that it may take; 0 = its share of the time until the next one comes.
         """
         if time_budget_ms > 0:
-            budget_ns = time_budget_ms * 1e6
+            keep = self.keep(wanted, budget_ns=time_budget_ms * 1e6)
         elif cut.policy == "live_edge":
             span_ns = 1e3 * (window.answers_us[1] - window.answers_us[0])
-            budget_ns = self.at_edge_ns(span_ns=self._share() * span_ns)
+            keep = self.keep(wanted, budget_ns=self.at_edge_ns(span_ns=self._share() * span_ns))
         else:
-            budget_ns = self._share() * _distance_ns(window)
-        keep = self.keep(wanted, budget_ns=budget_ns)
+            keep = self._kept_of_several(wanted, period_ns=self._share() * _distance_ns(window))
         # The middle of each share: the first instants of a window lie beside a captured frame and need us least.
         return [int((k + 0.5) * wanted / keep) for k in range(keep)]
 
@@ -97,6 +100,20 @@ class Budget:
         if self._query_ns == 0 or self.needs_ns(wanted) <= budget_ns:
             return wanted
         return max(1, min(wanted, int((budget_ns - self._build_ns) / self._query_ns)))
+
+    def _kept_of_several(self, wanted: int, *, period_ns: float) -> int:
+        """Number of queries that one of as many windows is worth answering as give enough of them in the same time."""
+        needs_ns = self.needs_ns(wanted)
+        if needs_ns <= period_ns:
+            return wanted
+        period_ns = max(period_ns, needs_ns / _MOST_WINDOWS)
+        rates: dict[int, float] = {}
+        for windows in range(1, math.ceil(needs_ns / period_ns) + 1):
+            kept = self.keep(wanted, budget_ns=windows * period_ns)
+            # A window that is not done in its time takes that of the next ones too.
+            rates.setdefault(kept, kept / max(windows, math.ceil(self.needs_ns(kept) / period_ns)))
+        enough = _ENOUGH * max(rates.values())
+        return next(kept for kept, rate in rates.items() if rate >= enough)
 
 
 def _follow(old: float, new: float) -> float:
