@@ -603,6 +603,51 @@ def integrate(
 
 
 @compiled
+def anchor(
+    written: tuple[Plane, Plane, Plane],
+    held: Held,
+    swept: Swept,
+    span_us: tuple[Times, Times],
+    light: Plane,
+    numbers: tuple[float, float],
+) -> None:
+    """Anchor the gain to a frame of a flat exposure: `Gain.anchor`, `DoubleIntegral._anchored`.
+
+    Args:
+        written: light where the gain is 1 [C, H, W], events until the exposure begins and ends [H, W] both.
+        held: changed.
+        swept: key planes and events.
+        span_us: event time, [1, 1] both.
+        light: of the frame [C, H, W], levels.
+        numbers: what constants have more than light; and how long the exposure is, us.
+    """
+    (gain, count), (constants, opened, closed) = held[0], written
+    open_us, close_us = span_us
+    settle(held, swept, open_us)
+    held[1][0] = -1
+    _copy(opened, count)
+    area = constants[0]
+    for y in range(len(area)):
+        for x in range(area.shape[1]):
+            area[y, x] = _ZERO
+    begin = np.searchsorted(swept[1][1], int(open_us[0, 0]), side="right")
+    end = max(begin, np.searchsorted(swept[1][1], int(close_us[0, 0] + swept[3]), side="right"))
+    cells, t_us, leads, factors = swept[1]
+    events = cells[begin:end], t_us[begin:end], leads[begin:end], factors[begin:end]
+    integrate(area, gain, count, events, open_us, close_us, swept[3])
+    _copy(closed, count)
+    floor, length_us = np.float32(numbers[0]), np.float32(numbers[1])
+    means = np.empty(area.shape[1], np.float32)
+    for y in range(len(area)):
+        for x in range(len(means)):
+            means[x] = area[y, x] / length_us
+        for c in range(len(constants)):
+            row, levels = constants[c, y], light[c, y]
+            for x in range(len(means)):
+                row[x] = (levels[x] + floor) / means[x]
+
+
+@compiled
 def _seen(since: np.float32, rest: np.float32, lead: np.float32) -> np.float32:
     """Tell how long a span sees the change of an event, on its ramp by share: us.
 

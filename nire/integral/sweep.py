@@ -28,7 +28,7 @@ _MAD_LOG = 60.0
 # is not constant between two events of a pixel, but on its way to the second. From further away it tells little.
 RAMP_SHARE = 1 / 8
 _BINS_PER_STEP = 4
-_STEPS_PER_KEY = 2
+_STEPS_PER_KEY = 4
 _MOST_KEYS = 64
 # Events that there is always room for, once there was.
 _LEAST_ROOM = 1 << 16
