@@ -77,10 +77,10 @@ class DoubleIntegral:
         self._gain = Gain(bin_us, device)
         self._anchors: list[Anchor] = []
         self._reaches: list[_Reach] = []
-        # What anchors are views of: light of the frames where the gain is 1, and events until exposures began and ended.
+        # What anchors are views of: light of frames where the gain is 1, and events until exposures began and ended.
         # Of the latter the first two are what loops expose from: until the first one began and the last one ended.
         self._constants = self._counts = torch.empty(0)
-        self._changes: NDArray[np.float32] | None = None
+        self._work: exposure_loops.Work | None = None
 
     def build(self, window: ContentWindow, light: Sequence[Tensor]) -> None:
         """Integrate a window's events and anchor them to its frames (g of Eq. 7, by physics).
@@ -98,7 +98,6 @@ class DoubleIntegral:
         self._anchors = self._room_for(light)
         for anchor, frame, image in zip(self._anchors, window.frames, light, strict=True):
             self._set(anchor, frame.shutter, image)
-        self._changes = None
         offset_us = window.calibration.time_offset_us
         self._reaches = [_reach(frame, window.gaps, offset_us) for frame in window.frames]
 
@@ -297,15 +296,21 @@ class DoubleIntegral:
         alone = np.where(is_alone, share[0], -1).astype(np.int64)
         weights /= (span_us[1] - span_us[0])[:, 0]
         nodes = node_us, weights.astype(np.float32), share.astype(np.float32), grid
-        if self._changes is None:
-            self._changes = np.zeros((*self._counts.shape[1:], 4), np.float32)
-            self._changes[..., 2:] = self._counts[:2].permute(1, 2, 0)
         sweep = self._gain.sweep
         planes = self._constants.numpy(), self._counts.numpy()
         exposure_loops.expose_wide(
             target, q, sweep.held, sweep.swept, span_us, nodes, planes, alone,
-            (DARK_LEVEL, FRAME_NOISE_EVENTS), self._changes,
+            (DARK_LEVEL, FRAME_NOISE_EVENTS), self._work_for(len(sweep.swept[1][0])),
         )  # fmt: skip
+
+    def _work_for(self, events: int) -> exposure_loops.Work:
+        """Give memory for exposures of a window with so many events; pages of it that none needs are never touched."""
+        width = self._counts.shape[2]
+        pixels = width * max(1, exposure_loops.BAND // width)
+        if self._work is None or not events <= len(self._work[0]) <= 4 * events or len(self._work[2]) != pixels:
+            records = np.empty((2 * events + 1, 8), np.float32)
+            self._work = records, records.view(np.int32), np.zeros((pixels, 2), np.float32)
+        return self._work
 
     def _share(self, opens: Times, closes: Times, mean: Tensor, width_us: Tensor) -> Tensor:
         """Mean of w G over a shutter; w never falls with time, so 0 or 1 at both ends it is that all along."""
