@@ -31,7 +31,7 @@ plane to the second, 0 to 1, and the grid that all but the first and the last li
 
 Work = tuple[Plane, NDArray[np.int32], Plane]
 """Where exposures over a time are worked out: records of events [N, 8], as float32 and as int32, one of them for each
-event that they may see; and sums of the pixels of a band of rows [h W, 2], zero, and zero again afterwards."""
+event that they may see; and two sums of each pixel of a band of rows [2, h W], zero, and zero again afterwards."""
 
 NO_LIGHT = np.empty((0, 0, 0, 0), np.float32)
 NO_IMAGES = np.empty((0, 0, 0, 0), np.uint8)
@@ -167,7 +167,7 @@ def expose_wide(
     is_flat = len(open_us) == 1
     tables = _tables(nodes, noise, _TABLED if (alone < 0).any() and is_flat else 0)
     totals = np.ascontiguousarray(tables[:, :, -1, 0]).reshape(-1)
-    rows = len(sums_of) // width
+    rows = sums_of.shape[1] // width
     starts, ends = _lay_out(work, swept, span_us, grid, (rows * width, -(-height // rows)), width)
     means, shares = np.empty(width, np.float32), np.empty(width, np.float32)
     row_of_levels = np.empty(width, np.float32)
@@ -180,15 +180,16 @@ def expose_wide(
         for y in range(first_row, until_row):
             row = 0 if is_flat else y
             k = alone[row]
-            sums = sums_of[(y - first_row) * width : (y + 1 - first_row) * width].reshape(-1)
+            of_row = slice((y - first_row) * width, (y + 1 - first_row) * width)
+            mean_sums, share_sums = sums_of[0, of_row], sums_of[1, of_row]
             for x in range(width):
-                means[x] = gain[y, x] + sums[2 * x]
+                means[x] = gain[y, x] + mean_sums[x]
             if k < 0:
                 _sum_row(shares, totals, nodes, row, count[y], counts[0, y], counts[1, y], noise)
                 for x in range(width):
-                    shares[x] = shares[x] * gain[y, x] + sums[2 * x + 1]
-            for x in range(len(sums)):
-                sums[x] = _ZERO
+                    shares[x] = shares[x] * gain[y, x] + share_sums[x]
+            for x in range(width):
+                mean_sums[x] = share_sums[x] = _ZERO
             for c in range(constants.shape[1]):
                 levels = light[q, c, y] if len(light) > 0 else row_of_levels
                 if k >= 0:
@@ -265,7 +266,7 @@ def _change(
         tables: of `_tables`.
         noise: in events.
     """
-    values, places_of, sums = work
+    (values, places_of, _), mean_sums, share_sums = work, work[2][0], work[2][1]
     gain, count = state[0].reshape(-1), state[1].reshape(-1)
     opened, closed = since[0].reshape(-1), since[1].reshape(-1)
     width, is_flat, many, size = state[0].shape[1], len(alone) == 1, len(nodes[0]), len(tables)
@@ -279,7 +280,7 @@ def _change(
         before, seen, rest = gain[cell], values[k, 2], values[k, 3]
         after, is_within = before * values[k, 0], rest >= _ZERO
         change = after - before
-        sums[cell, 0] += change * seen
+        mean_sums[cell] += change * seen
         if alone[row] < 0:
             until, reached = places_of[k, 6] if is_within else many, places_of[k, 7]
             number = count[cell]
@@ -297,7 +298,7 @@ def _change(
             blended = change * ((moment_at - moment_on) * values[k, 4] - (sum_at - sum_on) * values[k, 5])
             if is_within:
                 blended += before * sum_at - after * sum_then
-            sums[cell, 1] += blended
+            share_sums[cell] += blended
         if is_within:
             gain[cell] = after
             count[cell] += _ONE
