@@ -307,7 +307,7 @@ class DoubleIntegral:
         """Give memory for exposures of a window with so many events; pages of it that none needs are never touched."""
         width = self._counts.shape[2]
         pixels = width * max(1, exposure_loops.BAND // width)
-        if self._work is None or not events <= len(self._work[0]) <= 4 * events or self._work[2].shape[1] != pixels:
+        if self._work is None or not events < len(self._work[0]) <= 4 * events + 1 or self._work[2].shape[1] != pixels:
             records = np.empty((2 * events + 1, 8), np.float32)
             self._work = records, records.view(np.int32), np.zeros((2, pixels), np.float32)
         return self._work
