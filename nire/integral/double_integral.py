@@ -77,10 +77,10 @@ class DoubleIntegral:
         self._gain = Gain(bin_us, device)
         self._anchors: list[Anchor] = []
         self._reaches: list[_Reach] = []
-        # What instants are exposed from: light of the frames where the gain is 1, and the events until the first one
-        # opened and the second one closed.
+        # What anchors are views of: light of frames where the gain is 1, and events until exposures began and ended.
+        # Of the latter the first two are what loops expose from: until the first one began and the last one ended.
         self._constants = self._counts = torch.empty(0)
-        self._changes: NDArray[np.float32] | None = None
+        self._work: exposure_loops.Work | None = None
 
     def build(self, window: ContentWindow, light: Sequence[Tensor]) -> None:
         """Integrate a window's events and anchor them to its frames (g of Eq. 7, by physics).
@@ -95,10 +95,9 @@ class DoubleIntegral:
         if not 1 <= len(window.frames) <= 2:
             raise ValueError(f"the double integral needs one or two frames, got {len(window.frames)}")
         self._gain.build(window)
-        self._anchors = [self._anchored(frame, image) for frame, image in zip(window.frames, light, strict=True)]
-        self._constants = torch.stack([anchor.constant for anchor in self._anchors])
-        self._counts = torch.stack([self._anchors[0].opened, self._anchors[-1].closed])
-        self._changes = None
+        self._anchors = self._room_for(light)
+        for anchor, frame, image in zip(self._anchors, window.frames, light, strict=True):
+            self._set(anchor, frame.shutter, image)
         offset_us = window.calibration.time_offset_us
         self._reaches = [_reach(frame, window.gaps, offset_us) for frame in window.frames]
 
@@ -114,9 +113,32 @@ class DoubleIntegral:
         """
         self._gain.build(window)
 
-    def _anchored(self, frame: Frame, light: Tensor) -> Anchor:
-        mean, opened, closed = self._gain.anchor(frame.shutter)
-        return Anchor((light.contiguous() + DARK_LEVEL).div_(mean), opened, closed)
+    def _room_for(self, light: Sequence[Tensor]) -> list[Anchor]:
+        """Give anchors that are not written yet, for frames of this light; memory of the last ones is used again."""
+        shape = len(light), *light[0].shape
+        if self._constants.shape != shape or self._constants.device != light[0].device:
+            self._constants = light[0].new_empty(shape)
+            self._counts = light[0].new_empty((2 * len(light), *shape[2:]))
+        ends = [(0, 1)] if len(light) == 1 else [(0, 2), (3, 1)]
+        return [
+            Anchor(constant, self._counts[opened], self._counts[closed])
+            for constant, (opened, closed) in zip(self._constants, ends, strict=True)
+        ]
+
+    def _set(self, anchor: Anchor, shutter: Shutter, light: Tensor) -> None:
+        """Write what a frame fixes."""
+        opens, closes = _times(shutter)
+        if plane_loops.serve(light) and len(opens) == 1 and not self._gain.is_narrow(shutter).all():
+            held, swept, open_us = self._gain.swept_at(opens[:, None])
+            span_us = open_us, self._gain.swept_at(closes[:, None])[2]
+            written = anchor.constant.numpy(), anchor.opened.numpy(), anchor.closed.numpy()
+            numbers = DARK_LEVEL, float(closes[0] - opens[0])
+            exposure_loops.anchor(written, held, swept, span_us, light.contiguous().numpy(), numbers)
+            return
+        mean, opened, closed = self._gain.anchor(shutter)
+        torch.div(light + DARK_LEVEL, mean, out=anchor.constant)
+        anchor.opened.copy_(opened)
+        anchor.closed.copy_(closed)
 
     def expose(self, shutter: Shutter, out: Tensor | None = None) -> Tensor:
         """Expose one shutter (Eq. 5).
@@ -274,15 +296,21 @@ class DoubleIntegral:
         alone = np.where(is_alone, share[0], -1).astype(np.int64)
         weights /= (span_us[1] - span_us[0])[:, 0]
         nodes = node_us, weights.astype(np.float32), share.astype(np.float32), grid
-        if self._changes is None:
-            self._changes = np.zeros((*self._counts.shape[1:], 4), np.float32)
-            self._changes[..., 2:] = self._counts.permute(1, 2, 0)
         sweep = self._gain.sweep
         planes = self._constants.numpy(), self._counts.numpy()
         exposure_loops.expose_wide(
             target, q, sweep.held, sweep.swept, span_us, nodes, planes, alone,
-            (DARK_LEVEL, FRAME_NOISE_EVENTS), self._changes,
+            (DARK_LEVEL, FRAME_NOISE_EVENTS), self._work_for(len(sweep.swept[1][0])),
         )  # fmt: skip
+
+    def _work_for(self, events: int) -> exposure_loops.Work:
+        """Give memory for exposures of a window with so many events; pages of it that none needs are never touched."""
+        width = self._counts.shape[2]
+        pixels = width * max(1, exposure_loops.BAND // width)
+        if self._work is None or not events < len(self._work[0]) <= 4 * events + 1 or self._work[2].shape[1] != pixels:
+            records = np.empty((2 * events + 1, 8), np.float32)
+            self._work = records, records.view(np.int32), np.zeros((2, pixels), np.float32)
+        return self._work
 
     def _share(self, opens: Times, closes: Times, mean: Tensor, width_us: Tensor) -> Tensor:
         """Mean of w G over a shutter; w never falls with time, so 0 or 1 at both ends it is that all along."""

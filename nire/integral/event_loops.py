@@ -25,6 +25,7 @@ Events = tuple[Cells, NDArray[np.int64], Plane, Plane]
 PIXEL = np.dtype([("t_us", np.int64), ("last", np.int32), ("total", np.int32)])
 """What is known of a pixel's events: time and place of the last one, and how many there were; all 0 before any."""
 _ONE, _ZERO, _ENDLESS = np.float32(1), np.float32(0), np.float32(np.inf)
+_NEVER = np.iinfo(np.int64).min
 
 
 @compiled
@@ -65,29 +66,51 @@ def take(
         outside |= (columns[k] >= width) | (rows[k] >= height)
     if outside:  # the one look at this: no loop after this one asks again
         raise ValueError("an event lies outside the sensor")
-    first = len(t_us) - len(cells)
-    hole = np.searchsorted(holes_us, t_us[first], side="right") if len(cells) > 0 else 0
-    most = 0
     for k in range(len(cells)):
-        now_us = t_us[first + k]
-        while hole < len(holes_us) and holes_us[hole] <= now_us:
-            hole += 1
-        cell = np.uint64(rows[k]) * np.uint64(width) + np.uint64(columns[k])
-        cells[k] = cell
+        cells[k] = np.uint32(rows[k]) * np.uint32(width) + np.uint32(columns[k])
         factors[k] = brighter if polarities[k] else darker
-        pixel = pixels[cell]
-        lead = np.float32(now_us - holes_us[hole - 1]) if hole > 0 else _ENDLESS
-        if pixel.total > 0:
-            gap_us = now_us - pixel.t_us
-            if hole == 0 or pixel.t_us >= holes_us[hole - 1]:
-                last = np.uint64(pixel.last)
-                leads[last] = min(leads[last], np.float32(gap_us >> 1))
-            lead = min(lead, np.float32(gap_us))
-        leads[first + k] = lead
-        pixel.t_us, pixel.last = now_us, first + k
-        pixel.total += 1
-        most = max(most, pixel.total)
-    return most
+    most, begin, hole_us = 0, len(t_us) - len(cells), _NEVER
+    for until_us in holes_us:
+        end = max(begin, np.searchsorted(t_us, until_us))
+        most = max(most, _link(leads, t_us, cells, pixels, (begin, end), hole_us))
+        begin, hole_us = end, until_us
+    return max(most, _link(leads, t_us, cells, pixels, (begin, len(t_us)), hole_us))
+
+
+@compiled
+def _link(
+    leads: Plane,
+    t_us: NDArray[np.int64],
+    cells: Cells,
+    pixels: NDArray[Any],
+    which: tuple[int, int],
+    hole_us: int,
+) -> int:
+    """Write the longest ramps of some new events, from one hole to the next.
+
+    Args:
+        leads: [N], written for these events, and changed for the last one of each pixel before.
+        t_us: [N].
+        cells: of the new events [n].
+        pixels: `PIXEL` [P], changed.
+        which: the first event, and the one after the last, of all.
+        hole_us: end of the missing events before them, or `_NEVER`.
+
+    Returns:
+        The most events that one of their pixels has.
+    """
+    most, known, no_hole = np.int32(0), np.uint64(len(t_us) - len(cells)), hole_us == _NEVER
+    for k in range(np.uint64(which[0]), np.uint64(which[1])):
+        now_us, pixel = t_us[k], pixels[np.uint64(np.uint32(cells[k - known]))]
+        last, gap_us, total = np.uint64(np.uint32(pixel.last)), now_us - pixel.t_us, pixel.total
+        # Whether a pixel has had an event before, no processor can foresee: none of this is a branch.
+        is_linked = (total > 0) & (pixel.t_us >= hole_us)
+        leads[last] = min(leads[last], np.float32(gap_us >> 1) if is_linked else _ENDLESS)
+        since_hole = _ENDLESS if no_hole else np.float32(now_us - hole_us)
+        leads[k] = min(np.float32(gap_us) if total > 0 else _ENDLESS, since_hole)
+        pixel.t_us, pixel.last, pixel.total = now_us, np.int32(k), total + np.int32(1)
+        most = max(most, total + np.int32(1))
+    return int(most)
 
 
 @compiled

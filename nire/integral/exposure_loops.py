@@ -29,6 +29,10 @@ Nodes = tuple[Times, Plane, Plane, Grid]
 """Where an exposure is summed: event times [M, H or 1], their weights, 1 in all, how far each is by time from the first
 plane to the second, 0 to 1, and the grid that all but the first and the last lie on."""
 
+Work = tuple[Plane, NDArray[np.int32], Plane]
+"""Where exposures over a time are worked out: records of events [N, 8], as float32 and as int32, one of them for each
+event that they may see; and two sums of each pixel of a band of rows [2, h W], zero, and zero again afterwards."""
+
 NO_LIGHT = np.empty((0, 0, 0, 0), np.float32)
 NO_IMAGES = np.empty((0, 0, 0, 0), np.uint8)
 ROUNDED = np.empty(0, np.uint8)
@@ -38,6 +42,8 @@ _NO_EVENTS = np.float32(1e-6)
 _PIXELS_PER_EVENT = 4
 # Events since a plane that tables of an exposure reach to; more of them are summed each time.
 _TABLED = 24
+# Pixels of a band of rows: 24 bytes of each are kept near.
+BAND = 40_000
 # Events that are timed at once: what is told of them stays in the nearest cache.
 _CHUNK = 512
 _ONE, _ZERO = np.float32(1), np.float32(0)
@@ -131,13 +137,14 @@ def expose_wide(
     planes: tuple[Plane, Plane],
     alone: NDArray[np.int64],
     numbers: tuple[float, float],
-    changes: Plane,
+    work: Work,
 ) -> None:
     """Expose rows over a time: `DoubleIntegral._expose_wide`.
 
     The mean of the gain is exact to the event. Where two planes are blended, so is each of the gain's pieces in the sum
     over nodes: sums up to every node are known by the numbers of events since both planes, which are small and whole.
-    All is relative to the end of the exposure: an event changes what was before it.
+    All is relative to the end of the exposure: an event changes what was before it. Events are first laid out by bands
+    of rows: what is known of a band's pixels stays in the second nearest cache.
 
     Args:
         target: exposure `q` of it is written.
@@ -148,80 +155,153 @@ def expose_wide(
         planes: constants and counts, as of `expose_instants`, of at most two planes.
         alone: [H or 1], which plane tells a row all by itself, or -1.
         numbers: as of `expose_instants`.
-        changes: [H, W, 4]: twice zero, and zero again afterwards; and both counts, beside them for the sake of caches.
+        work: as it says.
     """
     light, images, encoding = target
-    (gain, count), (constants, counts) = held[0], planes
-    (open_us, close_us), (node_us, _, _, grid) = span_us, nodes
+    (gain, count), (constants, counts), sums_of = held[0], planes, work[2]
+    open_us, grid = span_us[0], nodes[3]
     settle(held, swept, open_us)
     held[1][0] = -1
     height, width = gain.shape
     floor, noise = np.float32(numbers[0]), np.float32(numbers[1])
-    blends, is_flat = (alone < 0).any(), len(open_us) == 1
-    size = _TABLED if blends and is_flat else 0
-    tables, table, many = _tables(nodes, noise, size).reshape(-1, 2), size * size, len(node_us)
-    flat_gain, flat_count, flat_changes = gain.reshape(-1), count.reshape(-1), changes.reshape(-1, 4)
-    begin = np.searchsorted(swept[1][1], int(open_us.min()), side="right")
-    end = np.searchsorted(swept[1][1], int(close_us.max() + swept[3]), side="right")
-    cells, factors = swept[1][0], swept[1][3]
+    is_flat = len(open_us) == 1
+    tables = _tables(nodes, noise, _TABLED if (alone < 0).any() and is_flat else 0)
+    totals = np.ascontiguousarray(tables[:, :, -1, 0]).reshape(-1)
+    rows = sums_of.shape[1] // width
+    starts, ends = _lay_out(work, swept, span_us, grid, (rows * width, -(-height // rows)), width)
+    means, shares = np.empty(width, np.float32), np.empty(width, np.float32)
+    row_of_levels = np.empty(width, np.float32)
+    for band in range(len(starts)):
+        first_row = band * rows
+        until_row = min(first_row + rows, height)
+        of_band = slice(first_row, until_row)
+        state, since = (gain[of_band], count[of_band]), (counts[0, of_band], counts[1, of_band])
+        _change(work, (starts[band], ends[band]), first_row, state, since, nodes, alone, tables, noise)
+        for y in range(first_row, until_row):
+            row = 0 if is_flat else y
+            k = alone[row]
+            of_row = slice((y - first_row) * width, (y + 1 - first_row) * width)
+            mean_sums, share_sums = sums_of[0, of_row], sums_of[1, of_row]
+            for x in range(width):
+                means[x] = gain[y, x] + mean_sums[x]
+            if k < 0:
+                _sum_row(shares, totals, nodes, row, count[y], counts[0, y], counts[1, y], noise)
+                for x in range(width):
+                    shares[x] = shares[x] * gain[y, x] + share_sums[x]
+            for x in range(width):
+                mean_sums[x] = share_sums[x] = _ZERO
+            for c in range(constants.shape[1]):
+                levels = light[q, c, y] if len(light) > 0 else row_of_levels
+                if k >= 0:
+                    _carry_row(levels, means, constants[k, c, y], floor)
+                else:
+                    _mix_row(levels, means, shares, constants[0, c, y], constants[1, c, y], floor)
+                if len(images) > 0:
+                    _encode_row(images[q, y], c, levels, encoding)
+
+
+@compiled
+def _lay_out(
+    work: Work, swept: Swept, span_us: tuple[Times, Times], grid: Grid, bands: tuple[int, int], width: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Lay what is to be known of an exposure's events out by bands of rows, each in the order of time.
+
+    Args:
+        work: records are written.
+        swept: key planes and events.
+        span_us, grid: of the exposure.
+        bands: pixels of a band, and how many bands there are.
+        width: of the image.
+
+    Returns:
+        The first record of each band, and the one after its last.
+    """
+    values, places_of, _ = work
+    cells, factors, per_band = swept[1][0], swept[1][3], bands[0]
+    begin = np.searchsorted(swept[1][1], int(span_us[0].min()), side="right")
+    end = max(begin, np.searchsorted(swept[1][1], int(span_us[1].max() + swept[3]), side="right"))
+    many = np.zeros(bands[1], np.int64)
+    for cell in cells[begin:end]:
+        many[np.uint64(_row_of(np.uint64(cell), per_band))] += 1
+    starts = np.cumsum(many) - many
+    ends = starts.copy()
     times, places = np.empty((4, _CHUNK), np.float32), np.empty((3, _CHUNK + 1), np.int32)
-    row: Any = 0
     for first_event in range(begin, end, _CHUNK):
-        chosen = _time_events(times, places, swept, (first_event, min(first_event + _CHUNK, end)), span_us, grid, width)
+        which = first_event, min(first_event + _CHUNK, end)
+        chosen = _time_events(times, places, swept, which, span_us, grid, width)
         for n in range(np.uint64(chosen)):
             event = np.uint64(places[0, n])
             k = np.uint64(first_event) + event
-            cell = np.uint64(cells[k])
-            if not is_flat:
-                row = _row_of(cell, width)
-            before, seen, rest = flat_gain[cell], times[0, event], times[1, event]
-            after, is_within = before * factors[k], rest >= _ZERO
-            change = after - before
-            flat_changes[cell, 0] += change * seen
-            if alone[row] < 0:
-                until, reached = places[1, event] if is_within else many, places[2, event]
-                number = flat_count[cell]
-                first, second = max(number - flat_changes[cell, 2], _ZERO), max(flat_changes[cell, 3] - number, _ZERO)
-                if max(first + _ONE, second) < np.float32(size):
-                    place = np.int64(first * np.float32(size) + second)
-                    at, on = np.uint64(until * table + place), np.uint64(reached * table + place)
-                    then = np.uint64(until * table + place + size - (1 if second > _ZERO else 0))
-                    sum_at, moment_at, sum_on, moment_on = tables[at, 0], tables[at, 1], tables[on, 0], tables[on, 1]
-                    sum_then = tables[then, 0]
-                else:
-                    sum_at, moment_at = _summed(nodes, row, until, first, second, noise)
-                    sum_on, moment_on = _summed(nodes, row, reached, first, second, noise)
-                    sum_then, _ = _summed(nodes, row, until, first + _ONE, max(second - _ONE, _ZERO), noise)
-                blended = change * ((moment_at - moment_on) * times[2, event] - (sum_at - sum_on) * times[3, event])
-                if is_within:
-                    blended += before * sum_at - after * sum_then
-                flat_changes[cell, 1] += blended
-            if is_within:
-                flat_gain[cell] = after
-                flat_count[cell] += _ONE
-    means, shares = np.empty(width, np.float32), np.empty(width, np.float32)
-    row_of_levels = np.empty(width, np.float32)
-    sums = np.ascontiguousarray(tables[many * table :, 0])
-    for y in range(height):
-        row = 0 if is_flat else y
-        k = alone[row]
-        flat = changes[y].reshape(-1)
-        for x in range(width):
-            means[x] = gain[y, x] + flat[4 * x]
-        if k < 0:
-            _sum_row(shares, sums, nodes, row, count[y], counts[0, y], counts[1, y], noise)
-            for x in range(width):
-                shares[x] = shares[x] * gain[y, x] + flat[4 * x + 1]
-        for x in range(width):
-            flat[4 * x] = flat[4 * x + 1] = _ZERO
-        for c in range(constants.shape[1]):
-            levels = light[q, c, y] if len(light) > 0 else row_of_levels
-            if k >= 0:
-                _carry_row(levels, means, constants[k, c, y], floor)
+            band = np.uint64(_row_of(np.uint64(cells[k]), per_band))
+            record = np.uint64(ends[band])
+            ends[band] += 1
+            values[record, 0], places_of[record, 1] = factors[k], cells[k]
+            values[record, 2], values[record, 3] = times[0, event], times[1, event]
+            values[record, 4], values[record, 5] = times[2, event], times[3, event]
+            places_of[record, 6], places_of[record, 7] = places[1, event], places[2, event]
+    return starts, ends
+
+
+@compiled
+def _change(
+    work: Work,
+    which: tuple[int, int],
+    first_row: int,
+    state: tuple[Plane, Plane],
+    since: tuple[Plane, Plane],
+    nodes: Nodes,
+    alone: NDArray[np.int64],
+    tables: Plane,
+    noise: np.float32,
+) -> None:
+    """Let the events of a band change gain and count, and sum up what they changed before they came.
+
+    Args:
+        work: its records are read, its sums are changed.
+        which: the band's first record, and the one after its last.
+        first_row: of the band.
+        state: gain and count of the band's rows [h, W]; changed.
+        since: events until both planes [h, W].
+        nodes, alone: of the exposure.
+        tables: of `_tables`.
+        noise: in events.
+    """
+    (values, places_of, _), mean_sums, share_sums = work, work[2][0], work[2][1]
+    gain, count = state[0].reshape(-1), state[1].reshape(-1)
+    opened, closed = since[0].reshape(-1), since[1].reshape(-1)
+    width, is_flat, many, size = state[0].shape[1], len(alone) == 1, len(nodes[0]), len(tables)
+    known = tables.reshape(-1, 2)
+    first_cell, steps = np.uint64(first_row * width), np.float32(many + 1)
+    row: Any = 0
+    for k in range(np.uint64(which[0]), np.uint64(which[1])):
+        cell = np.uint64(places_of[k, 1]) - first_cell
+        if not is_flat:
+            row = first_row + _row_of(cell, width)
+        before, seen, rest = gain[cell], values[k, 2], values[k, 3]
+        after, is_within = before * values[k, 0], rest >= _ZERO
+        change = after - before
+        mean_sums[cell] += change * seen
+        if alone[row] < 0:
+            until, reached = places_of[k, 6] if is_within else many, places_of[k, 7]
+            number = count[cell]
+            first, second = max(number - opened[cell], _ZERO), max(closed[cell] - number, _ZERO)
+            if max(first + _ONE, second) < np.float32(size):
+                place = np.int64((first * np.float32(size) + second) * steps)
+                at, on = np.uint64(place + until), np.uint64(place + reached)
+                then = np.uint64(place + until + (many + 1) * (size - (1 if second > _ZERO else 0)))
+                sum_at, moment_at, sum_on, moment_on = known[at, 0], known[at, 1], known[on, 0], known[on, 1]
+                sum_then = known[then, 0]
             else:
-                _mix_row(levels, means, shares, constants[0, c, y], constants[1, c, y], floor)
-            if len(images) > 0:
-                _encode_row(images[q, y], c, levels, encoding)
+                sum_at, moment_at = _summed(nodes, row, until, first, second, noise)
+                sum_on, moment_on = _summed(nodes, row, reached, first, second, noise)
+                sum_then, _ = _summed(nodes, row, until, first + _ONE, max(second - _ONE, _ZERO), noise)
+            blended = change * ((moment_at - moment_on) * values[k, 4] - (sum_at - sum_on) * values[k, 5])
+            if is_within:
+                blended += before * sum_at - after * sum_then
+            share_sums[cell] += blended
+        if is_within:
+            gain[cell] = after
+            count[cell] += _ONE
 
 
 @compiled
@@ -297,19 +377,25 @@ def _tables(nodes: Nodes, noise: np.float32, size: int) -> Plane:
     """Sum the second plane's shares in the first nodes, and their moments, by events since both planes.
 
     Returns:
-        [M + 1, size, size, 2], from no node to all of them.
+        [size, size, M + 1, 2], from no node to all of them.
     """
     node_us, weights, time_share, _ = nodes
-    tables = np.zeros((len(node_us) + 1, size, size, 2), np.float32)
+    tables = np.empty((size, size, len(node_us) + 1, 2), np.float32)
+    parts, since = np.empty(len(node_us), np.float32), np.empty(len(node_us), np.float32)
     for k in range(len(node_us)):
-        weight, share = weights[k, 0], time_share[k, 0]
-        since = np.float32(node_us[k, 0] - node_us[0, 0])
-        for first in range(size):
-            for second in range(size):
-                after = share * (np.float32(first) + noise)
-                part = weight * (after / (after + (_ONE - share) * (np.float32(second) + noise)))
-                tables[k + 1, first, second, 0] = tables[k, first, second, 0] + part
-                tables[k + 1, first, second, 1] = tables[k, first, second, 1] + part * since
+        since[k] = np.float32(node_us[k, 0] - node_us[0, 0])
+    for first in range(size):
+        for second in range(size):
+            for k in range(len(parts)):
+                after = time_share[k, 0] * (np.float32(first) + noise)
+                before = (_ONE - time_share[k, 0]) * (np.float32(second) + noise)
+                parts[k] = weights[k, 0] * (after / (after + before))
+            total, moment = _ZERO, _ZERO
+            for k in range(len(parts)):
+                tables[first, second, k, 0], tables[first, second, k, 1] = total, moment
+                total += parts[k]
+                moment += parts[k] * since[k]
+            tables[first, second, len(parts), 0], tables[first, second, len(parts), 1] = total, moment
     return tables
 
 
@@ -534,12 +620,17 @@ def ramp(state: tuple[Plane, Plane], undo: Undo, swept: Swept, at_us: Times, sha
         gains[n] = _ONE - np.float32(t_us[event] - now_us) / min(leads[event], reach)
         counts[n] = factors[event] - _ONE
         ramped[n] = cells[event]
-    for n in range(np.uint64(many)):
-        cell, share, change = np.uint64(ramped[n]), gains[n], counts[n]
-        gains[n], counts[n] = gain[cell], count[cell]
-        gain[cell] *= _ONE + change * share
-        if shares and change != _ZERO:
-            count[cell] += share
+    if shares:
+        for n in range(np.uint64(many)):
+            cell, share, change = np.uint64(ramped[n]), gains[n], counts[n]
+            gains[n], counts[n] = gain[cell], count[cell]
+            gain[cell] *= _ONE + change * share
+            count[cell] += share if change != _ZERO else _ZERO
+        return many
+    for n in range(np.uint64(many)):  # the count is left alone: each look at it would wait for memory
+        cell, factor = np.uint64(ramped[n]), _ONE + counts[n] * gains[n]
+        gains[n] = gain[cell]
+        gain[cell] *= factor
     return many
 
 
@@ -600,6 +691,51 @@ def integrate(
         if rest >= _ZERO:
             flat_gain[cell] = changed
             flat_count[cell] += _ONE if factors[k] != _ONE else _ZERO
+
+
+@compiled
+def anchor(
+    written: tuple[Plane, Plane, Plane],
+    held: Held,
+    swept: Swept,
+    span_us: tuple[Times, Times],
+    light: Plane,
+    numbers: tuple[float, float],
+) -> None:
+    """Anchor the gain to a frame of a flat exposure: `Gain.anchor`, `DoubleIntegral._anchored`.
+
+    Args:
+        written: light where the gain is 1 [C, H, W], events until the exposure begins and ends [H, W] both.
+        held: changed.
+        swept: key planes and events.
+        span_us: event time, [1, 1] both.
+        light: of the frame [C, H, W], levels.
+        numbers: what constants have more than light; and how long the exposure is, us.
+    """
+    (gain, count), (constants, opened, closed) = held[0], written
+    open_us, close_us = span_us
+    settle(held, swept, open_us)
+    held[1][0] = -1
+    _copy(opened, count)
+    area = constants[0]
+    for y in range(len(area)):
+        for x in range(area.shape[1]):
+            area[y, x] = _ZERO
+    begin = np.searchsorted(swept[1][1], int(open_us[0, 0]), side="right")
+    end = max(begin, np.searchsorted(swept[1][1], int(close_us[0, 0] + swept[3]), side="right"))
+    cells, t_us, leads, factors = swept[1]
+    events = cells[begin:end], t_us[begin:end], leads[begin:end], factors[begin:end]
+    integrate(area, gain, count, events, open_us, close_us, swept[3])
+    _copy(closed, count)
+    floor, length_us = np.float32(numbers[0]), np.float32(numbers[1])
+    means = np.empty(area.shape[1], np.float32)
+    for y in range(len(area)):
+        for x in range(len(means)):
+            means[x] = area[y, x] / length_us
+        for c in range(len(constants)):
+            row, levels = constants[c, y], light[c, y]
+            for x in range(len(means)):
+                row[x] = (levels[x] + floor) / means[x]
 
 
 @compiled

@@ -26,7 +26,7 @@ _GAIN_LIMIT = 300.0
 # A pixel whose events could multiply its gain by exp() of this has gone mad, and would overflow float32.
 _MAD_LOG = 60.0
 _BINS_PER_STEP = 4
-_STEPS_PER_KEY = 2
+_STEPS_PER_KEY = 4
 _MOST_KEYS = 64
 # Events that there is always room for, once there was.
 _LEAST_ROOM = 1 << 16
