@@ -13,6 +13,7 @@ holds whatever delays the events: other clocks, slow pixels, and that an event c
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -37,6 +38,11 @@ _WHOLE_POWER = 8
 _LIMITS = (0.05, 1.0)
 _DARK, _BRIGHT = 8.0, 245.0
 _MIN_PIXELS = 200
+# Thresholds and offset are learned from every so many-th row of a larger sensor, other rows at each pair: a few numbers
+# do not get better by a million pixels, and frames do not wait.
+_MOST_PIXELS = 100_000
+# Events of a pixel that may be hot, less those around it.
+_HOT_EVENTS = 30
 # Weighted events of a pixel that tells thresholds.
 _LEAST_EVENTS = 0.5
 # Correlation that an offset must win per pair over no offset: slow scenes have a flat, wandering maximum.
@@ -105,9 +111,9 @@ class Calibrator:
         Static scenes and frames without usable pixels teach nothing. A pair with a gap teaches no offset; it does
         teach thresholds, but the less the longer the gap is.
         """
-        first, second = frames
+        self._watch_pixels(events, frames[0].pixels.shape[:2])
+        (first, second), events = _with_fewer_rows(frames, events, self._pairs_used)
         missing = _missing_share(gaps, first.first_us, second.last_us)
-        self._watch_pixels(events, first.pixels.shape[:2])
         change, usable = _log_change(first, second)
         if usable.sum() < _MIN_PIXELS or len(events) < _MIN_PIXELS:
             return
@@ -169,15 +175,42 @@ class Calibrator:
 
     def _watch_pixels(self, events: EventBatch, shape: tuple[int, ...]) -> None:
         """Find pixels that fire far more than all their neighbours together, pair after pair."""
-        count = _sum_per_pixel(events, np.ones(len(events)), shape)
-        self._activity = count if self._activity is None else _FORGET * self._activity + count
-        padded = np.pad(self._activity, 1, mode="edge")
-        height, width = shape[0], shape[1]
-        around = sum(
-            padded[dy : dy + height, dx : dx + width] for dy in range(3) for dx in range(3) if (dy, dx) != (1, 1)
+        height, width = shape
+        count = np.bincount(_cells(events, width), minlength=height * width).reshape(height, width)
+        if self._activity is None:
+            self._activity = np.zeros((height, width))
+        self._activity *= _FORGET
+        self._activity += count
+        y, x = np.nonzero(self._activity > _HOT_EVENTS)
+        around = np.zeros(len(y))
+        for dy, dx in itertools.product((-1, 0, 1), repeat=2):
+            if (dy, dx) != (0, 0):
+                around += self._activity[np.clip(y + dy, 0, height - 1), np.clip(x + dx, 0, width - 1)]
+        is_hot = self._activity[y, x] > _HOT_EVENTS + 2.0 * around
+        hot = np.zeros((height, width), np.bool_)
+        hot[y[is_hot], x[is_hot]] = True
+        self.current = replace(self.current, hot_pixels=hot if is_hot.any() else None)
+
+
+def _with_fewer_rows(frames: Sequence[Frame], events: EventBatch, which: int) -> tuple[Sequence[Frame], EventBatch]:
+    """Give what a camera with fewer rows would have seen: every so many-th of a large sensor, else all."""
+    height, width = frames[0].pixels.shape[:2]
+    step = -(-height * width // _MOST_PIXELS)
+    if step == 1:
+        return frames, events
+    first = which % step
+    fewer = [
+        replace(
+            frame,
+            pixels=frame.pixels[first::step],
+            exposure_start_us=frame.exposure_start_us + round(first * frame.row_delay_us),
+            exposure_end_us=frame.exposure_end_us + round(first * frame.row_delay_us),
+            row_delay_us=step * frame.row_delay_us,
         )
-        hot = self._activity > 30 + 2.0 * around
-        self.current = replace(self.current, hot_pixels=hot if hot.any() else None)
+        for frame in frames
+    ]
+    seen = events.part(events.y % step == first)
+    return fewer, replace(seen, y=seen.y // step)
 
 
 def _missing_share(gaps: Sequence[Gap], first_us: float, last_us: float) -> float:
