@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default=[],
         metavar="KEY=VALUE",
         dest="overrides",
-        help="end_to_end, hd, page, soak, storm: override a key, e.g. reconstructor.precision='\"int8\"'; may be repeated",
+        help="end_to_end, hd, page, soak, storm: override a key, e.g. reconstructor.threads=1; may be repeated",
     )
     parser.add_argument(
         "--engine",

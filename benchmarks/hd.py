@@ -66,7 +66,7 @@ class _Replay:
 
 @dataclass(frozen=True, slots=True)
 class _Ran:
-    """What came of a stream: what a subscriber got, how long the first image took, memory, and the status at the end."""
+    """What a subscriber got, how long the first image took, the memory of the processes, and the status at the end."""
 
     received: Received
     first_s: float

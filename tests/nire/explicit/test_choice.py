@@ -94,6 +94,11 @@ def test_engine_that_takes_minutes_for_a_window_is_not_run_again(costs: dict, jo
     assert chosen(job) == ("openvino", "bf16")
 
 
+def test_loops_that_are_compiled_first_keep_no_engine_from_being_timed(costs: dict, job: Job) -> None:
+    costs["openvino", "fp32"] = [40_000.0, 30.0]
+    assert chosen(job) == ("openvino", "bf16")
+
+
 def test_engine_is_chosen_where_each_takes_minutes(costs: dict, job: Job) -> None:
     costs |= {("openvino", "fp32"): 60_000.0, ("openvino", "bf16"): 50_000.0}
     assert chosen(job) == ("openvino", "fp32")
