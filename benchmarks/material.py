@@ -79,7 +79,8 @@ def write_packets(path: Path, info: SourceInfo, stream: Iterable[SourcePacket]) 
 def larger(info: SourceInfo, stream: Sequence[Packet], geometry: Geometry, *, rate_meps: float) -> Iterator[Packet]:
     """Make packets of a larger sensor, tiled as a window is; only its columns on the left move, the others stand still.
 
-    So the moving pixels have as many events a second as ever, and their light and their events belong together.
+    So the moving pixels have as many events a second as those of the smaller sensor, and their light and their events
+    belong together.
 
     Args:
         info: of the camera.

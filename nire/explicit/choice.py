@@ -147,7 +147,8 @@ def _best_seconds(
     rounds, spent_s = 0, 0.0
     while rounds < _FEWEST or spent_s < measured_s * len(last_s):
         for candidate in [candidate for candidate in last_s for _ in range(_IN_A_ROW)]:
-            if best_s and spent_s + last_s[candidate] > _PATIENCE_S:
+            would_end_s = last_s[candidate] + (spent_s if candidate in best_s else 0.0)
+            if best_s and would_end_s > _PATIENCE_S:
                 continue
             last_s[candidate] = seconds = _seconds(made[candidate], evidence)
             best_s[candidate] = min(best_s.get(candidate, math.inf), seconds)
