@@ -17,7 +17,7 @@ from .report import report, show
 
 NAMES = ("planes", "ring", "recordings", "intake", "edi", "explicit", "network", "wire", "end_to_end")
 """Run when no name is given."""
-NAMED = ("batch", "others", "page", "soak", "storm")
+NAMED = ("batch", "hd", "others", "page", "soak", "storm")
 """Take minutes, and run only when named."""
 
 
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default=[],
         metavar="KEY=VALUE",
         dest="overrides",
-        help="end_to_end, page, soak, storm: override a key, e.g. reconstructor.precision='\"int8\"'; may be repeated",
+        help="end_to_end, hd, page, soak, storm: override a key, e.g. reconstructor.threads=1; may be repeated",
     )
     parser.add_argument(
         "--engine",
@@ -70,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "soak": {"minutes": options.minutes, "recording": options.recording, "overrides": options.overrides},
             "storm": {"kills": options.kills, "overrides": options.overrides},
             "end_to_end": {"recording": options.recording, "overrides": options.overrides},
+            "hd": {"overrides": options.overrides},
             "page": {"recording": options.recording, "overrides": options.overrides},
             "intake": {"recording": options.recording},
             "others": {"recording": options.recording},

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from drivers.cameras.synthetic import open_source
 from drivers.recordings.recording.source import RecordingWriter
 from drivers.source import SourceInfo
-from nire.types import ContentWindow, EventBatch, Frame, Geometry, Packet
+from nire.types import ContentWindow, EventBatch, Frame, Geometry, Packet, SourcePacket
 from stream.windows.assembler import WindowAssembler
 from stream.windows.cut import Cut
 
@@ -63,8 +65,45 @@ def _tiled_events(events: EventBatch, of: Geometry, larger: Geometry) -> EventBa
 
 def write_recording(path: Path, seconds: float) -> Path:
     """Write the camera's packets of some seconds as a recording."""
-    info, stream = packets(seconds)
+    return write_packets(path, *packets(seconds))
+
+
+def write_packets(path: Path, info: SourceInfo, stream: Iterable[SourcePacket]) -> Path:
+    """Write packets of a source as a recording."""
     with RecordingWriter(path, info.geometry, source=info) as writer:
         for packet in stream:
             writer.write(packet)
     return path
+
+
+def larger(info: SourceInfo, stream: Sequence[Packet], geometry: Geometry, *, rate_meps: float) -> Iterator[Packet]:
+    """Make packets of a larger sensor, tiled as a window is; only its columns on the left move, the others stand still.
+
+    So the moving pixels have as many events a second as those of the smaller sensor, and their light and their events
+    belong together.
+
+    Args:
+        info: of the camera.
+        stream: its packets.
+        geometry: of the larger sensor.
+        rate_meps: M events a second, on average; fewer where all of it moves and no more come.
+
+    Yields:
+        The packets, in their order.
+    """
+    batches = [packet for packet in stream if isinstance(packet, EventBatch) and len(packet)]
+    columns = np.bincount(np.concatenate([batch.x for batch in batches]), minlength=info.geometry.width)
+    seconds = 1e-6 * (int(batches[-1].t_us[-1]) - int(batches[0].t_us[0]))
+    rows = geometry.height / info.geometry.height
+    across = -(-geometry.width // info.geometry.width)
+    meps = np.cumsum(np.tile(columns, across)[: geometry.width]) * rows / seconds / 1e6
+    moving = min(int(np.searchsorted(meps, rate_meps)) + 1, geometry.width)
+    still: NDArray[np.uint8] | None = None
+    for packet in stream:
+        if isinstance(packet, EventBatch):
+            tiles = _tiled_events(packet, info.geometry, geometry)
+            yield tiles.part(tiles.x < moving)
+        elif isinstance(packet, Frame):
+            frame = _tiled_frame(packet, geometry)
+            still = frame.pixels if still is None else still
+            yield replace(frame, pixels=np.concatenate([frame.pixels[:, :moving], still[:, moving:]], axis=1))

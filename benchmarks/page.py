@@ -39,7 +39,7 @@ _SHOWN_HZ = 30.0
 
 
 @dataclass(slots=True)
-class _Stream:
+class Stream:
     """What the stream did in some stretches of time: windows built, windows skipped because they came late, images."""
 
     built: int = 0
@@ -53,7 +53,7 @@ class _Stream:
 
 
 @dataclass(frozen=True, slots=True)
-class _Server:
+class Server:
     """The process that serves the page, and its host:port."""
 
     process: psutil.Process
@@ -61,7 +61,7 @@ class _Server:
 
 
 @dataclass(slots=True)
-class _Shown:
+class Shown:
     """What a page was sent: moments, their bytes, and the processor time of its server, over `seconds`."""
 
     moments: int = 0
@@ -80,18 +80,18 @@ def run(*, recording: Path | None = None, overrides: Sequence[str] = ()) -> list
         recording: with frames; None = 4 s of the synthetic camera.
         overrides: of the config, as --set takes them.
     """
-    without, beside, shown = _Stream(), _Stream(), _Shown()
+    without, beside, shown = Stream(), Stream(), Shown()
     with tempfile.TemporaryDirectory() as folder:
         source = recording or write_recording(Path(folder) / "bench.nire", _RECORDED_S)
         asked = (*_STREAM, f"plan.rate_hz={_ASKED_HZ}", *overrides)
         with (
             running(source, asked, ["--loop"]) as pipeline,
             ControlClient(pipeline.control, timeout_ms=_ANSWER_MS) as control,
-            _served(pipeline) as server,
+            served(pipeline) as server,
         ):
-            _wait_for(control)
+            wait_for(control)
             for _ in range(_STRETCHES):
-                asyncio.run(_look(server, control, beside, shown))
+                asyncio.run(look(server, control, beside, shown))
                 with _suspended(server), _counted(control, without):
                     time.sleep(_STRETCH_S)
     note = f"in {_STRETCHES} stretches of {_STRETCH_S:g} s, in turns; {{}} of {{}} windows"
@@ -111,7 +111,7 @@ def run(*, recording: Path | None = None, overrides: Sequence[str] = ()) -> list
     ]
 
 
-def _wait_for(control: ControlClient) -> None:
+def wait_for(control: ControlClient) -> None:
     """Wait until the stream builds windows, and settle."""
     until = time.monotonic() + _PATIENCE_S
     while True:
@@ -127,7 +127,7 @@ def _wait_for(control: ControlClient) -> None:
 
 
 @contextmanager
-def _counted(control: ControlClient, stream: _Stream) -> Iterator[None]:
+def _counted(control: ControlClient, stream: Stream) -> Iterator[None]:
     """Add what the stream does in a stretch."""
     before = control.ask("status")
     yield
@@ -138,20 +138,20 @@ def _counted(control: ControlClient, stream: _Stream) -> Iterator[None]:
 
 
 @contextmanager
-def _served(pipeline: Pipeline) -> Iterator[_Server]:
+def served(pipeline: Pipeline) -> Iterator[Server]:
     """Serve the page in a process of its own."""
     bind = free_address().removeprefix("tcp://")
     words = [sys.executable, "-m", "stream.cli", "preview", pipeline.address, "--bind", bind, "--no-open-browser"]
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
     try:
-        yield _Server(psutil.Process(process.pid), bind)
+        yield Server(psutil.Process(process.pid), bind)
     finally:
         process.terminate()
         process.wait(_PATIENCE_S)
 
 
 @contextmanager
-def _suspended(server: _Server) -> Iterator[None]:
+def _suspended(server: Server) -> Iterator[None]:
     """Hold the server, once it has let go of the stream's images."""
     time.sleep(_SETTLE_S)
     server.process.suspend()
@@ -161,11 +161,11 @@ def _suspended(server: _Server) -> Iterator[None]:
         server.process.resume()
 
 
-async def _look(server: _Server, control: ControlClient, stream: _Stream, shown: _Shown) -> None:
+async def look(server: Server, control: ControlClient, stream: Stream, shown: Shown) -> None:
     """Look at a page for a stretch, once it shows something."""
     async with aiohttp.ClientSession() as session:
         socket = await _connected(session, server.bind)
-        await asyncio.wait_for(_take(socket, _SETTLE_S, _Shown()), _PATIENCE_S)
+        await asyncio.wait_for(_take(socket, _SETTLE_S, Shown()), _PATIENCE_S)
         before = server.process.cpu_times()
         with _counted(control, stream):
             await _take(socket, _STRETCH_S, shown)
@@ -185,7 +185,7 @@ async def _connected(session: aiohttp.ClientSession, bind: str) -> aiohttp.Clien
             await asyncio.sleep(0.2)  # it starts
 
 
-async def _take(socket: aiohttp.ClientWebSocketResponse, seconds: float, shown: _Shown) -> None:
+async def _take(socket: aiohttp.ClientWebSocketResponse, seconds: float, shown: Shown) -> None:
     """Take moments for so long from the first one on, and say of each that it is shown."""
     start = None
     async for message in socket:

@@ -105,21 +105,21 @@ class Received:
 def receive(
     pipeline: Pipeline, topic: str, *, seconds: float, settle_s: float = 2.0, patience_s: float = 60
 ) -> Received:
-    """Subscribe, let the pipeline settle, then take every message for some seconds.
+    """Subscribe, let the pipeline settle, then take every message for some seconds, and two at least.
 
     Raises:
         RuntimeError: nothing arrived in time, or the pipeline ended.
     """
     subscriber = Subscriber(pipeline.address, [topic], high_water_mark=10_000)
     try:
-        if subscriber.recv(timeout_ms=int(patience_s * 1000)) is None:
-            raise RuntimeError(f"no message on {topic} within {patience_s:g} s; exit code {pipeline.process.poll()}")
+        _await_first(pipeline, subscriber, topic, patience_s)
         settled = time.perf_counter() + settle_s
         while time.perf_counter() < settled:
             subscriber.recv(timeout_ms=200)
-        headers, start = [], time.perf_counter()
+        headers: list[dict[str, Any]] = []
+        start = time.perf_counter()
         last = start
-        while time.perf_counter() < start + seconds:
+        while time.perf_counter() < start + (seconds if len(headers) > 1 else patience_s):
             message = subscriber.recv(timeout_ms=200)
             if message is not None:
                 headers.append(message.header)
@@ -127,6 +127,21 @@ def receive(
         return Received(headers, last - start)
     finally:
         subscriber.close()
+
+
+def await_first(pipeline: Pipeline, topic: str, *, patience_s: float = 60) -> None:
+    """Subscribe, and wait for a message.
+
+    Raises:
+        RuntimeError: nothing arrived in time, or the pipeline ended.
+    """
+    with Subscriber(pipeline.address, [topic]) as subscriber:
+        _await_first(pipeline, subscriber, topic, patience_s)
+
+
+def _await_first(pipeline: Pipeline, subscriber: Subscriber, topic: str, patience_s: float) -> None:
+    if subscriber.recv(timeout_ms=int(patience_s * 1000)) is None:
+        raise RuntimeError(f"no message on {topic} within {patience_s:g} s; exit code {pipeline.process.poll()}")
 
 
 def _watch(pid: int, memory: Memory, stop: threading.Event) -> None:

@@ -14,6 +14,7 @@ clocks, and slow pixels.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -39,14 +40,17 @@ _WHOLE_POWER = 8
 _LIMITS = (0.05, 1.0)
 _DARK, _BRIGHT = 8.0, 245.0
 _MIN_PIXELS = 200
+# Thresholds and offset are learned from every so many-th row where there are more pixels or events, other rows at each
+# pair: a few numbers do not get better by a million pixels, and frames do not wait.
+_MOST_PIXELS, _MOST_EVENTS = 100_000, 300_000
+# Events of a pixel that may be hot, less those around it.
+_HOT_EVENTS = 30
 # Weighted events of a pixel that tells thresholds.
 _LEAST_EVENTS = 0.5
 # Correlation that an offset must win per pair over no offset: slow scenes have a flat, wandering maximum.
 _LEAST_GAIN = 0.005
 # A pair that misses more than this part of its events' span teaches no offset: what changed meanwhile has no time.
 _MOST_MISSING = 0.05
-# Of pairs with more events every second row is looked at, or every third: hundreds of thousands tell enough.
-_MOST_EVENTS = 300_000
 
 Field = NDArray[np.float64]
 
@@ -131,16 +135,12 @@ class Calibrator:
         Static scenes and frames without usable pixels teach nothing. A pair with a long gap teaches no offset; it does
         teach thresholds, but the less the longer the gap is.
         """
-        first, second = frames
+        self._watch_pixels(events, frames[0].pixels.shape[:2])
+        (first, second), events = _with_fewer_rows(frames, events, self._pairs_used)
         missing = _missing_share(gaps, first.first_us, second.last_us)
-        self._watch_pixels(events, first.pixels.shape[:2])
         change, usable = _log_change(first, second)
         if usable.sum() < _MIN_PIXELS or len(events) < _MIN_PIXELS:
             return
-        every = -(-len(events) // _MOST_EVENTS)
-        if every > 1:
-            events = events.part(events.y % every == 0)
-            usable[np.arange(len(usable)) % every > 0] = False
         reach_us = RAMP_SHARE * (second.last_us - first.first_us)
         ramps_us = ramp_lengths(events, change.shape[1], reach_us, gaps)
         pair = _Pair(first, second, events, ramps_us, change, usable)
@@ -194,15 +194,44 @@ class Calibrator:
 
     def _watch_pixels(self, events: EventBatch, shape: tuple[int, ...]) -> None:
         """Find pixels that fire far more than all their neighbours together, pair after pair."""
-        count = _sum_per_pixel(events, np.ones(len(events)), shape)
-        self._activity = count if self._activity is None else _FORGET * self._activity + count
-        padded = np.pad(self._activity, 1, mode="edge")
-        height, width = shape[0], shape[1]
-        around = sum(
-            padded[dy : dy + height, dx : dx + width] for dy in range(3) for dx in range(3) if (dy, dx) != (1, 1)
+        height, width = shape
+        count = np.bincount(_cells(events, width), minlength=height * width).reshape(height, width)
+        if self._activity is None:
+            self._activity = np.zeros((height, width))
+        self._activity *= _FORGET
+        self._activity += count
+        y, x = np.nonzero(self._activity > _HOT_EVENTS)
+        around, neighbours = np.zeros(len(y)), np.zeros(len(y))
+        for dy, dx in itertools.product((-1, 0, 1), repeat=2):
+            is_there = (y + dy >= 0) & (y + dy < height) & (x + dx >= 0) & (x + dx < width) & ((dy, dx) != (0, 0))
+            around[is_there] += self._activity[y[is_there] + dy, x[is_there] + dx]
+            neighbours += is_there
+        # At the edges there are fewer than eight.
+        is_hot = self._activity[y, x] > _HOT_EVENTS + 2.0 * around * 8 / np.maximum(neighbours, 1)
+        hot = np.zeros((height, width), np.bool_)
+        hot[y[is_hot], x[is_hot]] = True
+        self.current = replace(self.current, hot_pixels=hot if is_hot.any() else None)
+
+
+def _with_fewer_rows(frames: Sequence[Frame], events: EventBatch, which: int) -> tuple[Sequence[Frame], EventBatch]:
+    """Give what a camera with fewer rows would have seen: every so many-th where there is much to see, else all."""
+    height, width = frames[0].pixels.shape[:2]
+    step = min(max(-(-height * width // _MOST_PIXELS), -(-len(events) // _MOST_EVENTS), 1), height)
+    if step == 1:
+        return frames, events
+    first = which % step
+    fewer = [
+        replace(
+            frame,
+            pixels=frame.pixels[first::step],
+            exposure_start_us=frame.exposure_start_us + round(first * frame.row_delay_us),
+            exposure_end_us=frame.exposure_end_us + round(first * frame.row_delay_us),
+            row_delay_us=step * frame.row_delay_us,
         )
-        hot = self._activity > 30 + 2.0 * around
-        self.current = replace(self.current, hot_pixels=hot if hot.any() else None)
+        for frame in frames
+    ]
+    seen = events.part(events.y % step == first)
+    return fewer, replace(seen, y=seen.y // step)
 
 
 def _missing_share(gaps: Sequence[Gap], first_us: float, last_us: float) -> float:

@@ -6,6 +6,7 @@ their block, for as long as it likes; it keeps no writer waiting, because the wr
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections import deque
 from dataclasses import replace
@@ -20,8 +21,25 @@ EVENT_BYTES = 13
 _LEAST_EVENTS, _MOST_EVENTS = 1 << 17, 1 << 23  # 1.7 and 109 MB
 # A window that lies across two blocks is copied: a block is to hold the events of several windows.
 _LASTS_US = 250_000
+# What the windows reach back that can still be asked, four pairs of frames that come 20 times a second or more.
+_KEPT_US = 250_000
+# Of those windows, how many may lie across two blocks.
+_COPIES = 2
 # Free memory that is kept: for the next block, and for the next window that is copied.
 _SPARES = 2
+
+
+def most_bytes(rate_meps: float, seconds: float) -> int:
+    """Tell how much memory blocks take where a reader stalls, and then takes all that has come meanwhile.
+
+    Args:
+        rate_meps: M events a second.
+        seconds: that it stalls.
+    """
+    room = min(max(_LEAST_EVENTS, round(rate_meps * _LASTS_US)), _MOST_EVENTS)
+    full = math.ceil(rate_meps * (1e6 * seconds + _KEPT_US) / room)
+    # Half a block at either end of what is held.
+    return (full + 1 + _COPIES + _SPARES) * _bytes_of(room)
 
 
 class _Memory(np.ndarray[tuple[int], np.dtype[np.uint8]]):
@@ -94,8 +112,7 @@ class Pool:
         """Give a block with room for at least so many events, whose memory nobody reads."""
         memory = self._free_memory(EVENT_BYTES * events)
         if memory is None:
-            # A power of two: so that the next one, for a few events more, fits into the same memory.
-            memory = _Memory((EVENT_BYTES << max(0, events - 1).bit_length(),), np.uint8)
+            memory = _Memory((_bytes_of(events),), np.uint8)
         lent = memory.view(np.ndarray)
         weakref.finalize(lent, self._free.append, memory).atexit = False
         return Block(lent)
@@ -149,6 +166,11 @@ class Blocks:
             return self._least
         span_us = int(self._block.t_us[self._end - 1]) - int(self._block.t_us[0])
         return min(max(self._least, self._end * _LASTS_US // max(1, span_us)), _MOST_EVENTS)
+
+
+def _bytes_of(events: int) -> int:
+    """Size of memory for so many events: a power of two of them, so that it serves the next, for a few more, too."""
+    return EVENT_BYTES << max(0, events - 1).bit_length()
 
 
 def _columns(batch: EventBatch) -> tuple[NDArray[Any], ...]:

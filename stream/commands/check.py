@@ -16,13 +16,20 @@ from drivers.source import Source, SourceInfo
 from nire.errors import ConfigError, NireError
 from nire.types import Geometry
 from stream import backends
+from stream.blocks import most_bytes
 from stream.cameras import camera_names, read_cameras
 from stream.config import AUTO, Config, check_security
 from stream.options import ConfigFiles, Overrides
 from stream.preview.binding import require_bindable
 from stream.processes.board import require_free
-from stream.rings.packets import frame_packet_bytes
-from stream.rings.ring import event_depth, event_file_bytes, event_memory_bytes, frame_depth, require_room
+from stream.rings.ring import (
+    event_depth,
+    event_file_bytes,
+    event_memory_bytes,
+    frame_depth,
+    frame_memory_bytes,
+    require_room,
+)
 from stream.session.plan import policy_of, require_grid, require_together
 from stream.sockets.control import ControlServer
 from stream.sockets.publisher import Publisher
@@ -110,7 +117,16 @@ def describe(config: Config, console: Console, *, has_frames: bool = True) -> No
         f"{file_mb:.0f} MB); survives a stall of "
         f"{ring.seconds:g} s at {ring.peak_rate_meps:g} M events/s ({peak_per_packet:.0f} events a packet)",
     )
-    table.add_row("frame ring", f"{frame_depth(ring)} frames")
+    table.add_row(
+        "frame ring",
+        f"{frame_depth(ring)} frames, at most {frame_memory_bytes(ring, _LARGE_SENSOR) / 1e6:.0f} MB in shared memory "
+        f"({_LARGE_SENSOR.width} x {_LARGE_SENSOR.height}, gray)",
+    )
+    table.add_row(
+        "windows",
+        f"at most {most_bytes(ring.peak_rate_meps, ring.seconds) / 1e6:.0f} MB of events in the consumer, after such a "
+        "stall",
+    )
     table.add_row("expected latency", _latency_text(config))
     table.add_row("in a container", _container_text(config))
     console.print(table)
@@ -212,8 +228,7 @@ def _plan_text(config: Config) -> str:
 def _container_text(config: Config) -> str:
     """What Docker has to be told, on one line."""
     ring = config.ring
-    frames = frame_depth(ring) * frame_packet_bytes(_LARGE_SENSOR)
-    blocks = math.ceil((event_memory_bytes(ring) + frames) / _SHM_BLOCK)
+    blocks = math.ceil((event_memory_bytes(ring) + frame_memory_bytes(ring, _LARGE_SENSOR)) / _SHM_BLOCK)
     usb = "--volume /dev/bus/usb:/dev/bus/usb --device-cgroup-rule 'c 189:* rmw'"
     return f"--shm-size={blocks * _SHM_BLOCK >> 20}m; for a camera on USB also {usb}"
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from drivers.source import SourceInfo
 from nire.types import HasSiblings, Reconstructor
 from stream.config import Config
+from stream.processes.child import give_large_blocks_back
 from stream.rings.packets import unpack_info
 from stream.rings.place import RingSpace
 
@@ -33,6 +34,7 @@ class Method:
         # and a short recording, played as fast as possible, is over before another second has passed.
         from stream.backends import open_reconstructor, warm_up
 
+        give_large_blocks_back(info.geometry.width * info.geometry.height)
         reconstructor = open_reconstructor(config, info.geometry, has_frames=info.has_frames)
         warm_up(reconstructor, info.geometry)
         return cls(config, info, reconstructor)

@@ -56,6 +56,11 @@ def event_memory_bytes(ring: RingConfig) -> int:
     return event_depth(ring) * packets.event_packet_bytes(events_per_packet(ring))
 
 
+def frame_memory_bytes(ring: RingConfig, geometry: Geometry) -> int:
+    """Shared memory that a full frame ring takes."""
+    return frame_depth(ring) * packets.frame_packet_bytes(geometry)
+
+
 def event_file_bytes(ring: RingConfig) -> int:
     """Size of the event ring's file."""
     used = carriers.carrier(carriers.usual() if ring.carrier == "auto" else ring.carrier)
@@ -76,7 +81,7 @@ def require_room(ring: RingConfig, geometry: Geometry | None = None, *, others: 
     """
     place.require_writable()
     events = [event_memory_bytes(each) for each in (ring, *others)]
-    frames = 0 if geometry is None else frame_depth(ring) * packets.frame_packet_bytes(geometry)
+    frames = 0 if geometry is None else frame_memory_bytes(ring, geometry)
     what = "the rings take" if frames or len(events) > 1 else "the event ring takes"
     place.require_memory(sum(events) + frames, what)
 

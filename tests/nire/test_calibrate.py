@@ -12,7 +12,7 @@ import pytest
 from drivers.cameras.synthetic import open_source
 from nire import calibrate
 from nire.calibrate import SEARCH_US, Calibrator
-from nire.types import ContentWindow, EventBatch, Frame, Gap
+from nire.types import Calibration, ContentWindow, EventBatch, Frame, Gap
 from stream.windows.assembler import WindowAssembler
 from stream.windows.cut import Cut
 
@@ -147,13 +147,14 @@ def test_pair_without_any_event_between_its_frames_teaches_no_thresholds() -> No
     assert calibrator.current.threshold_positive == Calibrator().current.threshold_positive
 
 
-def test_pixel_that_fires_all_the_time_is_masked_and_its_neighbours_are_not() -> None:
+@pytest.mark.parametrize(("x", "y"), [(50, 40), (0, 0), (127, 50), (60, 95)])
+def test_pixel_that_fires_all_the_time_is_masked_and_its_neighbours_are_not(x: int, y: int) -> None:
     calibrator = Calibrator(time_offset_us=0.0)
     for window in windows(0.2, 0.2)[:4]:
-        calibrator.observe(window.frames, with_hot_pixel(window, x=50, y=40))
+        calibrator.observe(window.frames, with_hot_pixel(window, x=x, y=y))
     hot = calibrator.current.hot_pixels
     assert hot is not None
-    assert np.argwhere(hot).tolist() == [[40, 50]]
+    assert np.argwhere(hot).tolist() == [[y, x]]
 
 
 def with_hot_pixel(window: ContentWindow, *, x: int, y: int) -> EventBatch:
@@ -216,3 +217,45 @@ def test_rolling_frames_calibrate_like_global_ones() -> None:
                 assert isinstance(window.frames[0], Frame)
                 calibrator.observe(window.frames, window.events)
     assert calibrator.current.threshold_positive == pytest.approx(0.25, rel=0.2)
+
+
+@pytest.mark.parametrize("delay_us", [0, 4500])
+def test_large_sensor_is_learned_from_some_of_its_rows(delay_us: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def learned() -> Calibration:
+        calibrator = Calibrator()
+        for window in windows(0.2, 0.3)[:6]:
+            calibrator.observe(window.frames, delayed(window, delay_us))
+        return calibrator.current
+
+    by_all = learned()
+    monkeypatch.setattr(calibrate, "_MOST_PIXELS", 128 * 96 // 4)
+    by_some = learned()
+    assert by_some.threshold_positive == pytest.approx(by_all.threshold_positive, rel=0.05)
+    assert by_some.threshold_negative == pytest.approx(by_all.threshold_negative, rel=0.05)
+    assert by_some.time_offset_us == pytest.approx(by_all.time_offset_us, abs=500)
+    assert by_some != by_all
+
+
+def test_rows_of_a_large_sensor_that_rolls_keep_their_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibrate, "_MOST_PIXELS", 128 * 96 // 4)
+    window = windows(0.2, 0.2)[0]
+    frames = [replace(frame, row_delay_us=60) for frame in window.frames]
+    for which in range(5):
+        fewer, seen = calibrate._with_fewer_rows(frames, window.events, which)
+        for few, whole in zip(fewer, frames, strict=True):
+            np.testing.assert_array_equal(few.pixels, whole.pixels[which % 4 :: 4])
+            np.testing.assert_array_equal(few.shutter.t_a_us, whole.shutter.t_a_us[which % 4 :: 4])
+            np.testing.assert_array_equal(few.shutter.t_b_us, whole.shutter.t_b_us[which % 4 :: 4])
+        assert len(seen) == np.count_nonzero(window.events.y % 4 == which % 4)
+        assert seen.y.max() < 96 // 4
+
+
+def test_hot_pixel_of_a_large_sensor_is_found_in_any_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibrate, "_MOST_PIXELS", 128 * 96 // 4)
+    for x, y in ((50, 40), (127, 95), (0, 3)):
+        calibrator = Calibrator(time_offset_us=0.0)
+        for window in windows(0.2, 0.2)[:4]:
+            calibrator.observe(window.frames, with_hot_pixel(window, x=x, y=y))
+        hot = calibrator.current.hot_pixels
+        assert hot is not None
+        assert np.argwhere(hot).tolist() == [[y, x]]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import weakref
+from collections import deque
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 
 from nire.types import EventBatch
-from stream.blocks import EVENT_BYTES, Blocks, Pool, block_of
+from stream.blocks import EVENT_BYTES, Block, Blocks, Pool, block_of, most_bytes
+from stream.windows.tape import Tape
 from tests.nire.windows import random_events
 
 NAMES = ("t_us", "x", "y", "p")
@@ -126,3 +130,42 @@ def test_batch_that_is_changed_or_thinned_lies_in_no_block() -> None:
     assert block_of(batches(1)[0]) is None
     assert block.place_of(held.part(slice(5, 9))) == 5
     assert np.shares_memory(held.part(slice(5, 9)).x, block.memory)
+
+
+@pytest.mark.parametrize("rate_meps", [0.1, 1.0, 3.0])
+def test_memory_after_a_stall_is_at_most_what_is_told(rate_meps: float) -> None:
+    """Windows of 65 ms every 40 ms, four of which are kept; half a second comes at once."""
+    made, stall_us, step_us = CountedPool(), 500_000, 10_000
+    blocks, tape = Blocks(made), Tape()
+    tape._pool = made
+    kept: deque[EventBatch] = deque(maxlen=4)
+    most, cut_us = 0, 0
+    for k in range(200):
+        t0_us = k * step_us
+        tape.append(blocks.hold(random_events(k, round(rate_meps * step_us), t0_us, t0_us + step_us)))
+        stalls = 0 < t0_us % 1_000_000 <= stall_us
+        while not stalls and cut_us + 65_000 <= tape.watermark_us:
+            kept.append(tape.cut(cut_us, cut_us + 65_000))
+            cut_us += 40_000
+            tape.forget(cut_us)
+        most = max(most, made.size())
+    told = most_bytes(rate_meps, stall_us / 1e6)
+    assert told / 4 < most <= told
+
+
+class CountedPool(Pool):
+    """A pool that knows what it has given out and what came back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given: list[weakref.ref[np.ndarray]] = []
+
+    def block(self, events: int) -> Block:
+        block = super().block(events)
+        assert isinstance(block.memory.base, np.ndarray)
+        self.given.append(weakref.ref(block.memory.base))
+        return block
+
+    def size(self) -> int:
+        memory = {id(array): array.nbytes for ref in self.given if (array := ref()) is not None}
+        return sum(memory.values())

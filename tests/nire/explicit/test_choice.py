@@ -88,6 +88,22 @@ def test_load_in_most_rounds_does_not_decide(costs: dict, job: Job) -> None:
     assert chosen(job) == ("openvino", "bf16")
 
 
+def test_engine_that_takes_minutes_for_a_window_is_not_run_again(costs: dict, job: Job) -> None:
+    costs["eager", "fp32"] = [40_000.0, 1.0]  # ms: were it run again, it would be the fastest
+    costs["eager", "bf16"] = 1.0
+    assert chosen(job) == ("openvino", "bf16")
+
+
+def test_loops_that_are_compiled_first_keep_no_engine_from_being_timed(costs: dict, job: Job) -> None:
+    costs["openvino", "fp32"] = [40_000.0, 30.0]
+    assert chosen(job) == ("openvino", "bf16")
+
+
+def test_engine_is_chosen_where_each_takes_minutes(costs: dict, job: Job) -> None:
+    costs |= {("openvino", "fp32"): 60_000.0, ("openvino", "bf16"): 50_000.0}
+    assert chosen(job) == ("openvino", "fp32")
+
+
 def test_choice_of_a_busy_machine_is_made_again_on_a_quiet_one(costs: dict, job: Job) -> None:
     costs |= {("openvino", "fp32"): 300.0, ("openvino", "bf16"): 200.0, ("eager", "fp32"): 120.0}
     costs["eager", "bf16"] = 130.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import sys
 from collections.abc import Callable
@@ -381,3 +382,15 @@ def test_engine_that_auto_takes_is_shown_and_no_network_is_made(
 
 def test_source_without_frames_is_shown_with_the_backend_that_it_gets(check: Check) -> None:
     assert "events_only, on auto" in check(NO_FRAMES).out
+
+
+def test_memory_of_rings_and_windows_grows_with_the_rate_and_the_stall(check: Check) -> None:
+    def told_mb(*assignments: str) -> list[int]:
+        out = " ".join(check(*assignments).out.split())
+        return [int(mb) for mb in re.findall(r"at most\D*(\d+)\D*MB", out.replace("│", " "))]
+
+    small = told_mb("ring.peak_rate_meps=12", "ring.seconds=0.5")
+    large = told_mb("ring.peak_rate_meps=30", "ring.seconds=1")
+    assert len(small) == len(large) == 3  # event ring, frame ring, windows
+    assert all(more > less for less, more in zip(small, large, strict=True))
+    assert large[2] > large[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import subprocess
 import sys
@@ -29,6 +30,21 @@ large.clear()
 print((private_kb() - before) // 1024)
 """
 
+# A plane of an HD sensor, made and freed again and again.
+_AGAIN = """
+import resource
+import numpy as np
+from stream.processes.child import give_large_blocks_back
+{prepare}
+plane = np.ones((720, 1280), np.float32)
+del plane
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    plane = np.ones((720, 1280), np.float32)
+    del plane
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
 # The main thread of this supervisor ends long before the process does, as it may when a busy machine kills it.
 _SLOW_TO_DIE = """
 import ctypes, os, signal, sys, threading, time
@@ -53,18 +69,36 @@ if __name__ == "__main__":
 _ROOT = Path(__file__).parents[3]
 
 
-def kept_mb(prepare: str) -> int:
-    """What a process keeps of 160 MB that it has freed, where small blocks were made in between."""
+def printed(script: str) -> int:
+    """What a script prints in a process whose memory nobody has set."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
-    words = [sys.executable, "-c", _PINNED.format(prepare=prepare)]
+    words = [sys.executable, "-c", script]
     done = subprocess.run(words, cwd=_ROOT, env=environment, check=True, capture_output=True, text=True)
     return int(done.stdout)
+
+
+def kept_mb(prepare: str) -> int:
+    """What a process keeps of 160 MB that it has freed, where small blocks were made in between."""
+    return printed(_PINNED.format(prepare=prepare))
 
 
 def test_freed_windows_are_not_kept_between_small_blocks() -> None:
     if kept_mb("") < 100:
         pytest.skip("this C library gives large blocks back anyway")
     assert kept_mb("give_large_blocks_back()") < 10
+
+
+def test_planes_of_a_large_sensor_come_from_where_the_last_ones_were() -> None:
+    pages = 20 * 720 * 1280 * 4 // mmap.PAGESIZE
+    if printed(_AGAIN.format(prepare="give_large_blocks_back()")) < pages // 2:
+        pytest.skip("this C library keeps large blocks anyway")
+    assert printed(_AGAIN.format(prepare="give_large_blocks_back(720 * 1280)")) < pages // 20
+
+
+def test_windows_of_a_large_sensor_are_given_back_as_well() -> None:
+    if kept_mb("") < 100:
+        pytest.skip("this C library gives large blocks back anyway")
+    assert kept_mb("give_large_blocks_back(720 * 1280)") < 10
 
 
 def test_orphan_leaves_nothing_where_its_supervisor_dies_slowly(tmp_path: Path) -> None:
