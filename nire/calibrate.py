@@ -43,8 +43,8 @@ _MIN_PIXELS = 200
 # Thresholds and offset are learned from every so many-th row where there are more pixels or events, other rows at each
 # pair: a few numbers do not get better by a million pixels, and frames do not wait.
 _MOST_PIXELS, _MOST_EVENTS = 100_000, 300_000
-# Events of a pixel that may be hot, less those around it.
-_HOT_EVENTS = 30
+# A hot pixel has more events than so many, and so many times those of its neighbours in the mean.
+_HOT_EVENTS, _HOT_TIMES = 30, 16
 # Weighted events of a pixel that tells thresholds.
 _LEAST_EVENTS = 0.5
 # Correlation that an offset must win per pair over no offset: slow scenes have a flat, wandering maximum.
@@ -201,13 +201,17 @@ class Calibrator:
         self._activity *= _FORGET
         self._activity += count
         y, x = np.nonzero(self._activity > _HOT_EVENTS)
-        around, neighbours = np.zeros(len(y)), np.zeros(len(y))
+        # Of the neighbours, fewer than eight at the edges, the one that fires most may be hot as well.
+        around, most, neighbours = np.zeros(len(y)), np.zeros(len(y)), np.zeros(len(y))
         for dy, dx in itertools.product((-1, 0, 1), repeat=2):
             is_there = (y + dy >= 0) & (y + dy < height) & (x + dx >= 0) & (x + dx < width) & ((dy, dx) != (0, 0))
-            around[is_there] += self._activity[y[is_there] + dy, x[is_there] + dx]
+            beside = np.zeros(len(y))
+            beside[is_there] = self._activity[y[is_there] + dy, x[is_there] + dx]
+            around += beside
+            most = np.maximum(most, beside)
             neighbours += is_there
-        # At the edges there are fewer than eight.
-        is_hot = self._activity[y, x] > _HOT_EVENTS + 2.0 * around * 8 / np.maximum(neighbours, 1)
+        mean = (around - most) / np.maximum(neighbours - 1, 1)
+        is_hot = self._activity[y, x] > _HOT_EVENTS + _HOT_TIMES * mean
         hot = np.zeros((height, width), np.bool_)
         hot[y[is_hot], x[is_hot]] = True
         self.current = replace(self.current, hot_pixels=hot if is_hot.any() else None)

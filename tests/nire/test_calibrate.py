@@ -157,6 +157,16 @@ def test_pixel_that_fires_all_the_time_is_masked_and_its_neighbours_are_not(x: i
     assert np.argwhere(hot).tolist() == [[y, x]]
 
 
+def test_two_hot_pixels_side_by_side_are_both_masked() -> None:
+    calibrator = Calibrator(time_offset_us=0.0)
+    for window in windows(0.2, 0.2)[:4]:
+        first = replace(window, events=with_hot_pixel(window, x=50, y=40))
+        calibrator.observe(window.frames, with_hot_pixel(first, x=50, y=41))
+    hot = calibrator.current.hot_pixels
+    assert hot is not None
+    assert np.argwhere(hot).tolist() == [[40, 50], [41, 50]]
+
+
 def with_hot_pixel(window: ContentWindow, *, x: int, y: int) -> EventBatch:
     t_us = np.arange(window.t0_us, window.t1_us, 100, dtype=np.int64)
     events = window.events
