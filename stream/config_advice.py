@@ -35,6 +35,7 @@ def nearest(key: str, keys: Sequence[str]) -> str:
 def _explain(model: type[BaseModel], item: Mapping[str, Any], where: str) -> str:
     path = [str(part) for part in item["loc"]]
     if item["type"] == "extra_forbidden":
+        path = _inside(model, path, item["input"])
         return f"{where}: unknown key {'.'.join(path)!r}; {_nearest(model, path)}"
     dotted, description = _known(model, path)
     message = item["msg"].removeprefix("Value error, ")
@@ -56,6 +57,13 @@ def _known(model: type[BaseModel], path: Sequence[str]) -> tuple[str, str]:
     return ".".join(path), ""
 
 
+def _inside(model: type[BaseModel], path: Sequence[str], value: Any) -> Sequence[str]:
+    """Go into a section that there is not, and that is no misspelt one, as far as its first key."""
+    if not isinstance(value, Mapping) or difflib.get_close_matches(path[-1], list(model.model_fields), n=1, cutoff=0.5):
+        return path
+    return [*path, *(str(key) for key in list(value)[:1])]
+
+
 def _nearest(model: type[BaseModel], path: Sequence[str]) -> str:
     everything = [key for key, description in _keys(model) if description or len(path) == 1]
     *section, leaf = path
@@ -65,7 +73,7 @@ def _nearest(model: type[BaseModel], path: Sequence[str]) -> str:
     leaves = {key.rpartition(".")[2]: key for key in everything}
     if near := difflib.get_close_matches(leaf, list(leaves), n=1, cutoff=0.6):
         return f"did you mean {leaves[near[0]]!r}?"
-    return f"there are {', '.join(siblings)}"
+    return f"there are {', '.join(siblings or model.model_fields)}"
 
 
 def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:

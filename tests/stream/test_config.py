@@ -108,7 +108,9 @@ def test_no_override_ends_in_anything_but_a_config_or_its_error(text: str) -> No
         ("rate_hz=1", "did you mean 'plan.rate_hz'"),
         ("plan.backend=edi", "did you mean 'reconstructor.backend'"),
         ("reconstruct.backend=edi", "did you mean 'reconstructor'"),
+        ("offsets.time_offset_us=1", "unknown key 'offsets.time_offset_us'; did you mean 'source.time_offset_us'"),
         ("publish.hwm=1", "there are bind, high_water_mark"),
+        ("camera.serial=1", "unknown key 'camera.serial'; there are source, ring"),
         ("zzz=1", "there are source, ring"),
     ],
 )
