@@ -54,9 +54,11 @@ def silent_spans(batches: Iterable[EventBatch], frames_until: FramesUntil) -> It
 
 
 def _holes(t_us: NDArray[np.int64], latest_us: int | None) -> list[int]:
-    """Places of events that come long after the one before them, which is `latest_us` for the first."""
-    holes = [0] if latest_us is not None and int(t_us[0]) - latest_us >= _SHORTEST_US else []
-    # Where no two of every 64th event lie so far apart, no neighbours do.
+    """Places of events that come long after the one before them, which is at `latest_us` for the first."""
+    holes = [0] if latest_us is not None and t_us[0] - latest_us >= _SHORTEST_US else []
+    if t_us[-1] - t_us[0] < _SHORTEST_US:
+        return holes
+    # Neighbours are no further apart than every 64th event is from the next one, and most batches have no hole.
     some_us = t_us[::_STRIDE]
     if t_us[-1] - some_us[-1] >= _SHORTEST_US or (some_us[1:] - some_us[:-1] >= _SHORTEST_US).any():
         holes += (np.flatnonzero(t_us[1:] - t_us[:-1] >= _SHORTEST_US) + 1).tolist()

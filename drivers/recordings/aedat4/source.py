@@ -328,15 +328,12 @@ def _event_batch(data: memoryview) -> EventBatch | None:
 
 
 def _imu(table: Table) -> ImuBatch | None:
-    rows = [
-        (int(sample.number(0, "<q")), *(float(sample.number(field, "<f")) for field in range(2, 8)))
-        for sample in table.tables(0)
-    ]
-    if not rows:
+    samples = list(table.tables(0))
+    if not samples:
         return None
-    values = np.array([row[1:] for row in rows], np.float32)
+    values = np.array([[sample.number(field, "<f") for field in range(2, 8)] for sample in samples], np.float32)
     return ImuBatch(
-        np.array([row[0] for row in rows], np.int64),
+        np.array([sample.number(0, "<q") for sample in samples], np.int64),
         values[:, :3] * np.float32(GRAVITY_MPS2),  # the file has g
         np.deg2rad(values[:, 3:]),  # and degrees a second
     )
