@@ -55,12 +55,13 @@ def silent_spans(batches: Iterable[EventBatch], frames_until: FramesUntil) -> It
 
 def _holes(t_us: NDArray[np.int64], latest_us: int | None) -> list[int]:
     """Places of events that come long after the one before them, which is at `latest_us` for the first."""
-    holes = [0] if latest_us is not None and t_us[0] - latest_us >= _SHORTEST_US else []
-    if t_us[-1] - t_us[0] < _SHORTEST_US:
+    first_us, last_us = int(t_us[0]), int(t_us[-1])
+    holes = [0] if latest_us is not None and first_us - latest_us >= _SHORTEST_US else []
+    if last_us - first_us < _SHORTEST_US:
         return holes
     # Neighbours are no further apart than every 64th event is from the next one, and most batches have no hole.
     some_us = t_us[::_STRIDE]
-    if t_us[-1] - some_us[-1] >= _SHORTEST_US or (some_us[1:] - some_us[:-1] >= _SHORTEST_US).any():
+    if last_us - int(some_us[-1]) >= _SHORTEST_US or (some_us[1:] - some_us[:-1] >= _SHORTEST_US).any():
         holes += (np.flatnonzero(t_us[1:] - t_us[:-1] >= _SHORTEST_US) + 1).tolist()
     return holes
 

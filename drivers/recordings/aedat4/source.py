@@ -321,8 +321,7 @@ def _event_batch(data: memoryview) -> EventBatch | None:
     events = Table.root(data).array(0, EVENT)
     if not events.size:
         return None
-    t_us = np.ascontiguousarray(events["t"])
-    x, y, p = (np.ascontiguousarray(events[name]) for name in ("x", "y", "p"))
+    t_us, x, y, p = (events[name].copy() for name in ("t", "x", "y", "p"))
     # Recorders that lost their clock write unsorted packets; cleaning, not reading, decides about that.
     return EventBatch(t_us, x, y, (p != 0).view(np.uint8), int(t_us[-1]))
 
