@@ -206,6 +206,8 @@ class Unpacker:
         while not whole:
             # In one piece it would come in fresh memory, twice, and of the size that a damaged file claims.
             piece, taken, whole = lz4.frame.decompress_chunk(self._lz4, packed, max_length=_PIECE_BYTES)
+            if whole and not filled:
+                return memoryview(piece)
             if not (taken or piece or whole):
                 raise ValueError("it cannot be decompressed: its end is missing")
             self._make_room(filled + len(piece))
