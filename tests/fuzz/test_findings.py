@@ -90,6 +90,17 @@ def test_few_bytes_that_stand_for_gigabytes_are_refused(
     assert read(path) < 16 << 20
 
 
+@pytest.mark.parametrize("size", [0, 2, 3])
+def test_table_without_room_for_its_own_list_of_fields_is_damage(tmp_path: Path, size: int) -> None:
+    packet = bytearray(writer.event_packet([1]))
+    packet[12:14] = struct.pack("<H", size)  # else its fields were whatever follows
+    path = tmp_path / "a.aedat4"
+    (at,) = writer.write(path, [(0, bytes(packet))])
+    with aedat4.open_source(path) as source, pytest.raises(RecordingDamaged, match="list of fields") as told:
+        list(source)
+    assert told.value.position == at
+
+
 def test_header_that_claims_gigabytes_does_not_get_them(tmp_path: Path) -> None:
     path = aedat4_of(tmp_path, [(0, writer.event_packet([1]))])
     data = bytearray(path.read_bytes())

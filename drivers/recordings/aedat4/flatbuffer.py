@@ -19,9 +19,11 @@ class Table:
         self._data = data
         self._at = at
         vtable = at - read_number("<i", data, at)
-        count = read_number("<H", data, vtable) // 2 - 2
+        size = read_number("<H", data, vtable)
+        if size < 4:
+            raise ValueError(f"a table's list of fields has {size} bytes, expected at least 4")
         # A tuple, because tables of a few numbers come by the thousand, and an array costs more than they do.
-        self._fields: tuple[int, ...] = struct.unpack_from(f"<{count}H", data, vtable + 4)
+        self._fields: tuple[int, ...] = struct.unpack_from(f"<{size // 2 - 2}H", data, vtable + 4)
 
     @classmethod
     def root(cls, data: bytes | memoryview) -> Table:
