@@ -74,16 +74,31 @@ def test_lz4_that_claims_gigabytes_is_refused_before_they_are_asked_for(tmp_path
     assert read(path) < 1 << 20
 
 
-def test_few_bytes_that_stand_for_gigabytes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("compression", [writer.LZ4, writer.ZSTD])
+def test_few_bytes_that_stand_for_gigabytes_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compression: int
+) -> None:
     monkeypatch.setattr("drivers.recordings.aedat4.file._MAX_PAYLOAD_BYTES", 4 << 20)
-    stream = zstandard.ZstdCompressor().compressobj()  # does not write how much it is
-    bomb = stream.compress(bytes(64 << 20)) + stream.flush()
-    path = aedat4_of(tmp_path, [(0, writer.event_packet([1]))], compression=writer.ZSTD)
-    honest = zstandard.ZstdCompressor().compress(writer.event_packet([1]))
-    data = path.read_bytes()
-    at = data.index(honest) - 8
-    path.write_bytes(data[:at] + struct.pack("<ii", 0, len(bomb)) + bomb)
+    if compression == writer.LZ4:  # neither bomb says how much it is
+        bomb = lz4.frame.compress(bytes(64 << 20), store_size=False)
+    else:
+        stream = zstandard.ZstdCompressor().compressobj()
+        bomb = stream.compress(bytes(64 << 20)) + stream.flush()
+    path = tmp_path / "a.aedat4"
+    (at,) = writer.write(path, [(0, writer.event_packet([1]))], compression=compression)
+    path.write_bytes(path.read_bytes()[:at] + struct.pack("<ii", 0, len(bomb)) + bomb)
     assert read(path) < 16 << 20
+
+
+@pytest.mark.parametrize("size", [0, 2, 3])
+def test_table_without_room_for_its_own_list_of_fields_is_damage(tmp_path: Path, size: int) -> None:
+    packet = bytearray(writer.event_packet([1]))
+    packet[12:14] = struct.pack("<H", size)  # else its fields were whatever follows
+    path = tmp_path / "a.aedat4"
+    (at,) = writer.write(path, [(0, bytes(packet))])
+    with aedat4.open_source(path) as source, pytest.raises(RecordingDamaged, match="list of fields") as told:
+        list(source)
+    assert told.value.position == at
 
 
 def test_header_that_claims_gigabytes_does_not_get_them(tmp_path: Path) -> None:

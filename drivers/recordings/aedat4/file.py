@@ -1,4 +1,4 @@
-r"""The AEDAT4 file format: header, packet framing, compression and the flatbuffers inside. No policy, no merging.
+r"""The AEDAT4 file format: header, packet framing, compression and frames. No policy, no merging.
 
 A file is `#!AER-DAT4.0\r\n`, a size-prefixed flatbuffer (compression, position of the data table, an XML tree of
 streams), then packets `stream int32 | bytes int32 | payload`, then the data table. The payload is an LZ4 or ZSTD
@@ -11,8 +11,9 @@ from __future__ import annotations
 import os
 import struct
 import xml.etree.ElementTree as ElementTree
+from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,6 +21,7 @@ import lz4.frame
 import numpy as np
 import zstandard
 
+from drivers.recordings.aedat4.flatbuffer import Table, read_number
 from nire.errors import RecordingDamaged, SourceError
 
 MAGIC = b"#!AER-DAT4.0\r\n"
@@ -29,8 +31,7 @@ EVENT = np.dtype(
 PACKET_PREFIX = struct.Struct("<ii")
 _LZ4, _ZSTD = (1, 2), (3, 4)
 _MAX_PACKET_BYTES = 1 << 29
-_MAX_PAYLOAD_BYTES, _MAX_WINDOW_BYTES, _PIECE_BYTES = 1 << 28, 1 << 27, 1 << 20
-_LZ4_RATIO = 256
+_MAX_PAYLOAD_BYTES, _MAX_WINDOW_BYTES, _PIECE_BYTES = 1 << 28, 1 << 27, 1 << 17
 _DEPTHS: dict[int, np.dtype[Any]] = {0: np.dtype(np.uint8), 2: np.dtype("<u2")}  # OpenCV's: CV_8U, CV_16U
 _LARGEST_PX, _LATEST_US = 1 << 14, 1 << 60
 _CHUNK_BYTES = 1 << 16
@@ -67,6 +68,27 @@ class Header:
 
 
 @dataclass(frozen=True, slots=True)
+class Places:
+    """Where the packets of a file lie, in its order; 16 bytes of memory a packet.
+
+    Attributes:
+        positions: int64 [N], of the packets.
+        streams: int32 [N], number of the stream.
+        sizes: int32 [N], bytes of the payload.
+        damage: what is wrong behind the last of them; None = nothing.
+    """
+
+    positions: array[int]
+    streams: array[int]
+    sizes: array[int]
+    damage: RecordingDamaged | None
+
+    def __iter__(self) -> Iterator[tuple[int, int, int]]:
+        """Yield (position, stream, size) of each."""
+        return zip(self.positions, self.streams, self.sizes, strict=True)
+
+
+@dataclass(frozen=True, slots=True)
 class FrameRecord:
     """A frame as the file has it.
 
@@ -84,51 +106,6 @@ class FrameRecord:
     at: tuple[int, int]
 
 
-class Table:
-    """A flatbuffer table: fields by number, absent ones give the default."""
-
-    def __init__(self, data: memoryview, at: int) -> None:
-        """Look at the table at byte `at` of `data`."""
-        self._data = data
-        self._at = at
-        vtable = at - _read("<i", data, at)
-        self._fields = np.frombuffer(data, "<u2", _read("<H", data, vtable) // 2 - 2, vtable + 4)
-
-    @classmethod
-    def root(cls, data: bytes) -> Table:
-        """The root table of a size-prefixed flatbuffer."""
-        view = memoryview(data)
-        return cls(view, 4 + _read("<I", view, 4))
-
-    def number(self, field: int, kind: str) -> int | float:
-        """A scalar; `kind` is a struct letter; 0 where absent."""
-        at = self._place(field)
-        return _read("<" + kind, self._data, at) if at else 0
-
-    def vector(self, field: int) -> tuple[int, int]:
-        """(first byte, count) of a vector; (0, 0) where absent."""
-        at = self._place(field)
-        if not at:
-            return 0, 0
-        start = at + _read("<I", self._data, at)
-        return start + 4, _read("<I", self._data, start)
-
-    def array(self, field: int, dtype: np.dtype[np.void] | type[np.uint8]) -> np.ndarray:
-        """A vector of scalars or structs as a read-only view."""
-        start, count = self.vector(field)
-        return np.frombuffer(self._data, dtype, count, start) if count else np.empty(0, dtype)
-
-    def tables(self, field: int) -> Iterator[Table]:
-        """A vector of tables."""
-        start, count = self.vector(field)
-        for at in range(start, start + 4 * count, 4):
-            yield Table(self._data, at + _read("<I", self._data, at))
-
-    def _place(self, field: int) -> int:
-        offset = int(self._fields[field]) if field < self._fields.size else 0
-        return self._at + offset if offset else 0
-
-
 def read_header(file: BinaryIO, path: Path) -> Header:
     """Read the header of an open file.
 
@@ -142,8 +119,8 @@ def read_header(file: BinaryIO, path: Path) -> Header:
     file.seek(len(MAGIC))
     try:
         prefix = file.read(4)
-        table = Table.root(prefix + file.read(min(size, _read("<I", memoryview(prefix), 0))))
-        compression, data_table = int(table.number(0, "i")), int(table.number(1, "q"))
+        table = Table.root(prefix + file.read(min(size, read_number("<I", memoryview(prefix), 0))))
+        compression, data_table = int(table.number(0, "<i")), int(table.number(1, "<q"))
         streams = _streams(bytes(table.array(2, np.uint8)).decode())
     except (struct.error, ValueError, IndexError, ElementTree.ParseError) as error:
         raise RecordingDamaged(f"{path}: the header is damaged: {error}", len(MAGIC)) from error
@@ -154,32 +131,27 @@ def read_header(file: BinaryIO, path: Path) -> Header:
     return Header(compression, file.tell(), end, data_table > size, streams)
 
 
-def walk(file: BinaryIO, header: Header, path: Path) -> Iterator[tuple[int, int, int]]:
-    """Walk over the packets without reading them: (position of the packet, stream number, payload bytes).
-
-    The caller may read the payload at position + 8 in between.
-
-    Raises:
-        RecordingDamaged: the file ends inside a packet, or a packet makes no sense; with its position.
-    """
-    position = header.first_packet
+def find_packets(file: BinaryIO, header: Header, path: Path) -> Places:
+    """Walk over the packets without reading them, up to the first that the file ends in or that makes no sense."""
+    places = Places(array("q"), array("i"), array("i"), None)
+    position, prefix_bytes = header.first_packet, PACKET_PREFIX.size
     while position < header.end:
         file.seek(position)
-        prefix = file.read(PACKET_PREFIX.size)
-        number, size = PACKET_PREFIX.unpack(prefix) if len(prefix) == PACKET_PREFIX.size else (0, -1)
-        left = header.end - position - PACKET_PREFIX.size
-        if not 0 <= size <= min(left, _MAX_PACKET_BYTES):
-            what = "ends" if size > left or len(prefix) < PACKET_PREFIX.size else "is damaged"
-            raise RecordingDamaged(
-                f"{path} {what} inside a packet at byte {position} (of {header.end}); all before was delivered",
-                position,
-            )
-        yield position, number, size
-        position += PACKET_PREFIX.size + size
+        prefix = file.read(prefix_bytes)
+        number, size = PACKET_PREFIX.unpack(prefix) if len(prefix) == prefix_bytes else (0, -1)
+        left = header.end - position - prefix_bytes
+        if not 0 <= size <= left or size > _MAX_PACKET_BYTES:
+            what = "ends" if size > left or len(prefix) < prefix_bytes else "is damaged"
+            text = f"{path} {what} inside a packet at byte {position} (of {header.end}); all before was delivered"
+            return replace(places, damage=RecordingDamaged(text, position))
+        places.positions.append(position)
+        places.streams.append(number)
+        places.sizes.append(size)
+        position += prefix_bytes + size
     if header.cut or not _table_is_whole(file, header):
-        raise RecordingDamaged(
-            f"{path} was cut off: its data table at byte {position} is not whole; all before was delivered", position
-        )
+        text = f"{path} was cut off: its data table at byte {position} is not whole; all before was delivered"
+        return replace(places, damage=RecordingDamaged(text, position))
+    return places
 
 
 def _table_is_whole(file: BinaryIO, header: Header) -> bool:
@@ -201,55 +173,84 @@ def _table_is_whole(file: BinaryIO, header: Header) -> bool:
     return bool(stream.eof) or not found  # writers that leave no table leave no damage
 
 
-def payload(file: BinaryIO, position: int, size: int, compression: int) -> bytes:
-    """Read and decompress the payload of a packet.
+class Unpacker:
+    """Reads payloads, one at a time, into memory that it keeps: to map fresh memory takes as long as to decompress."""
 
-    Raises:
-        ValueError: it cannot be decompressed.
-    """
-    file.seek(position + PACKET_PREFIX.size)
-    data = file.read(size)
-    try:
-        if compression in _LZ4:
-            # A damaged count of bytes would be allocated as it stands; LZ4 packs no tighter than this.
-            claimed = lz4.frame.get_frame_info(data)["content_size"]
-            if claimed > min(_LZ4_RATIO * len(data), _MAX_PAYLOAD_BYTES):
-                raise ValueError(f"it claims {claimed} bytes in {len(data)} compressed ones")
-            return bytes(lz4.frame.decompress(data))
-        if compression in _ZSTD:
-            claimed = zstandard.frame_content_size(data)
-            if claimed > _MAX_PAYLOAD_BYTES:
-                raise ValueError(f"it claims {claimed} bytes, expected at most {_MAX_PAYLOAD_BYTES}")
-            return _unpacked_zstd(data)
-    except (RuntimeError, zstandard.ZstdError) as error:
-        raise ValueError(f"it cannot be decompressed: {error}") from error
-    return data
+    def __init__(self, compression: int) -> None:
+        """Begin; `compression` is the header's."""
+        self._compression = compression
+        self._lz4 = lz4.frame.create_decompression_context()
+        self._zstd = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW_BYTES)
+        self._room = memoryview(bytearray(_PIECE_BYTES))
+
+    def payload(self, file: BinaryIO, position: int, size: int) -> memoryview:
+        """Read and decompress the payload of the packet at a position; it is there until the next one is read.
+
+        Raises:
+            ValueError: it cannot be decompressed.
+        """
+        file.seek(position + PACKET_PREFIX.size)
+        data = file.read(size)
+        try:
+            if self._compression in _LZ4:
+                return self._unpacked_lz4(data)
+            if self._compression in _ZSTD:
+                return self._unpacked_zstd(data)
+        except (RuntimeError, zstandard.ZstdError) as error:
+            raise ValueError(f"it cannot be decompressed: {error}") from error
+        return memoryview(data)
+
+    def _unpacked_lz4(self, data: bytes) -> memoryview:
+        lz4.frame.reset_decompression_context(self._lz4)
+        packed, filled, whole = memoryview(data), 0, False
+        while not whole:
+            # In one piece it would come in fresh memory, twice, and of the size that a damaged file claims.
+            piece, taken, whole = lz4.frame.decompress_chunk(self._lz4, packed, max_length=_PIECE_BYTES)
+            if whole and not filled:
+                return memoryview(piece)
+            if not (taken or piece or whole):
+                raise ValueError("it cannot be decompressed: its end is missing")
+            self._make_room(filled + len(piece))
+            self._room[filled : filled + len(piece)] = piece
+            packed, filled = packed[taken:], filled + len(piece)
+        return self._room[:filled]
+
+    def _unpacked_zstd(self, data: bytes) -> memoryview:
+        claimed = zstandard.frame_content_size(data)
+        if claimed > _MAX_PAYLOAD_BYTES:
+            raise ValueError(f"it claims {claimed} bytes, expected at most {_MAX_PAYLOAD_BYTES}")
+        filled = 0
+        with self._zstd.stream_reader(data) as reader:
+            while True:
+                self._make_room(filled + _PIECE_BYTES)
+                count = reader.readinto(self._room[filled : filled + _PIECE_BYTES])
+                if not count:
+                    return self._room[:filled]
+                filled += count
+
+    def _make_room(self, size: int) -> None:
+        """Have room for so many bytes, with what is in it; a few damaged bytes can stand for gigabytes."""
+        most = _MAX_PAYLOAD_BYTES + _PIECE_BYTES
+        if size > most:
+            raise ValueError(f"it is more than {_MAX_PAYLOAD_BYTES} bytes")
+        if size > len(self._room):
+            room = memoryview(bytearray(min(2 * size, most)))
+            room[: len(self._room)] = self._room
+            self._room = room
 
 
-def _unpacked_zstd(data: bytes) -> bytes:
-    """Decompress in pieces, because a few damaged bytes can stand for gigabytes."""
-    pieces: list[bytes] = []
-    with zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW_BYTES).stream_reader(data) as reader:
-        while sum(map(len, pieces)) <= _MAX_PAYLOAD_BYTES:
-            piece = reader.read(_PIECE_BYTES)
-            if not piece:
-                return b"".join(pieces)
-            pieces.append(piece)
-    raise ValueError(f"it is more than {_MAX_PAYLOAD_BYTES} bytes")
-
-
-def frame_record(data: bytes) -> FrameRecord:
-    """Decode a FRME payload.
+def frame_record(data: bytes | memoryview) -> FrameRecord:
+    """Decode a FRME payload; its pixels are copied.
 
     Raises:
         ValueError: pixels and size do not fit.
         SourceError: a type of pixels that is not read.
     """
     table = Table.root(data)
-    kind, width, height = int(table.number(5, "B")), int(table.number(6, "h")), int(table.number(7, "h"))
+    kind, width, height = int(table.number(5, "<B")), int(table.number(6, "<h")), int(table.number(7, "<h"))
     pixels = table.array(10, np.uint8)
     channels = (kind >> 3) + 1  # OpenCV's type: depth in the low three bits, channels - 1 above
-    times_us = [int(table.number(field, "q")) for field in (0, 3, 4, 11)]
+    times_us = [int(table.number(field, "<q")) for field in (0, 3, 4, 11)]
     if max(map(abs, times_us)) > _LATEST_US:
         raise ValueError(f"a frame has the times {times_us} us")
     dtype: np.dtype[Any] | None = _DEPTHS.get(kind & 7)
@@ -257,13 +258,14 @@ def frame_record(data: bytes) -> FrameRecord:
         raise SourceError(f"frames of OpenCV's type {kind} are not read, expected 8 or 16 bits of 1, 3 or 4 channels")
     if pixels.size != width * height * channels * dtype.itemsize or not pixels.size:
         raise ValueError(f"a frame of {width} x {height}, OpenCV type {kind}, has {pixels.size} bytes of pixels")
+    shape = (height, width) if channels == 1 else (height, width, channels)
     return FrameRecord(
-        t_us=int(table.number(0, "q")),
-        exposure_start_us=int(table.number(3, "q")),
-        exposure_end_us=int(table.number(4, "q")),
-        exposure_us=int(table.number(11, "q")),
-        pixels=np.frombuffer(pixels, dtype).reshape((height, width) if channels == 1 else (height, width, channels)),
-        at=(int(table.number(8, "h")), int(table.number(9, "h"))),
+        t_us=int(table.number(0, "<q")),
+        exposure_start_us=int(table.number(3, "<q")),
+        exposure_end_us=int(table.number(4, "<q")),
+        exposure_us=int(table.number(11, "<q")),
+        pixels=np.frombuffer(pixels.tobytes(), dtype).reshape(shape),
+        at=(int(table.number(8, "<h")), int(table.number(9, "<h"))),
     )
 
 
@@ -285,10 +287,3 @@ def _streams(xml: str) -> dict[int, Stream]:
             values.get("source", ""),
         )
     return streams
-
-
-def _read(kind: str, data: memoryview, at: int) -> int:
-    if at < 0:
-        raise ValueError(f"an offset points to byte {at}")
-    value: int = struct.unpack_from(kind, data, at)[0]
-    return value

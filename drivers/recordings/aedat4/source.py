@@ -18,13 +18,14 @@ from drivers.recordings.aedat4.file import (
     MAGIC,
     FrameRecord,
     Header,
+    Places,
     Stream,
-    Table,
+    Unpacker,
+    find_packets,
     frame_record,
-    payload,
     read_header,
-    walk,
 )
+from drivers.recordings.aedat4.flatbuffer import Table
 from drivers.recordings.aedat4.lookahead import LookAhead
 from drivers.recordings.aedat4.missing_events import silent_spans
 from drivers.sdk.dv_packets import EDGES, GRAVITY_MPS2
@@ -77,7 +78,7 @@ def open_source(
 
 
 class Aedat4Source(RecordingFile):
-    """The source: one cursor per kind of packet walks the file, so that any order of packets in it is merged."""
+    """The source: one cursor per kind of packet reads the file, so that any order of packets in it is merged."""
 
     def __init__(
         self, path: Path, *, find_gaps: bool, bayer: BayerPattern | None = None, camera: str = "", bits: int = 0
@@ -91,6 +92,7 @@ class Aedat4Source(RecordingFile):
         self._bayer: BayerPattern | None = bayer
         self._find_gaps = find_gaps
         self._header: Header | None = None
+        self._places: Places | None = None
         self._chosen: dict[str, Stream] = {}
         self._damage: RecordingDamaged | None = None
 
@@ -104,6 +106,7 @@ class Aedat4Source(RecordingFile):
         try:
             with open(self.path, "rb") as file:
                 self._header = read_header(file, self.path)
+                self._places = find_packets(file, self._header, self.path)
         except OSError as error:
             raise SourceError(f"cannot read {self.path}: {error.strerror}") from error
         self._choose()
@@ -198,26 +201,34 @@ class Aedat4Source(RecordingFile):
             for number, stream in sorted(self._header.streams.items())
         )
 
-    def _payloads(self, *kinds: str) -> Iterator[tuple[str, int, bytes]]:
-        """(kind, position, payload) of all packets of these kinds; stops at the damage that any cursor met first."""
-        header = self._header
+    def _payloads(self, *kinds: str) -> Iterator[tuple[str, int, memoryview]]:
+        """(kind, position, payload) of all packets of these kinds; stops at the damage that any cursor met first.
+
+        A payload is there until the next one is asked for.
+        """
+        header, places = self._header, self._places
         assert header is not None  # entered
+        assert places is not None
         kind_of = {self._chosen[kind].number: kind for kind in kinds if kind in self._chosen}
         if not kind_of:
             return
+        unpacker = Unpacker(header.compression)
         with open(self.path, "rb") as file:
-            try:
-                for position, number, size in walk(file, header, self.path):
-                    if not self._is_sound(position):
-                        return
-                    if number in kind_of:
-                        yield kind_of[number], position, payload(file, position, size, header.compression)
-            except RecordingDamaged as error:
-                self._broke(error)
-            except ValueError as error:
-                self._broke(self._damaged(position, error))
+            for position, number, size in places:
+                if number not in kind_of:
+                    continue
+                if not self._is_sound(position):
+                    return
+                try:
+                    data = unpacker.payload(file, position, size)
+                except ValueError as error:
+                    self._broke(self._damaged(position, error))
+                    return
+                yield kind_of[number], position, data
+        if places.damage is not None:
+            self._broke(places.damage)
 
-    def _decoded(self, kind: str, decode: Callable[[bytes], _T]) -> Iterator[tuple[int, _T]]:
+    def _decoded(self, kind: str, decode: Callable[[memoryview], _T]) -> Iterator[tuple[int, _T]]:
         for _, position, data in self._payloads(kind):
             try:
                 value = decode(data)
@@ -243,12 +254,9 @@ class Aedat4Source(RecordingFile):
             self._damage = error
 
     def _batches(self) -> Iterator[EventBatch]:
-        for _, events in self._decoded("EVTS", lambda data: Table.root(data).array(0, EVENT)):
-            if events.size:
-                t_us = np.ascontiguousarray(events["t"])
-                x, y = np.ascontiguousarray(events["x"]), np.ascontiguousarray(events["y"])
-                # Recorders that lost their clock write unsorted packets; cleaning, not reading, decides about that.
-                yield EventBatch(t_us, x, y, (events["p"] != 0).view(np.uint8), int(t_us[-1]))
+        for _, batch in self._decoded("EVTS", _event_batch):
+            if batch is not None:
+                yield batch
 
     def _events_and_gaps(self, frames: LookAhead[Frame]) -> Iterator[EventBatch | Gap]:
         if not self._find_gaps or "FRME" not in self._chosen:
@@ -285,31 +293,46 @@ class Aedat4Source(RecordingFile):
 
     def _duration_us(self) -> int | None:
         """From the first to the last event (or frame), by the packets' framing; None for a damaged file."""
-        header = self._header
+        header, places = self._header, self._places
         assert header is not None  # entered
+        assert places is not None
         stream = self._chosen.get("EVTS") or self._chosen["FRME"]
+        if places.damage is not None or stream.number not in places.streams:
+            return None
+        first, last = places.streams.index(stream.number), len(places.streams) - 1
+        last -= places.streams[::-1].index(stream.number)
+        unpacker = Unpacker(header.compression)
+        times_us = []
         try:
             with open(self.path, "rb") as file:
-                places = [(at, size) for at, number, size in walk(file, header, self.path) if number == stream.number]
-                ends = [payload(file, *place, header.compression) for place in (places[0], places[-1])]
-            if stream.kind == "FRME":
-                return frame_record(ends[1]).t_us - frame_record(ends[0]).t_us
-            times = [Table.root(end).array(0, EVENT)["t"] for end in ends]
-            return int(times[1][-1] - times[0][0])
-        except (RecordingDamaged, ValueError, IndexError, struct.error):
+                for packet, event in ((first, 0), (last, -1)):
+                    data = unpacker.payload(file, places.positions[packet], places.sizes[packet])
+                    if stream.kind == "FRME":
+                        times_us.append(frame_record(data).t_us)
+                    else:
+                        times_us.append(int(Table.root(data).array(0, EVENT)["t"][event]))
+        except (ValueError, IndexError, struct.error):
             return None
+        return times_us[1] - times_us[0]
+
+
+def _event_batch(data: memoryview) -> EventBatch | None:
+    """Events as columns; None where there are none."""
+    events = Table.root(data).array(0, EVENT)
+    if not events.size:
+        return None
+    t_us, x, y, p = (events[name].copy() for name in ("t", "x", "y", "p"))
+    # Recorders that lost their clock write unsorted packets; cleaning, not reading, decides about that.
+    return EventBatch(t_us, x, y, (p != 0).view(np.uint8), int(t_us[-1]))
 
 
 def _imu(table: Table) -> ImuBatch | None:
-    rows = [
-        (int(sample.number(0, "q")), *(float(sample.number(field, "f")) for field in range(2, 8)))
-        for sample in table.tables(0)
-    ]
-    if not rows:
+    samples = list(table.tables(0))
+    if not samples:
         return None
-    values = np.array([row[1:] for row in rows], np.float32)
+    values = np.array([[sample.number(field, "<f") for field in range(2, 8)] for sample in samples], np.float32)
     return ImuBatch(
-        np.array([row[0] for row in rows], np.int64),
+        np.array([sample.number(0, "<q") for sample in samples], np.int64),
         values[:, :3] * np.float32(GRAVITY_MPS2),  # the file has g
         np.deg2rad(values[:, 3:]),  # and degrees a second
     )
@@ -317,9 +340,9 @@ def _imu(table: Table) -> ImuBatch | None:
 
 def _triggers(table: Table) -> Iterator[Trigger]:
     for item in table.tables(0):
-        kind = EDGES.get(int(item.number(1, "B")))
+        kind = EDGES.get(int(item.number(1, "<B")))
         if kind is not None:
-            yield Trigger(int(item.number(0, "q")), *kind)
+            yield Trigger(int(item.number(0, "<q")), *kind)
 
 
 def _time_us(packet: Trigger | ImuBatch) -> int:

@@ -52,6 +52,28 @@ def test_events_and_frames_are_read_whatever_the_compression(tmp_path: Path, com
     np.testing.assert_array_equal(frames_of(found)[0].pixels[..., 0], GRAY)
 
 
+@pytest.mark.parametrize("compression", [writer.NONE, writer.LZ4, writer.ZSTD])
+def test_packets_of_any_size_keep_what_they_hold_while_others_are_read(tmp_path: Path, compression: int) -> None:
+    pictures = [np.random.default_rng(n).integers(0, 255, (400, 500), np.uint8) for n in range(3)]
+    times = np.arange(60_000)
+    packets = [
+        (number, packet)
+        for n, picture in enumerate(pictures)
+        for number, packet in (
+            (0, writer.event_packet((times + n * 60_000).tolist())),
+            (1, writer.frame_packet(picture, n * 60_000, length_us=100)),
+            (0, writer.event_packet([(n + 1) * 60_000])),
+        )
+    ]
+    writer.write(tmp_path / "a.aedat4", packets, compression=compression, size=(500, 400))
+    found, damage = read(tmp_path / "a.aedat4")
+    assert damage is None
+    assert times_of(found) == [t for n in range(3) for t in range(n * 60_000, (n + 1) * 60_000 + 1)]
+    for frame, picture in zip(frames_of(found), pictures, strict=True):
+        np.testing.assert_array_equal(frame.pixels[..., 0], picture)
+    assert all((batch.x == np.arange(len(batch)) % 32).all() for batch in found if isinstance(batch, EventBatch))
+
+
 def test_exposure_is_taken_from_either_dialect(tmp_path: Path) -> None:
     packets = [
         (0, writer.event_packet([1, 9000])),
@@ -187,6 +209,20 @@ def test_absurd_packet_size_ends_at_its_position(tmp_path: Path) -> None:
     assert read(path)[1].position == positions[4]  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("compression", [writer.LZ4, writer.ZSTD])
+def test_packet_whose_compressed_data_stop_ends_at_its_position(tmp_path: Path, compression: int) -> None:
+    path = tmp_path / "a.aedat4"
+    positions = _long(path, compression=compression)
+    data = path.read_bytes()
+    at = positions[5]
+    size = int.from_bytes(data[at + 4 : at + 8], "little") - 9
+    path.write_bytes(data[: at + 4] + size.to_bytes(4, "little") + data[at + 8 : at + 8 + size] + data[positions[6] :])
+    found, damage = read(path)
+    assert damage is not None
+    assert damage.position == at
+    assert len(frames_of(found)) == 2
+
+
 @pytest.mark.parametrize("keep", [14, 16, 30, 200])
 def test_damaged_header_is_a_clear_error(tmp_path: Path, keep: int) -> None:
     path = tmp_path / "a.aedat4"
@@ -204,16 +240,17 @@ def test_foreign_and_missing_files_are_clear_errors(tmp_path: Path) -> None:
         pass
 
 
-def _with_silence(path: Path, *, silence: tuple[int, int], step_us: int = 10) -> None:
+def _with_silence(path: Path, *, silence: tuple[int, int], step_us: int = 10, packet: int = 700) -> None:
     """Events every `step_us` from 0 to 60 ms but in the silence; exposures [0, 20), [30, 50) ms."""
     times = [t for t in range(0, 60_000, step_us) if not silence[0] <= t < silence[1]]
-    packets = [(0, writer.event_packet(times[n : n + 700])) for n in range(0, len(times), 700)]
+    packets = [(0, writer.event_packet(times[n : n + packet])) for n in range(0, len(times), packet)]
     packets += [(1, writer.frame_packet(GRAY, t, length_us=20_000)) for t in (0, 30_000)]
     writer.write(path, packets)
 
 
-def test_silence_that_fills_the_span_between_exposures_is_a_gap(tmp_path: Path) -> None:
-    _with_silence(tmp_path / "a.aedat4", silence=(20_000, 30_000))
+@pytest.mark.parametrize("packet", [16, 500, 700, 1983, 2047, 5000])  # the gap is between two, or anywhere in one
+def test_silence_that_fills_the_span_between_exposures_is_a_gap(tmp_path: Path, packet: int) -> None:
+    _with_silence(tmp_path / "a.aedat4", silence=(20_000, 30_000), packet=packet)
     found, _ = read(tmp_path / "a.aedat4")
     gaps = [packet for packet in found if isinstance(packet, Gap)]
     assert [(gap.t0_us, gap.t1_us) for gap in gaps] == [(20_000, 30_000)]
