@@ -74,9 +74,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     about: dict[str, object] = {"protocol": asked.protocol, "noise": asked.noise}
     if asked.protocol in FOOTAGE:
         about |= {"channels": asked.channels, "blur": asked.blur, "published": PUBLISHED[asked.protocol]}
-    drawn = table(scores, f"{asked.protocol}, {asked.noise} sensor, PSNR in dB and SSIM, {asked.channels}, 8 bits")
-    drawn.caption = published(asked.protocol)
-    console.print(drawn)
+    title = f"{asked.protocol}, {asked.noise} sensor, PSNR in dB and SSIM, {asked.channels}, 8 bits"
+    console.print(table(scores, title))
+    if asked.protocol in PUBLISHED:
+        console.print(published(asked.protocol), highlight=False, soft_wrap=True)
     if asked.json:
         write_json(asked.json, about, scores)
     if asked.out:
@@ -167,9 +168,7 @@ def compare(
 
 
 def published(protocol: str) -> str:
-    """Say what others reported on the data set of a protocol; nothing where it is ours."""
-    if protocol not in PUBLISHED:
-        return ""
+    """Say what others reported on the data set of a protocol, one of `PUBLISHED`."""
     figures = ", ".join(f"{name} {decibels:.2f}" for name, decibels in PUBLISHED[protocol].items())
     return f"published, RGB, with other events: {figures} dB (docs/training.md says what differs)"
 

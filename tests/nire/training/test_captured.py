@@ -216,6 +216,8 @@ def test_frames_of_rolling_sets_are_not_taken_for_fast_ones(tmp_path: Path) -> N
         write(tmp_path / "test" / "seq_64_32" / name, sliding(3, coloured=False))
     with pytest.raises(ConfigError, match="holds no image"):
         find_sequences(tmp_path, least=2)
+    write(tmp_path / "test" / "other" / "gt", sliding(3, coloured=False))
+    assert [sequence.name for sequence in find_sequences(tmp_path, least=2)] == ["test/other/gt"]
 
 
 def test_command_sets_published_figures_beside_its_own(
