@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
 
 import cv2
 import numpy as np
@@ -16,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 from nire.errors import NireError
 from nire.explicit.network import KeyPlaneNetwork
@@ -33,7 +35,7 @@ from nire.training.methods import (
     passthrough,
 )
 from nire.training.plots import write_png
-from nire.training.protocols import FOOTAGE, PROTOCOLS, Case, cases
+from nire.training.protocols import FOOTAGE, PROTOCOLS, PUBLISHED, Blur, Case, Channels, cases
 
 # Rows of a task's picture.
 _SHOWN = 4
@@ -62,13 +64,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
             asked.weights, device, cascades=asked.cascade, engine=asked.engine, precision=asked.precision
         )
         data = asked.data or Path("images" if asked.protocol == "rendered" else asked.protocol.partition("-")[0])
-        scores, pictures = compare(cases(asked.protocol, data, noise=asked.noise, windows=asked.windows), methods)
+        made = cases(
+            asked.protocol, data, noise=asked.noise, windows=asked.windows, channels=asked.channels, blur=asked.blur
+        )
+        scores, pictures = compare(made, methods)
     except NireError as error:
         Console(stderr=True).print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         return error.exit_code
-    console.print(table(scores, f"{asked.protocol}, {asked.noise} sensor, PSNR in dB and SSIM, in sRGB"))
+    about: dict[str, object] = {"protocol": asked.protocol, "noise": asked.noise}
+    if asked.protocol in FOOTAGE:
+        about |= {"channels": asked.channels, "blur": asked.blur, "published": PUBLISHED[asked.protocol]}
+    title = f"{asked.protocol}, {asked.noise} sensor, PSNR in dB and SSIM, {asked.channels}, 8 bits"
+    console.print(table(scores, title))
+    if asked.protocol in PUBLISHED:
+        console.print(published(asked.protocol), highlight=False, soft_wrap=True)
     if asked.json:
-        write_json(asked.json, {"protocol": asked.protocol, "noise": asked.noise}, scores)
+        write_json(asked.json, about, scores)
     if asked.out:
         asked.out.mkdir(parents=True, exist_ok=True)
         for task, picture in pictures.items():
@@ -139,20 +150,33 @@ def compare(
     scores: dict[tuple[str, str], Score] = {}
     rows: dict[str, list[NDArray[np.uint8]]] = {}
     for case in windows:
-        truth = as_pixels(case.window.target)
-        given = {name: as_pixels(method(case)) for name, method in methods.items()}
+        truth = _images(case, case.target)
+        given = {name: _images(case, method(case)) for name, method in methods.items()}
         for name, images in given.items():
             score = scores.setdefault((name, case.task), Score())
             for image, right in zip(
                 images.reshape(-1, *images.shape[2:]), truth.reshape(-1, *truth.shape[2:]), strict=True
             ):
-                score.psnr.append(psnr(image[..., None], right[..., None]))
-                score.ssim.append(ssim(image[..., None], right[..., None]))
+                score.psnr.append(psnr(image, right))
+                score.ssim.append(ssim(image, right))
         shown = rows.setdefault(case.task, [])
         for k in range(min(len(truth), _SHOWN - len(shown))):
-            shown.append(np.concatenate([*(images[k, 0] for images in given.values()), truth[k, 0]], 1))
+            row = np.concatenate([*(images[k, 0] for images in given.values()), truth[k, 0]], 1)
+            shown.append(row[..., ::-1])  # pictures are BGR
     names = [*methods, "right"]
     return scores, {task: titled(np.concatenate(shown), names) for task, shown in rows.items()}
+
+
+def published(protocol: str) -> str:
+    """Say what others reported on the data set of a protocol, one of `PUBLISHED`."""
+    figures = ", ".join(f"{name} {decibels:.2f}" for name, decibels in PUBLISHED[protocol].items())
+    return f"published, RGB, with other events: {figures} dB (docs/training.md says what differs)"
+
+
+def _images(case: Case, light: Tensor) -> NDArray[np.uint8]:
+    """Make images of light that is shaped as a case's target: uint8 [b, Q, H, W, C]."""
+    pixels = as_pixels(light, case.transfer)
+    return pixels[..., None] if case.colours is None else np.moveaxis(pixels, 2, 4)
 
 
 def table(scores: Mapping[tuple[str, str], Score], title: str) -> Table:
@@ -169,7 +193,7 @@ def table(scores: Mapping[tuple[str, str], Score], title: str) -> Table:
 
 def write_json(
     path: Path,
-    about: Mapping[str, str],
+    about: Mapping[str, object],
     scores: Mapping[tuple[str, str], Score],
     further: Mapping[tuple[str, str], Mapping[str, float]] | None = None,
 ) -> None:
@@ -225,6 +249,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--engine", default="", help="run networks by this engine too, to see what it costs in quality")
     parser.add_argument("--precision", default="auto", help="of that engine: auto, fp32, bf16, fp16, int8")
     parser.add_argument("--noise", choices=("realistic", "ideal"), default="realistic", help="sensor model")
+    parser.add_argument(
+        "--channels", choices=get_args(Channels), default="gray", help="of sets of sharp frames; published figures: rgb"
+    )
+    parser.add_argument(
+        "--blur",
+        choices=get_args(Blur),
+        default="made",
+        help="gopro-deblur, gopro-deblur-vfi: means of the sharp frames, or the set's own, blur or blur_gamma",
+    )
     parser.add_argument("--windows", type=_count, default=24, help="windows per task")
     return parser
 

@@ -24,10 +24,10 @@ from nire.shutter import Shutter
 from nire.training.frames import encode_srgb
 from nire.training.protocols import Case
 from nire.training.samples import make_sample
-from nire.types import Calibration, ContentWindow, EventBatch, Frame, Geometry
+from nire.types import Calibration, ContentWindow, EventBatch, Frame, Geometry, Transfer
 
 Method = Callable[[Case], Tensor]
-"""Gives float32 [b, Q, H, W], linear light, 1 = a full frame, for the windows of a case."""
+"""Gives linear light, 1 = a full frame, for the windows of a case, shaped as its `target`."""
 
 
 def passthrough(case: Case) -> Tensor:
@@ -36,7 +36,7 @@ def passthrough(case: Case) -> Tensor:
     asked = window.shutters.mean((2, 3))
     own = window.frame_shutters.mean((2, 3))
     nearest = (asked[:, :, None] - own[:, None]).abs().argmin(2)
-    return window.frames[torch.arange(len(nearest))[:, None], nearest]
+    return case.frames[torch.arange(len(nearest))[:, None], nearest]
 
 
 def edi(case: Case) -> Tensor:
@@ -119,7 +119,7 @@ def neural(
             content = running.build(*(tensor[k : k + 1].to(device) for tensor in built_from))
             images.append(running.expose(content, *(tensor[k : k + 1].to(device) for tensor in asked)).cpu())
         shown: Tensor = torch.cat(images)[..., 0, :height, :width].float().clamp(0, 1).square()
-        return shown
+        return shown if case.colours is None else _coloured(shown, edi(case))
 
     return method
 
@@ -144,28 +144,34 @@ def cascade(method: Method) -> Method:
         middles = window.frame_shutters.mean((2, 3))[..., None, None].expand(-1, -1, height, 2)
         sharp = [
             method(
-                replace(
-                    case,
-                    window=replace(
-                        window,
-                        frames=window.frames[:, n : n + 1],
-                        frame_shutters=window.frame_shutters[:, n : n + 1],
-                        shutters=middles[:, n : n + 1],
-                        target=window.target[:, :1],  # only its shape is looked at
-                    ),
+                _exposed_by(
+                    case.showing(case.frames[:, n : n + 1], case.target[:, :1]),  # only the target's shape is looked at
+                    window.frame_shutters[:, n : n + 1],
+                    middles[:, n : n + 1],
                 )
             )
             for n in range(window.frames.shape[1])
         ]
-        return method(replace(case, window=replace(window, frames=torch.cat(sharp, 1), frame_shutters=middles)))
+        return method(_exposed_by(case.showing(torch.cat(sharp, 1), case.target), middles, window.shutters))
 
     return twice
 
 
-def as_pixels(light: Tensor) -> NDArray[np.uint8]:
-    """Encode linear light as sRGB in 8 bits, in which images are compared: [...] float32 -> uint8."""
-    pixels: NDArray[np.uint8] = (encode_srgb(light.clamp(0, 1)) * 255).round().to(torch.uint8).numpy()
+def as_pixels(light: Tensor, transfer: Transfer = "srgb") -> NDArray[np.uint8]:
+    """Encode linear light in 8 bits, in which images are compared: [...] float32 -> uint8."""
+    shown = light.clamp(0, 1)
+    encoded = encode_srgb(shown) if transfer == "srgb" else shown
+    pixels: NDArray[np.uint8] = (encoded * 255).round().to(torch.uint8).numpy()
     return pixels
+
+
+def _exposed_by(case: Case, frame_shutters: Tensor, asked: Tensor) -> Case:
+    return replace(case, window=replace(case.window, frame_shutters=frame_shutters, shutters=asked))
+
+
+def _coloured(luma: Tensor, colours: Tensor) -> Tensor:
+    """Give luma [b, Q, H, W] the colours of [b, Q, 3, H, W], as the backend of the paper's network does."""
+    return colours * (luma[:, :, None] / colours.mean(2, keepdim=True).clamp_min(1 / 255))
 
 
 def _answered(
@@ -177,7 +183,7 @@ def _answered(
     """Let a backend answer, window by window, as it does live."""
     window = case.window
     height, width = window.target.shape[-2:]
-    out = torch.empty_like(window.target)
+    out = torch.empty_like(case.target)
     for k in range(len(out)):
         calibration = Calibration(float(positive[k]), float(negative[k]))
         content, light = _content(case, k, calibration)
@@ -185,7 +191,8 @@ def _answered(
         backend = method(Geometry(width, height), out.device, bin_us)
         backend.build_from(content, light)
         for q, rows in enumerate(window.shutters[k].double().numpy() * float(window.window_us[k])):
-            out[k, q] = backend.light_at(Shutter(rows[:, 0], np.maximum(rows[:, 0], rows[:, 1])))[0] / 255
+            light_now = backend.light_at(Shutter(rows[:, 0], np.maximum(rows[:, 0], rows[:, 1])))
+            out[k, q] = light_now.view(out.shape[2:]) / 255
     return out
 
 
@@ -207,7 +214,7 @@ def _content(case: Case, k: int, calibration: Calibration) -> tuple[ContentWindo
         geometry=Geometry(width, height),
         calibration=calibration,
     )
-    return content, [255 * frame[None] for frame in window.frames[k]]
+    return content, [255 * frame.view(-1, height, width) for frame in case.frames[k]]
 
 
 def _frame(index: int, rows: Tensor, height: int, width: int) -> Frame:

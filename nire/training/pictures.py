@@ -16,6 +16,7 @@ from torch import Tensor
 
 from nire.errors import ConfigError
 from nire.light import LUMA, decode_table
+from nire.types import Transfer
 
 Gray = NDArray[np.float32]
 Part = Literal["train", "held_out"]
@@ -66,8 +67,8 @@ def is_held_out(path: Path) -> bool:
     return hashlib.sha256(name.encode()).digest()[0] % _HELD_OUT_OF == 0
 
 
-def read_light(path: Path) -> Gray:
-    """Read an image as linear luma: float32 [H, W], 0..1.
+def read_pixels(path: Path) -> NDArray[np.uint8]:
+    """Read an image: uint8 [H, W, 3], RGB.
 
     Raises:
         ConfigError: the file cannot be read as an image.
@@ -75,8 +76,17 @@ def read_light(path: Path) -> Gray:
     pixels = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if pixels is None:
         raise ConfigError(f"{path}: cannot be read as an image; remove it or convert it to PNG")
-    linear: Gray = decode_table("srgb")[pixels[..., ::-1]] @ (LUMA / 255)
-    return linear
+    return np.asarray(pixels[..., ::-1], np.uint8)
+
+
+def read_light(path: Path) -> Gray:
+    """Read an image as linear luma: float32 [H, W], 0..1; raises as `read_pixels`."""
+    return luma_of(read_pixels(path), "srgb")
+
+
+def luma_of(pixels: NDArray[np.uint8], transfer: Transfer) -> Gray:
+    """Turn pixels [..., 3], RGB, into linear luma: float32 [...], 0..1."""
+    return np.asarray(decode_table(transfer)[pixels] @ LUMA / np.float32(255), np.float32)
 
 
 def make_bank(

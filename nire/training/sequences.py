@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 
 from nire.errors import ConfigError
-from nire.training.pictures import IMAGE_SUFFIXES, read_light
+from nire.training.pictures import IMAGE_SUFFIXES, luma_of, read_pixels
 from nire.training.scenes import Scenes, draw_window_us
 
-# GoPro keeps averages beside the sharp frames; averages are what is computed here.
-_NOT_SHARP = frozenset({"blur", "blur_gamma"})
+# What sets keep beside consecutive sharp frames: GoPro averages, Gev-RS rolling frames.
+_NOT_SHARP = frozenset({"blur", "blur_gamma", "rs_sharp", "rs_blur"})
 # Nodes between two frames, so that events of fast things do not all fall on the frames' own times.
 _NODES_PER_FRAME = 8
 CROP_FRAMES = (7, 17)
@@ -37,8 +37,9 @@ class Sequence:
 def find_sequences(folder: Path, *, least: int, part: str = "test") -> list[Sequence]:
     """Find every folder of frames below `folder`, itself included; where it has a folder `part`, only below that.
 
-    Folders named "blur" or "blur_gamma" are left out, so GoPro's layouts (`test/NAME/*.png`,
-    `test/NAME/sharp/*.png`) and Gev-RS's (`test/NAME/*.png`) are read as they are.
+    GoPro's layouts (`test/NAME/*.png`, `test/NAME/sharp/*.png`) and Gev-RS's (`test/NAME/*.png`) are read as they are:
+    what the sets keep beside the frames (`blur`, `rs_sharp`, ...) is left out, and so are `sharp` where the folder
+    around it holds all frames, and `gt` beside `rs_blur`.
 
     Args:
         folder: of the set.
@@ -53,8 +54,8 @@ def find_sequences(folder: Path, *, least: int, part: str = "test") -> list[Sequ
     root = folder / part if (folder / part).is_dir() else folder
     found = []
     for place in sorted({root, *(p for p in root.rglob("*") if p.is_dir())}):
-        frames = tuple(sorted(p for p in place.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()))
-        if frames and place.name not in _NOT_SHARP:
+        frames = images_in(place)
+        if frames and place.name not in _NOT_SHARP and not _is_chosen(place):
             found.append(Sequence(place.relative_to(folder).as_posix(), frames))
     if not found:
         raise ConfigError(f"{root}: holds no image; expected folders of frames ({', '.join(sorted(IMAGE_SUFFIXES))})")
@@ -66,6 +67,37 @@ def find_sequences(folder: Path, *, least: int, part: str = "test") -> list[Sequ
             f"least {least} consecutive ones"
         )
     return long
+
+
+def _is_chosen(place: Path) -> bool:
+    """Tell single frames, one for each blurry or rolling one, from consecutive ones."""
+    beside = place.parent
+    return (place.name == "sharp" and bool(images_in(beside))) or (place.name == "gt" and (beside / "rs_blur").is_dir())
+
+
+def images_in(folder: Path) -> tuple[Path, ...]:
+    """List the images of a folder in order of their names; none where there is no such folder."""
+    if not folder.is_dir():
+        return ()
+    return tuple(sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()))
+
+
+def read_frames(paths: tuple[Path, ...]) -> NDArray[np.uint8]:
+    """Read frames: uint8 [n, H, W, 3], RGB.
+
+    Raises:
+        ConfigError: a frame cannot be read or has another size than the first.
+    """
+    frames: list[NDArray[np.uint8]] = []
+    for path in paths:
+        pixels = read_pixels(path)
+        if frames and pixels.shape != frames[0].shape:
+            raise ConfigError(
+                f"{path}: is {pixels.shape[1]} x {pixels.shape[0]}, but {paths[0].name} is "
+                f"{frames[0].shape[1]} x {frames[0].shape[0]}; frames of one sequence must have one size"
+            )
+        frames.append(pixels)
+    return np.stack(frames)
 
 
 def read_window(sequence: Sequence, first: int, count: int, *, frame_us: float) -> Scenes:
@@ -83,16 +115,8 @@ def read_window(sequence: Sequence, first: int, count: int, *, frame_us: float) 
     Raises:
         ConfigError: a frame cannot be read or has another size than the first.
     """
-    frames: list[NDArray[np.float32]] = []
-    for path in sequence.frames[first : first + count]:
-        light = read_light(path)
-        if frames and light.shape != frames[0].shape:
-            raise ConfigError(
-                f"{path}: is {light.shape[1]} x {light.shape[0]}, but {sequence.frames[first].name} is "
-                f"{frames[0].shape[1]} x {frames[0].shape[0]}; frames of one sequence must have one size"
-            )
-        frames.append(light)
-    return light_between(np.stack(frames), frame_us=frame_us)
+    pixels = read_frames(sequence.frames[first : first + count])
+    return light_between(np.stack([luma_of(frame, "srgb") for frame in pixels]), frame_us=frame_us)
 
 
 def light_between(frames: NDArray[np.float32], *, frame_us: float) -> Scenes:
