@@ -57,7 +57,7 @@ def _known(model: type[BaseModel], path: Sequence[str]) -> tuple[str, str]:
     return ".".join(path), ""
 
 
-def _inside(model: type[BaseModel], path: Sequence[str], value: Any) -> Sequence[str]:
+def _inside(model: type[BaseModel], path: list[str], value: Any) -> list[str]:
     """Go into a section that there is not, and that is no misspelt one, as far as its first key."""
     if not isinstance(value, Mapping) or difflib.get_close_matches(path[-1], list(model.model_fields), n=1, cutoff=0.5):
         return path
