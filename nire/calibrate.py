@@ -14,7 +14,6 @@ clocks, and slow pixels.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from nire.hot_pixels import HotPixels
 from nire.light import decode_table
 from nire.ramps import RAMP_SHARE, ramp_lengths
 from nire.types import Calibration, EventBatch, Frame, Gap
@@ -43,8 +43,6 @@ _MIN_PIXELS = 200
 # Thresholds and offset are learned from every so many-th row where there are more pixels or events, other rows at each
 # pair: a few numbers do not get better by a million pixels, and frames do not wait.
 _MOST_PIXELS, _MOST_EVENTS = 100_000, 300_000
-# A hot pixel has more events than so many, and so many times those of its neighbours in the mean.
-_HOT_EVENTS, _HOT_TIMES = 30, 16
 # Weighted events of a pixel that tells thresholds.
 _LEAST_EVENTS = 0.5
 # Correlation that an offset must win per pair over no offset: slow scenes have a flat, wandering maximum.
@@ -99,7 +97,7 @@ class Calibrator:
         self._right = np.zeros(2)
         self._shifts_us = np.arange(-SEARCH_US, SEARCH_US + 1, _STEP_US, dtype=np.float64)
         self._agreement = np.zeros(len(self._shifts_us))
-        self._activity: Field | None = None
+        self._hot_pixels = HotPixels()
 
     @property
     def learning(self) -> bool:
@@ -135,7 +133,8 @@ class Calibrator:
         Static scenes and frames without usable pixels teach nothing. A pair with a long gap teaches no offset; it does
         teach thresholds, but the less the longer the gap is.
         """
-        self._watch_pixels(events, frames[0].pixels.shape[:2])
+        height, width = frames[0].pixels.shape[:2]
+        self.current = replace(self.current, hot_pixels=self._hot_pixels.among(events, (height, width)))
         (first, second), events = _with_fewer_rows(frames, events, self._pairs_used)
         missing = _missing_share(gaps, first.first_us, second.last_us)
         change, usable = _log_change(first, second)
@@ -189,32 +188,6 @@ class Calibrator:
         self._right = _FORGET * self._right + trust * right
         positive, negative = _solve(self._normal, self._right)
         self.current = replace(self.current, threshold_positive=positive, threshold_negative=negative)
-
-    # Hot pixels
-
-    def _watch_pixels(self, events: EventBatch, shape: tuple[int, ...]) -> None:
-        """Find pixels that fire far more than all their neighbours together, pair after pair."""
-        height, width = shape
-        count = np.bincount(_cells(events, width), minlength=height * width).reshape(height, width)
-        if self._activity is None:
-            self._activity = np.zeros((height, width))
-        self._activity *= _FORGET
-        self._activity += count
-        y, x = np.nonzero(self._activity > _HOT_EVENTS)
-        # Of the neighbours, fewer than eight at the edges, the one that fires most may be hot as well.
-        around, most, neighbours = np.zeros(len(y)), np.zeros(len(y)), np.zeros(len(y))
-        for dy, dx in itertools.product((-1, 0, 1), repeat=2):
-            is_there = (y + dy >= 0) & (y + dy < height) & (x + dx >= 0) & (x + dx < width) & ((dy, dx) != (0, 0))
-            beside = np.zeros(len(y))
-            beside[is_there] = self._activity[y[is_there] + dy, x[is_there] + dx]
-            around += beside
-            most = np.maximum(most, beside)
-            neighbours += is_there
-        mean = (around - most) / np.maximum(neighbours - 1, 1)
-        is_hot = self._activity[y, x] > _HOT_EVENTS + _HOT_TIMES * mean
-        hot = np.zeros((height, width), np.bool_)
-        hot[y[is_hot], x[is_hot]] = True
-        self.current = replace(self.current, hot_pixels=hot if is_hot.any() else None)
 
 
 def _with_fewer_rows(frames: Sequence[Frame], events: EventBatch, which: int) -> tuple[Sequence[Frame], EventBatch]:
