@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from .material import write_recording
-from .pipeline import Pipeline, Received, receive, running
+from .pipeline import EDI, NANO, Pipeline, Received, receive, running
 from .report import Result
 
 _RECORDED_S = 4.0
@@ -20,8 +20,6 @@ _ASKED_HZ = 4000.0
 _LIVE_EDGE_HZ = 60.0
 _FAST_EDGE_HZ = 1000.0
 _MANY_HZ = 1000.0
-_FIXED = ('reconstructor.backend="edi"',)
-_NANO = ('reconstructor.backend="neural"', 'reconstructor.size="nano"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +57,7 @@ def run(*, recording: Path | None = None, overrides: Sequence[str] = ()) -> list
 
 
 def _upsample(given: _Input) -> list[Result]:
-    with given.running(*_FIXED, 'plan.name="upsample"', f"plan.rate_hz={_ASKED_HZ}") as pipeline:
+    with given.running(*EDI, 'plan.name="upsample"', f"plan.rate_hz={_ASKED_HZ}") as pipeline:
         received = receive(pipeline, "frame/upsample", seconds=_MEASURED_S)
     asked = f"{_ASKED_HZ:g} Hz asked for, {given.said}"
     return [
@@ -70,7 +68,7 @@ def _upsample(given: _Input) -> list[Result]:
 
 
 def _deblur(given: _Input) -> list[Result]:
-    with given.running(*_FIXED, 'plan.name="deblur"') as pipeline:
+    with given.running(*EDI, 'plan.name="deblur"') as pipeline:
         received = receive(pipeline, "frame/deblur", seconds=_MEASURED_S)
     return [
         _quantile("deblur_latency_ms_p50", received, 50, "frame received -> exposed frame published"),
@@ -91,14 +89,14 @@ def _live_edge(given: _Input) -> list[Result]:
 
 def _at_live_edge(given: _Input, rate_hz: float) -> Received:
     asked = ('plan.name="upsample"', f"plan.rate_hz={rate_hz}", 'window.policy="live_edge"')
-    with given.running(*_FIXED, *asked) as pipeline:
+    with given.running(*EDI, *asked) as pipeline:
         return receive(pipeline, "frame/upsample", seconds=_MEASURED_S)
 
 
 def _nano(given: _Input) -> list[Result]:
     """The network where many images are asked of each pair of captured ones, beside `edi`; and at the live edge."""
     received, edge = (_by_nano(given, *asked) for asked in ((_MANY_HZ, "pair"), (_LIVE_EDGE_HZ, "live_edge")))
-    with given.running(*_FIXED, 'plan.name="upsample"', f"plan.rate_hz={_MANY_HZ}") as pipeline:
+    with given.running(*EDI, 'plan.name="upsample"', f"plan.rate_hz={_MANY_HZ}") as pipeline:
         by_edi = receive(pipeline, "frame/upsample", seconds=_MEASURED_S)
     last = received.headers[-1]
     note = f"{_MANY_HZ:g} Hz asked for, {given.said}, engine {last['engine']}"
@@ -116,7 +114,7 @@ def _nano(given: _Input) -> list[Result]:
 
 def _by_nano(given: _Input, rate_hz: float, policy: str) -> Received:
     asked = ('plan.name="upsample"', f"plan.rate_hz={rate_hz}", f'window.policy="{policy}"')
-    with given.running(*_NANO, *asked) as pipeline:
+    with given.running(*NANO, *asked) as pipeline:
         # An engine that has to be made first takes its time.
         return receive(pipeline, "frame/upsample", seconds=_MEASURED_S, patience_s=300)
 

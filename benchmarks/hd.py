@@ -23,7 +23,7 @@ from stream.sockets.control import ControlClient
 from .holes import Holes
 from .material import larger, packets, write_packets
 from .page import Shown, Stream, look, served
-from .pipeline import Received, await_first, receive, running
+from .pipeline import EDI, NANO, Received, await_first, receive, running
 from .report import Result
 
 _GEOMETRY = Geometry(1280, 720)
@@ -35,8 +35,6 @@ _ASKED_HZ = 100.0
 _RING_S, _HEADROOM = 1.0, 1.4
 _PATIENCE_S = 300.0  # an engine that has to be made first takes its time
 _ANSWER_MS = 20_000
-_EDI = ('reconstructor.backend="edi"',)
-_NANO = ('reconstructor.backend="neural"', 'reconstructor.size="nano"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +104,7 @@ def _written(
 
 
 def _by_edi(replay: _Replay) -> list[Result]:
-    ran, name = _ran(replay, _EDI), replay.name
+    ran, name = _ran(replay, EDI), replay.name
     ring = load_config(None, replay.overrides).ring
     rings = event_memory_bytes(ring) + frame_memory_bytes(ring, _GEOMETRY)
     windows = most_bytes(ring.peak_rate_meps, ring.seconds)
@@ -121,7 +119,7 @@ def _by_edi(replay: _Replay) -> list[Result]:
 
 
 def _by_nano(replay: _Replay) -> list[Result]:
-    ran = _ran(replay, _NANO)
+    ran = _ran(replay, NANO)
     note = f"{_ASKED_HZ:g} Hz asked for, {replay.said}, engine {ran.received.headers[-1]['engine']}"
     return [
         Result("nano_hd_fps", ran.received.fps, "frames/s", note),
@@ -158,7 +156,7 @@ def _kept_up(name: str, ran: _Ran) -> list[Result]:
 def _on_the_page(replay: _Replay) -> list[Result]:
     shown = Shown()
     with (
-        running(replay.path, [*_EDI, *replay.overrides], ["--loop"]) as pipeline,
+        running(replay.path, [*EDI, *replay.overrides], ["--loop"]) as pipeline,
         ControlClient(pipeline.control, timeout_ms=_ANSWER_MS) as control,
         served(pipeline) as server,
     ):

@@ -20,6 +20,9 @@ from stream.sockets.subscriber import Subscriber
 
 from .ports import free_address
 
+EDI = ('reconstructor.backend="edi"',)
+NANO = ('reconstructor.backend="neural"', 'reconstructor.size="nano"')
+"""Overrides of the config that fix the method."""
 _SAMPLE_S = 0.5
 
 

@@ -702,7 +702,7 @@ def anchor(
     light: Plane,
     numbers: tuple[float, float],
 ) -> None:
-    """Anchor the gain to a frame of a flat exposure: `Gain.anchor`, `DoubleIntegral._anchored`.
+    """Anchor the gain to a frame of a flat exposure: `Gain.anchor`, `DoubleIntegral._set`.
 
     Args:
         written: light where the gain is 1 [C, H, W], events until the exposure begins and ends [H, W] both.

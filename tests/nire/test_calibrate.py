@@ -149,22 +149,24 @@ def test_pair_without_any_event_between_its_frames_teaches_no_thresholds() -> No
 
 @pytest.mark.parametrize(("x", "y"), [(50, 40), (0, 0), (127, 50), (60, 95)])
 def test_pixel_that_fires_all_the_time_is_masked_and_its_neighbours_are_not(x: int, y: int) -> None:
-    calibrator = Calibrator(time_offset_us=0.0)
-    for window in windows(0.2, 0.2)[:4]:
-        calibrator.observe(window.frames, with_hot_pixel(window, x=x, y=y))
-    hot = calibrator.current.hot_pixels
-    assert hot is not None
-    assert np.argwhere(hot).tolist() == [[y, x]]
+    assert hot_pixels_where([(x, y)]) == [[y, x]]
 
 
 def test_two_hot_pixels_side_by_side_are_both_masked() -> None:
+    assert hot_pixels_where([(50, 40), (50, 41)]) == [[40, 50], [41, 50]]
+
+
+def hot_pixels_where(firing: Sequence[tuple[int, int]]) -> list[list[int]]:
+    """Have pixels (x, y) fire all the time, and find those that are masked, (y, x) each."""
     calibrator = Calibrator(time_offset_us=0.0)
     for window in windows(0.2, 0.2)[:4]:
-        first = replace(window, events=with_hot_pixel(window, x=50, y=40))
-        calibrator.observe(window.frames, with_hot_pixel(first, x=50, y=41))
+        seen = window
+        for x, y in firing:
+            seen = replace(seen, events=with_hot_pixel(seen, x=x, y=y))
+        calibrator.observe(seen.frames, seen.events)
     hot = calibrator.current.hot_pixels
     assert hot is not None
-    assert np.argwhere(hot).tolist() == [[40, 50], [41, 50]]
+    return [[int(y), int(x)] for y, x in np.argwhere(hot)]
 
 
 def with_hot_pixel(window: ContentWindow, *, x: int, y: int) -> EventBatch:
@@ -263,9 +265,4 @@ def test_rows_of_a_large_sensor_that_rolls_keep_their_times(monkeypatch: pytest.
 def test_hot_pixel_of_a_large_sensor_is_found_in_any_row(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibrate, "_MOST_PIXELS", 128 * 96 // 4)
     for x, y in ((50, 40), (127, 95), (0, 3)):
-        calibrator = Calibrator(time_offset_us=0.0)
-        for window in windows(0.2, 0.2)[:4]:
-            calibrator.observe(window.frames, with_hot_pixel(window, x=x, y=y))
-        hot = calibrator.current.hot_pixels
-        assert hot is not None
-        assert np.argwhere(hot).tolist() == [[y, x]]
+        assert hot_pixels_where([(x, y)]) == [[y, x]]
