@@ -7,6 +7,7 @@ straight and evenly (Jiang et al., "Super SloMo", CVPR 2018, Eq. 4).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -14,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from nire.threads import side_by_side
+from nire.threads import begin
 
 Image = NDArray[np.float32]
 """[H, W], square roots of linear light: even noise, and dark parts count."""
@@ -66,12 +67,17 @@ def motion_between(first: Image, second: Image, *, threads: int = 1) -> Motion:
         first, second: float32 [H, W], square roots of linear light, 1 = white.
         threads: that search.
     """
+    return search_between(first, second, threads=threads)()
+
+
+def search_between(first: Image, second: Image, *, threads: int = 1) -> Callable[[], Motion]:
+    """Begin what `motion_between` does, by other threads where there are several: what is given back waits for it."""
     if min(first.shape) < _LEAST_PX:
         still = np.zeros((*first.shape, 2), np.float32)
-        return Motion(first, second, still, still)
+        return lambda: Motion(first, second, still, still)
     images = [np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8) for image in (first, second)]
-    forward, backward = side_by_side(lambda pair: _flow(*pair), [images, images[::-1]], threads)
-    return Motion(first, second, forward, backward)
+    flows = begin(lambda pair: _flow(*pair), [images, images[::-1]], threads)
+    return lambda: Motion(first, second, *flows())
 
 
 def _flow(origin: NDArray[np.uint8], target: NDArray[np.uint8]) -> Image:

@@ -24,12 +24,25 @@ def side_by_side(work: Callable[[_T], _R], items: Iterable[_T], threads: int) ->
     Returns:
         What the work gave, in the order of the items. What it raises is raised here.
     """
+    return begin(work, items, threads)()
+
+
+def begin(work: Callable[[_T], _R], items: Iterable[_T], threads: int) -> Callable[[], list[_R]]:
+    """Begin what `side_by_side` does, and do something else meanwhile.
+
+    Args:
+        work, items, threads: as there. A single thread begins when it is asked for the end.
+
+    Returns:
+        What waits for the end, and gives what `side_by_side` gives; to be called once.
+    """
     if threads == 1:
-        return [work(item) for item in items]
+        return lambda: [work(item) for item in items]
     with _lock:
         if threads not in _pools:
             _pools[threads] = ThreadPoolExecutor(threads, thread_name_prefix="side by side")
-    return list(_pools[threads].map(work, items))
+    begun = _pools[threads].map(work, items)
+    return lambda: list(begun)
 
 
 def bands(rows: int, threads: int) -> list[tuple[int, int]]:

@@ -25,7 +25,7 @@ from nire.explicit.limits import NOISE_TOLD
 from nire.explicit.network import CUT, MOST_SWAYED, PRIOR, SHUT, TOLD, WITNESSES, exposure_rows
 from nire.integral.double_integral import DARK_LEVEL, FRAME_NOISE_EVENTS, LEAST_HEARD
 from nire.light import BRIGHTEST
-from nire.threads import bands, side_by_side
+from nire.threads import bands, begin
 
 _NUMBERS = np.array(
     [DARK_LEVEL, BRIGHTEST**2, FRAME_NOISE_EVENTS, math.exp(LEAST_HEARD), math.exp(CUT), math.exp(SHUT), MOST_SWAYED],
@@ -55,6 +55,7 @@ class Folding:
         self.head: NDArray[Any] = np.zeros((config.planes, height, width, _whole(4 * WITNESSES + 7)), kind)
         self.head_rows = np.zeros((config.planes, height, 1, 4 + TOLD), np.float32)
         """The fields of `Folded`, with the channels last; those of maps are an even number, and one more is 0."""
+        self._limits = np.empty(0, np.float32)
         self._written = [maps.view(np.uint32) if bf16 else maps for maps in (self.body[0], self.head)]
 
     def fold(self, evidence: Evidence) -> None:
@@ -67,24 +68,27 @@ class Folding:
             self.head_rows[k, :, 0] = np.concatenate([t - exposures, told], 1)
         given, frames = _arrays(evidence), evidence.frames.numpy()
         body, head = self._written
-        self._in_bands(lambda rows: loops.fold(body, head, given, frames, rows, _NUMBERS))
+        folded = self._in_bands(lambda rows: loops.fold(body, head, given, frames, rows, _NUMBERS))
+        # Nothing of this is shared among threads: it is done beside what is.
+        self._limits = self._limits_of(evidence)
+        folded()
 
     def blend(self, evidence: Evidence, said: NDArray[np.float32]) -> Tensor:
         """Follow what the layers say.
 
         Args:
-            evidence: of the window.
+            evidence: of the window that was folded last.
             said: float32 [K + 1, h, w, SAID], hyperbolic tangents of what `Layers` say, with the channels last.
 
         Returns:
             float32 [K + 1, H, W], planes, square roots of linear light.
         """
         planes = torch.empty_like(evidence.gains)
-        out, given, limits = planes.numpy(), _arrays(evidence), self._limits(evidence)
-        self._in_bands(lambda rows: loops.blend(out, said, limits, given, rows, _NUMBERS, _PRIOR))
+        out, given, limits = planes.numpy(), _arrays(evidence), self._limits
+        self._in_bands(lambda rows: loops.blend(out, said, limits, given, rows, _NUMBERS, _PRIOR))()
         return planes
 
-    def _limits(self, evidence: Evidence) -> NDArray[np.float32]:
+    def _limits_of(self, evidence: Evidence) -> NDArray[np.float32]:
         number = evidence.counts.diff(dim=0).clamp_min_(0).sum(0).numpy()
         _, height, width, _ = self.head.shape
         below, right = 2 * height - number.shape[0], 2 * width - number.shape[1]
@@ -96,8 +100,8 @@ class Folding:
         deviation = float(evidence.told[1]) / NOISE_TOLD
         return limits_of(number, (first, second), deviation, alone=is_alone, whole=is_whole)
 
-    def _in_bands(self, work: Callable[[tuple[int, int]], None]) -> None:
-        side_by_side(work, self._bands, len(self._bands))
+    def _in_bands(self, work: Callable[[tuple[int, int]], None]) -> Callable[[], object]:
+        return begin(work, self._bands, len(self._bands))
 
 
 def _whole(channels: int) -> int:

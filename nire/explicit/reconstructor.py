@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nire.engines import Job
 from nire.explicit.config import ExplicitConfig
-from nire.explicit.content import KeyPlanes, states_at
+from nire.explicit.content import KeyPlanes
 from nire.explicit.engines import Cleaner
 from nire.explicit.witnesses import MOST_AGE, Past, Witnesses
 from nire.integral.double_integral import DARK_LEVEL
@@ -71,14 +71,15 @@ class ExplicitReconstructor(IntegralReconstructor):
 
     def _built(self, window: ContentWindow, light: Sequence[Tensor]) -> None:
         times_us = self._witnesses.times_us(window)
-        states = states_at(self._integral.gain, times_us)
         again = window in self._pasts
         past = self._past_of(window)
-        roots = self._cleaner(self._witnesses.of(self._integral, window, light, states, past))
+        evidence = self._witnesses.of(self._integral, window, light, past)
+        roots = self._cleaner(evidence)
         luma = roots.clamp_min_(0).square_().mul_(255)[:, None]
         if len(window.frames) == 2 and not again:
             age = 1 if past is None else min(past.age + 1, MOST_AGE)
             self._ends = (Past(luma[-1, 0].clone(), float(times_us[-1]), window.frames[1], age), past)
+        states = evidence.gains, evidence.counts
         self._planes = KeyPlanes(self._integral.gain, times_us, self._in_all_channels(luma, times_us), states)
 
     def _past_of(self, window: ContentWindow) -> Past | None:

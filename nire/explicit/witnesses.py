@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nire.explicit.config import ExplicitConfig
+from nire.explicit.content import states_at
 from nire.explicit.evidence import Evidence
 from nire.explicit.limits import NOISE_TOLD
 from nire.explicit.network import CARRIED
-from nire.flow import motion_between
+from nire.flow import Motion, search_between
 from nire.integral.double_integral import DARK_LEVEL, DoubleIntegral
 from nire.light import BRIGHTEST
 from nire.network.ranges import image_ranges, span_of
-from nire.threads import side_by_side
+from nire.threads import begin, side_by_side
 from nire.types import ContentWindow, Frame
 from nire.voxels import observed_bins
 
@@ -27,6 +28,9 @@ MOST_AGE = 16
 """Windows that a rolled witness goes back, as far as the network is told."""
 LEAST_SHARE = 2e-3
 """Share of time that a frame keeps where the other one leaves it none: little, but the network may ask for it."""
+# The median size of what two images differ by, and of second differences of second ones, where the noise of a pixel
+# is 1: 0.67 times the root of the sum of squares of what it is multiplied by.
+_OF_DIFFERENCES, _OF_SECOND_DIFFERENCES = np.float32(0.6745 * 2**0.5), np.float32(0.6745 * 6)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,7 +75,6 @@ class Witnesses:
         integral: DoubleIntegral,
         window: ContentWindow,
         light: Sequence[Tensor],
-        states: tuple[Tensor, Tensor],
         past: Past | None = None,
     ) -> Evidence:
         """Find what the witnesses go back to.
@@ -80,11 +83,15 @@ class Witnesses:
             integral: that was built from the window.
             window: one or two frames.
             light: of the frames, float32 [C, H, W], linear levels.
-            states: of `states_at` the key times.
             past: that leads to the window; None = there is none.
         """
         times_us = self.times_us(window)
         height, count = window.geometry.height, len(window.frames)
+        # Neither what moves nor how noisy frames are is asked for before the end: other threads find out meanwhile.
+        moved_at = self._search(integral, window)
+        frames = torch.stack([encoded(light[min(n, count - 1)]) for n in range(2)])
+        noise = begin(noise_levels, [frames[None, :count]], self._threads)
+        states = states_at(integral.gain, times_us)
         constants = [_luma(anchor.constant) for anchor in integral.anchors]
         opened, closed = ([getattr(anchor, name) for anchor in integral.anchors] for name in ("opened", "closed"))
         shares = np.zeros((len(times_us), len(CARRIED), height), np.float32)
@@ -99,8 +106,6 @@ class Witnesses:
             shares[:, -1] = 1
         for values in (constants, opened, closed):
             values += [values[0]] * (len(CARRIED) - len(values))
-        moved, moved_shares = self._moved(integral, window, times_us)
-        frames = torch.stack([encoded(light[min(n, count - 1)]) for n in range(2)])
         exposures = image_ranges(window, self._padded)[[0, -1]]
         edges_us = np.rint(times_us + window.calibration.time_offset_us).astype(np.int64)
         return Evidence(
@@ -109,30 +114,37 @@ class Witnesses:
             torch.stack(closed),
             self._tensor(shares),
             *states,
-            moved,
-            moved_shares,
+            *moved_at(times_us),
             frames,
             self._tensor(exposures),
             self._tensor(observed_bins(window.gaps, edges_us)),
-            self._told(window, frames, 0 if past is None else past.age),
+            self._told(window, noise()[0][0], 0 if past is None else past.age),
         )
 
-    def _moved(
-        self, integral: DoubleIntegral, window: ContentWindow, times_us: NDArray[np.float64]
-    ) -> tuple[Tensor, Tensor]:
-        """Move both frames, deblurred at their middles, along the flow between them; one alone stays where it is."""
+    def _search(
+        self, integral: DoubleIntegral, window: ContentWindow
+    ) -> Callable[[NDArray[np.float64]], tuple[Tensor, Tensor]]:
+        """Begin to search the flow between the frames, deblurred at their middles; one alone stays where it is.
+
+        Returns:
+            What waits for the flow, and moves the frames along it to key times: `Evidence.moved`, `moved_shares`.
+        """
         deblurred, when_us = [], []
         for frame, anchor in zip(window.frames, integral.anchors, strict=True):
             middle_us = (frame.shutter.t_a_us + frame.shutter.t_b_us) / 2
             deblurred.append(encoded(anchor.constant * integral.gain.at(middle_us)[0] - DARK_LEVEL))
             when_us.append(float(middle_us.mean()))
         if len(deblurred) == 1:
-            alone = deblurred[0].expand(len(times_us), 2, -1, -1)
-            return alone, torch.zeros((len(times_us), 2), device=self._device)
-        motion = motion_between(*(image.cpu().numpy() for image in deblurred), threads=self._threads)
-        gone = (times_us - when_us[0]) / max(when_us[1] - when_us[0], 1.0)
+            return lambda times_us: (
+                deblurred[0].expand(len(times_us), 2, -1, -1), torch.zeros((len(times_us), 2), device=self._device)
+            )  # fmt: skip
+        motion = search_between(*(image.cpu().numpy() for image in deblurred), threads=self._threads)
+        return lambda times_us: self._moved(motion(), (times_us - when_us[0]) / max(when_us[1] - when_us[0], 1.0))
+
+    def _moved(self, motion: Motion, gone: NDArray[np.float64]) -> tuple[Tensor, Tensor]:
+        """Move both frames to times [K + 1]: 0 is the middle of the first one's exposure, 1 of the second's."""
         shares = np.clip(np.stack([1 - gone, gone], 1), LEAST_SHARE, 1)
-        moved = np.empty((len(gone), 2, *deblurred[0].shape), np.float32)
+        moved = np.empty((len(gone), 2, *motion.first.shape), np.float32)
 
         def move(k: int) -> None:
             moved[k] = motion.at(gone[k])
@@ -140,10 +152,9 @@ class Witnesses:
         side_by_side(move, range(len(gone)), self._threads)
         return self._tensor(moved), self._tensor(shares)
 
-    def _told(self, window: ContentWindow, frames: Tensor, age: int) -> Tensor:
+    def _told(self, window: ContentWindow, noise: Tensor, age: int) -> Tensor:
         calibration = window.calibration
-        noise = noise_levels(frames[None, : len(window.frames)])[0].tolist()
-        numbers = [*noise, calibration.threshold_positive, calibration.threshold_negative]
+        numbers = [*noise.tolist(), calibration.threshold_positive, calibration.threshold_negative]
         length_us, ages = torch.tensor([float(window.t1_us - window.t0_us)]), torch.tensor([float(age)])
         return scaled(torch.tensor([numbers]), length_us, ages)[0].to(self._device)
 
@@ -187,11 +198,12 @@ def noise_levels(frames: Tensor) -> Tensor:
     Returns:
         float32 [b, 2], standard deviations; the second is never more than the first.
     """
-    within = torch.stack([noise_level(frames[:, n]) for n in range(frames.shape[1])]).mean(0)
-    if frames.shape[1] == 1:
-        return torch.stack([within, within], 1)
-    apart = _medians((frames[:, 1] - frames[:, 0]).flatten(1)) / (0.6745 * 2**0.5)
-    return torch.stack([within, torch.minimum(apart, within)], 1)
+    images = frames.cpu().numpy()
+    within = np.stack([_noise_of(images[:, n]) for n in range(images.shape[1])]).mean(0)
+    apart = within
+    if images.shape[1] == 2:
+        apart = np.minimum(_medians((images[:, 1] - images[:, 0]).reshape(len(images), -1)) / _OF_DIFFERENCES, within)
+    return torch.from_numpy(np.stack([within, apart], 1)).to(frames.device)
 
 
 def noise_level(images: Tensor) -> Tensor:
@@ -199,15 +211,19 @@ def noise_level(images: Tensor) -> Tensor:
 
     What a difference of second differences leaves of an image is noise, but at edges; the median is not moved by them.
     """
-    values = images.cpu().numpy()
+    return torch.from_numpy(_noise_of(images.cpu().numpy())).to(images.device)
+
+
+# By numpy, which serves threads beside the one that asks; torch would have each of them keep threads of its own.
+def _noise_of(images: NDArray[np.float32]) -> NDArray[np.float32]:
     for _ in range(2):
-        values = np.diff(values, n=2, axis=-1).swapaxes(-1, -2)
-    left = torch.from_numpy(values.reshape(len(values), -1)).to(images.device)
-    return _medians(left) / (0.6745 * 6)
+        images = np.diff(images, n=2, axis=-1).swapaxes(-1, -2)
+    return _medians(images.reshape(len(images), -1)) / _OF_SECOND_DIFFERENCES
 
 
-def _medians(values: Tensor) -> Tensor:
-    """Give the median size of each row of [b, n]; numpy selects in a third of the time that torch takes."""
-    sizes = values.abs().cpu().numpy()
+def _medians(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Give the median size of each row of [b, n]."""
+    sizes = np.abs(values)
     middle = (sizes.shape[1] - 1) // 2
-    return torch.from_numpy(np.partition(sizes, middle, axis=1)[:, middle].copy()).to(values.device)
+    medians: NDArray[np.float32] = np.partition(sizes, middle, axis=1)[:, middle].copy()
+    return medians

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nire.explicit.config import ExplicitConfig
-from nire.explicit.content import plane_shares, states_at
+from nire.explicit.content import plane_shares
 from nire.explicit.evidence import called_up
 from nire.explicit.network import Inputs, KeyPlaneNetwork
 from nire.explicit.witnesses import Witnesses, encoded
@@ -86,9 +86,9 @@ class Teacher:
         light = [_light(given) for given in window.frames]
         self._integral.build(window, light)
         times_us = self._witnesses.times_us(window)
-        states = states_at(self._integral.gain, times_us)
-        inputs = called_up(self._witnesses.of(self._integral, window, light, states), self._padded)
-        shares = plane_shares(self._integral.gain, times_us, frame.shutter, states)
+        evidence = self._witnesses.of(self._integral, window, light)
+        inputs = called_up(evidence, self._padded)
+        shares = plane_shares(self._integral.gain, times_us, frame.shutter, (evidence.gains, evidence.counts))
         target = encoded(_light(frame))
         whole = Lesson(inputs, shares, target)
         return [self._part(whole, window, lively=k % 2 == 0) for k in range(count)]

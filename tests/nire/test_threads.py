@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from nire.threads import bands, side_by_side
+from nire.threads import bands, begin, side_by_side
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -23,6 +23,18 @@ def test_threads_work_at_the_same_time() -> None:
 def test_what_a_thread_raises_is_raised(threads: int) -> None:
     with pytest.raises(ZeroDivisionError):
         side_by_side(lambda n: 1 / n, [1, 0], threads)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_what_is_begun_ends_when_it_is_asked_for(threads: int) -> None:
+    assert begin(lambda n: n + 1, [1, 2], threads)() == [2, 3]
+
+
+def test_who_begins_works_meanwhile() -> None:
+    both = threading.Barrier(2, timeout=60)
+    begun = begin(lambda _: both.wait(), [0], 2)
+    other = both.wait()
+    assert sorted([other, *begun()]) == [0, 1]
 
 
 @pytest.mark.parametrize(("rows", "threads"), [(136, 2), (5, 3), (2, 4), (0, 2)])

@@ -60,5 +60,6 @@ def test_what_the_layers_say_is_followed_as_defined(height: int, width: int, thr
     said = torch.rand((1, TINY.planes, SAID, *half), generator=generator) * 8 - 4
     right = blended(called_up(evidence, padded), said)[0, :, :height, :width]
     folding = Folding(TINY, padded, bf16=False, threads=threads)
+    folding.fold(evidence)
     found = folding.blend(evidence, said[0].tanh().permute(0, 2, 3, 1).contiguous().numpy())
     torch.testing.assert_close(found, right, atol=1e-5, rtol=1e-5)

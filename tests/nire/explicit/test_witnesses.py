@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from nire.explicit.config import ExplicitConfig
-from nire.explicit.content import KeyPlanes, states_at
+from nire.explicit.content import KeyPlanes
 from nire.explicit.evidence import called_up
 from nire.explicit.network import CUT, ROLLED, Inputs
 from nire.explicit.witnesses import Past, Witnesses, noise_level, noise_levels
@@ -71,7 +71,7 @@ def live(
     witnesses = Witnesses(CONFIG, (CROP, CROP), torch.device("cpu"))
     times_us = witnesses.times_us(content)
     before = None if past is None else past(content.frames[0])
-    evidence = witnesses.of(integral, content, light, states_at(integral.gain, times_us), before)
+    evidence = witnesses.of(integral, content, light, before)
     return called_up(evidence, (CROP, CROP)), integral, times_us
 
 
