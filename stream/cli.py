@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from nire.errors import NireError
+from nire.threads import let_go_of_cores
 from stream import commands
 from stream.disk import is_full, refused
 
@@ -87,6 +88,8 @@ app = typer.Typer(
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command and exit with its code: 0 done, 1 unexpected, 2 wrong use or input, 3 unanswered, 4 damaged."""
     words = _with_loop_count(list(sys.argv[1:] if arguments is None else arguments))
+    if words[:1] != ["train"]:  # that is nothing but operations of torch
+        let_go_of_cores()
     try:
         try:
             app(args=words, prog_name="nire-live", standalone_mode=True)

@@ -26,6 +26,7 @@ import psutil
 import setproctitle
 
 from nire.errors import NireError
+from nire.threads import let_go_of_cores
 from stream.clock import now_ns
 from stream.disk import is_full, refused
 from stream.processes import log
@@ -194,10 +195,7 @@ def live(post: Post, job: str, arguments: tuple[Any, ...]) -> None:
     give_large_blocks_back()
     # OpenCV's threads spin while they wait: for a process of small images that is a core lost to the others.
     os.environ.setdefault("OPENCV_FOR_THREADS_NUM", "1")
-    # So do torch's, inside every operation: where another process has a core, a build of 0.1 s took 2 s that way.
-    # Spinning a little and then sleeping costs a twentieth where cores are quiet; sleeping at once cost half.
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    let_go_of_cores()
     log.configure(post.log_level, plain=True)
     setproctitle.setproctitle(f"nire-live {'spare' if post.spare else post.name} {' '.join(post.streams)}")
     finished = threading.Event()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -42,3 +44,20 @@ def test_bands_are_all_rows_once(rows: int, threads: int) -> None:
     split = bands(rows, threads)
     assert [row for first, end in split for row in range(first, end)] == list(range(rows))
     assert len(split) == threads
+
+
+@pytest.mark.parametrize(
+    ("command", "policy", "told"),
+    [("version", None, "1000"), ("train", None, "None"), ("version", "active", "None")],
+)
+def test_commands_let_go_of_cores_where_nobody_says_otherwise(
+    command: str, policy: str | None, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if policy is not None:
+        monkeypatch.setenv("OMP_WAIT_POLICY", policy)
+    program = "import atexit, os; atexit.register(lambda: print(os.environ.get('GOMP_SPINCOUNT')))\n"
+    program += f"from stream.cli import main; main(['{command}', '--help'])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout.splitlines()[-1] == told
