@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from .budgets import exceeded
+from .instructions import CHOICES, hold_to
 from .report import report, show
 
 NAMES = ("planes", "ring", "recordings", "intake", "edi", "explicit", "network", "wire", "end_to_end")
@@ -57,7 +58,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="NAME",
         help="network: also run nano by this engine; may be repeated (default: all that start in seconds)",
     )
+    parser.add_argument(
+        "--instructions",
+        choices=CHOICES,
+        help="hold everything to these, as on a processor that has no more (default: all that this one has)",
+    )
     options = parser.parse_args(arguments)
+    if options.instructions is not None:
+        hold_to(options.instructions)
     unknown = [name for name in options.names if name not in (*NAMES, *NAMED)]
     if unknown:
         parser.error(f"no benchmark {unknown[0]!r}; there are {', '.join((*NAMES, *NAMED))}")

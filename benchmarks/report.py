@@ -16,6 +16,7 @@ from rich.table import Table
 from nire.install import checkout, processor
 
 from .budgets import budgets
+from .instructions import held_to
 
 _PACKAGES = ("nire-live", "torch", "openvino", "numpy", "opencv-python-headless", "pyzmq", "iceoryx2")
 
@@ -74,7 +75,7 @@ def _row(result: Result) -> dict[str, Any]:
 
 def _machine() -> dict[str, Any]:
     return {
-        "cpu": processor(),
+        "cpu": processor() + held_to(),
         "cores": os.cpu_count(),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
         "system": platform.platform(),
