@@ -53,7 +53,7 @@ def _environment(instructions: str) -> dict[str, str]:
         "ONEDNN_MAX_CPU_ISA": "AVX2",
         "NUMBA_CPU_NAME": "haswell",
         "NUMBA_CPU_FEATURES": "",
-        "OPENCV_CPU_DISABLE": "AVX512_SKX",
+        "OPENCV_CPU_DISABLE": "AVX512-SKX",
         "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX512F,-AVX512VL,-AVX512BW",
     }
     return wanted | ({"NPY_DISABLE_CPU_FEATURES": " ".join(too_many)} if too_many else {})
