@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nire.explicit import loops
-from nire.integral import exposure_loops
+from nire.integral import instant_loops
 from nire.integral import loops as plane_loops
 from nire.integral.double_integral import DARK_LEVEL
 from nire.integral.gain import Gain, is_uniform
@@ -80,12 +80,12 @@ class KeyPlanes:
         t_us = self._gain.instants_of(shutters)
         if t_us is not None:
             at_us = np.clip(t_us, self._times_us[0], self._times_us[-1])
-            self._write_instants(at_us, (exposure_loops.NO_LIGHT, images.numpy(), encoding))
+            self._write_instants(at_us, (instant_loops.NO_LIGHT, images.numpy(), encoding))
         return t_us is not None
 
     def _expose_instant(self, t_us: Times, out: Tensor) -> Tensor:
         if plane_loops.serve(out):
-            target = out.numpy()[None], exposure_loops.NO_IMAGES, exposure_loops.ROUNDED
+            target = out.numpy()[None], instant_loops.NO_IMAGES, instant_loops.ROUNDED
             self._write_instants(per_pixel(t_us)[None], target)
             return out
         gain, count = self._gain.at(t_us, shared=True)
@@ -96,12 +96,12 @@ class KeyPlanes:
         weight = torch.where(whole > 1e-6, weight, torch.from_numpy(share).to(weight.device))
         return torch.mul(torch.lerp(first, second, weight), gain, out=out).sub_(DARK_LEVEL).clamp_min_(0)
 
-    def _write_instants(self, t_us: Times, target: exposure_loops.Target) -> None:
+    def _write_instants(self, t_us: Times, target: instant_loops.Target) -> None:
         """Do the same by loops, for instants [Q, H or 1, W or 1]."""
         key = self._key_of(t_us)
         planes = self._constants.numpy(), self._counts.numpy()
         between = key, self._share_of(t_us, key)
-        exposure_loops.expose_instants(target, *self._gain.swept_at(t_us), between, *planes, (DARK_LEVEL, 0.0))
+        instant_loops.expose_instants(target, *self._gain.swept_at(t_us), between, *planes, (DARK_LEVEL, 0.0))
 
     def _between(self, opens: Times, closes: Times) -> Tensor:
         """Integral of light and dark current over a span: [C, H, W], levels times us."""

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nire.integral import exposure_loops
+from nire.integral import anchor_loops, instant_loops, layout_loops, wide_loops
 from nire.integral import loops as plane_loops
 from nire.integral.gain import Gain
 from nire.integral.sweep import Times, per_pixel
@@ -80,7 +80,7 @@ class DoubleIntegral:
         # What anchors are views of: light of frames where the gain is 1, and events until exposures began and ended.
         # Of the latter the first two are what loops expose from: until the first one began and the last one ended.
         self._constants = self._counts = torch.empty(0)
-        self._work: exposure_loops.Work | None = None
+        self._work: layout_loops.Work | None = None
 
     def build(self, window: ContentWindow, light: Sequence[Tensor]) -> None:
         """Integrate a window's events and anchor them to its frames (g of Eq. 7, by physics).
@@ -129,16 +129,24 @@ class DoubleIntegral:
         """Write what a frame fixes."""
         opens, closes = _times(shutter)
         if plane_loops.serve(light) and len(opens) == 1 and not self._gain.is_narrow(shutter).all():
-            held, swept, open_us = self._gain.swept_at(opens[:, None])
-            span_us = open_us, self._gain.swept_at(closes[:, None])[2]
-            written = anchor.constant.numpy(), anchor.opened.numpy(), anchor.closed.numpy()
-            numbers = DARK_LEVEL, float(closes[0] - opens[0])
-            exposure_loops.anchor(written, held, swept, span_us, light.contiguous().numpy(), numbers)
+            self._anchor(anchor, (opens, closes), light.contiguous().numpy())
             return
         mean, opened, closed = self._gain.anchor(shutter)
         torch.div(light + DARK_LEVEL, mean, out=anchor.constant)
         anchor.opened.copy_(opened)
         anchor.closed.copy_(closed)
+
+    def _anchor(self, anchor: Anchor, exposed: tuple[Times, Times], light: NDArray[np.float32]) -> None:
+        """Do the same by loops, for a flat exposure [1] that is not narrow."""
+        sweep = self._gain.sweep
+        span_us = self._gain.swept_at(exposed[0][:, None])[2], self._gain.swept_at(exposed[1][:, None])[2]
+        state = sweep.state_at(span_us[0], changed=True)
+        np.copyto(anchor.opened.numpy(), state[1])
+        anchor_loops.anchor(
+            anchor.constant.numpy(), state, sweep.events_of(*span_us), span_us, sweep.reach_us, light,
+            (DARK_LEVEL, float(exposed[1][0] - exposed[0][0])),
+        )  # fmt: skip
+        np.copyto(anchor.closed.numpy(), state[1])
 
     def expose(self, shutter: Shutter, out: Tensor | None = None) -> Tensor:
         """Expose one shutter (Eq. 5).
@@ -170,7 +178,7 @@ class DoubleIntegral:
         Args:
             shutters: Q of them, as of `expose`.
             images: uint8 [Q, H, W, C], written.
-            encoding: of `exposure_loops.Target`.
+            encoding: of `instant_loops.Target`.
 
         Returns:
             False where nothing was written, because only `expose` serves: on a GPU, or of pixels that differ.
@@ -178,14 +186,15 @@ class DoubleIntegral:
         if not plane_loops.serve(images, dtype=torch.uint8):
             return False
         t_us = self._gain.instants_of(shutters)
-        target = exposure_loops.NO_LIGHT, images.numpy(), encoding
         if t_us is not None:
-            self._write_instants(t_us, target)
+            self._write_instants(t_us, (instant_loops.NO_LIGHT, images.numpy(), encoding))
             return True
         if any(shutter.t_a_us.ndim > 1 or self._gain.is_narrow(shutter).any() for shutter in shutters):
             return False
-        for q, shutter in enumerate(shutters):
-            self._write_wide(*_times(shutter), target, q)
+        light = np.empty(self._constants.shape[1:], np.float32)
+        for image, shutter in zip(images.numpy(), shutters, strict=True):
+            self._write_wide(*_times(shutter), light)
+            instant_loops.encode(image, light, encoding)
         return True
 
     @property
@@ -253,7 +262,7 @@ class DoubleIntegral:
 
     def _expose_instant(self, t_us: Times, out: Tensor) -> None:
         if plane_loops.serve(out):
-            target = out.numpy()[None], exposure_loops.NO_IMAGES, exposure_loops.ROUNDED
+            target = out.numpy()[None], instant_loops.NO_IMAGES, instant_loops.ROUNDED
             self._write_instants(per_pixel(t_us)[None], target)
             return
         gain, count = self._gain.at(t_us)
@@ -263,17 +272,17 @@ class DoubleIntegral:
         constant = torch.lerp(self._anchors[0].constant, self._anchors[1].constant, self._trust(t_us, count))
         torch.mul(constant, gain, out=out).sub_(DARK_LEVEL).clamp_min_(0.0)
 
-    def _write_instants(self, t_us: Times, target: exposure_loops.Target) -> None:
+    def _write_instants(self, t_us: Times, target: instant_loops.Target) -> None:
         """Do the same by loops, for instants [Q, H or 1, W or 1]."""
         share = (np.zeros_like(t_us[:, :1, :1]) if len(self._anchors) == 1 else self._ramp(t_us)).astype(np.float32)
         planes = self._constants.numpy(), self._counts.numpy()
         between = np.zeros(share.shape, np.int64), share
         numbers = DARK_LEVEL, FRAME_NOISE_EVENTS
-        exposure_loops.expose_instants(target, *self._gain.swept_at(t_us), between, *planes, numbers)
+        instant_loops.expose_instants(target, *self._gain.swept_at(t_us), between, *planes, numbers)
 
     def _expose_wide(self, opens: Times, closes: Times, out: Tensor) -> None:
         if opens.ndim == 1 and plane_loops.serve(out):
-            self._write_wide(opens, closes, (out.numpy()[None], exposure_loops.NO_IMAGES, exposure_loops.ROUNDED))
+            self._write_wide(opens, closes, out.numpy())
             return
         width_us = self._gain.field(np.maximum(closes - opens, 1.0))
         mean = self._gain.area(opens, closes).div_(width_us)
@@ -283,7 +292,7 @@ class DoubleIntegral:
             out.addcmul_(second - first, self._share(opens, closes, mean, width_us))
         out.sub_(DARK_LEVEL).clamp_min_(0.0)
 
-    def _write_wide(self, opens: Times, closes: Times, target: exposure_loops.Target, q: int = 0) -> None:
+    def _write_wide(self, opens: Times, closes: Times, light: NDArray[np.float32]) -> None:
         """Do the same by loops, for an exposure of rows [H or 1]."""
         if len(opens) == 1 and any(len(reach.start_us) > 1 for reach in self._reaches):
             # Each row has its own time between frames that roll.
@@ -298,15 +307,16 @@ class DoubleIntegral:
         nodes = node_us, weights.astype(np.float32), share.astype(np.float32), grid
         sweep = self._gain.sweep
         planes = self._constants.numpy(), self._counts.numpy()
-        exposure_loops.expose_wide(
-            target, q, sweep.held, sweep.swept, span_us, nodes, planes, alone,
-            (DARK_LEVEL, FRAME_NOISE_EVENTS), self._work_for(len(sweep.swept[1][0])),
-        )  # fmt: skip
+        work = self._work_for(len(sweep.swept[1][0]))
+        records = layout_loops.lay_out(work, sweep.swept, span_us, grid, planes[1].shape[1:])
+        state = sweep.state_at(span_us[0], changed=True)
+        numbers = DARK_LEVEL, FRAME_NOISE_EVENTS
+        wide_loops.expose_wide(light, state, records, nodes, planes, alone, numbers, work)
 
-    def _work_for(self, events: int) -> exposure_loops.Work:
+    def _work_for(self, events: int) -> layout_loops.Work:
         """Give memory for exposures of a window with so many events; pages of it that none needs are never touched."""
         width = self._counts.shape[2]
-        pixels = width * max(1, exposure_loops.BAND // width)
+        pixels = width * max(1, layout_loops.BAND // width)
         if self._work is None or not events < len(self._work[0]) <= 4 * events + 1 or self._work[2].shape[1] != pixels:
             records = np.empty((2 * events + 1, 8), np.float32)
             self._work = records, records.view(np.int32), np.zeros((2, pixels), np.float32)

@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nire.integral.exposure_loops import Grid, Held, Swept
+from nire.integral.instant_loops import Held, Swept
+from nire.integral.layout_loops import Grid
 from nire.integral.sweep import Sweep, Times, field
 from nire.shutter import Shutter
 from nire.types import ContentWindow

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nire.integral import event_loops, exposure_loops, loops
+from nire.integral import anchor_loops, event_loops, instant_loops, loops
 from nire.ramps import RAMP_SHARE
 from nire.types import ContentWindow, EventBatch
 
@@ -66,8 +66,8 @@ class Sweep:
         self._leads = torch.empty(0)
         self._cells, self._factors = torch.empty(0, dtype=torch.int32), torch.empty(0)
         self._now_gain = self._now_count = torch.empty((0, 0), device=device)
-        self._held: exposure_loops.Held | None = None
-        self._swept: exposure_loops.Swept | None = None
+        self._held: instant_loops.Held | None = None
+        self._swept: instant_loops.Swept | None = None
         self._pixels = np.empty(0, event_loops.PIXEL)
         self._ignored: NDArray[np.bool_] = np.empty(0, np.bool_)
         self._has_ignored = False
@@ -119,16 +119,23 @@ class Sweep:
             at_us: event time, not before the window's start, [1], [H] or [H, W].
         """
         if loops.serve(self.gain):
-            held = self.held
-            exposure_loops.settle(held, self.swept, per_pixel(at_us))
-            return torch.from_numpy(held[0][0]), torch.from_numpy(held[0][1])
+            gain_now, count_now = self.state_at(per_pixel(at_us))
+            return torch.from_numpy(gain_now), torch.from_numpy(count_now)
         key = np.minimum((at_us - self.t0_us) // self.key_us, self.keys - 1).astype(np.int64)
         gain, count = self._gather(self.gain, key), self._gather(self.count, key)
         self.advance(gain, count, self.t0_us + self.key_us * key.astype(np.float64), at_us)
         return gain, count
 
+    def state_at(self, at_us: Times, *, changed: bool = False) -> tuple[event_loops.Plane, event_loops.Plane]:
+        """Do the same by loops: event time [H or 1, W or 1]; what is given may be changed where that is said."""
+        held = self.held
+        instant_loops.settle(held, self.swept, at_us)
+        if changed:
+            held[1][0] = -1
+        return held[0]
+
     @property
-    def held(self) -> exposure_loops.Held:
+    def held(self) -> instant_loops.Held:
         """What loops keep from one exposure to the next; it is theirs to change. On a CPU."""
         if self._held is None:
             height, width = self.gain.shape[1:]
@@ -138,7 +145,7 @@ class Sweep:
         return self._held
 
     @property
-    def swept(self) -> exposure_loops.Swept:
+    def swept(self) -> instant_loops.Swept:
         """Key planes and events, as loops take them. On a CPU."""
         if self._swept is None:
             keys, grid = (self.gain.numpy(), self.count.numpy()), (self.t0_us, self.key_us, self.keys)
@@ -159,7 +166,7 @@ class Sweep:
         """
         if loops.serve(gain):
             state = gain.numpy(), gain.numpy() if count is None else count.numpy()
-            exposure_loops.ramp(state, self.held[2], self.swept, per_pixel(at_us), count is not None)
+            instant_loops.ramp(state, self.held[2], self.swept, per_pixel(at_us), count is not None)
             return
         events = self._between(at_us, at_us + self.reach_us)
         t_us, begin_us, cells, factors = self._ramps(events)
@@ -183,7 +190,7 @@ class Sweep:
         if loops.serve(area, gain, count):
             span_us = per_pixel(from_us), per_pixel(until_us)
             planes = area.numpy(), gain.numpy(), count.numpy()
-            exposure_loops.integrate(*planes, self._columns(events), *span_us, self.reach_us)
+            anchor_loops.integrate(*planes, self._columns(events), *span_us, self.reach_us)
             return
         area.addcmul_(gain, field(until_us - from_us, self._device))
         t_us, begin_us, cells, factors = self._ramps(events)
