@@ -309,7 +309,7 @@ class DoubleIntegral:
         planes = self._constants.numpy(), self._counts.numpy()
         work = self._work_for(len(sweep.swept[1][0]))
         records = layout_loops.lay_out(work, sweep.swept, span_us, grid, planes[1].shape[1:])
-        state = sweep.state_at(span_us[0], changed=True)
+        state = sweep.state_at(span_us[0])
         numbers = DARK_LEVEL, FRAME_NOISE_EVENTS
         wide_loops.expose_wide(light, state, records, nodes, planes, alone, numbers, work)
 
@@ -317,9 +317,8 @@ class DoubleIntegral:
         """Give memory for exposures of a window with so many events; pages of it that none needs are never touched."""
         width = self._counts.shape[2]
         pixels = width * max(1, layout_loops.BAND // width)
-        if self._work is None or not events < len(self._work[0]) <= 4 * events + 1 or self._work[2].shape[1] != pixels:
-            records = np.empty((2 * events + 1, 8), np.float32)
-            self._work = records, records.view(np.int32), np.zeros((2, pixels), np.float32)
+        if self._work is None or not events < len(self._work[0]) <= 4 * events + 1 or len(self._work[1]) != pixels:
+            self._work = np.empty(2 * events + 1, layout_loops.EVENT), np.empty(pixels, layout_loops.PIXEL)
         return self._work
 
     def _share(self, opens: Times, closes: Times, mean: Tensor, width_us: Tensor) -> Tensor:

@@ -14,11 +14,18 @@ from nire.integral.instant_loops import Swept
 Grid = tuple[int, int, NDArray[np.int64]]
 """Event time of an edge of bins, us from one to the next, and after how many of them exposures begin [H or 1]."""
 
-Work = tuple[Plane, NDArray[np.int32], Plane]
-"""Where exposures over a time are worked out: records of events [N, 8], as float32 and as int32, one of them for each
-event that they may see; and two sums of each pixel of a band of rows [2, h W], zero, and zero again afterwards."""
+_EVENT_VALUES = ("factor", "seen", "rest", "per_lead", "in_leads")
+EVENT = np.dtype([*((name, "f4") for name in _EVENT_VALUES), ("cell", "u4"), ("until", "i4"), ("reached", "i4")])
+"""What an exposure is to know of an event: what it does to the gain; how much of the exposure sees that, less 1 where
+the event lies within; us from it to the end; one over the length of its ramp, us, and how far from the start the ramp
+begins, in such lengths; its pixel; nodes before it, and before its ramp."""
+PIXEL = np.dtype([("gain", "f4"), ("mean", "f4"), ("share", "f4"), ("number", "i4")])
+"""The gain of a pixel; what events change of the mean of it over the exposure, and of the second plane's part in that;
+and how many events there were since the first plane, and 65536 times how many there are until the second."""
+Work = tuple[NDArray[Any], NDArray[Any]]
+"""Where exposures over a time are worked out: `EVENT` [N], and `PIXEL` of a band of rows."""
 
-# Pixels of a band of rows: 24 bytes of each are kept near.
+# Pixels of a band of rows: 16 bytes of each are kept near.
 BAND = 40_000
 # Events that are timed at once: what is told of them stays in the nearest cache.
 _CHUNK = 512
@@ -40,9 +47,8 @@ def lay_out(
     Returns:
         The first record of each band, and the one after its last.
     """
-    values, places_of, _ = work
     height, width = shape
-    cells, factors, per_band = swept[1][0], swept[1][3], work[2].shape[1]
+    cells, factors, per_band = swept[1][0], swept[1][3], len(work[1])
     begin = np.searchsorted(swept[1][1], int(span_us[0].min()), side="right")
     end = max(begin, np.searchsorted(swept[1][1], int(span_us[1].max() + swept[3]), side="right"))
     many = np.zeros(-(-height // (per_band // width)), np.int64)
@@ -51,19 +57,21 @@ def lay_out(
     starts = np.cumsum(many) - many
     ends = starts.copy()
     times, places = np.empty((4, _CHUNK), np.float32), np.empty((3, _CHUNK + 1), np.int32)
+    (seen, rest, per, on), (acts, before, before_ramp) = (
+        (times[0], times[1], times[2], times[3]), (places[0], places[1], places[2])
+    )  # fmt: skip
     for first_event in range(begin, end, _CHUNK):
         which = first_event, min(first_event + _CHUNK, end)
         chosen = _time_events(times, places, swept, which, span_us, grid, width)
         for n in range(np.uint64(chosen)):
-            event = np.uint64(places[0, n])
+            event = np.uint64(acts[n])
             k = np.uint64(first_event) + event
             band = np.uint64(_row_of(np.uint64(cells[k]), per_band))
-            record = np.uint64(ends[band])
+            record = work[0][np.uint64(ends[band])]
             ends[band] += 1
-            values[record, 0], places_of[record, 1] = factors[k], cells[k]
-            values[record, 2], values[record, 3] = times[0, event], times[1, event]
-            values[record, 4], values[record, 5] = times[2, event], times[3, event]
-            places_of[record, 6], places_of[record, 7] = places[1, event], places[2, event]
+            record.factor, record.cell = factors[k], np.uint32(cells[k])
+            record.seen, record.rest, record.per_lead, record.in_leads = seen[event], rest[event], per[event], on[event]
+            record.until, record.reached = before[event], before_ramp[event]
     return starts, ends
 
 

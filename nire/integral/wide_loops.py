@@ -16,6 +16,8 @@ Nodes = tuple[Times, Plane, Plane, Grid]
 plane to the second, 0 to 1, and the grid that all but the first and the last lie on."""
 # Events since a plane that tables of an exposure reach to; more of them are summed each time.
 _TABLED = 24
+# Where the number of events until the second plane stands in a word, above that of those since the first one.
+_LEFT = 1 << 16
 _ONE, _ZERO = np.float32(1), np.float32(0)
 
 
@@ -47,34 +49,25 @@ def expose_wide(
         numbers: as of `expose_instants`.
         work: as it says.
     """
-    (gain, count), (constants, counts), sums_of = state, planes, work[2]
-    starts, ends = records
+    (gain, count), (constants, counts) = state, planes
+    (starts, ends), (floor, noise) = records, (np.float32(numbers[0]), np.float32(numbers[1]))
     height, width = gain.shape
-    floor, noise = np.float32(numbers[0]), np.float32(numbers[1])
-    is_flat = len(alone) == 1
+    is_flat, (events, pixels) = len(alone) == 1, work
+    rows = len(pixels) // width
     tables = _tables(nodes, noise, _TABLED if (alone < 0).any() and is_flat else 0)
     totals = np.ascontiguousarray(tables[:, :, -1, 0]).reshape(-1)
-    rows = sums_of.shape[1] // width
     means, shares = np.empty(width, np.float32), np.empty(width, np.float32)
     for band in range(len(starts)):
         first_row = band * rows
         until_row = min(first_row + rows, height)
-        of_band = slice(first_row, until_row)
-        changed, since = (gain[of_band], count[of_band]), (counts[0, of_band], counts[1, of_band])
-        _change(work, (starts[band], ends[band]), first_row, changed, since, nodes, alone, tables, noise)
+        for y in range(first_row, until_row):
+            of_row = pixels[(y - first_row) * width : (y + 1 - first_row) * width]
+            _gather_row(of_row, gain[y], count[y], counts[0, y], counts[1, y])
+        _change(events[starts[band] : ends[band]], pixels, (first_row, width), nodes, alone, tables, noise)
         for y in range(first_row, until_row):
             row = 0 if is_flat else y
-            k = alone[row]
-            of_row = slice((y - first_row) * width, (y + 1 - first_row) * width)
-            mean_sums, share_sums = sums_of[0, of_row], sums_of[1, of_row]
-            for x in range(width):
-                means[x] = gain[y, x] + mean_sums[x]
-            if k < 0:
-                _sum_row(shares, totals, nodes, row, count[y], counts[0, y], counts[1, y], noise)
-                for x in range(width):
-                    shares[x] = shares[x] * gain[y, x] + share_sums[x]
-            for x in range(width):
-                mean_sums[x] = share_sums[x] = _ZERO
+            of_row, k = pixels[(y - first_row) * width : (y + 1 - first_row) * width], alone[row]
+            _sum_row(means, shares, of_row, totals, nodes, (row, k), noise)
             for c in range(constants.shape[1]):
                 if k >= 0:
                     _carry_row(light[c, y], means, constants[k, c, y], floor)
@@ -83,12 +76,19 @@ def expose_wide(
 
 
 @compiled
+def _gather_row(pixels: NDArray[Any], gain: Plane, count: Plane, opened: Plane, closed: Plane) -> None:
+    """Lay a row out pixel by pixel, so that an event finds all of it in one place: [W] all."""
+    for x in range(np.uint64(len(gain))):
+        since, left = np.int32(max(count[x] - opened[x], _ZERO)), np.int32(max(closed[x] - count[x], _ZERO))
+        pixel = pixels[x]
+        pixel.gain, pixel.mean, pixel.share, pixel.number = gain[x], _ZERO, _ZERO, since + left * np.int32(_LEFT)
+
+
+@compiled
 def _change(
-    work: Work,
-    which: tuple[int, int],
-    first_row: int,
-    state: tuple[Plane, Plane],
-    since: tuple[Plane, Plane],
+    events: NDArray[Any],
+    pixels: NDArray[Any],
+    place: tuple[int, int],
     nodes: Nodes,
     alone: NDArray[np.int64],
     tables: Plane,
@@ -97,51 +97,46 @@ def _change(
     """Let the events of a band change gain and count, and sum up what they changed before they came.
 
     Args:
-        work: its records are read, its sums are changed.
-        which: the band's first record, and the one after its last.
-        first_row: of the band.
-        state: gain and count of the band's rows [h, W]; changed.
-        since: events until both planes [h, W].
+        events: `EVENT`, of the band.
+        pixels: `PIXEL`, of the band; changed.
+        place: the first row of the band, and the width of the image.
         nodes, alone: of the exposure.
         tables: of `_tables`.
         noise: in events.
     """
-    (values, places_of, _), mean_sums, share_sums = work, work[2][0], work[2][1]
-    gain, count = state[0].reshape(-1), state[1].reshape(-1)
-    opened, closed = since[0].reshape(-1), since[1].reshape(-1)
-    width, is_flat, many, size = state[0].shape[1], len(alone) == 1, len(nodes[0]), len(tables)
-    known = tables.reshape(-1, 2)
-    first_cell, steps = np.uint64(first_row * width), np.float32(many + 1)
-    row: Any = 0
-    for k in range(np.uint64(which[0]), np.uint64(which[1])):
-        cell = np.uint64(places_of[k, 1]) - first_cell
-        if not is_flat:
-            row = first_row + _row_of(cell, width)
-        before, seen, rest = gain[cell], values[k, 2], values[k, 3]
-        after, is_within = before * values[k, 0], rest >= _ZERO
+    is_flat, many, size, known = len(alone) == 1, len(nodes[0]), np.uint64(len(tables)), tables.reshape(-1, 2)
+    is_blended, row, one, steps = alone[0] < 0, 0, np.uint64(1), np.uint64(many + 1)
+    first_cell = np.uint64(place[0] * place[1])
+    for k in range(np.uint64(len(events))):
+        event = events[k]
+        cell = np.uint64(event.cell) - first_cell
+        pixel, is_within = pixels[cell], event.rest >= _ZERO
+        before, after = pixel.gain, pixel.gain * event.factor
         change = after - before
-        mean_sums[cell] += change * seen
-        if alone[row] < 0:
-            until, reached = places_of[k, 6] if is_within else many, places_of[k, 7]
-            number = count[cell]
-            first, second = max(number - opened[cell], _ZERO), max(closed[cell] - number, _ZERO)
-            if max(first + _ONE, second) < np.float32(size):
-                place = np.int64((first * np.float32(size) + second) * steps)
-                at, on = np.uint64(place + until), np.uint64(place + reached)
-                then = np.uint64(place + until + (many + 1) * (size - (1 if second > _ZERO else 0)))
+        pixel.mean += change * event.seen
+        first, second = np.uint64(pixel.number & np.int32(_LEFT - 1)), np.uint64(pixel.number >> np.int32(16))
+        fewer = second - min(second, one)
+        if not is_flat:
+            row = place[0] + _row_of(cell, place[1])
+            is_blended = alone[row] < 0
+        if is_blended:
+            until, reached = np.uint64(event.until if is_within else many), np.uint64(event.reached)
+            if max(first + one, second) < size:
+                start = (first * size + second) * steps
+                at, on, then = start + until, start + reached, ((first + one) * size + fewer) * steps + until
                 sum_at, moment_at, sum_on, moment_on = known[at, 0], known[at, 1], known[on, 0], known[on, 1]
                 sum_then = known[then, 0]
             else:
-                sum_at, moment_at = _summed(nodes, row, until, first, second, noise)
-                sum_on, moment_on = _summed(nodes, row, reached, first, second, noise)
-                sum_then, _ = _summed(nodes, row, until, first + _ONE, max(second - _ONE, _ZERO), noise)
-            blended = change * ((moment_at - moment_on) * values[k, 4] - (sum_at - sum_on) * values[k, 5])
+                since, left = np.float32(first), np.float32(second)
+                sum_at, moment_at = _summed(nodes, row, int(until), since, left, noise)
+                sum_on, moment_on = _summed(nodes, row, int(reached), since, left, noise)
+                sum_then, _ = _summed(nodes, row, int(until), since + _ONE, np.float32(fewer), noise)
+            blended = change * ((moment_at - moment_on) * event.per_lead - (sum_at - sum_on) * event.in_leads)
             if is_within:
                 blended += before * sum_at - after * sum_then
-            share_sums[cell] += blended
+            pixel.share += blended
         if is_within:
-            gain[cell] = after
-            count[cell] += _ONE
+            pixel.gain, pixel.number = after, np.int32(first + one + fewer * np.uint64(_LEFT))
 
 
 @compiled
@@ -195,35 +190,49 @@ def _summed(
 
 @compiled
 def _sum_row(
+    means: Plane,
     shares: Plane,
-    sums: Plane,
+    pixels: NDArray[Any],
+    totals: Plane,
     nodes: Nodes,
-    row: int,
-    count: Plane,
-    opened: Plane,
-    closed: Plane,
+    place: tuple[int, int],
     noise: np.float32,
 ) -> None:
-    """Write the sum over all nodes of the second plane's share in the pixels of a row: from [size size] `sums`."""
+    """Write the mean gain of a row's pixels, and the part of it that is the second plane's.
+
+    Args:
+        means, shares: [W], written; the latter where both planes tell the row.
+        pixels: `PIXEL` [W].
+        totals: [size size], sums over all nodes.
+        nodes: of the exposure.
+        place: the row among those of nodes, and which plane tells it alone, or -1.
+        noise: in events.
+    """
     _, weights, time_share, _ = nodes
-    places = np.empty(len(shares), np.int32)
-    side, beyond = np.float32(np.sqrt(len(sums))), len(sums) == 0
-    for x in range(len(shares)):
-        first, second = max(count[x] - opened[x], _ZERO), max(closed[x] - count[x], _ZERO)
-        places[x] = np.int32(first * side + second)
-        beyond |= (first >= side) | (second >= side)
-    if not beyond:
-        for x in range(len(shares)):
-            shares[x] = sums[np.uint32(places[x])]
+    gains, numbers = np.empty(len(means), np.float32), np.empty(len(means), np.int32)
+    side, most = np.int32(np.sqrt(len(totals))), np.int32(-1)
+    for x in range(np.uint64(len(means))):
+        pixel = pixels[x]
+        gains[x], shares[x], numbers[x] = pixel.gain, pixel.share, pixel.number
+        means[x] = pixel.gain + pixel.mean
+    if place[1] >= 0:
         return
-    for x in range(len(shares)):
-        shares[x] = _ZERO
-    for k in range(len(weights)):
-        weight, share = weights[k, row], time_share[k, row]
+    for x in range(len(numbers)):
+        most = max(most, numbers[x] & np.int32(_LEFT - 1), numbers[x] >> np.int32(16))
+    if most < side:
         for x in range(len(shares)):
-            after = share * (max(count[x] - opened[x], _ZERO) + noise)
-            before = (_ONE - share) * (max(closed[x] - count[x], _ZERO) + noise)
-            shares[x] += weight * (after / (after + before))
+            known = (numbers[x] & np.int32(_LEFT - 1)) * side + (numbers[x] >> np.int32(16))
+            shares[x] += totals[np.uint32(known)] * gains[x]
+        return
+    sums = np.zeros(len(means), np.float32)
+    for k in range(len(weights)):
+        weight, share = weights[k, place[0]], time_share[k, place[0]]
+        for x in range(len(shares)):
+            after = share * (np.float32(numbers[x] & np.int32(_LEFT - 1)) + noise)
+            before = (_ONE - share) * (np.float32(numbers[x] >> np.int32(16)) + noise)
+            sums[x] += weight * (after / (after + before))
+    for x in range(len(shares)):
+        shares[x] += sums[x] * gains[x]
 
 
 @compiled
