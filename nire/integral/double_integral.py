@@ -8,8 +8,9 @@ between their exposures, at each pixel sooner or later by how many events lie be
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -35,6 +36,8 @@ LEAST_HEARD = LEAST_TRUST + 0.2
 # share. And a share whose logarithm is less than that, too.
 _DOUBT = np.log(np.arange(math.ceil(math.exp(-LEAST_TRUST)) + 1) + FRAME_NOISE_EVENTS).astype(np.float32)
 _NO_SHARE = 1e-30
+_BANDS_AT_ONCE = 4
+_Encode = Callable[[slice], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,10 +194,11 @@ class DoubleIntegral:
             return True
         if any(shutter.t_a_us.ndim > 1 or self._gain.is_narrow(shutter).any() for shutter in shutters):
             return False
-        light = np.empty(self._constants.shape[1:], np.float32)
+        # Light of so many rows at once as stay in the caches until they are encoded.
+        channels, _, width = self._constants.shape[1:]
+        light = np.empty((channels, _BANDS_AT_ONCE * layout_loops.rows_of(width), width), np.float32)
         for image, shutter in zip(images.numpy(), shutters, strict=True):
-            self._write_wide(*_times(shutter), light)
-            instant_loops.encode(image, light, encoding)
+            self._write_wide(*_times(shutter), light, partial(_encode_rows, image, light, encoding))
         return True
 
     @property
@@ -282,7 +286,7 @@ class DoubleIntegral:
 
     def _expose_wide(self, opens: Times, closes: Times, out: Tensor) -> None:
         if opens.ndim == 1 and plane_loops.serve(out):
-            self._write_wide(opens, closes, out.numpy())
+            self._write_wide(opens, closes, out.numpy(), None)
             return
         width_us = self._gain.field(np.maximum(closes - opens, 1.0))
         mean = self._gain.area(opens, closes).div_(width_us)
@@ -292,8 +296,14 @@ class DoubleIntegral:
             out.addcmul_(second - first, self._share(opens, closes, mean, width_us))
         out.sub_(DARK_LEVEL).clamp_min_(0.0)
 
-    def _write_wide(self, opens: Times, closes: Times, light: NDArray[np.float32]) -> None:
-        """Do the same by loops, for an exposure of rows [H or 1]."""
+    def _write_wide(self, opens: Times, closes: Times, light: NDArray[np.float32], encode: _Encode | None) -> None:
+        """Do the same by loops, for an exposure of rows [H or 1].
+
+        Args:
+            opens, closes: of the rows, frame time.
+            light: [C, H, W], written; or of some rows, where these are encoded before the next ones are written.
+            encode: is told which rows are there.
+        """
         if len(opens) == 1 and any(len(reach.start_us) > 1 for reach in self._reaches):
             # Each row has its own time between frames that roll.
             opens, closes = (np.repeat(t_us, self._counts.shape[1]) for t_us in (opens, closes))
@@ -306,17 +316,23 @@ class DoubleIntegral:
         weights /= (span_us[1] - span_us[0])[:, 0]
         nodes = node_us, weights.astype(np.float32), share.astype(np.float32), grid
         sweep = self._gain.sweep
-        planes = self._constants.numpy(), self._counts.numpy()
+        height, width = self._counts.shape[1:]
         work = self._work_for(len(sweep.swept[1][0]))
-        records = layout_loops.lay_out(work, sweep.swept, span_us, grid, planes[1].shape[1:])
-        state = sweep.state_at(span_us[0])
-        numbers = DARK_LEVEL, FRAME_NOISE_EVENTS
-        wide_loops.expose_wide(light, state, records, nodes, planes, alone, numbers, work)
+        records = layout_loops.lay_out(work, sweep.swept, span_us, grid, len(node_us), (height, width))
+        exposed = sweep.state_at(span_us[0]), records, nodes, (self._constants.numpy(), self._counts.numpy()), alone
+        tables = wide_loops.tabled(nodes, alone, FRAME_NOISE_EVENTS)
+        rows = len(work[1]) // width
+        step = light.shape[1] // rows if encode is not None else len(records[0])
+        for band in range(0, len(records[0]), step):
+            which = band, min(band + step, len(records[0]))
+            wide_loops.expose_wide(light, which, *exposed, tables, (DARK_LEVEL, FRAME_NOISE_EVENTS), work)
+            if encode is not None:
+                encode(slice(which[0] * rows, min(which[1] * rows, height)))
 
     def _work_for(self, events: int) -> layout_loops.Work:
         """Give memory for exposures of a window with so many events; pages of it that none needs are never touched."""
         width = self._counts.shape[2]
-        pixels = width * max(1, layout_loops.BAND // width)
+        pixels = width * layout_loops.rows_of(width)
         if self._work is None or not events < len(self._work[0]) <= 4 * events + 1 or len(self._work[1]) != pixels:
             self._work = np.empty(2 * events + 1, layout_loops.EVENT), np.empty(pixels, layout_loops.PIXEL)
         return self._work
@@ -373,6 +389,13 @@ class DoubleIntegral:
         by_first, by_second = self._can_tell(first, t_us), self._can_tell(second, t_us)
         alone = np.where(by_first & ~by_second, 0.0, np.where(by_second & ~by_first, 1.0, step))
         return np.where(by_first & by_second, ramp, alone)
+
+
+def _encode_rows(
+    image: NDArray[np.uint8], light: NDArray[np.float32], encoding: NDArray[np.uint8], rows: slice
+) -> None:
+    """Write some rows of an image from their light."""
+    instant_loops.encode(image[rows], light, encoding)
 
 
 def _expose_at(light: Tensor, anchor: Anchor, gain: Tensor) -> None:

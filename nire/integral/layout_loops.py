@@ -14,11 +14,11 @@ from nire.integral.instant_loops import Swept
 Grid = tuple[int, int, NDArray[np.int64]]
 """Event time of an edge of bins, us from one to the next, and after how many of them exposures begin [H or 1]."""
 
-_EVENT_VALUES = ("factor", "seen", "rest", "per_lead", "in_leads")
-EVENT = np.dtype([*((name, "f4") for name in _EVENT_VALUES), ("cell", "u4"), ("until", "i4"), ("reached", "i4")])
+_EVENT_VALUES = ("factor", "seen", "per_lead", "in_leads")
+EVENT = np.dtype([*((name, "f4") for name in _EVENT_VALUES), ("cell", "u4"), ("until", "u4"), ("reached", "u4")])
 """What an exposure is to know of an event: what it does to the gain; how much of the exposure sees that, less 1 where
-the event lies within; us from it to the end; one over the length of its ramp, us, and how far from the start the ramp
-begins, in such lengths; its pixel; nodes before it, and before its ramp."""
+the event lies within; one over the length of its ramp, us, and how far from the start the ramp begins, in such lengths;
+its pixel; nodes before it, all of them where it comes after the end, and nodes before its ramp."""
 PIXEL = np.dtype([("gain", "f4"), ("mean", "f4"), ("share", "f4"), ("number", "i4")])
 """The gain of a pixel; what events change of the mean of it over the exposure, and of the second plane's part in that;
 and how many events there were since the first plane, and 65536 times how many there are until the second."""
@@ -26,15 +26,20 @@ Work = tuple[NDArray[Any], NDArray[Any]]
 """Where exposures over a time are worked out: `EVENT` [N], and `PIXEL` of a band of rows."""
 
 # Pixels of a band of rows: 16 bytes of each are kept near.
-BAND = 40_000
+_BAND = 40_000
 # Events that are timed at once: what is told of them stays in the nearest cache.
 _CHUNK = 512
 _ONE, _ZERO = np.float32(1), np.float32(0)
 
 
+def rows_of(width: int) -> int:
+    """Tell how many rows a band has, by the width of the image."""
+    return max(1, _BAND // width)
+
+
 @compiled
 def lay_out(
-    work: Work, swept: Swept, span_us: tuple[Times, Times], grid: Grid, shape: tuple[int, int]
+    work: Work, swept: Swept, span_us: tuple[Times, Times], grid: Grid, nodes: int, shape: tuple[int, int]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Lay what is to be known of an exposure's events out by bands of rows, each in the order of time.
 
@@ -42,6 +47,7 @@ def lay_out(
         work: records are written.
         swept: key planes and events.
         span_us, grid: of the exposure.
+        nodes: how many the exposure has.
         shape: H, W.
 
     Returns:
@@ -70,8 +76,9 @@ def lay_out(
             record = work[0][np.uint64(ends[band])]
             ends[band] += 1
             record.factor, record.cell = factors[k], np.uint32(cells[k])
-            record.seen, record.rest, record.per_lead, record.in_leads = seen[event], rest[event], per[event], on[event]
-            record.until, record.reached = before[event], before_ramp[event]
+            record.seen, record.per_lead, record.in_leads = seen[event], per[event], on[event]
+            record.until = np.uint32(before[event] if rest[event] >= _ZERO else nodes)
+            record.reached = np.uint32(before_ramp[event])
     return starts, ends
 
 

@@ -24,11 +24,13 @@ _ONE, _ZERO = np.float32(1), np.float32(0)
 @compiled
 def expose_wide(
     light: Plane,
+    which: tuple[int, int],
     state: tuple[Plane, Plane],
     records: tuple[NDArray[np.int64], NDArray[np.int64]],
     nodes: Nodes,
     planes: tuple[Plane, Plane],
     alone: NDArray[np.int64],
+    tables: Plane,
     numbers: tuple[float, float],
     work: Work,
 ) -> None:
@@ -40,12 +42,14 @@ def expose_wide(
     of rows: what is known of a band's pixels stays in the second nearest cache.
 
     Args:
-        light: [C, H, W], written: levels >= 0.
-        state: gain and count of the events until the exposure begins [H, W]; changed.
+        light: [C, H or less, W], written: levels >= 0 of the rows of these bands.
+        which: the first band to be exposed, and the one after the last.
+        state: gain and count of the events until the exposure begins [H, W].
         records: of `lay_out`.
         nodes: of the exposure.
         planes: constants and counts, as of `expose_instants`, of at most two planes.
         alone: [H or 1], which plane tells a row all by itself, or -1.
+        tables: of `tabled`.
         numbers: as of `expose_instants`.
         work: as it says.
     """
@@ -54,10 +58,9 @@ def expose_wide(
     height, width = gain.shape
     is_flat, (events, pixels) = len(alone) == 1, work
     rows = len(pixels) // width
-    tables = _tables(nodes, noise, _TABLED if (alone < 0).any() and is_flat else 0)
     totals = np.ascontiguousarray(tables[:, :, -1, 0]).reshape(-1)
     means, shares = np.empty(width, np.float32), np.empty(width, np.float32)
-    for band in range(len(starts)):
+    for band in range(which[0], which[1]):
         first_row = band * rows
         until_row = min(first_row + rows, height)
         for y in range(first_row, until_row):
@@ -69,10 +72,11 @@ def expose_wide(
             of_row, k = pixels[(y - first_row) * width : (y + 1 - first_row) * width], alone[row]
             _sum_row(means, shares, of_row, totals, nodes, (row, k), noise)
             for c in range(constants.shape[1]):
+                levels = light[c, y - which[0] * rows]
                 if k >= 0:
-                    _carry_row(light[c, y], means, constants[k, c, y], floor)
+                    _carry_row(levels, means, constants[k, c, y], floor)
                 else:
-                    _mix_row(light[c, y], means, shares, constants[0, c, y], constants[1, c, y], floor)
+                    _mix_row(levels, means, shares, constants[0, c, y], constants[1, c, y], floor)
 
 
 @compiled
@@ -101,16 +105,17 @@ def _change(
         pixels: `PIXEL`, of the band; changed.
         place: the first row of the band, and the width of the image.
         nodes, alone: of the exposure.
-        tables: of `_tables`.
+        tables: of `tabled`.
         noise: in events.
     """
-    is_flat, many, size, known = len(alone) == 1, len(nodes[0]), np.uint64(len(tables)), tables.reshape(-1, 2)
-    is_blended, row, one, steps = alone[0] < 0, 0, np.uint64(1), np.uint64(many + 1)
+    is_flat, size, known = len(alone) == 1, np.uint64(len(tables)), tables.reshape(-1, 2)
+    is_blended, row, one, many = alone[0] < 0, 0, np.uint64(1), np.uint64(len(nodes[0]))
+    steps = many + one
     first_cell = np.uint64(place[0] * place[1])
     for k in range(np.uint64(len(events))):
         event = events[k]
         cell = np.uint64(event.cell) - first_cell
-        pixel, is_within = pixels[cell], event.rest >= _ZERO
+        pixel, until, is_within = pixels[cell], np.uint64(event.until), event.until < many
         before, after = pixel.gain, pixel.gain * event.factor
         change = after - before
         pixel.mean += change * event.seen
@@ -120,7 +125,7 @@ def _change(
             row = place[0] + _row_of(cell, place[1])
             is_blended = alone[row] < 0
         if is_blended:
-            until, reached = np.uint64(event.until if is_within else many), np.uint64(event.reached)
+            reached = np.uint64(event.reached)
             if max(first + one, second) < size:
                 start = (first * size + second) * steps
                 at, on, then = start + until, start + reached, ((first + one) * size + fewer) * steps + until
@@ -147,12 +152,18 @@ def _mix_row(light: Plane, means: Plane, shares: Plane, first: Plane, second: Pl
 
 
 @compiled
-def _tables(nodes: Nodes, noise: np.float32, size: int) -> Plane:
+def tabled(nodes: Nodes, alone: NDArray[np.int64], noise_events: float) -> Plane:
     """Sum the second plane's shares in the first nodes, and their moments, by events since both planes.
 
+    Args:
+        nodes, alone: of the exposure.
+        noise_events: by which a plane is wrong before any event happened.
+
     Returns:
-        [size, size, M + 1, 2], from no node to all of them.
+        [size, size, M + 1, 2], from no node to all of them. The size is 0 where rows have their own times, or none has
+        both planes.
     """
+    size, noise = _TABLED if len(alone) == 1 and alone[0] < 0 else 0, np.float32(noise_events)
     node_us, weights, time_share, _ = nodes
     tables = np.empty((size, size, len(node_us) + 1, 2), np.float32)
     parts, since = np.empty(len(node_us), np.float32), np.empty(len(node_us), np.float32)
@@ -177,7 +188,7 @@ def _tables(nodes: Nodes, noise: np.float32, size: int) -> Plane:
 def _summed(
     nodes: Nodes, row: int, many: int, first: np.float32, second: np.float32, noise: np.float32
 ) -> tuple[np.float32, np.float32]:
-    """Sum the second plane's shares in the first nodes, and their moments, as `_tables`."""
+    """Sum the second plane's shares in the first nodes, and their moments, as `tabled`."""
     node_us, weights, time_share, _ = nodes
     total, moment = _ZERO, _ZERO
     for k in range(many):
