@@ -214,7 +214,9 @@ class Sweep:
 
     def events_of(self, from_us: Times, until_us: Times) -> event_loops.Events:
         """Give what the loops take of the events of a span, and of those whose ramps may begin in it; on a CPU."""
-        return self._columns(self._between(from_us, until_us + self.reach_us))
+        within = self._between(from_us, until_us + self.reach_us)
+        cells, t_us, leads, factors = self.swept[1]
+        return cells[within], t_us[within], leads[within], factors[within]
 
     def nodes(self, from_us: Times, until_us: Times) -> tuple[Times, Times]:
         """Cut a span into trapezoids at the edges of bins: their ends, and how much of the span each stands for, us.
