@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from nire.compiled import compiled
-from nire.integral.event_loops import Events, Plane, Times
+from nire.integral.event_loops import Cells, Events, Plane, Times
 
+# Events that are timed at once: what is told of them stays in the nearest cache.
+_CHUNK = 512
 _ONE, _ZERO = np.float32(1), np.float32(0)
 
 
@@ -29,9 +31,8 @@ def integrate(
         from_us, until_us: event time, of one shape.
         reach_us: longest ramp.
     """
-    cells, t_us, leads, factors = events
+    cells, factors = events[0], events[3]
     flat_area, flat_gain, flat_count = area.reshape(-1), gain.reshape(-1), count.reshape(-1)
-    reach = np.float32(reach_us)
     for y in range(gain.shape[0]):
         row = y if len(until_us) > 1 else 0
         if until_us.shape[1] > 1:
@@ -41,18 +42,66 @@ def integrate(
             span_us = np.float32(until_us[row, 0] - from_us[row, 0])
             for x in range(gain.shape[1]):
                 area[y, x] += gain[y, x] * span_us
-    for k in range(len(cells)):
-        cell, lead = np.uint64(cells[k]), min(leads[k], reach)
-        place = _place(cell, gain.shape[1], from_us.shape)
-        # Until the event: what is left of the span then, and how long there was since its start.
-        since, rest = np.float32(t_us[k] - from_us[place]), np.float32(until_us[place] - t_us[k])
-        if since <= _ZERO or lead <= -rest:
-            continue
-        changed = flat_gain[cell] * factors[k]
-        flat_area[cell] += (changed - flat_gain[cell]) * _seen(since, rest, lead)
-        if rest >= _ZERO:
-            flat_gain[cell] = changed
-            flat_count[cell] += _ONE if factors[k] != _ONE else _ZERO
+    times, acts = np.empty((2, _CHUNK), np.float32), np.empty(_CHUNK + 1, np.int32)
+    for first in range(0, len(cells), _CHUNK):
+        which = first, min(first + _CHUNK, len(cells))
+        for n in range(
+            np.uint64(_time_events(times, acts, events, which, (from_us, until_us), reach_us, gain.shape[1]))
+        ):
+            event = np.uint64(acts[n])
+            k = np.uint64(first) + event
+            cell, factor = np.uint64(cells[k]), factors[k]
+            before = flat_gain[cell]
+            changed = before * factor
+            flat_area[cell] += (changed - before) * times[1, event]
+            if times[0, event] >= _ZERO:
+                flat_gain[cell] = changed
+                flat_count[cell] += _ONE if factor != _ONE else _ZERO
+
+
+@compiled
+def _time_events(
+    times: Plane,
+    acts: Cells,
+    events: Events,
+    which: tuple[int, int],
+    span_us: tuple[Times, Times],
+    reach_us: float,
+    width: int,
+) -> int:
+    """Tell of some events how much of a span sees them, and of how many any: many at a time, without branches.
+
+    Args:
+        times: [2, n], written: what is left of the span at the event, us, < 0 where it comes after the end; and how
+            long the span sees its change, us, or -1 where it does not.
+        acts: [n + 1], written: which of the events are seen, as many as are returned.
+        events, span_us, reach_us: as of `integrate`.
+        which: the first event, and the one after the last.
+        width: of the image.
+
+    Returns:
+        How many are seen.
+    """
+    from_us, until_us = span_us
+    cells, t_us = events[0][which[0] : which[1]], events[1][which[0] : which[1]]
+    leads, reach = events[2][which[0] : which[1]], np.float32(reach_us)
+    rests, seen = times[0], times[1]
+    if from_us.size == 1:
+        open_us, close_us = from_us[0, 0], until_us[0, 0]
+        for n in range(len(t_us)):
+            seen[n], rests[n] = np.float32(t_us[n] - open_us), np.float32(close_us - t_us[n])
+    else:
+        for n in range(len(t_us)):
+            place = _place(np.uint64(cells[n]), width, from_us.shape)
+            seen[n], rests[n] = np.float32(t_us[n] - from_us[place]), np.float32(until_us[place] - t_us[n])
+    for n in range(len(t_us)):
+        since, rest, lead = seen[n], rests[n], min(leads[n], reach)
+        seen[n] = _seen(since, rest, lead) if (since > _ZERO) & (lead > -rest) else -_ONE
+    many = 0
+    for n in range(len(t_us)):
+        acts[many] = n
+        many += int(seen[n] >= _ZERO)
+    return many
 
 
 @compiled
@@ -103,10 +152,8 @@ def _seen(since: np.float32, rest: np.float32, lead: np.float32) -> np.float32:
     # The ramp's part within the span is this long and ends so long before the event.
     ends = max(-rest, _ZERO)
     begins = min(lead, since)
-    seen = max(rest, _ZERO)
-    if begins > ends:
-        seen += (begins - ends) * (_ONE - (begins + ends) / (lead + lead))
-    return seen
+    ramped = (begins - ends) * (_ONE - (begins + ends) / (lead + lead))
+    return max(rest, _ZERO) + (ramped if begins > ends else _ZERO)
 
 
 @compiled
