@@ -65,7 +65,7 @@ class Sweep:
         self._times: NDArray[np.int64] = np.empty(0, np.int64)
         self._leads = torch.empty(0)
         self._cells, self._factors = torch.empty(0, dtype=torch.int32), torch.empty(0)
-        self._now_gain = self._now_count = torch.empty((0, 0), device=device)
+        self._now = torch.empty((0, 0, 2), device=device)
         self._held: instant_loops.Held | None = None
         self._swept: instant_loops.Swept | None = None
         self._pixels = np.empty(0, event_loops.PIXEL)
@@ -298,15 +298,15 @@ class Sweep:
         if self.gain.shape[1:] != (height, width):
             self.gain = torch.empty((_MOST_KEYS, height, width), device=self._device)
             self.count = torch.empty_like(self.gain)
-            self._now_gain, self._now_count = torch.empty_like(self.gain[0]), torch.empty_like(self.gain[0])
+            # An event finds both of a pixel in one place.
+            self._now = torch.empty((height, width, 2), device=self._device)
             self._pixels = np.empty(height * width, event_loops.PIXEL)
             self._held = None
         self._window = None
         self.t0_us = window.t0_us // self.bin_us * self.bin_us
         self.key_us = _STEPS_PER_KEY * self.step_us
         self.keys = self._steps = self._taken = 0
-        self._now_gain.fill_(1)
-        self._now_count.zero_()
+        torch.view_as_complex(self._now).fill_(1)  # the gain is 1, the count 0: in one pass
         self._pixels.view(np.uint8).fill(0)
         hot = window.calibration.hot_pixels
         self._ignored = np.zeros(height * width, np.bool_) if hot is None else hot.reshape(-1).copy()
@@ -349,9 +349,9 @@ class Sweep:
         edges_us = self.t0_us + self.step_us * np.arange(self._steps - 1, steps)
         edges = np.searchsorted(self._times, edges_us, side="right")
         kept = np.arange(self._steps, steps) * self.step_us % self.key_us == 0
-        gain, count = self._now_gain, self._now_count
+        gain, count = self._now.unbind(-1)
         if loops.serve(gain, count):
-            keys, now = (self.gain.numpy(), self.count.numpy()), (gain.numpy(), count.numpy())
+            keys, now = (self.gain.numpy(), self.count.numpy()), self._now.numpy()
             event_loops.sweep(keys, self.keys, now, self._columns(slice(None)), edges, kept, _GAIN_LIMIT)
             self.keys += int(kept.sum())
         else:
