@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nire.explicit import loops
-from nire.integral import exposure_loops
+from nire.integral import instant_loops
 from nire.integral import loops as plane_loops
 from nire.integral.double_integral import DARK_LEVEL
 from nire.integral.gain import Gain, is_uniform
@@ -25,6 +25,7 @@ from nire.shutter import Shutter
 
 # So bright that what an exposure clips at black is a millionth of it.
 _BRIGHT = 1e6
+_Bin = tuple[tuple[NDArray[np.float32], ...], NDArray[np.float32]]
 
 
 class KeyPlanes:
@@ -46,7 +47,8 @@ class KeyPlanes:
         gains, self._counts = states or states_at(gain, times_us)
         self._constants = (planes + DARK_LEVEL) / gains[:, None]
         self._prefixes = [torch.zeros_like(self._constants[0])]
-        self._packed: dict[int, NDArray[np.float32]] = {}
+        self._bins: dict[int, _Bin] = {}
+        self._work: NDArray[np.float32] | None = None
 
     def expose(self, shutter: Shutter, out: Tensor | None = None) -> Tensor:
         """Expose one shutter.
@@ -80,12 +82,12 @@ class KeyPlanes:
         t_us = self._gain.instants_of(shutters)
         if t_us is not None:
             at_us = np.clip(t_us, self._times_us[0], self._times_us[-1])
-            self._write_instants(at_us, (exposure_loops.NO_LIGHT, images.numpy(), encoding))
+            self._write_instants(at_us, (instant_loops.NO_LIGHT, images.numpy(), encoding))
         return t_us is not None
 
     def _expose_instant(self, t_us: Times, out: Tensor) -> Tensor:
         if plane_loops.serve(out):
-            target = out.numpy()[None], exposure_loops.NO_IMAGES, exposure_loops.ROUNDED
+            target = out.numpy()[None], instant_loops.NO_IMAGES, instant_loops.ROUNDED
             self._write_instants(per_pixel(t_us)[None], target)
             return out
         gain, count = self._gain.at(t_us, shared=True)
@@ -96,12 +98,12 @@ class KeyPlanes:
         weight = torch.where(whole > 1e-6, weight, torch.from_numpy(share).to(weight.device))
         return torch.mul(torch.lerp(first, second, weight), gain, out=out).sub_(DARK_LEVEL).clamp_min_(0)
 
-    def _write_instants(self, t_us: Times, target: exposure_loops.Target) -> None:
+    def _write_instants(self, t_us: Times, target: instant_loops.Target) -> None:
         """Do the same by loops, for instants [Q, H or 1, W or 1]."""
         key = self._key_of(t_us)
         planes = self._constants.numpy(), self._counts.numpy()
         between = key, self._share_of(t_us, key)
-        exposure_loops.expose_instants(target, *self._gain.swept_at(t_us), between, *planes, (DARK_LEVEL, 0.0))
+        instant_loops.expose_instants(target, *self._gain.swept_at(t_us), between, *planes, (DARK_LEVEL, 0.0))
 
     def _between(self, opens: Times, closes: Times) -> Tensor:
         """Integral of light and dark current over a span: [C, H, W], levels times us."""
@@ -140,29 +142,35 @@ class KeyPlanes:
         if from_us.shape != until_us.shape:
             shape = np.broadcast_shapes(from_us.shape, until_us.shape)
             from_us, until_us = _laid_out(from_us, shape), _laid_out(until_us, shape)
-        (gain, count), span_us = self._gain.span(from_us, until_us)
-        if plane_loops.serve(area, gain):
+        if plane_loops.serve(area):
             shape = np.broadcast_shapes(key.shape, per_pixel(from_us).shape)
             shares = tuple(_laid_out(self._share_of(per_pixel(t_us), key), shape) for t_us in (from_us, until_us))
+            state, span_us = self._gain.state_over(from_us, until_us)
             times = tuple(_laid_out(per_pixel(t_us), shape) for t_us in span_us)
-            sweep = self._gain.sweep
-            state, events = (gain.numpy(), count.numpy()), sweep.events_of(*span_us)
-            work = np.empty((*gain.shape, 2 + len(area)), np.float32)
-            loops.integrate(area.numpy(), work, state, events, times, sweep.reach_us, self._packed_of(key), shares)
+            sweep, work = self._gain.sweep, self._work_for(len(area))
+            events = sweep.events_of(*span_us)
+            loops.integrate(area.numpy(), work, state, events, times, sweep.reach_us, *self._bin_of(key), shares)
             return area
         return self._by_trapezoids(area, from_us, until_us)
 
-    def _packed_of(self, key: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Lay out what loops read of the bins after the planes `key`; kept where it is one bin."""
+    def _work_for(self, channels: int) -> NDArray[np.float32]:
+        """Give memory for `loops.integrate`; always the same."""
+        if self._work is None:
+            self._work = np.empty((*self._constants.shape[-2:], 2 + channels), np.float32)
+        return self._work
+
+    def _bin_of(self, key: NDArray[np.int64]) -> _Bin:
+        """Give what loops read of the bins after the planes `key`; kept where it is one bin."""
         k = int(key.flat[0]) if key.size == 1 else None
-        if k is not None and k in self._packed:
-            return self._packed[k]
+        if k is not None and k in self._bins:
+            return self._bins[k]
         channels, *size = self._constants.shape[1:]
+        bounds = tuple(bound.contiguous().numpy() for bound in self._bounds(key))
         packed = np.empty((*size, 2 + 2 * channels), np.float32)
-        loops.pack(packed, tuple(bound.contiguous().numpy() for bound in self._bounds(key)))
+        loops.pack(packed, bounds)
         if k is not None:
-            self._packed[k] = packed
-        return packed
+            self._bins[k] = bounds, packed
+        return bounds, packed
 
     def _by_trapezoids(self, area: Tensor, from_us: Times, until_us: Times) -> Tensor:
         """Do what the loop does, by instants that are at most a bin of events apart."""
@@ -226,7 +234,7 @@ def plane_shares(gain: Gain, times_us: NDArray[np.float64], shutter: Shutter, st
 
 
 def _laid_out(values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    return np.ascontiguousarray(np.broadcast_to(values, shape))
+    return np.ascontiguousarray(values if values.shape == shape else np.broadcast_to(values, shape))
 
 
 def _gathered(planes: Tensor, key: NDArray[np.int64]) -> Tensor:

@@ -8,15 +8,16 @@ between their exposures, at each pixel sooner or later by how many events lie be
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nire.integral import exposure_loops
+from nire.integral import anchor_loops, instant_loops, layout_loops, wide_loops
 from nire.integral import loops as plane_loops
 from nire.integral.gain import Gain
 from nire.integral.sweep import Times, per_pixel
@@ -35,6 +36,8 @@ LEAST_HEARD = LEAST_TRUST + 0.2
 # share. And a share whose logarithm is less than that, too.
 _DOUBT = np.log(np.arange(math.ceil(math.exp(-LEAST_TRUST)) + 1) + FRAME_NOISE_EVENTS).astype(np.float32)
 _NO_SHARE = 1e-30
+_BANDS_AT_ONCE = 4
+_Encode = Callable[[slice], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,7 @@ class DoubleIntegral:
         # What anchors are views of: light of frames where the gain is 1, and events until exposures began and ended.
         # Of the latter the first two are what loops expose from: until the first one began and the last one ended.
         self._constants = self._counts = torch.empty(0)
-        self._work: exposure_loops.Work | None = None
+        self._work: layout_loops.Work | None = None
 
     def build(self, window: ContentWindow, light: Sequence[Tensor]) -> None:
         """Integrate a window's events and anchor them to its frames (g of Eq. 7, by physics).
@@ -129,16 +132,24 @@ class DoubleIntegral:
         """Write what a frame fixes."""
         opens, closes = _times(shutter)
         if plane_loops.serve(light) and len(opens) == 1 and not self._gain.is_narrow(shutter).all():
-            held, swept, open_us = self._gain.swept_at(opens[:, None])
-            span_us = open_us, self._gain.swept_at(closes[:, None])[2]
-            written = anchor.constant.numpy(), anchor.opened.numpy(), anchor.closed.numpy()
-            numbers = DARK_LEVEL, float(closes[0] - opens[0])
-            exposure_loops.anchor(written, held, swept, span_us, light.contiguous().numpy(), numbers)
+            self._anchor(anchor, (opens, closes), light.contiguous().numpy())
             return
         mean, opened, closed = self._gain.anchor(shutter)
         torch.div(light + DARK_LEVEL, mean, out=anchor.constant)
         anchor.opened.copy_(opened)
         anchor.closed.copy_(closed)
+
+    def _anchor(self, anchor: Anchor, exposed: tuple[Times, Times], light: NDArray[np.float32]) -> None:
+        """Do the same by loops, for a flat exposure [1] that is not narrow."""
+        sweep = self._gain.sweep
+        span_us = self._gain.swept_at(exposed[0][:, None])[2], self._gain.swept_at(exposed[1][:, None])[2]
+        state = sweep.state_at(span_us[0], changed=True)
+        np.copyto(anchor.opened.numpy(), state[1])
+        anchor_loops.anchor(
+            anchor.constant.numpy(), state, sweep.events_of(*span_us), span_us, sweep.reach_us, light,
+            (DARK_LEVEL, float(exposed[1][0] - exposed[0][0])),
+        )  # fmt: skip
+        np.copyto(anchor.closed.numpy(), state[1])
 
     def expose(self, shutter: Shutter, out: Tensor | None = None) -> Tensor:
         """Expose one shutter (Eq. 5).
@@ -170,7 +181,7 @@ class DoubleIntegral:
         Args:
             shutters: Q of them, as of `expose`.
             images: uint8 [Q, H, W, C], written.
-            encoding: of `exposure_loops.Target`.
+            encoding: of `instant_loops.Target`.
 
         Returns:
             False where nothing was written, because only `expose` serves: on a GPU, or of pixels that differ.
@@ -178,14 +189,16 @@ class DoubleIntegral:
         if not plane_loops.serve(images, dtype=torch.uint8):
             return False
         t_us = self._gain.instants_of(shutters)
-        target = exposure_loops.NO_LIGHT, images.numpy(), encoding
         if t_us is not None:
-            self._write_instants(t_us, target)
+            self._write_instants(t_us, (instant_loops.NO_LIGHT, images.numpy(), encoding))
             return True
         if any(shutter.t_a_us.ndim > 1 or self._gain.is_narrow(shutter).any() for shutter in shutters):
             return False
-        for q, shutter in enumerate(shutters):
-            self._write_wide(*_times(shutter), target, q)
+        # Light of so many rows at once as stay in the caches until they are encoded.
+        channels, _, width = self._constants.shape[1:]
+        light = np.empty((channels, _BANDS_AT_ONCE * layout_loops.rows_of(width), width), np.float32)
+        for image, shutter in zip(images.numpy(), shutters, strict=True):
+            self._write_wide(*_times(shutter), light, partial(_encode_rows, image, light, encoding))
         return True
 
     @property
@@ -253,7 +266,7 @@ class DoubleIntegral:
 
     def _expose_instant(self, t_us: Times, out: Tensor) -> None:
         if plane_loops.serve(out):
-            target = out.numpy()[None], exposure_loops.NO_IMAGES, exposure_loops.ROUNDED
+            target = out.numpy()[None], instant_loops.NO_IMAGES, instant_loops.ROUNDED
             self._write_instants(per_pixel(t_us)[None], target)
             return
         gain, count = self._gain.at(t_us)
@@ -263,17 +276,17 @@ class DoubleIntegral:
         constant = torch.lerp(self._anchors[0].constant, self._anchors[1].constant, self._trust(t_us, count))
         torch.mul(constant, gain, out=out).sub_(DARK_LEVEL).clamp_min_(0.0)
 
-    def _write_instants(self, t_us: Times, target: exposure_loops.Target) -> None:
+    def _write_instants(self, t_us: Times, target: instant_loops.Target) -> None:
         """Do the same by loops, for instants [Q, H or 1, W or 1]."""
         share = (np.zeros_like(t_us[:, :1, :1]) if len(self._anchors) == 1 else self._ramp(t_us)).astype(np.float32)
         planes = self._constants.numpy(), self._counts.numpy()
         between = np.zeros(share.shape, np.int64), share
         numbers = DARK_LEVEL, FRAME_NOISE_EVENTS
-        exposure_loops.expose_instants(target, *self._gain.swept_at(t_us), between, *planes, numbers)
+        instant_loops.expose_instants(target, *self._gain.swept_at(t_us), between, *planes, numbers)
 
     def _expose_wide(self, opens: Times, closes: Times, out: Tensor) -> None:
         if opens.ndim == 1 and plane_loops.serve(out):
-            self._write_wide(opens, closes, (out.numpy()[None], exposure_loops.NO_IMAGES, exposure_loops.ROUNDED))
+            self._write_wide(opens, closes, out.numpy(), None)
             return
         width_us = self._gain.field(np.maximum(closes - opens, 1.0))
         mean = self._gain.area(opens, closes).div_(width_us)
@@ -283,8 +296,14 @@ class DoubleIntegral:
             out.addcmul_(second - first, self._share(opens, closes, mean, width_us))
         out.sub_(DARK_LEVEL).clamp_min_(0.0)
 
-    def _write_wide(self, opens: Times, closes: Times, target: exposure_loops.Target, q: int = 0) -> None:
-        """Do the same by loops, for an exposure of rows [H or 1]."""
+    def _write_wide(self, opens: Times, closes: Times, light: NDArray[np.float32], encode: _Encode | None) -> None:
+        """Do the same by loops, for an exposure of rows [H or 1].
+
+        Args:
+            opens, closes: of the rows, frame time.
+            light: [C, H, W], written; or of some rows, where these are encoded before the next ones are written.
+            encode: is told which rows are there.
+        """
         if len(opens) == 1 and any(len(reach.start_us) > 1 for reach in self._reaches):
             # Each row has its own time between frames that roll.
             opens, closes = (np.repeat(t_us, self._counts.shape[1]) for t_us in (opens, closes))
@@ -297,19 +316,25 @@ class DoubleIntegral:
         weights /= (span_us[1] - span_us[0])[:, 0]
         nodes = node_us, weights.astype(np.float32), share.astype(np.float32), grid
         sweep = self._gain.sweep
-        planes = self._constants.numpy(), self._counts.numpy()
-        exposure_loops.expose_wide(
-            target, q, sweep.held, sweep.swept, span_us, nodes, planes, alone,
-            (DARK_LEVEL, FRAME_NOISE_EVENTS), self._work_for(len(sweep.swept[1][0])),
-        )  # fmt: skip
+        height, width = self._counts.shape[1:]
+        work = self._work_for(len(sweep.swept[1][0]))
+        records = layout_loops.lay_out(work, sweep.swept, span_us, grid, len(node_us), (height, width))
+        exposed = sweep.state_at(span_us[0]), records, nodes, (self._constants.numpy(), self._counts.numpy()), alone
+        tables = wide_loops.tabled(nodes, alone, FRAME_NOISE_EVENTS)
+        rows = len(work[1]) // width
+        step = light.shape[1] // rows if encode is not None else len(records[0])
+        for band in range(0, len(records[0]), step):
+            which = band, min(band + step, len(records[0]))
+            wide_loops.expose_wide(light, which, *exposed, tables, (DARK_LEVEL, FRAME_NOISE_EVENTS), work)
+            if encode is not None:
+                encode(slice(which[0] * rows, min(which[1] * rows, height)))
 
-    def _work_for(self, events: int) -> exposure_loops.Work:
+    def _work_for(self, events: int) -> layout_loops.Work:
         """Give memory for exposures of a window with so many events; pages of it that none needs are never touched."""
         width = self._counts.shape[2]
-        pixels = width * max(1, exposure_loops.BAND // width)
-        if self._work is None or not events < len(self._work[0]) <= 4 * events + 1 or self._work[2].shape[1] != pixels:
-            records = np.empty((2 * events + 1, 8), np.float32)
-            self._work = records, records.view(np.int32), np.zeros((2, pixels), np.float32)
+        pixels = width * layout_loops.rows_of(width)
+        if self._work is None or not events < len(self._work[0]) <= 4 * events + 1 or len(self._work[1]) != pixels:
+            self._work = np.empty(2 * events + 1, layout_loops.EVENT), np.empty(pixels, layout_loops.PIXEL)
         return self._work
 
     def _share(self, opens: Times, closes: Times, mean: Tensor, width_us: Tensor) -> Tensor:
@@ -364,6 +389,13 @@ class DoubleIntegral:
         by_first, by_second = self._can_tell(first, t_us), self._can_tell(second, t_us)
         alone = np.where(by_first & ~by_second, 0.0, np.where(by_second & ~by_first, 1.0, step))
         return np.where(by_first & by_second, ramp, alone)
+
+
+def _encode_rows(
+    image: NDArray[np.uint8], light: NDArray[np.float32], encoding: NDArray[np.uint8], rows: slice
+) -> None:
+    """Write some rows of an image from their light."""
+    instant_loops.encode(image[rows], light, encoding)
 
 
 def _expose_at(light: Tensor, anchor: Anchor, gain: Tensor) -> None:

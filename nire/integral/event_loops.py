@@ -141,7 +141,7 @@ def ignore(factors: Plane, cells: Cells, pixels: NDArray[Any], ignored: NDArray[
 def sweep(
     keys: tuple[Plane, Plane],
     known: int,
-    now: tuple[Plane, Plane],
+    now: Plane,
     events: Events,
     edges: NDArray[np.int64],
     kept: NDArray[np.bool_],
@@ -152,31 +152,30 @@ def sweep(
     Args:
         keys: gains and counts [n, H, W], written from number `known` on.
         known: how many there are.
-        now: gain and count [H, W], changed; the gain stays within 1 / most and most at the end of each step.
+        now: gain and count of each pixel [H, W, 2], changed; at the end of each step the gain is within 1 / most and
+            most.
         events: all of the window.
         edges: [S + 1]; events edges[k] to edges[k + 1] belong to step k.
         kept: [S], whether a step leaves a key plane.
         most: of a gain.
     """
     cells, _, _, factors = events
-    gain, count = now
-    flat_gain, flat_count = gain.reshape(-1), count.reshape(-1)
+    state = now.reshape(-1)
     high, low = np.float32(most), np.float32(1 / most)
     for step in range(len(kept)):
         least, greatest = _ONE, _ONE
         for k in range(np.uint64(edges[step]), np.uint64(edges[step + 1])):
-            cell, factor = np.uint64(cells[k]), factors[k]
-            changed = flat_gain[cell] * factor
-            flat_gain[cell] = changed
-            flat_count[cell] += _ONE if factor != _ONE else _ZERO
+            cell, factor = np.uint64(2) * np.uint64(cells[k]), factors[k]
+            changed = state[cell] * factor
+            state[cell] = changed
+            state[cell + np.uint64(1)] += _ONE if factor != _ONE else _ZERO
             least, greatest = min(least, changed), max(greatest, changed)
         if least < low or greatest > high:
             for k in range(np.uint64(edges[step]), np.uint64(edges[step + 1])):
-                cell = np.uint64(cells[k])
-                flat_gain[cell] = min(max(flat_gain[cell], low), high)
+                cell = np.uint64(2) * np.uint64(cells[k])
+                state[cell] = min(max(state[cell], low), high)
         if kept[step]:
-            for target, source in ((keys[0][known], flat_gain), (keys[1][known], flat_count)):
-                flat = target.reshape(-1)
-                for k in range(len(source)):
-                    flat[k] = source[k]
+            gain, count = keys[0][known].reshape(-1), keys[1][known].reshape(-1)
+            for pixel in range(np.uint64(len(gain))):
+                gain[pixel], count[pixel] = state[2 * pixel], state[2 * pixel + 1]
             known += 1

@@ -16,8 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nire.integral.exposure_loops import Grid, Held, Swept
-from nire.integral.sweep import Sweep, Times, field
+from nire.integral.event_loops import Plane
+from nire.integral.instant_loops import Held, Swept
+from nire.integral.layout_loops import Grid
+from nire.integral.sweep import Sweep, Times, field, per_pixel
 from nire.shutter import Shutter
 from nire.types import ContentWindow
 
@@ -164,11 +166,20 @@ class Gain:
 
     def span(self, from_us: Times, until_us: Times) -> tuple[tuple[Tensor, Tensor], tuple[Times, Times]]:
         """Give gain and count of the events up to a span's start, without ramps, and the span in event time."""
+        begin_us, end_us = self._span(from_us, until_us)
+        return self._stairs(begin_us), (begin_us, end_us)
+
+    def state_over(self, from_us: Times, until_us: Times) -> tuple[tuple[Plane, Plane], tuple[Times, Times]]:
+        """Do the same for loops: what is given is not to be changed, and valid until the next call. On a CPU."""
+        begin_us, end_us = self._span(from_us, until_us)
+        return self._sweep.state_at(per_pixel(begin_us)), (begin_us, end_us)
+
+    def _span(self, from_us: Times, until_us: Times) -> tuple[Times, Times]:
         begin_us, end_us = self._event_time(from_us), self._event_time(until_us)
         if begin_us.shape != end_us.shape:
             shape = np.broadcast_shapes(begin_us.shape, end_us.shape)
             begin_us, end_us = (np.ascontiguousarray(np.broadcast_to(t_us, shape)) for t_us in (begin_us, end_us))
-        return self._stairs(begin_us), (begin_us, end_us)
+        return begin_us, end_us
 
     @property
     def offset_us(self) -> float:

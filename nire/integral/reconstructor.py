@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nire.backends import device_errors
 from nire.colour import demosaiced_light, filter_of
-from nire.integral import exposure_loops
+from nire.integral import instant_loops
 from nire.integral import loops as plane_loops
 from nire.integral.double_integral import DoubleIntegral
 from nire.light import ENCODE_STEPS, decode_table, encode_table
@@ -162,7 +162,7 @@ class IntegralReconstructor:
     def _encode_into(self, light: Tensor, transfer: Transfer, image: Tensor) -> None:
         """Write float32 [C, H, W] linear levels as uint8 [H, W, C]; `light` is overwritten."""
         if plane_loops.serve(light):
-            exposure_loops.encode(image.numpy(), light.numpy(), _encoding_of(transfer))
+            instant_loops.encode(image.numpy(), light.numpy(), _encoding_of(transfer))
             return
         if transfer == "linear":
             image.copy_(light.add_(0.5).clamp_max_(255.0).permute(1, 2, 0))
@@ -174,7 +174,7 @@ class IntegralReconstructor:
 
 
 def _encoding_of(transfer: Transfer) -> NDArray[np.uint8]:
-    return exposure_loops.ROUNDED if transfer == "linear" else encode_table(transfer)
+    return instant_loops.ROUNDED if transfer == "linear" else encode_table(transfer)
 
 
 def threads_for(geometry: Geometry) -> int:

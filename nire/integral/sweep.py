@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nire.integral import event_loops, exposure_loops, loops
+from nire.integral import anchor_loops, event_loops, instant_loops, loops
 from nire.ramps import RAMP_SHARE
 from nire.types import ContentWindow, EventBatch
 
@@ -65,9 +65,9 @@ class Sweep:
         self._times: NDArray[np.int64] = np.empty(0, np.int64)
         self._leads = torch.empty(0)
         self._cells, self._factors = torch.empty(0, dtype=torch.int32), torch.empty(0)
-        self._now_gain = self._now_count = torch.empty((0, 0), device=device)
-        self._held: exposure_loops.Held | None = None
-        self._swept: exposure_loops.Swept | None = None
+        self._now = torch.empty((0, 0, 2), device=device)
+        self._held: instant_loops.Held | None = None
+        self._swept: instant_loops.Swept | None = None
         self._pixels = np.empty(0, event_loops.PIXEL)
         self._ignored: NDArray[np.bool_] = np.empty(0, np.bool_)
         self._has_ignored = False
@@ -119,16 +119,23 @@ class Sweep:
             at_us: event time, not before the window's start, [1], [H] or [H, W].
         """
         if loops.serve(self.gain):
-            held = self.held
-            exposure_loops.settle(held, self.swept, per_pixel(at_us))
-            return torch.from_numpy(held[0][0]), torch.from_numpy(held[0][1])
+            gain_now, count_now = self.state_at(per_pixel(at_us))
+            return torch.from_numpy(gain_now), torch.from_numpy(count_now)
         key = np.minimum((at_us - self.t0_us) // self.key_us, self.keys - 1).astype(np.int64)
         gain, count = self._gather(self.gain, key), self._gather(self.count, key)
         self.advance(gain, count, self.t0_us + self.key_us * key.astype(np.float64), at_us)
         return gain, count
 
+    def state_at(self, at_us: Times, *, changed: bool = False) -> tuple[event_loops.Plane, event_loops.Plane]:
+        """Do the same by loops: event time [H or 1, W or 1]; what is given may be changed where that is said."""
+        held = self.held
+        instant_loops.settle(held, self.swept, at_us)
+        if changed:
+            held[1][0] = -1
+        return held[0]
+
     @property
-    def held(self) -> exposure_loops.Held:
+    def held(self) -> instant_loops.Held:
         """What loops keep from one exposure to the next; it is theirs to change. On a CPU."""
         if self._held is None:
             height, width = self.gain.shape[1:]
@@ -138,7 +145,7 @@ class Sweep:
         return self._held
 
     @property
-    def swept(self) -> exposure_loops.Swept:
+    def swept(self) -> instant_loops.Swept:
         """Key planes and events, as loops take them. On a CPU."""
         if self._swept is None:
             keys, grid = (self.gain.numpy(), self.count.numpy()), (self.t0_us, self.key_us, self.keys)
@@ -159,7 +166,7 @@ class Sweep:
         """
         if loops.serve(gain):
             state = gain.numpy(), gain.numpy() if count is None else count.numpy()
-            exposure_loops.ramp(state, self.held[2], self.swept, per_pixel(at_us), count is not None)
+            instant_loops.ramp(state, self.held[2], self.swept, per_pixel(at_us), count is not None)
             return
         events = self._between(at_us, at_us + self.reach_us)
         t_us, begin_us, cells, factors = self._ramps(events)
@@ -183,7 +190,7 @@ class Sweep:
         if loops.serve(area, gain, count):
             span_us = per_pixel(from_us), per_pixel(until_us)
             planes = area.numpy(), gain.numpy(), count.numpy()
-            exposure_loops.integrate(*planes, self._columns(events), *span_us, self.reach_us)
+            anchor_loops.integrate(*planes, self._columns(events), *span_us, self.reach_us)
             return
         area.addcmul_(gain, field(until_us - from_us, self._device))
         t_us, begin_us, cells, factors = self._ramps(events)
@@ -207,7 +214,9 @@ class Sweep:
 
     def events_of(self, from_us: Times, until_us: Times) -> event_loops.Events:
         """Give what the loops take of the events of a span, and of those whose ramps may begin in it; on a CPU."""
-        return self._columns(self._between(from_us, until_us + self.reach_us))
+        within = self._between(from_us, until_us + self.reach_us)
+        cells, t_us, leads, factors = self.swept[1]
+        return cells[within], t_us[within], leads[within], factors[within]
 
     def nodes(self, from_us: Times, until_us: Times) -> tuple[Times, Times]:
         """Cut a span into trapezoids at the edges of bins: their ends, and how much of the span each stands for, us.
@@ -289,15 +298,15 @@ class Sweep:
         if self.gain.shape[1:] != (height, width):
             self.gain = torch.empty((_MOST_KEYS, height, width), device=self._device)
             self.count = torch.empty_like(self.gain)
-            self._now_gain, self._now_count = torch.empty_like(self.gain[0]), torch.empty_like(self.gain[0])
+            # An event finds both of a pixel in one place.
+            self._now = torch.empty((height, width, 2), device=self._device)
             self._pixels = np.empty(height * width, event_loops.PIXEL)
             self._held = None
         self._window = None
         self.t0_us = window.t0_us // self.bin_us * self.bin_us
         self.key_us = _STEPS_PER_KEY * self.step_us
         self.keys = self._steps = self._taken = 0
-        self._now_gain.fill_(1)
-        self._now_count.zero_()
+        torch.view_as_complex(self._now).fill_(1)  # the gain is 1, the count 0: in one pass
         self._pixels.view(np.uint8).fill(0)
         hot = window.calibration.hot_pixels
         self._ignored = np.zeros(height * width, np.bool_) if hot is None else hot.reshape(-1).copy()
@@ -340,9 +349,9 @@ class Sweep:
         edges_us = self.t0_us + self.step_us * np.arange(self._steps - 1, steps)
         edges = np.searchsorted(self._times, edges_us, side="right")
         kept = np.arange(self._steps, steps) * self.step_us % self.key_us == 0
-        gain, count = self._now_gain, self._now_count
+        gain, count = self._now.unbind(-1)
         if loops.serve(gain, count):
-            keys, now = (self.gain.numpy(), self.count.numpy()), (gain.numpy(), count.numpy())
+            keys, now = (self.gain.numpy(), self.count.numpy()), self._now.numpy()
             event_loops.sweep(keys, self.keys, now, self._columns(slice(None)), edges, kept, _GAIN_LIMIT)
             self.keys += int(kept.sum())
         else:

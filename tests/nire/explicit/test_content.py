@@ -64,6 +64,33 @@ def test_exposure_equals_the_mean_of_exact_instants(row_delay_us: float) -> None
         assert image[y, x] == pytest.approx(exact, rel=0.02, abs=0.5)
 
 
+@pytest.mark.usefixtures("arithmetic")
+def test_events_of_one_microsecond_all_count() -> None:
+    """The ramp of the second one has no length: it begins where it ends."""
+    given, planes = window(), planes_of()
+    events = given.events
+    given = replace(given, events=replace(events, t_us=events.t_us // 2000 * 2000))
+    content = content_of(given, planes)
+    for t_a_us, t_b_us in ((103_210.0, 127_770.0), (104_000.0, 126_000.0)):
+        image = content.expose(Shutter.flat(t_a_us, t_b_us, HEIGHT)).numpy()[0]
+        for y, x in PIXELS:
+            exact = ExactPlanes(given, TIMES_US, planes[:, 0], y=y, x=x).mean(t_a_us, t_b_us)
+            assert image[y, x] == pytest.approx(exact, rel=0.02, abs=0.5)
+
+
+def test_images_do_not_depend_on_what_was_asked_before() -> None:
+    given, planes = window(6000), planes_of(3)
+    shutters = [Shutter.flat(t_us, t_us + 9_700.0, HEIGHT) for t_us in np.linspace(96_000.0, 134_000.0, 9)]
+    shutters += [
+        Shutter.instant(118_000.0, HEIGHT),
+        Shutter.rolling(1.1e5, 1.13e5, row_delay_us=900.0, height=HEIGHT),
+    ]
+    alone = [content_of(given, planes).expose(shutter).numpy().copy() for shutter in shutters]
+    content = content_of(given, planes)
+    for k in np.random.default_rng(3).permutation(np.repeat(np.arange(len(shutters)), 3)):
+        np.testing.assert_array_equal(content.expose(shutters[k]).numpy(), alone[k])
+
+
 def test_at_key_times_the_planes_are_given_back() -> None:
     planes = planes_of(3)
     content = content_of(window(), planes)

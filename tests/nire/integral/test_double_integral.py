@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from nire.backends import edi
+from nire.integral import layout_loops
 from nire.integral.double_integral import DARK_LEVEL, DoubleIntegral
 from nire.light import ENCODE_STEPS, encode_table
 from nire.ramps import RAMP_SHARE
@@ -265,6 +266,30 @@ def test_images_do_not_depend_on_what_was_asked_before() -> None:
     integral = built(window)
     for k in np.random.default_rng(3).permutation(np.repeat(np.arange(len(shutters)), 3)):
         np.testing.assert_array_equal(exposed(integral, shutters[k]), alone[k])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("row_delay_us", [0.0, 400.0])
+def test_exposures_are_the_same_by_bands_of_rows(
+    row_delay_us: float, channels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Larger sensors have many bands, and encode the light of some at a time; the small ones of tests have one."""
+    geometry = Geometry(12, 9, channels)
+    frames = tuple(
+        random_frame(k, k, start, start + 20_000, geometry=geometry) for k, start in enumerate((100_000, 140_000))
+    )
+    window = window_of(frames, random_events(2, 5000, 80_000, 180_000), geometry=geometry)
+    shutter = Shutter.rolling(1.12e5, 1.31e5, row_delay_us=row_delay_us, height=HEIGHT)
+    made = []
+    for band in (40_000, 1, 24):
+        monkeypatch.setattr(layout_loops, "_BAND", band)
+        backend = edi.create(geometry)
+        content = backend.build(window)
+        image = backend.expose(content, [Query(Film(HEIGHT, 12), shutter, "")])[0]
+        made.append((np.array(image), backend.light_at(shutter).numpy().copy()))
+    for image, exposed_light in made[1:]:
+        np.testing.assert_array_equal(image, made[0][0])
+        np.testing.assert_array_equal(exposed_light, made[0][1])
 
 
 @pytest.mark.parametrize("transfer", ["linear", "srgb"])

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from nire.backends import neural
 from nire.engines import Job
 from nire.engines.eager import create
-from nire.integral import event_loops, exposure_loops
+from nire.integral import event_loops, instant_loops
 from nire.integral import loops as plane_loops
 from nire.integral.double_integral import DoubleIntegral
 from nire.network.config import named
@@ -88,7 +88,7 @@ def test_light_is_rounded_by_loops_as_by_torch(channels: int) -> None:
     steps = torch.cat([torch.arange(0, 300, 0.125), torch.tensor([1e9, torch.inf])])
     light = steps.repeat(channels, 2, 1) * torch.tensor([1.0, 0.77])[:, None]
     image = torch.zeros(2, len(steps), channels, dtype=torch.uint8)
-    exposure_loops.encode(image.numpy(), light.numpy(), exposure_loops.ROUNDED)
+    instant_loops.encode(image.numpy(), light.numpy(), instant_loops.ROUNDED)
     assert torch.equal(image, light.add(0.5).clamp_max(255).permute(1, 2, 0).to(torch.uint8))
 
 
