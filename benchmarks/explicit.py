@@ -18,8 +18,7 @@ from nire.backends import edi
 from nire.engines import DTYPES, Job
 from nire.explicit.choice import open_fastest
 from nire.explicit.config import SIZES, ExplicitConfig
-from nire.explicit.engines import example
-from nire.explicit.evidence import called_up
+from nire.explicit.evidence import called_up, still_evidence
 from nire.explicit.network import KeyPlaneNetwork
 from nire.explicit.reconstructor import ExplicitReconstructor
 from nire.shutter import Shutter
@@ -52,7 +51,7 @@ def _measure(config: ExplicitConfig, cache: Path) -> list[Result]:
     gmac = _gmac(config, job)
     cleaner = open_fastest(KeyPlaneNetwork(config), job)
     ours = ExplicitReconstructor(geometry, cleaner, config, job=job, bin_us=500, threads=threads)
-    plain, evidence = _plain(gmac, job, cleaner.name), example(KeyPlaneNetwork(config), job)
+    plain, evidence = _plain(gmac, job, cleaner.name), still_evidence(config, job.height, job.width)
     theirs = edi.create(geometry)
     torch.set_num_threads(threads)
     film, (begin, end) = Film(geometry.height, geometry.width), (frame.mid_us for frame in first.frames)
@@ -90,7 +89,7 @@ def _measure(config: ExplicitConfig, cache: Path) -> list[Result]:
 
 def _gmac(config: ExplicitConfig, job: Job) -> float:
     network = KeyPlaneNetwork(config)
-    given = called_up(example(network, job), (job.height, job.width))
+    given = called_up(still_evidence(network.config, job.height, job.width), (job.height, job.width))
     return roofline.counted(lambda: network(*given))[0]
 
 

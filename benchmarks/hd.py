@@ -25,9 +25,13 @@ from .material import larger, packets, write_packets
 from .page import Shown, Stream, look, served
 from .pipeline import EDI, NANO, Received, await_first, receive, running
 from .report import Result
+from .rig import write_rig
 
 _GEOMETRY = Geometry(1280, 720)
 _RATES_MEPS = (2.0, 10.0, 25.0)
+_RIG_MEPS = 10.0
+# More than all of the sensor sees of the scene: at half the threshold each pixel has twice as many events.
+_DENSE_MEPS, _DENSE_THRESHOLD = 50.0, 0.1
 _RECORDED_S = 1.2
 _MEASURED_S = 10.0
 _ASKED_HZ = 100.0
@@ -45,21 +49,23 @@ class _Replay:
         path: its file.
         rate_meps: M events a second, on average.
         overrides: of the config.
+        kind: in its metrics' names; "" = our own format.
     """
 
     path: Path
     rate_meps: float
     overrides: tuple[str, ...]
+    kind: str = ""
 
     @property
     def name(self) -> str:
         """Of its metrics."""
-        return f"hd_{self.rate_meps:g}m"
+        return f"hd_{self.kind}{self.rate_meps:g}m"
 
     @property
     def said(self) -> str:
         """What it is, in a few words."""
-        return f"{self.rate_meps:g} M events/s and 25 frames/s in"
+        return f"{self.rate_meps:.3g} M events/s and 25 frames/s in"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +93,9 @@ def run(*, overrides: Sequence[str] = ()) -> list[Result]:
             if rate_meps == _RATES_MEPS[0]:
                 results += [*_by_nano(replay), *_on_the_page(replay)]
             replay.path.unlink()
+        results += _by_edi(_written_apart(Path(folder), info, stream, overrides))
+        info, stream = packets(_RECORDED_S, threshold=_DENSE_THRESHOLD)
+        results += _by_edi(_written(Path(folder) / "hd.nire", info, stream, _DENSE_MEPS, overrides))
     return results
 
 
@@ -94,13 +103,23 @@ def _written(
     path: Path, info: SourceInfo, stream: Sequence[Packet], rate_meps: float, overrides: Sequence[str]
 ) -> _Replay:
     write_packets(path, replace(info, geometry=_GEOMETRY), larger(info, stream, _GEOMETRY, rate_meps=rate_meps))
-    asked = (
+    return _Replay(path, rate_meps, (*_asked(rate_meps), *overrides))
+
+
+def _written_apart(folder: Path, info: SourceInfo, stream: Sequence[Packet], overrides: Sequence[str]) -> _Replay:
+    """Write the events as EVT 3.0 with trigger edges and the frames as images, for the driver `hybrid`."""
+    rig = write_rig(folder, _GEOMETRY, larger(info, stream, _GEOMETRY, rate_meps=_RIG_MEPS))
+    driver = ('source.driver="hybrid"', f"source.settings={rig.settings()}")
+    return _Replay(rig.events, _RIG_MEPS, (*driver, *_asked(_RIG_MEPS), *overrides), kind="evt3_")
+
+
+def _asked(rate_meps: float) -> tuple[str, ...]:
+    return (
         'plan.name="upsample"',
         f"plan.rate_hz={_ASKED_HZ}",
         f"ring.seconds={_RING_S}",
         f"ring.peak_rate_meps={_HEADROOM * rate_meps}",
     )
-    return _Replay(path, rate_meps, (*asked, *overrides))
 
 
 def _by_edi(replay: _Replay) -> list[Result]:

@@ -21,9 +21,15 @@ SETTINGS: dict[str, Any] = {"seed": 7, "live": False}
 """The demonstration's camera: 346 x 260, 25 Hz, 20 ms exposures, about 2.4 M events/s."""
 
 
-def packets(seconds: float) -> tuple[SourceInfo, list[Packet]]:
-    """Make the camera's packets of some seconds."""
-    with open_source(**SETTINGS, seconds=seconds) as camera:
+def packets(seconds: float, *, threshold: float | None = None) -> tuple[SourceInfo, list[Packet]]:
+    """Make the camera's packets of some seconds.
+
+    Args:
+        seconds: device time.
+        threshold: change of log light that is an event; None = the camera's own.
+    """
+    sensor = {} if threshold is None else {"threshold_positive": threshold, "threshold_negative": threshold}
+    with open_source(**SETTINGS, seconds=seconds, sensor=sensor) as camera:
         return camera.info, list(camera)
 
 

@@ -21,8 +21,8 @@ import torch
 from nire.engines import Job
 from nire.engines.cache import Cache, key_of
 from nire.errors import ConfigError, EngineError
-from nire.explicit.engines import Cleaner, check_cleaner, example, open_cleaner
-from nire.explicit.evidence import Evidence
+from nire.explicit.engines import Cleaner, check_cleaner, open_cleaner
+from nire.explicit.evidence import Evidence, still_evidence
 from nire.explicit.network import KeyPlaneNetwork
 from nire.install import processor
 
@@ -36,6 +36,9 @@ _IN_A_ROW = 2
 _PATIENCE_S = 5.0
 # A kept time that is beaten by so much was taken on a busy machine. Quiet machines repeat a best time within a tenth.
 _BEATEN = 0.7
+# torch takes windows of any size. Of a large sensor it first gets a small window: a pixel of a large one takes no less,
+# because less of it fits into caches. Where that is so many times another engine's time, it cannot win.
+_SMALL_PX, _TRIALS, _HOPELESS = 100_000, 2, 2.0
 _KEPT = "seconds.json"
 
 _Candidate = tuple[str, str]
@@ -60,7 +63,7 @@ def open_fastest(network: KeyPlaneNetwork, job: Job) -> Cleaner:
     among = " ".join(map("/".join, candidates))
     versions = {"torch": torch.__version__, "cores": os.cpu_count(), "processor": processor()}
     cache = Cache(job.cache / "choice", key_of(network, height=job.height, width=job.width, among=among, **versions))
-    evidence = example(network, job)
+    evidence = still_evidence(network.config, job.height, job.width)
     made: dict[_Candidate, Cleaner] = {}
     kept_s = _kept(cache, candidates)
     if kept_s:
@@ -70,10 +73,16 @@ def open_fastest(network: KeyPlaneNetwork, job: Job) -> Cleaner:
         if now_s > _BEATEN * kept_s[best]:
             return made[best]
         _log.info("engine: %s in %s took %.1f ms when it was chosen, %.1f now", *best, 1e3 * kept_s[best], 1e3 * now_s)
+    _log.info(
+        "engines for %d x %d are made and timed (%s): the first image comes later this once, and the choice is kept",
+        job.width,
+        job.height,
+        among,
+    )
     for candidate in candidates:
         if candidate not in made:
             made[candidate] = _opened(candidate, copy.deepcopy(network), job)
-    taken_s = _best_seconds(made, evidence, measured_s=_MEASURED_S)
+    taken_s = _best_seconds(made, evidence, measured_s=_MEASURED_S, at_least_s=_at_least(candidates, network, job))
     best = min(taken_s, key=taken_s.__getitem__)
     told = ", ".join(f"{name} in {precision}: {1e3 * s:.1f} ms" for (name, precision), s in taken_s.items())
     _log.info("engine: %s in %s, the fastest here for a window (%s)", *best, told)
@@ -122,8 +131,27 @@ def _opened(candidate: _Candidate, network: KeyPlaneNetwork, job: Job) -> Cleane
     return open_cleaner(name, network, replace(job, precision=precision))
 
 
+def _at_least(candidates: list[_Candidate], network: KeyPlaneNetwork, job: Job) -> dict[_Candidate, float]:
+    """Tell what torch takes for a window of a large sensor at least, by a small one, s; nothing for a small sensor."""
+    times = math.isqrt(job.height * job.width // _SMALL_PX)
+    if times < 2:
+        return {}
+    height, width = network.config.padded(job.height // times, job.width // times)
+    small = replace(job, height=height, width=width)
+    evidence, larger = still_evidence(network.config, height, width), job.height * job.width / (height * width)
+    least_s = {}
+    for candidate in (each for each in candidates if each[0] == "eager"):
+        cleaner = _opened(candidate, copy.deepcopy(network), small)
+        least_s[candidate] = larger * min(_seconds(cleaner, evidence) for _ in range(_TRIALS))
+    return least_s
+
+
 def _best_seconds(
-    made: Mapping[_Candidate, Cleaner], evidence: Evidence, *, measured_s: float
+    made: Mapping[_Candidate, Cleaner],
+    evidence: Evidence,
+    *,
+    measured_s: float,
+    at_least_s: Mapping[_Candidate, float] | None = None,
 ) -> dict[_Candidate, float]:
     """Time a window by each engine in turn, round after round, after one to warm up; each one's best time, s.
 
@@ -134,13 +162,17 @@ def _best_seconds(
         made: engines, at least one; those that are likely to be fast come first.
         evidence: of a window.
         measured_s: for each of them, on average; at least some rounds are made.
+        at_least_s: what is known before of some of them.
     """
     (first, cleaner), *others = made.items()
     # Its first run may compile what the others share.
     last_s = {first: _seconds(cleaner, evidence)}
     warming_s = 0.0
     for candidate, cleaner in others:
-        if warming_s < _PATIENCE_S:
+        least_s = (at_least_s or {}).get(candidate, 0.0)
+        if least_s > _HOPELESS * min(last_s.values()):
+            _log.info("engine: %s in %s would take %.1f s for a window, and is left out", *candidate, least_s)
+        elif warming_s < _PATIENCE_S:
             last_s[candidate] = _seconds(cleaner, evidence)
             warming_s += last_s[candidate]
     best_s: dict[_Candidate, float] = {}

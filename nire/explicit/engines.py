@@ -11,7 +11,7 @@ from torch import Tensor
 from nire.engines import DTYPES, Job
 from nire.errors import ConfigError, EngineError
 from nire.explicit.evidence import Evidence, called_up
-from nire.explicit.network import TOLD, KeyPlaneNetwork
+from nire.explicit.network import KeyPlaneNetwork
 
 ENGINES = ("eager", "openvino")
 
@@ -99,23 +99,3 @@ def check_cleaner(name: str, job: Job) -> str:
     else:
         importlib.import_module("nire.explicit.openvino").check(job)
     return name
-
-
-def example(network: KeyPlaneNetwork, job: Job) -> Evidence:
-    """Make evidence of one window, to time engines with: gray, and nothing happens; values do not change a graph."""
-    planes, bins, size = network.config.planes, network.config.bins, (job.height, job.width)
-    still = torch.zeros(planes, *size)
-    return Evidence(
-        torch.full((3, *size), 100.0),
-        torch.zeros(3, *size),
-        torch.zeros(3, *size),
-        torch.ones(planes, 3, job.height),
-        still + 1,
-        still,
-        torch.full((planes, 2, *size), 0.6),
-        torch.ones(planes, 2),
-        torch.full((2, *size), 0.6),
-        torch.zeros(2, job.height, 2),
-        torch.ones(bins),
-        torch.zeros(TOLD),
-    )

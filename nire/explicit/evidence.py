@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nire.explicit.network import BY_FLOW, CARRIED, CUT, WITNESSES, Inputs
+from nire.explicit.config import ExplicitConfig
+from nire.explicit.network import BY_FLOW, CARRIED, CUT, TOLD, WITNESSES, Inputs
 from nire.integral.double_integral import DARK_LEVEL, FRAME_NOISE_EVENTS, LEAST_HEARD
 from nire.light import BRIGHTEST
 
@@ -47,6 +48,31 @@ class Evidence:
     exposures: Tensor
     observed: Tensor
     told: Tensor
+
+
+def still_evidence(config: ExplicitConfig, height: int, width: int) -> Evidence:
+    """Make evidence of one window, to time and to compile with: gray, and nothing happens; values change no graph.
+
+    Args:
+        config: of the network.
+        height, width: padded.
+    """
+    planes, bins, size = config.planes, config.bins, (height, width)
+    still = torch.zeros(planes, *size)
+    return Evidence(
+        torch.full((3, *size), 100.0),
+        torch.zeros(3, *size),
+        torch.zeros(3, *size),
+        torch.ones(planes, 3, height),
+        still + 1,
+        still,
+        torch.full((planes, 2, *size), 0.6),
+        torch.ones(planes, 2),
+        torch.full((2, *size), 0.6),
+        torch.zeros(2, height, 2),
+        torch.ones(bins),
+        torch.zeros(TOLD),
+    )
 
 
 def called_up(evidence: Evidence, padded: tuple[int, int]) -> Inputs:

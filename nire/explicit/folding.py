@@ -19,10 +19,10 @@ from torch import Tensor
 
 from nire.explicit import folding_loops as loops
 from nire.explicit.config import ExplicitConfig
-from nire.explicit.evidence import Evidence
+from nire.explicit.evidence import Evidence, still_evidence
 from nire.explicit.folding_limits import limits_of
 from nire.explicit.limits import NOISE_TOLD
-from nire.explicit.network import CUT, MOST_SWAYED, PRIOR, SHUT, TOLD, WITNESSES, exposure_rows
+from nire.explicit.network import CUT, MOST_SWAYED, PRIOR, SAID, SHUT, TOLD, WITNESSES, exposure_rows
 from nire.integral.double_integral import DARK_LEVEL, FRAME_NOISE_EVENTS, LEAST_HEARD
 from nire.light import BRIGHTEST
 from nire.threads import bands, begin
@@ -31,6 +31,7 @@ _NUMBERS = np.array(
     [DARK_LEVEL, BRIGHTEST**2, FRAME_NOISE_EVENTS, math.exp(LEAST_HEARD), math.exp(CUT), math.exp(SHUT), MOST_SWAYED],
     np.float32,
 )
+_FEW_PX = 16
 _PRIOR = np.exp(np.array(PRIOR, np.float32))
 
 
@@ -102,6 +103,20 @@ class Folding:
 
     def _in_bands(self, work: Callable[[tuple[int, int]], None]) -> Callable[[], object]:
         return begin(work, self._bands, len(self._bands))
+
+
+def compile_loops(config: ExplicitConfig, *, bf16: bool) -> None:
+    """Have the loops compiled, or what was kept of them loaded, by a window of a few pixels.
+
+    Args:
+        config: of the network.
+        bf16: as for `Folding`.
+    """
+    size = (_FEW_PX, _FEW_PX)
+    folding = Folding(config, size, bf16=bf16)
+    given = still_evidence(config, *size)
+    folding.fold(given)
+    folding.blend(given, np.zeros((config.planes, _FEW_PX // 2, _FEW_PX // 2, SAID), np.float32))
 
 
 def _whole(channels: int) -> int:

@@ -16,7 +16,7 @@ from nire.engines.cache import Cache, key_of
 from nire.engines.openvino import converted, options_for, package
 from nire.errors import EngineMissing
 from nire.explicit.evidence import Evidence
-from nire.explicit.folding import Folding
+from nire.explicit.folding import Folding, compile_loops
 from nire.explicit.network import KeyPlaneNetwork, Layers
 
 _log = logging.getLogger(__name__)
@@ -76,8 +76,10 @@ class OpenvinoCleaner:
         """
         precision = check(job)
         self._openvino = package("openvino")
-        threads = torch.get_num_threads()
-        self._folding = Folding(network.config, (job.height, job.width), bf16=precision == "bf16", threads=threads)
+        threads, bf16 = torch.get_num_threads(), precision == "bf16"
+        # Else the first run would be as slow as compiling them, and nobody could tell it from a slow engine's.
+        compile_loops(network.config, bf16=bf16)
+        self._folding = Folding(network.config, (job.height, job.width), bf16=bf16, threads=threads)
         self._request = self._made(network.float().eval().requires_grad_(False), job, options_for(precision))
         for index, maps in enumerate(self._maps):
             kind = self._openvino.Type.bf16 if maps.dtype == np.uint16 else self._openvino.Type.f32

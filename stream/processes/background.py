@@ -9,6 +9,15 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
+class _Thread(threading.Thread):
+    """One that `is_anything_made` tells from others."""
+
+
+def is_anything_made() -> bool:
+    """Tell whether anything is being made in this process."""
+    return any(isinstance(thread, _Thread) for thread in threading.enumerate())
+
+
 class Background(Generic[T]):
     """Makes one thing in a thread of its own."""
 
@@ -22,7 +31,7 @@ class Background(Generic[T]):
         self._make = make
         self._made: list[T] = []
         self._error: Exception | None = None
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread = _Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     @property

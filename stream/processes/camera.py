@@ -57,13 +57,27 @@ class Arrival:
         self.config = config
         self._method = ready
         self._made: Background[Method] | None = None
+        self._began_ns = 0
 
-    def look(self, others: Sequence[Method], *, at_once: bool) -> Method | None:
-        """Tell whether it is there: its rings are joined and its method is made; None until then.
+    @property
+    def waits_for(self) -> str:
+        """What it does before it is there, for people."""
+        if self._made is None:
+            return "its source is being opened"
+        seconds = (now_ns() - self._began_ns) * 1e-9
+        return f"its method is being made, for {seconds:.0f} s now; what takes long is kept for the next start"
+
+    @property
+    def is_making(self) -> bool:
+        """Its method is being made."""
+        return self._made is not None and not self._made.is_done
+
+    def look(self, others: Sequence[Method], *, may_make: bool) -> Method | None:
+        """Tell whether it is there: its rings are joined and its method is made, beside the loop; None until then.
 
         Args:
             others: methods of cameras that are there; what is alike is shared.
-            at_once: make the method here; else beside the loop, which serves others.
+            may_make: begin to make it; else wait, for what is being made for another one may be alike.
 
         Raises:
             NireError: the rings cannot be joined, or the method cannot be made.
@@ -78,11 +92,14 @@ class Arrival:
             return self._method
         if self._made is None and (shared := Method.beside(others, self.config, info)) is not None:
             return shared
-        if at_once:
-            return Method.opened(self.config, info)
-        if self._made is None:
+        if self._made is None and may_make:
+            self._began_ns = now_ns()
             self._made = Background(partial(Method.opened, self.config, info), name=f"method of {self.name}")
-        return self._made.result() if self._made.is_done else None
+        return self._made.result() if self._made is not None and self._made.is_done else None
+
+    def stop_all(self) -> None:
+        """Have the supervisor end all cameras; raises as `Wishes.stop`."""
+        Wishes.end_all(self.seat)
 
     @property
     def is_lost(self) -> bool:
@@ -167,7 +184,7 @@ class Camera:
 
     def stop_all(self) -> None:
         """Have the supervisor end all cameras; raises as `Wishes.stop`."""
-        self._wishes.stop_all()
+        Wishes.end_all(self._seat)
 
     def status(self) -> dict[str, Any]:
         """All that the stream says about this camera."""

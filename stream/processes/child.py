@@ -30,6 +30,7 @@ from nire.threads import let_go_of_cores
 from stream.clock import now_ns
 from stream.disk import is_full, refused
 from stream.processes import log
+from stream.processes.background import is_anything_made
 from stream.processes.board import Board, State, private_kb
 from stream.processes.orders import Orders
 from stream.rings import ring
@@ -213,6 +214,11 @@ def live(post: Post, job: str, arguments: tuple[Any, ...]) -> None:
     finished.set()
     if _is_orphan(post.parent_pid):
         _sweep_as_orphan(post.streams)
+    if is_anything_made():
+        # A compiler cannot be told to stop, and an interpreter that ends around one aborts.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
     sys.exit(code)
 
 

@@ -98,9 +98,9 @@ class _Consumer:
             if self._child.stopping:
                 self._arriving.clear()
             self._welcome()
+            self._serve_control()
             if not self._cameras:
                 continue
-            self._serve_control()
             self._go_round()
             self._tell()
         self._status_due_ns = 0
@@ -146,7 +146,8 @@ class _Consumer:
     def _let_begin(self, arrival: Arrival) -> bool:
         """Make a camera of what has arrived; False where it is still to come."""
         known = arrival.reader
-        method = arrival.look([camera.method for camera in self._cameras], at_once=not self._active())
+        others = [camera.method for camera in self._cameras]
+        method = arrival.look(others, may_make=not any(each.is_making for each in self._arriving))
         if arrival.reader is not None and arrival.reader is not known:
             self._stack.enter_context(arrival.reader)
         if method is None or arrival.reader is None:

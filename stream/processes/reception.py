@@ -54,14 +54,14 @@ class Reception:
         name = request.pop("camera", None)
         if name is None and self.is_for_several:
             return self._answer_for_all(request)
-        if request["command"] == "status" and name in self._names and self._present(name) is None:
-            return {"camera": name, "state": self._state_of_absent(name)}
+        if (name or "") in self._names and self._present(name or "") is None:
+            return self._answer_for_absent(name or "", request["command"])
         return self._camera(name or "").answer(request)
 
     def statuses(self) -> dict[str, Any]:
         """What all cameras say about themselves, by their names."""
         told = {camera.name: camera.status() for camera in self._cameras}
-        absent = {name: {"state": self._state_of_absent(name)} for name in self._names}
+        absent = {name: self._absent(name) for name in self._names}
         return {**self._about, "cameras": {**absent, **told}}
 
     def _answer_for_all(self, request: dict[str, Any]) -> Mapping[str, Any]:
@@ -71,28 +71,41 @@ class Reception:
         if command == "status":
             return self.statuses()
         if command == "stop":
-            next(iter(self._cameras)).stop_all()
+            everyone: list[Camera | Arrival] = [*self._cameras, *self._arriving]
+            everyone[0].stop_all()
             return {"stopping": True}
         for camera in self._cameras:
             camera.answer(dict(request))
         return {"paused": command == "pause", "cameras": [camera.name for camera in self._cameras]}
+
+    def _answer_for_absent(self, name: str, command: str) -> Mapping[str, Any]:
+        if command == "status":
+            return ({"camera": name} if self.is_for_several else self._about) | self._absent(name)
+        arrival = self._arrival(name)
+        if arrival is not None and command == "stop" and not self.is_for_several:
+            arrival.stop_all()
+            return {"stopping": True}
+        who = f"the camera {name!r}" if self.is_for_several else "the stream"
+        why = "its source has failed; the log says why" if arrival is None else arrival.waits_for
+        raise NireError(f"{who} is not there: {why}")
+
+    def _absent(self, name: str) -> dict[str, Any]:
+        """What is said of a camera that is not there."""
+        arrival = self._arrival(name)
+        return {"state": "failed"} if arrival is None else {"state": "starting", "waits_for": arrival.waits_for}
 
     def _camera(self, name: str) -> Camera:
         if (known := self._present(name)) is not None:
             return known
         if not self.is_for_several:
             raise ConfigError(f"this stream is of one camera, without a name: leave camera = {name!r} out")
-        if name not in self._names:
-            raise ConfigError(f"there is no camera {name!r}; there are {self._choices()}")
-        is_opened = self._state_of_absent(name) == "starting"
-        why = "its source is being opened" if is_opened else "its source has failed; the log says why"
-        raise NireError(f"the camera {name!r} is not there: {why}")
+        raise ConfigError(f"there is no camera {name!r}; there are {self._choices()}")
 
     def _present(self, name: str) -> Camera | None:
         return next((camera for camera in self._cameras if camera.name == name), None)
 
-    def _state_of_absent(self, name: str) -> str:
-        return "starting" if any(arrival.name == name for arrival in self._arriving) else "failed"
+    def _arrival(self, name: str) -> Arrival | None:
+        return next((arrival for arrival in self._arriving if arrival.name == name), None)
 
     def _choices(self) -> str:
         return ", ".join(self._names)

@@ -68,11 +68,12 @@ class Wishes:
         Raises:
             NireError: it takes no more orders at present.
         """
-        self._end({"order": "stop_camera" if self._keeper.camera else "stop"})
+        _end(self._seat, {"order": "stop_camera" if self._keeper.camera else "stop"})
 
-    def stop_all(self) -> None:
+    @staticmethod
+    def end_all(seat: Seat) -> None:
         """Have the supervisor end the stream; raises as `stop`."""
-        self._end({"order": "stop"})
+        _end(seat, {"order": "stop"})
 
     def hear(self, order: dict[str, Any]) -> None:
         """Take what the supervisor says of this stream."""
@@ -83,10 +84,6 @@ class Wishes:
                 self._recording = order["number"], order["error"]
         if order["order"] == "source_set":
             self._note(Change(order["number"], "failed" if order["error"] else "done", order["error"]))
-
-    def _end(self, wish: dict[str, Any]) -> None:
-        if not self._seat.tell(wish):
-            raise NireError("the supervisor takes no more orders at present; ask again in a second")
 
     def _note(self, change: Change) -> None:
         """Keep how a wish went, and what the source has taken."""
@@ -136,3 +133,8 @@ class Wishes:
         if recording.path and self._seat.board.row("recorder").state not in (State.READY, State.RUNNING):
             return None
         return {"number": number, "state": "done", "path": recording.path}
+
+
+def _end(seat: Seat, wish: dict[str, Any]) -> None:
+    if not seat.tell(wish):
+        raise NireError("the supervisor takes no more orders at present; ask again in a second")

@@ -243,13 +243,14 @@ class Session:
             self.newest_us = max(self.newest_us, float(packet.watermark_us))
 
     def _answer_newest(self) -> Iterator[ExposedFrame]:
-        waiting = list(self._assembler.complete())
+        waiting = self._assembler.waiting()
         patience = self._fallback.budget.patience(waiting[-1], self._assembler.cut) if waiting else 1
         late, waiting = waiting[:-patience], waiting[-patience:]
         for window in late:
             self.counters.late_windows += 1
             self._planned(window)
-        for window in waiting:
+        # All of them first: an answer releases events.
+        for window in [self._assembler.filled(window) for window in waiting]:
             yield from self._answer(window)
 
     def _answer(self, window: ContentWindow) -> Iterator[ExposedFrame]:

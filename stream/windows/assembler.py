@@ -78,6 +78,18 @@ class WindowAssembler:
             yield self._finished.popleft()
         yield from self._following()
 
+    def waiting(self) -> list[ContentWindow]:
+        """Hand out the windows that are complete now, without events: who is too late for most of them copies none."""
+        self._held.is_thin = True
+        try:
+            return list(self.complete())
+        finally:
+            self._held.is_thin = False
+
+    def filled(self, window: ContentWindow) -> ContentWindow:
+        """Give a window that `waiting` handed out its events; call before `release`."""
+        return self._held.filled(window)
+
     def finish(self) -> Iterator[ContentWindow]:
         """End the stream: hand out what is left, without waiting for events that will not come."""
         yield from self.complete()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from dataclasses import replace
 
 from nire.types import ContentWindow, Frame, Geometry
 from stream.windows.cut import Cut
@@ -24,6 +25,7 @@ class Held:
         previous: the frame that was retired last; None before the first.
         partner: under `single`, the frame retired before that one.
         index: of the next window.
+        is_thin: windows are cut without their events, for `filled`.
     """
 
     def __init__(self, geometry: Geometry, cut: Cut, index: int = 0) -> None:
@@ -35,6 +37,7 @@ class Held:
         self.previous: Frame | None = None
         self.partner: Frame | None = None
         self.index = index
+        self.is_thin = False
         self._geometry = geometry
 
     @property
@@ -111,13 +114,19 @@ class Held:
             t0_us=t0_us,
             t1_us=t1_us,
             frames=frames,
-            events=self.tape.cut(t0_us, t1_us),
+            events=self.tape.cut(t0_us, t0_us if self.is_thin else t1_us),
             geometry=self._geometry,
             gaps=self.tape.gaps_in(t0_us, t1_us),
             answers_us=answers_us,
             covered_us=covered_us,
             received_ns=max(received_ns, *(frame.received_ns for frame in frames), 0),
         )
+
+    def filled(self, window: ContentWindow) -> ContentWindow:
+        """Give a window its events, which are held until it is released; one of an earlier stream has them."""
+        if window.events.epoch != self.tape.epoch:
+            return window
+        return replace(window, events=self.tape.cut(window.t0_us, window.t1_us))
 
 
 def are_near(first: Frame, second: Frame) -> bool:

@@ -60,13 +60,14 @@ class Tape:
     one that grows across the end of a block is copied to another place, and goes on there.
 
     Attributes:
+        epoch: of the events.
         watermark_us: no event before this time will come any more.
     """
 
     def __init__(self, epoch: int = 0) -> None:
         """Begin without events."""
         self.watermark_us = -(2**62)
-        self._epoch = epoch
+        self.epoch = epoch
         self._pool = Pool()
         self._blocks = Blocks(self._pool)
         self._stretches: deque[_Stretch] = deque()
@@ -164,4 +165,4 @@ class Tape:
         return copied
 
     def _empty(self, watermark_us: int) -> EventBatch:
-        return EventBatch.empty(watermark_us, epoch=self._epoch)
+        return EventBatch.empty(watermark_us, epoch=self.epoch)

@@ -61,6 +61,7 @@ class Pairing:
         self.matcher = EdgeMatcher(prior=Prior(first_pulse=settings.first_pulse), exposure_us=settings.exposure_us)
         self._settings = settings
         self._registration = registration
+        self._drops = settings.outside == "drop" and not registration.seen.all()
         self._live = live
         self._transfer = transfer
         self._waiting: dict[int, CapturedFrame] = {}
@@ -146,7 +147,7 @@ class Pairing:
         self._watermark_us = max(self._watermark_us, batch.watermark_us)
         if batch.received_ns:
             self._event_clock = self._event_clock.add(batch.watermark_us, batch.received_ns / 1000)
-        if self._settings.outside == "keep" or self._registration.seen.all() or not len(batch):
+        if not self._drops or not len(batch):
             return batch
         height, width = self._registration.seen.shape
         inside = (batch.x < width) & (batch.y < height)

@@ -38,6 +38,7 @@ class Iceoryx2Rings:
         self._node: Any = None
         self._wake: Any = None
         self._services: dict[str, Any] = {}
+        self._depths = depths
         try:
             self._make(space, depths)
         except Exception as error:  # iceoryx2 has an exception type per call, with one root: Exception
@@ -80,13 +81,22 @@ class Iceoryx2Rings:
         self._notifier.notify()
 
     def take(self, ring: str) -> Iterator[Parcel]:
-        """Take what was sent and is still there."""
+        """Take what was sent and is still there.
+
+        No more than one producer's ring keeps: what was there before is taken then. Where packets come as quickly as
+        they are copied there is always one more, and taking them all would never end, nor their memory.
+        """
         port = self._ports[ring]
-        while (sample := port.receive()) is not None:
+        left, life = self._depths[ring], 0
+        while left and (sample := port.receive()) is not None:
             try:
-                yield packets.read(np.frombuffer(sample.payload().as_memory_view(), np.uint8), self._blocks)
+                parcel = packets.read(np.frombuffer(sample.payload().as_memory_view(), np.uint8), self._blocks)
             finally:
                 sample.delete()
+            if parcel[0].life != life:
+                left, life = self._depths[ring], parcel[0].life
+            left -= 1
+            yield parcel
 
     def wait(self, seconds: float) -> None:
         """Wait for the next `notify`; one since the last wait ends it at once."""

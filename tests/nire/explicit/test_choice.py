@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numba
 import pytest
 import torch
 from torch import Tensor
@@ -13,7 +16,8 @@ from torch import Tensor
 from nire.engines import Job
 from nire.errors import ConfigError, EngineMissing
 from nire.explicit import choice
-from nire.explicit.engines import Cleaner
+from nire.explicit import folding_loops as loops
+from nire.explicit.engines import Cleaner, open_cleaner
 from nire.explicit.evidence import Evidence, called_up
 from nire.explicit.network import KeyPlaneNetwork
 from tests.nire.explicit.inputs import TINY, random_evidence, trained_a_little
@@ -24,9 +28,9 @@ class Counted:
 
     made: list[tuple[str, str]]
 
-    def __init__(self, name: str, precision: str) -> None:
+    def __init__(self, name: str, precision: str, pixels: int = 1) -> None:
         """Note that it was made."""
-        self.name, self.precision = name, precision
+        self.name, self.precision, self.pixels = name, precision, pixels
         self.made.append((name, precision))
 
     def __call__(self, evidence: Evidence) -> Tensor:
@@ -92,6 +96,59 @@ def test_engine_that_takes_minutes_for_a_window_is_not_run_again(costs: dict, jo
     costs["eager", "fp32"] = [40_000.0, 1.0]  # ms: were it run again, it would be the fastest
     costs["eager", "bf16"] = 1.0
     assert chosen(job) == ("openvino", "bf16")
+
+
+def test_torch_is_not_given_a_large_window_where_a_small_one_tells_that_it_cannot_win(
+    costs: dict, job: Job, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen: list[tuple[str, int]] = []
+
+    def opened(name: str, network: KeyPlaneNetwork, job: Job) -> Cleaner:
+        return Counted(name, job.precision, job.height * job.width)
+
+    def seconds(cleaner: Cleaner, evidence: Evidence) -> float:
+        assert isinstance(cleaner, Counted)
+        assert evidence.gains[0].numel() == cleaner.pixels
+        seen.append((cleaner.name, cleaner.pixels))
+        return costs[cleaner.name, cleaner.precision] * cleaner.pixels * 1e-9
+
+    monkeypatch.setattr(choice, "open_cleaner", opened)
+    monkeypatch.setattr(choice, "_seconds", seconds)
+    large = replace(job, height=720, width=1280)
+    costs["eager", "fp32"] = 39.0
+    with caplog.at_level(logging.INFO):
+        assert chosen(large) == ("openvino", "bf16")
+    assert "eager in bf16 would take" in caplog.text
+    assert "eager in fp32: 35.9 ms" in caplog.text  # no twice the time: it is worth a try
+    assert ("openvino", 720 * 1280) in seen
+    assert seen.count(("eager", 720 * 1280)) > 1
+    assert all(pixels < 110_000 for name, pixels in seen[:4])
+    costs["eager", "fp32"] = 60.0
+    seen.clear()
+    assert chosen(replace(large, cache=job.cache / "other")) == ("openvino", "bf16")
+    assert ("eager", 720 * 1280) not in seen
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_first_window_of_openvino_finds_its_loops_compiled(
+    precision: str, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kinds: list[tuple[str, ...]] = []
+
+    def noting(loop: Callable[..., None]) -> Callable[..., None]:
+        def noted(*arguments: Any) -> None:
+            kinds.append((loop.__name__, *(str(numba.typeof(each)) for each in arguments)))
+            loop(*arguments)
+
+        return noted
+
+    for name in ("fold", "blend"):
+        monkeypatch.setattr(loops, name, noting(getattr(loops, name)))
+    cleaner = open_cleaner("openvino", trained_a_little(), replace(job, precision=precision))
+    compiled = set(kinds)
+    cleaner(random_evidence(TINY, height=16, width=24))
+    assert len(compiled) == 2
+    assert set(kinds) == compiled
 
 
 def test_loops_that_are_compiled_first_keep_no_engine_from_being_timed(costs: dict, job: Job) -> None:

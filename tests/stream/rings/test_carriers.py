@@ -19,6 +19,7 @@ from llvmlite import binding as llvm
 
 from nire.errors import RingError
 from nire.types import EventBatch, Frame, Gap, Geometry, Packet
+from stream.blocks import Blocks
 from stream.config_sections import RingConfig
 from stream.rings import carriers
 from stream.rings.carriers import MAX_READERS, atomics, seqlock
@@ -176,6 +177,31 @@ def test_reader_that_was_there_first_gets_all_at_its_first_look(name: str, ring:
         written.set()
         thread.join()
     assert [type(packet) for packet in got] == [EventBatch, Frame]
+
+
+def test_read_ends_where_packets_come_as_quickly_as_they_are_copied(
+    name: str, ring: RingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    depth = event_depth(ring)
+    with RingWriter(name, GEOMETRY, ring) as writer, RingReader(name, ring) as reader:
+        sent = 1
+        hold = Blocks.hold
+
+        def meanwhile(blocks: Blocks, batch_: EventBatch) -> EventBatch:
+            nonlocal sent
+            if sent < 5 * depth:
+                sent += 1
+                writer.send(batch(2000 * sent, 10))
+            return hold(blocks, batch_)
+
+        monkeypatch.setattr(Blocks, "hold", meanwhile)
+        writer.send(batch(2000, 10))
+        got = reader.read(0.0)
+        assert 1 <= len(got) <= depth
+        while sent < 5 * depth or (packets := reader.read(0.0)):
+            got += reader.read(0.0) if sent < 5 * depth else packets
+    assert [packet.watermark_us // 2000 for packet in got] == list(range(1, 5 * depth + 1))
+    assert reader.lost_packets == 0
 
 
 def test_waiting_reader_is_woken(name: str, ring: RingConfig) -> None:

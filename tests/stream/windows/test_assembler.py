@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from nire.types import ContentWindow, EventBatch, Gap, Packet
+from stream.blocks import Blocks
 from stream.windows.assembler import WindowAssembler
 from stream.windows.cut import Cut
+from stream.windows.tape import Tape
 from tests.stream import packets
 from tests.stream.packets import EXPOSURE_US, PERIOD_US, START_US
 
@@ -195,3 +197,54 @@ def test_memory_does_not_grow_when_frames_stop() -> None:
         list(machine.complete())
         machine.release()
     assert machine.held_events < 400
+
+
+@pytest.mark.parametrize("policy", ["pair", "single", "live_edge", "span"])
+def test_windows_that_wait_get_the_events_of_those_that_do_not(policy: str) -> None:
+    stream = packets.usual()
+    machines = assembler(policy), assembler(policy)
+    found: list[list[ContentWindow]] = [[], []]
+    for packet in stream:
+        for machine in machines:
+            machine.push(packet)
+        whole, thin = list(machines[0].complete()), machines[1].waiting()
+        assert not any(len(window.events) for window in thin)
+        found[0] += whole
+        found[1] += [machines[1].filled(window) for window in thin]
+        for machine in machines:
+            machine.release()
+    assert found[0]
+    assert list(map(signature, found[0])) == list(map(signature, found[1]))
+
+
+def test_window_of_a_clock_that_is_over_has_its_events_when_it_waits() -> None:
+    machine, other = assembler("pair"), assembler("pair")
+    stream = packets.usual()
+    again = [replace(packet, epoch=1) for packet in stream]
+    for packet in (*stream, *again[: len(again) // 2]):
+        machine.push(packet)
+        other.push(packet)
+    windows = [machine.filled(window) for window in machine.waiting()]
+    assert {window.events.epoch for window in windows} == {0, 1}
+    assert list(map(signature, windows)) == list(map(signature, other.complete()))
+    assert all(len(window.events) for window in windows)
+
+
+def test_windows_that_nobody_answers_copy_no_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy of a large sensor's window takes as long as an image, and its memory is new to the process."""
+    copied: list[int] = []
+    machine, across = assembler("pair"), Tape._across
+    machine._held.tape._blocks = Blocks(least_events=500)
+
+    def noted(tape: Tape, low: int, high: int) -> object:
+        copied.append(low)
+        return across(tape, low, high)
+
+    monkeypatch.setattr(Tape, "_across", noted)
+    for packet in packets.usual():
+        machine.push(packet)
+    thin = machine.waiting()
+    assert thin
+    assert not copied
+    assert all(len(machine.filled(window).events) for window in thin)
+    assert copied

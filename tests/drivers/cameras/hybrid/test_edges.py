@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from drivers.cameras.hybrid.edges import LOCK_FRAMES, EdgeMatcher, Match
 from drivers.cameras.hybrid.first_pulse import Prior
-from drivers.cameras.hybrid.rhythm import Stamp
+from drivers.cameras.hybrid.rhythm import Stamp, _middle
 
 Edge = tuple[int, bool]
 
@@ -202,3 +203,14 @@ def test_late_stamp_and_lost_frame_are_told_apart_by_the_frame_after_them(counte
     found, _ = matched(pulses(STEADY), stamps, indices=indices if counted else None)
     taken = [n for n in range(20) if n != 15]
     assert [match.start_us for match in found] == [STEADY[n] for n in taken]
+
+
+@pytest.mark.parametrize("count", range(10))
+def test_middle_and_scatter_are_those_of_numpy(count: int) -> None:
+    values = deque(np.random.default_rng(count).normal(40_000.0, 300.0, count).tolist())
+    middle, scatter = _middle(values)
+    if count:
+        assert middle == np.median(values)
+        assert scatter == max(2.0, 1.5 * (1.4826 * float(np.median(np.abs(np.array(values) - middle)))))
+    else:
+        assert (middle, scatter) == (0.0, 2.0)
