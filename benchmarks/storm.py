@@ -160,7 +160,8 @@ class _Stream:
         """Wait until images come and all processes run, and join the rings as a reader."""
         self._until(lambda: self._newest, "no image came")
         self._board = self._left.enter_context(Board.open(self._name))
-        self._until(lambda: all(self._runs(name) for name in _PROCESSES), "not all processes run")
+        with self._telling_states():
+            self._until(lambda: all(self._runs(name) for name in _PROCESSES), "not all processes run")
         self._reader = self._left.enter_context(RingReader(self._name, RingConfig()))
         self._until(lambda: self._spare() is not None, "no spare came")
 
@@ -214,6 +215,15 @@ class _Stream:
         self._toll.left_files += len(space.leftovers()) + space.root.exists()
         for what in ("told", "unsent", "uncounted"):
             setattr(self._toll, what, getattr(self._toll, what) + getattr(self._holes, what))
+
+    @contextlib.contextmanager
+    def _telling_states(self) -> Iterator[None]:
+        """Have a hang say what each process does instead."""
+        try:
+            yield
+        except _Hang as hang:
+            states = ", ".join(f"{name} {self._board.row(name).values()['state']}" for name in _PROCESSES)
+            raise _Hang(f"{hang} ({states})") from hang
 
     def _runs(self, name: str) -> bool:
         return self._board.row(name).values()["state"] == "running"

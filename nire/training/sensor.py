@@ -17,8 +17,6 @@ from torch import Tensor
 
 _DARKEST = 1e-3  # as in nire.simulation.simulate
 _CROSSINGS_PER_STEP = 64
-# Share of recordings in the field whose clocks calibration leaves a millisecond apart, not a tenth of one.
-_ASTRAY = 0.35
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,7 +95,7 @@ def draw_sensors(
         "hot_fraction": between(1e-5, 1e-3),
         "hot_hz": between(50, 1000),
         "jitter_us": between(5, 200),
-        "offset_us": rng.normal(0, 150, batch) * np.where(rng.random(batch) < (_ASTRAY if wide else 0), 8, 1),
+        "offset_us": rng.normal(0, 150, batch),
         "read_noise": between(0.3, 4 if wide else 2),
         "full_well": between(2000 if wide else 6000, 40000),
     }
