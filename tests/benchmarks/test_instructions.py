@@ -9,9 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from llvmlite import binding
 
-from benchmarks.instructions import HELD, held_to
+from benchmarks.instructions import HELD, has_avx2, held_to
 
 TELL = """
 import json, sys
@@ -28,7 +27,7 @@ print(json.dumps({
 """
 
 
-@pytest.mark.skipif(not binding.get_host_cpu_features().get("avx2"), reason="this processor has no AVX2")
+@pytest.mark.skipif(not has_avx2(), reason="this processor has no AVX2")
 def test_libraries_find_a_processor_of_avx2(tmp_path: Path) -> None:
     program = tmp_path / "tell.py"
     program.write_text(TELL, encoding="utf-8")

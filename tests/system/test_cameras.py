@@ -144,7 +144,7 @@ def test_two_cameras_give_frames_under_their_names(tmp_path: Path) -> None:
     for name in cameras.names.values():
         space = RingSpace.of(name)
         assert not space.leftovers()
-        assert f"[producer {name}]" in text
+        assert f"{name}: in: " in text
 
 
 def test_control_of_one_camera_does_not_change_the_other(tmp_path: Path) -> None:
