@@ -89,7 +89,7 @@ def _measure(config: ExplicitConfig, cache: Path) -> list[Result]:
 
 def _gmac(config: ExplicitConfig, job: Job) -> float:
     network = KeyPlaneNetwork(config)
-    given = called_up(still_evidence(network.config, job.height, job.width), (job.height, job.width))
+    given = called_up(still_evidence(config, job.height, job.width), (job.height, job.width))
     return roofline.counted(lambda: network(*given))[0]
 
 

@@ -31,8 +31,9 @@ _NUMBERS = np.array(
     [DARK_LEVEL, BRIGHTEST**2, FRAME_NOISE_EVENTS, math.exp(LEAST_HEARD), math.exp(CUT), math.exp(SHUT), MOST_SWAYED],
     np.float32,
 )
-_FEW_PX = 16
 _PRIOR = np.exp(np.array(PRIOR, np.float32))
+# Height and width of a window that loops are compiled by.
+_FEW_PX = 16
 
 
 class Folding:

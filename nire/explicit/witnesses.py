@@ -199,23 +199,19 @@ def noise_levels(frames: Tensor) -> Tensor:
         float32 [b, 2], standard deviations; the second is never more than the first.
     """
     images = frames.cpu().numpy()
-    within = np.stack([_noise_of(images[:, n]) for n in range(images.shape[1])]).mean(0)
+    within = np.stack([noise_level(images[:, n]) for n in range(images.shape[1])]).mean(0)
     apart = within
     if images.shape[1] == 2:
         apart = np.minimum(_medians((images[:, 1] - images[:, 0]).reshape(len(images), -1)) / _OF_DIFFERENCES, within)
     return torch.from_numpy(np.stack([within, apart], 1)).to(frames.device)
 
 
-def noise_level(images: Tensor) -> Tensor:
+def noise_level(images: NDArray[np.float32]) -> NDArray[np.float32]:
     """Estimate the standard deviation of noise in images [b, H, W]: [b] (Immerkaer, 1996, by a median).
 
     What a difference of second differences leaves of an image is noise, but at edges; the median is not moved by them.
+    By numpy, which serves threads beside the one that asks; torch would have each of them keep threads of its own.
     """
-    return torch.from_numpy(_noise_of(images.cpu().numpy())).to(images.device)
-
-
-# By numpy, which serves threads beside the one that asks; torch would have each of them keep threads of its own.
-def _noise_of(images: NDArray[np.float32]) -> NDArray[np.float32]:
     for _ in range(2):
         images = np.diff(images, n=2, axis=-1).swapaxes(-1, -2)
     return _medians(images.reshape(len(images), -1)) / _OF_SECOND_DIFFERENCES

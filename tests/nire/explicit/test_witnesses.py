@@ -164,7 +164,7 @@ def test_frame_that_missing_events_cut_off_is_not_heard(bank: Bank) -> None:
 def test_noise_of_an_image_is_found_beside_its_edges() -> None:
     rng = np.random.default_rng(0)
     image = np.repeat(rng.uniform(0, 1, (8, 8)), 16, 0).repeat(16, 1)
-    noisy = torch.from_numpy((image + rng.normal(0, 0.02, image.shape)).astype(np.float32))
+    noisy = (image + rng.normal(0, 0.02, image.shape)).astype(np.float32)
     assert noise_level(noisy[None]).item() == pytest.approx(0.02, rel=0.15)
 
 
