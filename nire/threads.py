@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+WINDOWS_AT_ONCE = 2
+"""Windows of a stream that are built side by side. More would wait: each goes on from the one before it."""
+
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 _pools: dict[int, ThreadPoolExecutor] = {}
@@ -23,6 +26,17 @@ def let_go_of_cores() -> None:
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+
+def windows_at_once(threads: int) -> int:
+    """Tell how many windows are built side by side, each on its part of the threads (`threads // windows_at_once`).
+
+    One thread a window gives the most images: what several threads share of one is less than what they do of several.
+
+    Args:
+        threads: of the CPU, 0 = as many as it has cores.
+    """
+    return min(WINDOWS_AT_ONCE, threads or os.cpu_count() or 1)
 
 
 def side_by_side(work: Callable[[_T], _R], items: Iterable[_T], threads: int) -> list[_R]:

@@ -412,6 +412,10 @@ class Rolls(Protocol):
         """Whether it does."""
         ...
 
+    def expect(self, window: ContentWindow) -> None:
+        """Be told of a window that will be built, in the order of windows; what is built at once is told so."""
+        ...
+
 
 @runtime_checkable
 class FallsBack(Protocol):
@@ -424,7 +428,7 @@ class FallsBack(Protocol):
 class HasSiblings(Protocol):
     """A method that can be made once more for another stream without loading it again: weights and graph are shared.
 
-    Siblings work in turn, in one thread; each has a content of its own.
+    Each has a content of its own, and may work in a thread of its own.
     """
 
     def sibling(self) -> Reconstructor | None:
@@ -432,11 +436,24 @@ class HasSiblings(Protocol):
         ...
 
 
+@runtime_checkable
+class WorksBeside(Protocol):
+    """A method that can be made once more for the same stream, to build other windows of it in another thread.
+
+    Where it rolls, each window is told to one of them (`Rolls.expect`) before any later one is built.
+    """
+
+    def beside(self) -> Reconstructor | None:
+        """Make another one; None where nothing is gained by it."""
+        ...
+
+
 class Reconstructor(Protocol):
     """A method of re-exposure: content once per window (g, Eq. 7), then any number of queries (f, Eq. 6).
 
     A method that can use idle time is a `WorksAhead` too, one that can give way to a faster one a `FallsBack`,
-    one that remembers the window before a `Rolls`, one that several streams can share a `HasSiblings`.
+    one that remembers the window before a `Rolls`, one that several streams can share a `HasSiblings`, one that
+    works at several windows of a stream at once a `WorksBeside`.
     """
 
     name: str

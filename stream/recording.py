@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from drivers.source import Source
 from nire.errors import RecordingDamaged, SourceError
 from nire.shutter import Shutter
+from nire.threads import windows_at_once
 from nire.types import ContentWindow, EventBatch, Frame
 from stream.clock import now_ns
 from stream.config import Config, changed, with_settings
@@ -215,7 +216,8 @@ def session_of(config: Config, source: Source, *, reach_us: int | None = None) -
     uses_frames = info.has_frames and reconstructor.needs_frames
     if reach_us is not None and config.window.policy == "pair" and not uses_frames:
         config = changed(config, {"window": {"policy": "auto"}})
-    session = Session(config, info, reconstructor, freshest=False, clock=now_ns, reach_us=reach_us)
+    at_once = windows_at_once(config.reconstructor.threads)
+    session = Session(config, info, reconstructor, freshest=False, clock=now_ns, reach_us=reach_us, at_once=at_once)
     return session, Reading(source, config.source, needs_frames=reconstructor.needs_frames)
 
 

@@ -9,7 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nire.backends import edi, neural
-from nire.types import Content, ContentWindow, Geometry, HasSiblings, Query, Reconstructor, Rolls, WorksAhead
+from nire.types import (
+    Content,
+    ContentWindow,
+    Geometry,
+    HasSiblings,
+    Query,
+    Reconstructor,
+    Rolls,
+    WorksAhead,
+    WorksBeside,
+)
 
 
 class AutoReconstructor:
@@ -49,6 +59,18 @@ class AutoReconstructor:
             method.sibling() if isinstance(method, HasSiblings) else None for method in (self._best, self._fallback)
         )
         return AutoReconstructor(best, fallback) if best is not None and fallback is not None else None
+
+    def beside(self) -> AutoReconstructor | None:
+        """Make another one for other windows of the same stream; None where one of the methods has no such."""
+        best, fallback = (
+            method.beside() if isinstance(method, WorksBeside) else None for method in (self._best, self._fallback)
+        )
+        return AutoReconstructor(best, fallback) if best is not None and fallback is not None else None
+
+    def expect(self, window: ContentWindow) -> None:
+        """Tell the best method, where it is in force, what it will build: as `Rolls.expect`."""
+        if not self.falls_back and isinstance(self._best, Rolls):
+            self._best.expect(window)
 
     def build(self, window: ContentWindow) -> Content:
         """Build the content of a window by the method in force; errors are the method's."""

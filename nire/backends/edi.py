@@ -16,6 +16,10 @@ class EdiReconstructor(IntegralReconstructor):
         """Make another one for the same sensor; there is nothing to share."""
         return EdiReconstructor(self._geometry, self._device, self._bin_us)
 
+    def beside(self) -> EdiReconstructor | None:
+        """Make another one for other windows of the same stream; None on a GPU, which does one after the other."""
+        return self.sibling() if self._device.type == "cpu" else None
+
 
 def create(geometry: Geometry, device: str = "cpu", *, bin_us: int = 500, threads: int = 0) -> EdiReconstructor:
     """Make the backend.

@@ -27,6 +27,7 @@ from nire.network.config import NetworkConfig
 from nire.network.ranges import shutter_ranges, span_of
 from nire.rolling import Captured, Captures, Forecast, RollingContent
 from nire.shutter import Shutter
+from nire.threads import windows_at_once
 from nire.types import Content, ContentWindow, Frame, Geometry, Query, Transfer
 
 # What torch gets of the threads beside an engine that has threads of its own on as many cores. torch does a fifth of
@@ -221,6 +222,9 @@ def create(
     job = Job(height, width, frames, chosen, precision)
     threads = torch.get_num_threads()
     if isinstance(network, KeyPlaneNetwork):
+        # Engines are made for, and timed on, the threads of one window.
+        threads //= windows_at_once(threads)
+        torch.set_num_threads(threads)
         cleaner = open_fastest(network, job) if engine == "auto" else open_cleaner(engine, network, job)
         if getattr(cleaner, "has_threads", False):
             torch.set_num_threads(max(1, threads // _TORCH_SHARE))

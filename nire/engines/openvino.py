@@ -242,12 +242,17 @@ class _Maker:
         )
 
 
-def options_for(precision: str) -> dict[str, Any]:
-    """Give what the CPU is told: one stream, as many threads as torch has, and the precision ("int8" rests on bf16)."""
+def options_for(precision: str, *, at_once: int = 1) -> dict[str, Any]:
+    """Give what the CPU is told.
+
+    Args:
+        precision: "int8" rests on bf16.
+        at_once: how many may run side by side, each on as many threads as torch has.
+    """
     return {
         "PERFORMANCE_HINT": "LATENCY",
-        "NUM_STREAMS": 1,
-        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "NUM_STREAMS": at_once,
+        "INFERENCE_NUM_THREADS": at_once * torch.get_num_threads(),
         # A thread that is bound to a core waits there for whatever else has it: a third of the speed, live.
         "ENABLE_CPU_PINNING": False,
         "INFERENCE_PRECISION_HINT": _HINTS[precision],

@@ -25,6 +25,10 @@ class Cleaner(Protocol):
         """Clean the planes of a window: float32 [K + 1, H, W], square roots of light; valid until the next call."""
         ...
 
+    def another(self) -> Cleaner:
+        """Make one that may run at the same time, in another thread; what is not written to is shared."""
+        ...
+
 
 class EagerCleaner:
     """The network itself; convolutions in the wanted precision, by torch's autocast."""
@@ -52,6 +56,10 @@ class EagerCleaner:
             planes: Tensor = self._network(*inputs)
         height, width = evidence.gains.shape[1:]
         return planes[0, :, :height, :width].float()
+
+    def another(self) -> EagerCleaner:
+        """Give this one: nothing of it is written to."""
+        return self
 
 
 def open_cleaner(name: str, network: KeyPlaneNetwork, job: Job) -> Cleaner:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import cv2
@@ -48,6 +49,8 @@ class Folding:
             bf16: write maps as the bits of bfloat16, not as float32.
             threads: that share the rows.
         """
+        self.another = partial(Folding, config, padded, bf16=bf16, threads=threads)
+        """Makes one that may be used at the same time."""
         self._planes, bins = config.planes, config.bins
         height, width = padded[0] // 2, padded[1] // 2
         self._bands = bands(height, threads)

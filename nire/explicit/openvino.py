@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import time
 from typing import Any
@@ -18,6 +19,7 @@ from nire.errors import EngineMissing
 from nire.explicit.evidence import Evidence
 from nire.explicit.folding import Folding, compile_loops
 from nire.explicit.network import KeyPlaneNetwork, Layers
+from nire.threads import WINDOWS_AT_ONCE
 
 _log = logging.getLogger(__name__)
 _PRECISIONS = ("fp32", "bf16")
@@ -79,12 +81,25 @@ class OpenvinoCleaner:
         threads, bf16 = torch.get_num_threads(), precision == "bf16"
         # Else the first run would be as slow as compiling them, and nobody could tell it from a slow engine's.
         compile_loops(network.config, bf16=bf16)
+        options = options_for(precision, at_once=WINDOWS_AT_ONCE)
         self._folding = Folding(network.config, (job.height, job.width), bf16=bf16, threads=threads)
-        self._request = self._made(network.float().eval().requires_grad_(False), job, options_for(precision))
+        self._compiled = self._made(network.float().eval().requires_grad_(False), job, options)
+        self._request = self._requested()
+
+    def another(self) -> OpenvinoCleaner:
+        """Make one that may run at the same time, by the same graph."""
+        made = copy.copy(self)
+        made._folding = self._folding.another()
+        made._request = made._requested()
+        return made
+
+    def _requested(self) -> Any:
+        request = self._compiled.create_infer_request()
         for index, maps in enumerate(self._maps):
             kind = self._openvino.Type.bf16 if maps.dtype == np.uint16 else self._openvino.Type.f32
             # Written by `fold`, read by the graph: nothing is copied.
-            self._request.set_input_tensor(index, self._openvino.Tensor(maps, maps.shape, kind))
+            request.set_input_tensor(index, self._openvino.Tensor(maps, maps.shape, kind))
+        return request
 
     @property
     def _maps(self) -> tuple[NDArray[Any], ...]:
@@ -126,7 +141,7 @@ class OpenvinoCleaner:
         kept = cache.path("planes.blob")
         if kept is not None:
             try:
-                return core.import_model(kept.read_bytes(), "CPU", options).create_infer_request()
+                return core.import_model(kept.read_bytes(), "CPU", options)
             except RuntimeError as problem:
                 _log.warning("%s cannot be used (%s) and is made anew", kept, problem)
         started = time.perf_counter()
@@ -136,4 +151,4 @@ class OpenvinoCleaner:
             cache.put("planes.blob", compiled.export_model().getvalue())
         except OSError as problem:
             _log.warning("openvino: the graph cannot be kept (%s) and is made again at the next start", problem)
-        return compiled.create_infer_request()
+        return compiled

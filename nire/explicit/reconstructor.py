@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -15,7 +14,8 @@ from nire.engines import Job
 from nire.explicit.config import ExplicitConfig
 from nire.explicit.content import KeyPlanes
 from nire.explicit.engines import Cleaner
-from nire.explicit.witnesses import MOST_AGE, Past, Witnesses
+from nire.explicit.rolled import Rolled
+from nire.explicit.witnesses import Witnesses
 from nire.integral.double_integral import DARK_LEVEL
 from nire.integral.reconstructor import IntegralReconstructor
 from nire.shutter import Shutter, Times
@@ -41,53 +41,62 @@ class ExplicitReconstructor(IntegralReconstructor):
         job: Job,
         bin_us: int,
         threads: int = 1,
+        rolled: Rolled | None = None,
     ) -> None:
         """Put a trained network to work for one sensor.
 
         Args:
             geometry: of the sensor.
-            cleaner: the network, as it is run.
+            cleaner: the network, as it is run; nobody else's.
             config: of the network.
             job: that it was made for.
             bin_us: width of the event bins.
             threads: of the CPU, that share what is done by several.
+            rolled: says what windows go on from, where others build windows of the same stream; None = no one does.
         """
         super().__init__(geometry, job.device, bin_us)
         self.engine = cleaner.name
         self._cleaner = cleaner
+        self._config, self._job, self._threads = config, job, threads
         self._witnesses = Witnesses(config, (job.height, job.width), job.device, threads=threads)
         self._planes: KeyPlanes | None = None
-        # What each window goes on from, so that one that is built again gives the same images. The next one goes on
-        # from the newest end, or, where it has the same frames as the newest one, from what that went on from.
-        self._pasts: WeakKeyDictionary[ContentWindow, Past | None] = WeakKeyDictionary()
-        self._ends: tuple[Past | None, Past | None] = (None, None)
-        self._another = partial(
-            ExplicitReconstructor, geometry, cleaner, config, job=job, bin_us=bin_us, threads=threads
-        )
+        self._rolled = rolled or Rolled()
 
     def sibling(self) -> ExplicitReconstructor:
-        """Make another one for the same sensor, by the same network: what that gives is used up within a build."""
-        return self._another()
+        """Make another one for another stream of the same sensor; weights and graph are shared."""
+        return self._another(Rolled())
+
+    def beside(self) -> ExplicitReconstructor | None:
+        """Make another one for other windows of the same stream; None on a GPU, which does one after the other."""
+        return self._another(self._rolled) if self._job.device.type == "cpu" else None
+
+    def _another(self, rolled: Rolled) -> ExplicitReconstructor:
+        cleaner, threads = self._cleaner.another(), self._threads
+        return ExplicitReconstructor(
+            self._geometry, cleaner, self._config, job=self._job, bin_us=self._bin_us, threads=threads, rolled=rolled
+        )
+
+    def expect(self, window: ContentWindow) -> None:
+        """Fix what a window goes on from, before it is built: as `Rolls.expect`."""
+        self._rolled.expect(window)
+
+    def build_from(self, window: ContentWindow, light: Sequence[Tensor]) -> None:
+        """Build a window whose frames' light is known, as `IntegralReconstructor.build_from`."""
+        self._rolled.expect(window)
+        try:
+            super().build_from(window, light)
+        finally:
+            # Where it has failed, whoever goes on from it must not wait.
+            self._rolled.built(window, None)
 
     def _built(self, window: ContentWindow, light: Sequence[Tensor]) -> None:
         times_us = self._witnesses.times_us(window)
-        again = window in self._pasts
-        past = self._past_of(window)
-        evidence = self._witnesses.of(self._integral, window, light, past)
+        evidence = self._witnesses.of(self._integral, window, light, partial(self._rolled.before, window))
         roots = self._cleaner(evidence)
         luma = roots.clamp_min_(0).square_().mul_(255)[:, None]
-        if len(window.frames) == 2 and not again:
-            age = 1 if past is None else min(past.age + 1, MOST_AGE)
-            self._ends = (Past(luma[-1, 0].clone(), float(times_us[-1]), window.frames[1], age), past)
+        self._rolled.built(window, luma[-1, 0].clone(), float(times_us[-1]))
         states = evidence.gains, evidence.counts
         self._planes = KeyPlanes(self._integral.gain, times_us, self._in_all_channels(luma, times_us), states)
-
-    def _past_of(self, window: ContentWindow) -> Past | None:
-        """Find what a window goes on from: the same every time that it is built."""
-        if window not in self._pasts:
-            leading = (past for past in self._ends if past is not None and past.leads_to(window))
-            self._pasts[window] = next(leading, None)
-        return self._pasts[window]
 
     def _in_all_channels(self, luma: Tensor, times_us: Times) -> Tensor:
         """Give planes [K + 1, 1, H, W] the colours of the double integral: events carry none."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,42 +15,20 @@ from nire.explicit.content import states_at
 from nire.explicit.evidence import Evidence
 from nire.explicit.limits import NOISE_TOLD
 from nire.explicit.network import CARRIED
+from nire.explicit.rolled import MOST_AGE, Past
 from nire.flow import Motion, search_between
 from nire.integral.double_integral import DARK_LEVEL, DoubleIntegral
 from nire.light import BRIGHTEST
 from nire.network.ranges import image_ranges, span_of
 from nire.threads import begin, side_by_side
-from nire.types import ContentWindow, Frame
+from nire.types import ContentWindow
 from nire.voxels import observed_bins
 
-MOST_AGE = 16
-"""Windows that a rolled witness goes back, as far as the network is told."""
 LEAST_SHARE = 2e-3
 """Share of time that a frame keeps where the other one leaves it none: little, but the network may ask for it."""
 # The median size of what two images differ by, and of second differences of second ones, where the noise of a pixel
 # is 1: 0.67 times the root of the sum of squares of what it is multiplied by.
 _OF_DIFFERENCES, _OF_SECOND_DIFFERENCES = np.float32(0.6745 * 2**0.5), np.float32(0.6745 * 6)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Past:
-    """What a window ended with: the rolling content, as far as the next window needs it.
-
-    Attributes:
-        light: float32 [H, W], luma of its last plane, linear levels.
-        t_us: frame time of that plane.
-        frame: the window's last one, with which the next window begins.
-        age: windows that it goes back, 1 or more.
-    """
-
-    light: Tensor
-    t_us: float
-    frame: Frame
-    age: int
-
-    def leads_to(self, window: ContentWindow) -> bool:
-        """Tell whether a window goes on from here: nothing is missing between, and the clock is the same."""
-        return len(window.frames) == 2 and window.frames[0] is self.frame and not window.gaps
 
 
 class Witnesses:
@@ -75,7 +52,7 @@ class Witnesses:
         integral: DoubleIntegral,
         window: ContentWindow,
         light: Sequence[Tensor],
-        past: Past | None = None,
+        before: Callable[[], Past | None] = lambda: None,
     ) -> Evidence:
         """Find what the witnesses go back to.
 
@@ -83,14 +60,15 @@ class Witnesses:
             integral: that was built from the window.
             window: one or two frames.
             light: of the frames, float32 [C, H, W], linear levels.
-            past: that leads to the window; None = there is none.
+            before: gives what the window goes on from, None where it begins anew; asked last, because it may have to
+                wait for it.
         """
         times_us = self.times_us(window)
         height, count = window.geometry.height, len(window.frames)
         # Neither what moves nor how noisy frames are is asked for before the end: other threads find out meanwhile.
         moved_at = self._search(integral, window)
         frames = torch.stack([encoded(light[min(n, count - 1)]) for n in range(2)])
-        noise = begin(noise_levels, [frames[None, :count]], self._threads)
+        noise_of = begin(noise_levels, [frames[None, :count]], self._threads)
         states = states_at(integral.gain, times_us)
         constants = [_luma(anchor.constant) for anchor in integral.anchors]
         opened, closed = ([getattr(anchor, name) for anchor in integral.anchors] for name in ("opened", "closed"))
@@ -98,6 +76,10 @@ class Witnesses:
         for k, t_us in enumerate(times_us):
             of_frames = integral.shares(np.full(height, t_us), least=LEAST_SHARE)
             shares[k, :count] = np.stack([np.broadcast_to(share, height) for share in of_frames])
+        exposures = image_ranges(window, self._padded)[[0, -1]]
+        edges_us = np.rint(times_us + window.calibration.time_offset_us).astype(np.int64)
+        moved, noise = moved_at(times_us), noise_of()[0][0]
+        past = before()
         if past is not None:
             gain, number = integral.gain.at(np.array([past.t_us]), shared=True)
             constants.append((past.light + DARK_LEVEL) / gain)
@@ -106,19 +88,17 @@ class Witnesses:
             shares[:, -1] = 1
         for values in (constants, opened, closed):
             values += [values[0]] * (len(CARRIED) - len(values))
-        exposures = image_ranges(window, self._padded)[[0, -1]]
-        edges_us = np.rint(times_us + window.calibration.time_offset_us).astype(np.int64)
         return Evidence(
             torch.stack(constants),
             torch.stack(opened),
             torch.stack(closed),
             self._tensor(shares),
             *states,
-            *moved_at(times_us),
+            *moved,
             frames,
             self._tensor(exposures),
             self._tensor(observed_bins(window.gaps, edges_us)),
-            self._told(window, noise()[0][0], 0 if past is None else past.age),
+            self._told(window, noise, 0 if past is None else past.age),
         )
 
     def _search(

@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from nire.explicit.network import BY_EVENTS, BY_FLOW, CUT, ROLLED, Inputs, prior
-from nire.explicit.witnesses import LEAST_SHARE, MOST_AGE, noise_levels, scaled
+from nire.explicit.rolled import MOST_AGE
+from nire.explicit.witnesses import LEAST_SHARE, noise_levels, scaled
 from nire.flow import motion_between
 from nire.integral.double_integral import FRAME_NOISE_EVENTS, LEAST_HEARD
 from nire.light import BRIGHTEST

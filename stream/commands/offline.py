@@ -18,6 +18,7 @@ import typer
 from drivers.packets.cleaning import CleaningCounters
 from drivers.source import Source, SourceInfo
 from nire.errors import NireError
+from nire.threads import windows_at_once
 from nire.types import EventBatch, ExposedFrame, Frame, Packet
 from stream.arguments import without_config
 from stream.backends import open_reconstructor
@@ -123,7 +124,14 @@ def run(
         reconstructor = open_reconstructor(config, source.info.geometry, has_frames=source.info.has_frames)
         answers = (lambda window: True) if part is None else part.chooser()
         session = Session(
-            config, source.info, reconstructor, freshest=False, clock=now_ns, reach_us=margin_us, answers=answers
+            config,
+            source.info,
+            reconstructor,
+            freshest=False,
+            clock=now_ns,
+            reach_us=margin_us,
+            answers=answers,
+            at_once=windows_at_once(config.reconstructor.threads),
         )
         reading = Reading(source, config.source, needs_frames=reconstructor.needs_frames)
         made_from = inputs_of(config, recording, has_frames=source.info.has_frames)

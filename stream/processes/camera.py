@@ -159,7 +159,13 @@ class Camera:
         )
         self._outlet = Outlet(seat, self._keeper, reader, publisher)
         self._current = CurrentSession(
-            seat, self._keeper, self._outlet.tally, self._outlet.publish, method, share=share
+            seat,
+            self._keeper,
+            self._outlet.tally,
+            self._outlet.publish,
+            method,
+            share=share,
+            is_alone=not arrival.name,
         )
         self._wishes = Wishes(seat, self._keeper)
         self._requests = Requests(self._current, self._wishes, self._outlet, self._keeper)
@@ -173,6 +179,11 @@ class Camera:
     def stream_name(self) -> str:
         """Of its rings."""
         return self._seat.stream_name
+
+    @property
+    def is_busy(self) -> bool:
+        """Its windows are being answered: images come without packets too."""
+        return self._current.session.is_busy
 
     def hear(self, order: dict[str, Any]) -> None:
         """Take what the supervisor says of this camera."""
@@ -251,6 +262,8 @@ class Camera:
             self._outlet.publish(session.feed(packets), packets)
             self._outlet.show(packets, session.wall)
             return
+        if not packets:
+            self._outlet.publish(self._current.session.feed([]))
         for packet in packets:
             session = self._current.session
             self._outlet.publish(session.feed([packet]))

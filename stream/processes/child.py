@@ -42,6 +42,9 @@ _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1
 _LARGE_BYTES, _LARGEST_BYTES = 1 << 20, 1 << 25
 # Of a pixel, in the largest planes of a sensor: two numbers of float32, or one of float64.
 _PLANE_BYTES = 8
+# Of a pixel, in a stack of planes: of two frames at five key times, float32, and what lies around them. Stacks of a
+# small sensor, up to so many bytes, are kept too.
+_STACK_BYTES, _LARGEST_STACK_BYTES = 48, 1 << 23
 _PARENT_CHECK_S = 0.5
 _AT_ONCE = 64
 _FOR_THE_SUPERVISOR = frozenset({signal.SIGINT, signal.SIGHUP})
@@ -165,14 +168,16 @@ def give_large_blocks_back(pixels: int = 0) -> None:
     its heap from then on. There small blocks come to lie between them, and the heap stays as large as it ever was: a
     quarter of it unused in a stream under load, and more with every longer queue.
 
-    Planes of a sensor are not among them. They all have a few sizes and fit where the ones before them were; from the
-    kernel they would come page by page, zeroed, which takes longer than what is computed in them.
+    Planes of a sensor are not among them, nor stacks of small ones. They all have a few sizes and fit where the ones
+    before them were; from the kernel they would come page by page, zeroed, which takes longer than what is computed in
+    them.
 
     Args:
         pixels: of the sensor; 0 where it is not known.
     """
     if "MALLOC_MMAP_THRESHOLD_" not in os.environ:
-        large = min(max(_LARGE_BYTES, _PLANE_BYTES * pixels + mmap.PAGESIZE), _LARGEST_BYTES)
+        stack = min(_STACK_BYTES * pixels, _LARGEST_STACK_BYTES)
+        large = min(max(_LARGE_BYTES, stack, _PLANE_BYTES * pixels + mmap.PAGESIZE), _LARGEST_BYTES)
         with contextlib.suppress(AttributeError):  # another library than glibc
             mallopt = ctypes.CDLL(None).mallopt
             mallopt(_M_MMAP_THRESHOLD, large)

@@ -20,8 +20,8 @@ from stream.sockets.control import ControlServer
 from stream.sockets.publisher import Publisher
 from stream.sockets.wire import STATUS_TOPIC
 
-_READ_S = 0.005
-"""How long to wait for packets before the control socket is looked at again."""
+_READ_S, _BUSY_READ_S = 0.005, 0.002
+"""How long to wait for packets before the control socket is looked at again; and while images may come without them."""
 _LOOK_S = 0.02
 """How long to wait for the supervisor while no camera is there."""
 _STATUS_NS = 1_000_000_000
@@ -174,7 +174,8 @@ class _Consumer:
         if any(camera.ahead() for camera in active):
             return
         for camera in active:
-            camera.turn(self._serve_control, wait_s=_READ_S / len(active))
+            wait_s = _BUSY_READ_S if camera.is_busy else _READ_S
+            camera.turn(self._serve_control, wait_s=wait_s / len(active))
 
     def _tell(self) -> None:
         """Tell of all cameras together, once a second, where there are several."""

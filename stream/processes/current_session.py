@@ -9,6 +9,7 @@ from typing import Any
 
 from drivers.source import SourceInfo
 from nire.errors import ConfigError, NireError
+from nire.threads import windows_at_once
 from nire.types import ExposedFrame
 from stream.clock import now_ns
 from stream.config import Config, changed
@@ -39,6 +40,7 @@ class CurrentSession:
         method: Method | None = None,
         *,
         share: Callable[[], float] = lambda: 1.0,
+        is_alone: bool = True,
     ) -> None:
         """Make the first session.
 
@@ -49,6 +51,7 @@ class CurrentSession:
             publish: takes the last frames of a session that is replaced.
             method: that is ready; None = one is made.
             share: tells what part of the time there is for it, in (0, 1].
+            is_alone: no other camera shares the time: its windows may take all cores.
 
         Raises:
             ConfigError: method, source and plan do not go together.
@@ -58,6 +61,7 @@ class CurrentSession:
         self._tally = tally
         self._publish = publish
         self._share = share
+        self._is_alone = is_alone
         self._other: tuple[Config, Background[Method]] | None = None
         """Another method that is being made, and its configuration."""
         self.session = self._opened(keeper.config, keeper.info, method)
@@ -159,6 +163,7 @@ class CurrentSession:
             clock=now_ns,
             tally=self._tally,
             share=self._share,
+            at_once=windows_at_once(config.reconstructor.threads) if self._is_alone else 1,
         )
         try:
             session.set_plan(self._seat.kept.get("plan", {}))

@@ -45,6 +45,10 @@ class Ahead:
         self._unfinished = self._begin(done)
         return True
 
+    def has_begun(self, window: ContentWindow) -> bool:
+        """Tell whether some of a window was done."""
+        return _if_alike(self._done, window) is not None
+
     def took(self, window: ContentWindow) -> bool:
         """Tell whether a window that is built now was begun ahead; to be told of each that is built."""
         done = _if_alike(self._done, window)

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from nire.errors import DeviceMemoryFull
 from nire.types import Content, Query, Reconstructor
 
-# Enough to fill a GPU, few enough that the first leaves early.
-_MOST = 8
+MOST_TOGETHER = 8
+"""Films of a batch: enough to fill a GPU, few enough that the first leaves early."""
 
 _log = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ class Batches:
     def __init__(self, reconstructor: Reconstructor, *, refused: int = 0) -> None:
         """Begin with the usual size; `refused` batches were counted before."""
         self._reconstructor = reconstructor
-        self._most = _MOST
+        self._most = MOST_TOGETHER
         self._refused = refused
 
     @property

@@ -19,6 +19,8 @@ _FEWEST = 4
 _ENOUGH, _MOST_WINDOWS = 0.5, 1000
 # Of the time from one window to the next, what windows may take that catch up.
 _KEPT_UP = 0.95
+# A window that takes no more of that time is done before another one comes: no thread makes it earlier.
+_QUICK = 0.5
 # At the live edge a window answers what has passed since the one before it. It may take this part of that time, so that
 # the next one is shorter; and this many times its build, for queries to be worth one.
 _SHRINKING, _BUILDS = 0.7, 2.0
@@ -27,13 +29,14 @@ _SHRINKING, _BUILDS = 0.7, 2.0
 class Budget:
     """Costs measured window by window, publication included; forgets old ones, so load that goes is noticed."""
 
-    def __init__(self, share: Callable[[], float] = lambda: 1.0) -> None:
+    def __init__(self, share: Callable[[], float] = lambda: 1.0, most_at_once: Callable[[], int] = lambda: 1) -> None:
         """Know nothing: the first window is answered in full.
 
         Args:
             share: tells what part of the time there is for these windows, in (0, 1]; others take the rest.
+            most_at_once: tells how many windows can be answered beside one another.
         """
-        self._share = share
+        self._share, self._most_at_once = share, most_at_once
         self._build_ns = 0.0
         self._query_ns = 0.0
         self._window_ns = 0.0
@@ -43,6 +46,18 @@ class Budget:
     def is_known(self) -> bool:
         """A window was measured."""
         return self._window_ns > 0
+
+    @property
+    def at_once(self) -> int:
+        """How many windows are answered beside one another: one, where images take longer than what they are made from.
+
+        Images can be fewer, and leave one by one. Those of several windows would wait for one another.
+        """
+        return self._most_at_once() if self._window_ns <= 2 * self._build_ns else 1
+
+    def there_ns(self, *, period_ns: float) -> float:
+        """Tell how long a window may take, where they come so often."""
+        return self._share() * self.at_once * period_ns
 
     def needs_ns(self, wanted: int) -> float:
         """Tell what a window with so many queries takes."""
@@ -67,9 +82,18 @@ class Budget:
         """
         return self._window_ns <= _KEPT_UP * period_ns
 
+    def is_quick(self, wanted: int, *, period_ns: float) -> bool:
+        """Tell whether a window with so many queries takes little of the time until the next one, as far as is known.
+
+        Args:
+            wanted: how many.
+            period_ns: from one window to the next.
+        """
+        return self.is_known and self.needs_ns(wanted) <= _QUICK * period_ns
+
     def patience(self, newest: ContentWindow, cut: Cut) -> int:
         """Number of complete windows that may wait, the newest one included."""
-        there_ns = self._share() * period_ns(newest, cut)
+        there_ns = self.there_ns(period_ns=period_ns(newest, cut))
         return _PATIENCE if self.keeps_up(period_ns=there_ns) else _OVERLOADED_PATIENCE
 
     def chosen(self, wanted: int, window: ContentWindow, cut: Cut, *, time_budget_ms: float) -> list[int]:
@@ -87,7 +111,7 @@ class Budget:
             span_ns = 1e3 * (window.answers_us[1] - window.answers_us[0])
             keep = self.keep(wanted, budget_ns=self.at_edge_ns(span_ns=self._share() * span_ns))
         else:
-            keep = self._kept_of_several(wanted, period_ns=self._share() * _distance_ns(window))
+            keep = self._kept_of_several(wanted, period_ns=self.there_ns(period_ns=_distance_ns(window)))
         # The middle of each share: the first instants of a window lie beside a captured frame and need us least.
         return [int((k + 0.5) * wanted / keep) for k in range(keep)]
 

@@ -26,21 +26,31 @@ _log = logging.getLogger(__name__)
 
 
 class Fallback:
-    """Sets a backend's `falls_back` by what its windows cost; leaves a backend of one method alone."""
+    """Says whether a backend's next window is built by its fast method; a backend of one method has no choice."""
 
-    def __init__(self, reconstructor: Reconstructor, *, live: bool, share: Callable[[], float] = lambda: 1.0) -> None:
+    def __init__(
+        self,
+        reconstructor: Reconstructor,
+        *,
+        live: bool,
+        share: Callable[[], float] = lambda: 1.0,
+        at_once: Callable[[], int] = lambda: 1,
+    ) -> None:
         """Begin with the best method.
 
         Args:
             reconstructor: any.
             live: the stream must keep time; otherwise the best method answers always.
             share: tells what part of the time there is, in (0, 1]; others take the rest.
+            at_once: tells how many windows can be answered beside one another.
         """
-        self._share = share
         self.windows = 0
-        self._backend = reconstructor if live and isinstance(reconstructor, FallsBack) else None
+        self.is_in_force = False
+        """The fast method builds the next window."""
+        self._share, self._most_at_once = share, at_once
+        self._has_choice = live and isinstance(reconstructor, FallsBack)
         self._name = reconstructor.name
-        self._best, self._fast = Budget(share), Budget(share)
+        self._best, self._fast = Budget(share, at_once), Budget(share, at_once)
         self._needed_ns = self._period_ns = 0.0
         self._strikes = 0
         self._on_trial = False
@@ -49,18 +59,20 @@ class Fallback:
     @property
     def budget(self) -> Budget:
         """What the method in force costs."""
-        return self._fast if self._backend is not None and self._backend.falls_back else self._best
+        return self._fast if self.is_in_force else self._best
 
     @property
     def reason(self) -> str:
         """Why the method in force answers; "" where there is no choice, or nothing is known yet."""
-        if self._backend is None or not self._needed_ns:
+        if not self._has_choice or not self._needed_ns:
             return ""
-        verdict = "does not keep up" if self._backend.falls_back else "keeps up"
+        verdict = "does not keep up" if self.is_in_force else "keeps up"
         needed, period = self._needed_ns / 1e6, self._period_ns / 1e6
         there = f"one comes every {period:.0f} ms"
         if self._share() < 1:
             there = f"beside the other cameras there are {period:.0f} ms for one"
+        elif self._best.at_once > 1:
+            there = f"{self._best.at_once} are made at once, and {there}"
         return f"{self._name} {verdict}: a window takes it {needed:.0f} ms, {there}"
 
     def choose(self, window: ContentWindow, wanted: int, cut: Cut) -> None:
@@ -71,21 +83,22 @@ class Fallback:
             wanted: how many queries the plan asks of it.
             cut: how it was cut.
         """
-        if self._backend is None or wanted == 0:
+        if not self._has_choice or wanted == 0:
             return
-        if self._backend.falls_back:
+        if self.is_in_force:
             self._until_trial -= 1
             if self._until_trial == 0:
                 # What it cost under another load counts no more.
-                self._best, self._on_trial, self._backend.falls_back = Budget(self._share), True, False
+                self._best = Budget(self._share, self._most_at_once)
+                self._on_trial, self.is_in_force = True, False
         elif self._best.is_known:
             self._period_ns = self._share() * period_ns(window, cut)
             self._needed_ns = self._best.newest_ns(wanted)
-            self._judge(self._backend)
-        self.windows += self._backend.falls_back
+            self._judge()
+        self.windows += self.is_in_force
 
-    def _judge(self, backend: FallsBack) -> None:
-        room = _ROOM if self._on_trial else 1.0
+    def _judge(self) -> None:
+        room = self._best.at_once * (_ROOM if self._on_trial else 1.0)
         if self._needed_ns <= room * self._period_ns:
             if self._on_trial:
                 self._on_trial, self._wait = False, _FIRST_TRIAL
@@ -94,9 +107,9 @@ class Fallback:
             return
         self._strikes += 1
         if self._on_trial or self._strikes == _STRIKES:
-            backend.falls_back = True
+            self.is_in_force = True
             self._strikes, self._until_trial = 0, self._wait
-            far_over = self._needed_ns > _FAR_OVER * self._period_ns
+            far_over = self._needed_ns > _FAR_OVER * self._best.at_once * self._period_ns
             self._wait = min((_MUCH_LATER if far_over else _LATER) * self._wait, _LAST_TRIAL)
             if not self._on_trial:
                 _log.warning("falls back to its fast method: %s", self.reason)

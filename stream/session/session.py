@@ -5,17 +5,14 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
-
-import numpy as np
 
 from drivers.source import SourceInfo
 from nire.errors import ShutterOutsideWindow
 from nire.shutter import Shutter
 from nire.types import (
     Calibration,
-    Content,
     ContentWindow,
     EventBatch,
     ExposedFrame,
@@ -26,14 +23,17 @@ from nire.types import (
     Rolls,
     Stamps,
     WallClock,
+    WorksAhead,
+    WorksBeside,
 )
 from nire.wall_time import WallTimes
 from stream.config import Config, updated
 from stream.config_sections import PlanConfig
 from stream.losses import Losses
-from stream.session.ahead import Ahead
-from stream.session.batches import Batches
+from stream.session.batches import MOST_TOGETHER
+from stream.session.budget import Budget, period_ns
 from stream.session.fallback import Fallback
+from stream.session.lanes import Answer, Built, Exposed, Lane, Lanes
 from stream.session.learning import Learning, make_calibrator
 from stream.session.plan import cut_of, left_out, place_of, queries_of, require_grid, require_together
 from stream.session.shutters import covers, rank, why_not
@@ -45,17 +45,37 @@ from stream.windows.cut import Cut
 _MEMORY = 4
 
 
-_Numbered = tuple[int, Query, Place | None]
-"""Index, query, and where it lies in the plan; None where it was asked for beside it."""
+_Number = tuple[int, Place | None]
+"""Index of a query, and where it lies in the plan; None where it was asked for beside it."""
+_Numbered = tuple[Query, _Number]
 
 log = logging.getLogger(__name__)
 
 
+@dataclass(slots=True)
+class _Begun:
+    """A window that is being answered.
+
+    Attributes:
+        answer: of the window.
+        budget: of the method that answers it.
+        exposed_ns: that its images took.
+        out_ns: that those took who were handed them.
+    """
+
+    answer: Answer[_Number]
+    budget: Budget
+    exposed_ns: int = 0
+    out_ns: int = 0
+
+
 class Session:
-    """Keeps the moving window, builds contents, answers the plan.
+    """Keeps the moving window, has contents built, answers the plan.
 
     With `freshest` it prefers the newest data to all data: fewer queries, then skipped windows, all counted.
     Without, every window is answered in full: the images do not depend on timing.
+
+    Windows may be answered beside one another, in threads; their images are handed out in order all the same.
     """
 
     def __init__(
@@ -70,6 +90,7 @@ class Session:
         tally: Tally | None = None,
         answers: Callable[[ContentWindow], bool] = lambda window: True,
         share: Callable[[], float] = lambda: 1.0,
+        at_once: int = 1,
     ) -> None:
         """Prepare for one source.
 
@@ -84,6 +105,8 @@ class Session:
             tally: of the sessions before this one, counted on; None = begin.
             answers: tells of each window whether the plan is asked; its numbers are taken in any case.
             share: tells what part of the time there is for this session, in (0, 1], where others run beside it.
+            at_once: windows that may be answered beside one another, if the method can; `feed` then does not wait for
+                their images, which come by a later call. 1 = all comes by the call that completes a window.
 
         Raises:
             SourceError: the method needs frames and the source has none.
@@ -102,22 +125,25 @@ class Session:
         self.paused = False
         self.newest_us = 0.0
         self.wall = WallTimes()
-        self._reconstructor = reconstructor
         self._rolls = isinstance(reconstructor, Rolls) and reconstructor.rolls
         self._freshest = freshest
         self._answers = answers
         self._clock = clock
         self._plan = config.plan
-        self._fallback = Fallback(reconstructor, live=freshest, share=share)
-        self._batches = Batches(reconstructor, refused=self._tally.counters.out_of_memory)
-        self._ahead = Ahead(reconstructor)
+        self._most_at_once = at_once if isinstance(reconstructor, WorksBeside) else 1
+        self._fallback = Fallback(reconstructor, live=freshest, share=share, at_once=lambda: self._can_at_once)
+        self._lanes = Lanes(reconstructor, clock, refused=self._tally.counters.out_of_memory)
+        self._works_ahead = isinstance(reconstructor, WorksAhead)
+        self._begun: deque[_Begun] = deque()
+        """The oldest first, whose images come first."""
+        self._kept: list[ContentWindow] = []
+        """Complete, and waiting for one that is being answered."""
         self._assembler = WindowAssembler(info.geometry, cut, first_window=self._tally.indices.window)
         calibrator = make_calibrator(
             config.source, info, threshold=config.reconstructor.contrast_threshold, learns=cut.policy != "span"
         )
         self._learning = Learning(calibrator, self._assembler)
         self._recent: deque[ContentWindow] = deque(maxlen=_MEMORY)
-        self._built: tuple[ContentWindow, Content] | None = None
         self._follows = True
         """The plan has asked nothing of this session yet: what the one before it has handed out lies behind."""
 
@@ -153,8 +179,13 @@ class Session:
             return None
         return min(w.covered_us[0] for w in self._recent), max(w.covered_us[1] for w in self._recent)
 
+    @property
+    def is_busy(self) -> bool:
+        """Windows are being answered: their images come by the next calls of `feed`, packets or not."""
+        return bool(self._begun)
+
     def feed(self, packets: Iterable[Packet]) -> Iterator[ExposedFrame]:
-        """Take packets and answer the windows that they complete."""
+        """Take packets, and answer the windows that they complete: the images that are there."""
         for packet in packets:
             self._take(packet)
             if not self._freshest:
@@ -162,6 +193,8 @@ class Session:
                     yield from self._answer(window)
         if self._freshest:
             yield from self._answer_newest()
+        else:
+            yield from self._images()
 
     def ahead(self) -> bool:
         """Work a little on the window that is still arriving; call when nothing else waits.
@@ -169,15 +202,21 @@ class Session:
         Returns:
             False where nothing is to be done before more packets come.
         """
-        if self.paused or not self._ahead.is_offered:
+        if self.paused or not self._works_ahead:
             return False
         window = self._assembler.begun()
-        return window is not None and self._ahead.step(replace(window, calibration=self._learning.current))
+        lane = None if window is None else self._lanes.free(window, self._busy(), at_once=self._can_at_once)
+        if window is None or lane is None:
+            return False
+        lane.use(fallback=self._fallback.is_in_force)
+        return lane.ahead.step(replace(window, calibration=self._learning.current))
 
     def finish(self) -> Iterator[ExposedFrame]:
         """End the stream: answer what is left."""
-        for window in self._assembler.finish():
+        kept, self._kept = self._kept, []
+        for window in [*kept, *self._assembler.finish()]:
             yield from self._answer(window)
+        yield from self._images(leave=0)
 
     def windows(self, packets: Iterable[Packet]) -> Iterator[ContentWindow]:
         """Calibrate and hand out windows, to the stream's end, without asking the plan: for `ask_of` callers."""
@@ -221,11 +260,9 @@ class Session:
 
     def ask_all_of(self, window: ContentWindow, shutters: Iterable[Shutter], tag: str) -> Iterator[ExposedFrame]:
         """Answer shutters from a given window, in their order, together as far as memory allows."""
-        content, built_ns = self._build(window)
-        indices = self._tally.indices
+        give = self._tally.indices.give
         queries = [Query(window.film, shutter, tag) for shutter in shutters]
-        numbered: list[_Numbered] = [(indices.give(tag)[0], query, None) for query in queries]
-        yield from self._expose(window, content, numbered, built_ns)
+        yield from self._asked(window, [(query, (give(tag)[0], None)) for query in queries])
 
     # Windows
 
@@ -242,20 +279,39 @@ class Session:
             self.counters.events += len(packet)
             self.newest_us = max(self.newest_us, float(packet.watermark_us))
 
+    @property
+    def _can_at_once(self) -> int:
+        """How many windows can be answered beside one another: at the live edge each goes on from the one before it."""
+        return 1 if self._assembler.cut.policy == "live_edge" else self._most_at_once
+
+    @property
+    def _at_once(self) -> int:
+        """How many windows are answered beside one another."""
+        return self._fallback.budget.at_once if self._freshest else self._can_at_once
+
+    def _busy(self) -> list[Lane]:
+        return [begun.answer.lane for begun in self._begun]
+
     def _answer_newest(self) -> Iterator[ExposedFrame]:
-        waiting = self._assembler.waiting()
+        yield from self._images()
+        free = self._at_once - len(self._begun)
+        if free <= 0:
+            return
+        waiting = [*self._kept, *self._assembler.waiting()]
         patience = self._fallback.budget.patience(waiting[-1], self._assembler.cut) if waiting else 1
+        patience = max(patience, free)
         late, waiting = waiting[:-patience], waiting[-patience:]
         for window in late:
             self.counters.late_windows += 1
             self._planned(window)
         # All of them first: an answer releases events.
-        for window in [self._assembler.filled(window) for window in waiting]:
-            yield from self._answer(window)
+        self._kept = [window if window in self._kept else self._assembler.filled(window) for window in waiting]
+        while self._kept and len(self._begun) < self._at_once:
+            yield from self._answer(self._kept.pop(0))
 
     def _answer(self, window: ContentWindow) -> Iterator[ExposedFrame]:
+        yield from self._images(leave=self._can_at_once - 1)
         window = self._learning.calibrated(window)
-        start_ns = self._clock()
         self._recent.append(window)
         self.counters.windows += 1
         queries = self._planned(window)
@@ -264,15 +320,21 @@ class Session:
         self._fallback.choose(window, len(queries), self._assembler.cut)
         self.counters.fallback_windows += self._fallback.windows - fallen_back
         queries = self._affordable(window, queries)
-        if queries:
-            content, built_ns = self._build(window)
-            build_ns = built_ns - start_ns
-            yield from self._expose(window, content, queries, built_ns)
-            self._fallback.budget.spent(build_ns=build_ns, expose_ns=self._clock() - built_ns, queries=len(queries))
-        elif self._rolls and not self.paused:
-            self._build(window)
+        if queries or (self._rolls and not self.paused):
+            self._begin(window, queries)
+        yield from self._images()
         self._learning.learn()
         self._assembler.release()
+
+    def _begin(self, window: ContentWindow, queries: Sequence[_Numbered]) -> None:
+        lane = self._lanes.free(window, self._busy(), at_once=self._can_at_once)
+        assert lane is not None, "a window is begun where another one can be"
+        lane.use(fallback=self._fallback.is_in_force)
+        self.counters.built_ahead += lane.expect(window)
+        budget = self._fallback.budget
+        is_quick = self._freshest and budget.is_quick(len(queries), period_ns=period_ns(window, self._assembler.cut))
+        answer = Answer(lane, window, queries, in_thread=self._at_once > 1 and not is_quick)
+        self._begun.append(_Begun(answer, budget))
 
     def _calibrated(self, window: ContentWindow) -> ContentWindow:
         window = self._learning.calibrated(window, at_once=True)
@@ -285,49 +347,78 @@ class Session:
 
     # Images
 
-    def _build(self, window: ContentWindow) -> tuple[Content, int]:
-        if self._built is None or self._built[0] is not window:
-            self.counters.built_ahead += self._ahead.took(window)
-            self._built = None
-            self._built = (window, self._reconstructor.build(window))
-        return self._built[1], self._clock()
+    def _images(self, *, leave: int | None = None) -> Iterator[ExposedFrame]:
+        """Hand out the images that are there, in order.
 
-    def _expose(
-        self, window: ContentWindow, content: Content, queries: Sequence[_Numbered], built_ns: int
+        Args:
+            leave: wait for more, until only so many windows are being answered.
+        """
+        while self._begun:
+            begun = self._begun[0]
+            if not begun.answer.is_there and (leave is None or len(self._begun) <= leave):
+                return
+            built = begun.answer.built()
+            if not begun.answer.is_over:
+                numbered, exposed = begun.answer.part()
+                begun.exposed_ns += exposed.taken_ns
+                began_ns = self._clock()
+                yield from self._handed_out(begun.answer.window, built, numbered, exposed)
+                begun.out_ns += self._clock() - began_ns
+            if begun.answer.is_over:
+                self._begun.popleft()
+                self._spent(begun, built)
+
+    def _spent(self, begun: _Begun, built: Built) -> None:
+        """Learn what a window has cost; where several are answered at once, handing out is done beside them."""
+        if not begun.answer.wanted:
+            return
+        at_once, in_thread = self._at_once, begun.answer.in_thread
+        expose_ns = max(begun.exposed_ns, at_once * begun.out_ns) if in_thread else begun.exposed_ns + begun.out_ns
+        begun.budget.spent(build_ns=built.taken_ns, expose_ns=expose_ns, queries=begun.answer.wanted)
+
+    def _build(self, window: ContentWindow) -> tuple[Lane, Built]:
+        """Build a window beside the plan, unless it is there."""
+        lane = self._lanes.apart(self._busy())
+        lane.use(fallback=self._fallback.is_in_force)
+        self.counters.built_ahead += lane.expect(window)
+        return lane, lane.build(window)
+
+    def _asked(self, window: ContentWindow, queries: Sequence[_Numbered]) -> Iterator[ExposedFrame]:
+        lane, built = self._build(window)
+        for n in range(0, len(queries), MOST_TOGETHER):
+            batch = queries[n : n + MOST_TOGETHER]
+            exposed = lane.expose(built.content, [query for query, _ in batch])
+            yield from self._handed_out(window, built, batch, exposed)
+
+    def _handed_out(
+        self, window: ContentWindow, built: Built, queries: Sequence[_Numbered], exposed: Exposed
     ) -> Iterator[ExposedFrame]:
         newest_us = [f.last_us for f in window.frames] + [float(t) for t in window.events.t_us[-1:]]
         evidence_us = max(newest_us, default=float(window.t0_us))
-        waiting = list(queries)
-        while waiting:
-            images = self._batches.expose(content, [query for _, query, _ in waiting])
-            batch, waiting = waiting[: len(images)], waiting[len(images) :]
-            self.counters.out_of_memory = self._batches.out_of_memory
-            exposed_ns = self._clock()
-            for (index, query, place), image in zip(batch, images, strict=True):
-                self.counters.exposed += 1
-                self.counters.unanswered += self._tally.indices.hand_out(
-                    query.tag, index, place=place, window=window.index
-                )
-                wall = self.wall.at(query.shutter.mid_us, window.events.epoch)
-                yield ExposedFrame(
-                    index=index,
-                    window=window.index,
-                    pixels=np.array(image),
-                    shutter=query.shutter,
-                    tag=query.tag,
-                    stamps=Stamps(query.shutter.mid_us, window.received_ns, built_ns, exposed_ns),
-                    transfer=window.transfer,
-                    evidence_us=evidence_us,
-                    lost_events=self.losses.events,
-                    lost_frames=self.losses.frames,
-                    late_windows=self.counters.late_windows,
-                    unanswered=self.counters.unanswered,
-                    out_of_memory=self.counters.out_of_memory,
-                    backend=self._reconstructor.name,
-                    engine=self._reconstructor.engine,
-                    wall_ns=wall and wall.wall_ns,
-                    wall_uncertainty_us=wall and wall.uncertainty_us,
-                )
+        self.counters.out_of_memory = self._lanes.out_of_memory
+        for (query, (index, place)), image in zip(queries, exposed.images, strict=True):
+            self.counters.exposed += 1
+            self.counters.unanswered += self._tally.indices.hand_out(query.tag, index, place=place, window=window.index)
+            wall = self.wall.at(query.shutter.mid_us, window.events.epoch)
+            yield ExposedFrame(
+                index=index,
+                window=window.index,
+                pixels=image,
+                shutter=query.shutter,
+                tag=query.tag,
+                stamps=Stamps(query.shutter.mid_us, window.received_ns, built.at_ns, exposed.at_ns),
+                transfer=window.transfer,
+                evidence_us=evidence_us,
+                lost_events=self.losses.events,
+                lost_frames=self.losses.frames,
+                late_windows=self.counters.late_windows,
+                unanswered=self.counters.unanswered,
+                out_of_memory=self.counters.out_of_memory,
+                backend=built.name,
+                engine=built.engine,
+                wall_ns=wall and wall.wall_ns,
+                wall_uncertainty_us=wall and wall.uncertainty_us,
+            )
 
     def _affordable(self, window: ContentWindow, queries: list[_Numbered]) -> list[_Numbered]:
         """Thin the queries to what the time budget allows; the left-out ones are holes in the index."""
@@ -347,7 +438,8 @@ class Session:
         if placed and self._follows:
             placed = self._after_the_one_before(placed)
         give, tag = self._tally.indices.give, self._plan.name
-        return [(index, query, place) for index, (place, query) in zip(give(tag, len(placed)), placed, strict=True)]
+        numbers = give(tag, len(placed))
+        return [(query, (index, place)) for index, (place, query) in zip(numbers, placed, strict=True)]
 
     def _after_the_one_before(self, placed: list[tuple[Place, Query]]) -> list[tuple[Place, Query]]:
         """Leave out what an earlier session has answered, and number what nobody has answered since: a hole."""

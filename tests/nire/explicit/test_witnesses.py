@@ -12,7 +12,8 @@ from nire.explicit.config import ExplicitConfig
 from nire.explicit.content import KeyPlanes
 from nire.explicit.evidence import called_up
 from nire.explicit.network import CUT, ROLLED, Inputs
-from nire.explicit.witnesses import Past, Witnesses, noise_level, noise_levels
+from nire.explicit.rolled import Past
+from nire.explicit.witnesses import Witnesses, noise_level, noise_levels
 from nire.integral.double_integral import DoubleIntegral
 from nire.shutter import Shutter
 from nire.training.explicit import ExplicitSample, cut_at_key_times
@@ -23,7 +24,7 @@ from nire.training.samples import Window, see
 from nire.training.scenes import render
 from nire.training.sensor import draw_sensors
 from nire.training.tasks import Shutters
-from nire.types import Calibration, Frame
+from nire.types import Calibration
 
 BINS, STEPS, CROP = 4, 48, 32
 CONFIG = ExplicitConfig("tiny", BINS, (8, 8), (0, 1), (), 2, 4)
@@ -59,9 +60,7 @@ def seen(
     return window, sample
 
 
-def live(
-    window: Window, k: int, past: Callable[[Frame], Past] | None = None
-) -> tuple[Inputs, DoubleIntegral, np.ndarray]:
+def live(window: Window, k: int, past: Callable[[], Past] | None = None) -> tuple[Inputs, DoubleIntegral, np.ndarray]:
     sensors = window.sensors
     calibration = Calibration(float(sensors.threshold_positive[k]), float(sensors.threshold_negative[k]))
     case = Case("any", window, sensors.threshold_positive, sensors.threshold_negative)
@@ -70,7 +69,7 @@ def live(
     integral.build(content, light)
     witnesses = Witnesses(CONFIG, (CROP, CROP), torch.device("cpu"))
     times_us = witnesses.times_us(content)
-    before = None if past is None else past(content.frames[0])
+    before = past or (lambda: None)
     evidence = witnesses.of(integral, content, light, before)
     return called_up(evidence, (CROP, CROP)), integral, times_us
 
@@ -126,7 +125,7 @@ def test_what_the_window_before_ended_with_is_carried_live_as_in_training(bank: 
     light = planes[:, 1].square() * 255
     for k in range(2):
         end_us = float(window.window_us[k]) / 4
-        ours, _, _ = live(window, k, lambda frame, k=k, at=end_us: Past(light[k], at, frame, 3))
+        ours, _, _ = live(window, k, lambda k=k, at=end_us: Past(light[k], at, 3))
         theirs = given[-1]
         assert ours.told[0, :-1].tolist() == pytest.approx(theirs.told[k, :-1].tolist(), abs=1e-3)
         assert ours.told[0, -1] == pytest.approx(np.log(4))
