@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 from collections import deque
 from collections.abc import Sequence
 
@@ -22,6 +23,9 @@ from stream.sockets.wire import STATUS_TOPIC
 
 _READ_S, _BUSY_READ_S = 0.005, 0.002
 """How long to wait for packets before the control socket is looked at again; and while images may come without them."""
+_SWITCH_S = 0.0005
+"""After which a Python thread gives way to one that waits: those that answer windows need the interpreter often, each
+time for little, and the loop's pieces are long beside that. With Python's usual 5 ms they were idle now and then."""
 _LOOK_S = 0.02
 """How long to wait for the supervisor while no camera is there."""
 _STATUS_NS = 1_000_000_000
@@ -43,6 +47,7 @@ def main(child: Child, configs: Sequence[Config]) -> int:
         ConfigError: a socket cannot be bound.
         RingError: the rings cannot be joined.
     """
+    sys.setswitchinterval(_SWITCH_S)
     shared = configs[0]
     with contextlib.ExitStack() as stack:
         publisher = stack.enter_context(Publisher(shared.publish, shared.security, life=child.row["lives"]))
