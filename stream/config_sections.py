@@ -138,7 +138,12 @@ class ReconstructorConfig(Section):
     precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = Field(
         "auto", description="neural: number format of the network"
     )
-    threads: int = Field(0, ge=0, le=256, description="CPU threads for arithmetic; 0 = what the method thinks best")
+    threads: int = Field(
+        0,
+        ge=0,
+        le=256,
+        description="CPU threads for arithmetic; 0 = what the method thinks best; 1 = one window after another",
+    )
     spares: int = Field(
         1, ge=0, le=1, description="processes of a stream that have the method loaded and wait to take over"
     )
