@@ -19,6 +19,9 @@ _FEWEST = 4
 _ENOUGH, _MOST_WINDOWS = 0.5, 1000
 # Of the time from one window to the next, what windows may take that catch up.
 _KEPT_UP = 0.95
+# A window that takes so many times that time is one of few that are answered at all: it is to be fresh, and one alone is
+# done sooner than two beside one another.
+_FAR_BEHIND = 4.0
 # A window that takes no more of that time is done before another one comes: no thread makes it earlier.
 _QUICK = 0.5
 # At the live edge a window answers what has passed since the one before it. It may take this part of that time, so that
@@ -41,6 +44,7 @@ class Budget:
         self._query_ns = 0.0
         self._window_ns = 0.0
         self._newest_ns = (0.0, 0.0)
+        self._period_ns = math.inf
 
     @property
     def is_known(self) -> bool:
@@ -49,11 +53,13 @@ class Budget:
 
     @property
     def at_once(self) -> int:
-        """How many windows are answered beside one another: one, where images take longer than what they are made from.
+        """How many windows are answered beside one another.
 
-        Images can be fewer, and leave one by one. Those of several windows would wait for one another.
+        One, where images take longer than what they are made from: images can be fewer, and leave one by one; those of
+        several windows would wait for one another. One as well where few windows are answered at all.
         """
-        return self._most_at_once() if self._window_ns <= 2 * self._build_ns else 1
+        is_far_behind = self._window_ns > _FAR_BEHIND * self._share() * self._period_ns
+        return 1 if is_far_behind or self._window_ns > 2 * self._build_ns else self._most_at_once()
 
     def there_ns(self, *, period_ns: float) -> float:
         """Tell how long a window may take, where they come so often."""
@@ -93,7 +99,8 @@ class Budget:
 
     def patience(self, newest: ContentWindow, cut: Cut) -> int:
         """Number of complete windows that may wait, the newest one included."""
-        there_ns = self.there_ns(period_ns=period_ns(newest, cut))
+        self._period_ns = period_ns(newest, cut)
+        there_ns = self.there_ns(period_ns=self._period_ns)
         return _PATIENCE if self.keeps_up(period_ns=there_ns) else _OVERLOADED_PATIENCE
 
     def chosen(self, wanted: int, window: ContentWindow, cut: Cut, *, time_budget_ms: float) -> list[int]:

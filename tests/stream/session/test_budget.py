@@ -64,3 +64,38 @@ def test_frames_at_one_time_leave_one_query_at_least() -> None:
 
 def test_first_window_is_answered_in_full() -> None:
     assert len(Budget().chosen(WANTED, pair_of_frames(), PAIR, time_budget_ms=0)) == WANTED
+
+
+@pytest.mark.parametrize(
+    ("build_ms", "expose_ms", "at_once"),
+    [
+        (60, 12, 2),  # a build takes more than there is time for: two beside one another
+        (5, 60, 1),  # images do: there will be fewer of them
+        (100, 50, 2),  # each of two has twice the time, and is late now and then
+        (300, 20, 1),  # hardly any window is answered: it is done sooner alone
+    ],
+)
+def test_windows_are_answered_beside_one_another_where_building_them_takes_longest(
+    build_ms: float, expose_ms: float, at_once: int
+) -> None:
+    budget = Budget(most_at_once=lambda: 2)
+    assert budget.at_once == 2  # nothing is known yet
+    budget.spent(build_ns=1e6 * build_ms, expose_ns=1e6 * expose_ms, queries=WANTED)
+    budget.patience(pair_of_frames(), PAIR)
+    assert budget.at_once == at_once
+    assert budget.there_ns(period_ns=1.0) == at_once
+
+
+def test_other_cameras_leave_less_time_to_be_far_behind_in() -> None:
+    budget = Budget(share=lambda: 0.5, most_at_once=lambda: 2)
+    budget.spent(build_ns=100e6, expose_ns=0, queries=WANTED)
+    budget.patience(pair_of_frames(), PAIR)
+    assert budget.at_once == 1
+
+
+@pytest.mark.parametrize(("build_ms", "is_quick"), [(9, True), (30, False)])
+def test_window_that_is_done_long_before_the_next_one_needs_no_thread(build_ms: float, is_quick: bool) -> None:
+    budget = Budget()
+    assert not budget.is_quick(WANTED, period_ns=1e6 * PERIOD_MS)  # nothing is known yet
+    budget.spent(build_ns=1e6 * build_ms, expose_ns=1e6, queries=WANTED)
+    assert budget.is_quick(WANTED, period_ns=1e6 * PERIOD_MS) == is_quick
