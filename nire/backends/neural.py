@@ -34,8 +34,8 @@ from nire.types import Content, ContentWindow, Frame, Geometry, Query, Transfer
 # the work, and its threads, which spin before they sleep, keep the engine's from their cores: live on two cores, 33
 # frames a second with two threads of torch and 47 with one.
 _TORCH_SHARE = 4
-# Pixels from which on a second thread makes a window of key planes earlier for its cost: at 346 x 260 two took a seventh
-# less than one, at 1280 x 720 a third.
+# Pixels from which on a second thread makes a window of key planes earlier for its cost: two took a seventh less than
+# one at 346 x 260, and a third less at 1280 x 720.
 _THREAD_PX = 600_000
 
 

@@ -19,8 +19,8 @@ _FEWEST = 4
 _ENOUGH, _MOST_WINDOWS = 0.5, 1000
 # Of the time from one window to the next, what windows may take that catch up.
 _KEPT_UP = 0.95
-# A window that takes so many times that time is one of few that are answered at all: it is to be fresh, and one alone is
-# done sooner than two beside one another.
+# A window that takes so many times that time is one of few that are answered at all: it is to be fresh, and alone it is
+# done sooner than beside another one.
 _FAR_BEHIND = 4.0
 # A window that takes no more of that time is done before another one comes: no thread makes it earlier.
 _QUICK = 0.5
