@@ -443,8 +443,13 @@ class WorksBeside(Protocol):
     Where it rolls, each window is told to one of them (`Rolls.expect`) before any later one is built.
     """
 
-    def beside(self) -> Reconstructor | None:
-        """Make another one; None where nothing is gained by it."""
+    @property
+    def works_beside(self) -> bool:
+        """Whether something is gained by it here."""
+        ...
+
+    def beside(self) -> Reconstructor:
+        """Make another one; only where `works_beside` is set."""
         ...
 
 

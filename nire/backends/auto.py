@@ -60,12 +60,16 @@ class AutoReconstructor:
         )
         return AutoReconstructor(best, fallback) if best is not None and fallback is not None else None
 
-    def beside(self) -> AutoReconstructor | None:
-        """Make another one for other windows of the same stream; None where one of the methods has no such."""
-        best, fallback = (
-            method.beside() if isinstance(method, WorksBeside) else None for method in (self._best, self._fallback)
-        )
-        return AutoReconstructor(best, fallback) if best is not None and fallback is not None else None
+    @property
+    def works_beside(self) -> bool:
+        """Whether both methods do."""
+        return all(isinstance(m, WorksBeside) and m.works_beside for m in (self._best, self._fallback))
+
+    def beside(self) -> AutoReconstructor:
+        """Make another one for other windows of the same stream."""
+        assert isinstance(self._best, WorksBeside)
+        assert isinstance(self._fallback, WorksBeside)
+        return AutoReconstructor(self._best.beside(), self._fallback.beside())
 
     def expect(self, window: ContentWindow) -> None:
         """Tell the best method, where it is in force, what it will build: as `Rolls.expect`."""

@@ -16,9 +16,14 @@ class EdiReconstructor(IntegralReconstructor):
         """Make another one for the same sensor; there is nothing to share."""
         return EdiReconstructor(self._geometry, self._device, self._bin_us)
 
-    def beside(self) -> EdiReconstructor | None:
-        """Make another one for other windows of the same stream; None on a GPU, which does one after the other."""
-        return self.sibling() if self._device.type == "cpu" else None
+    @property
+    def works_beside(self) -> bool:
+        """On a CPU; a GPU does one window after the other."""
+        return self._device.type == "cpu"
+
+    def beside(self) -> EdiReconstructor:
+        """Make another one for other windows of the same stream."""
+        return self.sibling()
 
 
 def create(geometry: Geometry, device: str = "cpu", *, bin_us: int = 500, threads: int = 0) -> EdiReconstructor:

@@ -66,9 +66,14 @@ class ExplicitReconstructor(IntegralReconstructor):
         """Make another one for another stream of the same sensor; weights and graph are shared."""
         return self._another(Rolled())
 
-    def beside(self) -> ExplicitReconstructor | None:
-        """Make another one for other windows of the same stream; None on a GPU, which does one after the other."""
-        return self._another(self._rolled) if self._job.device.type == "cpu" else None
+    @property
+    def works_beside(self) -> bool:
+        """On a CPU; a GPU does one window after the other."""
+        return self._job.device.type == "cpu"
+
+    def beside(self) -> ExplicitReconstructor:
+        """Make another one for other windows of the same stream, which goes on from what this one has built."""
+        return self._another(self._rolled)
 
     def _another(self, rolled: Rolled) -> ExplicitReconstructor:
         cleaner, threads = self._cleaner.another(), self._threads

@@ -89,10 +89,15 @@ class Lane:
         self._built: tuple[ContentWindow, Content] | None = None
         self._thread: ThreadPoolExecutor | None = None
 
-    def beside(self) -> Lane | None:
-        """Make another one for the same stream; None where the method works at one window at a time."""
-        other = self.reconstructor.beside() if isinstance(self.reconstructor, WorksBeside) else None
-        return None if other is None else Lane(other, self._clock)
+    @property
+    def works_beside(self) -> bool:
+        """There may be another one for the same stream."""
+        return isinstance(self.reconstructor, WorksBeside) and self.reconstructor.works_beside
+
+    def beside(self) -> Lane:
+        """Make another one for the same stream, where there may be."""
+        assert isinstance(self.reconstructor, WorksBeside)
+        return Lane(self.reconstructor.beside(), self._clock)
 
     def use(self, *, fallback: bool) -> None:
         """Say which of its methods a `FallsBack` builds the next window by."""
@@ -200,8 +205,8 @@ class Answer(Generic[_T]):
             self._parts.append((queries, _Later(partial(self._exposed, queries), self._thread)))
 
     def _exposed(self, queries: Sequence[tuple[Query, _T]]) -> Exposed:
-        # Its lane's thread has built it before; in the caller's, `built` was called.
-        content = (self._built or self._build.take()).content
+        # It is there, unless another window was asked for between two parts, of a method that has one content.
+        content = self.lane.build(self.window).content
         return self.lane.expose(content, [query for query, _ in queries])
 
 
@@ -212,6 +217,11 @@ class Lanes:
         """Begin with the one; `refused` as for `Batches`."""
         self._lanes = [Lane(reconstructor, clock, refused=refused)]
         self._apart: Lane | None = None
+
+    @property
+    def work_beside(self) -> bool:
+        """Several windows may be answered beside one another."""
+        return self._lanes[0].works_beside
 
     @property
     def out_of_memory(self) -> int:
@@ -228,17 +238,17 @@ class Lanes:
             at_once: how many may.
         """
         idle = [lane for lane in self._lanes if lane not in busy]
-        if not idle and len(self._lanes) < at_once and (other := self._lanes[0].beside()) is not None:
-            self._lanes.append(other)
-            idle = [other]
-        if not idle or len(busy) >= at_once:
+        if len(busy) >= at_once:
             return None
+        if not idle:
+            idle = [self._lanes[0].beside()]
+            self._lanes += idle
         return next((lane for lane in idle if lane.ahead.has_begun(window)), idle[0])
 
     def apart(self, busy: Sequence[Lane]) -> Lane:
-        """Give a lane for what is asked beside the plan: the first, unless it works."""
-        if self._lanes[0] not in busy:
-            return self._lanes[0]
-        self._apart = self._apart or self._lanes[0].beside()
-        assert self._apart is not None, "a method that works at one window at a time works while its caller waits"
+        """Give a lane for what is asked beside the plan: the first, unless it works and there may be others."""
+        first = self._lanes[0]
+        if first not in busy or not first.works_beside:
+            return first
+        self._apart = self._apart or first.beside()
         return self._apart

@@ -24,7 +24,6 @@ from nire.types import (
     Stamps,
     WallClock,
     WorksAhead,
-    WorksBeside,
 )
 from nire.wall_time import WallTimes
 from stream.config import Config, updated
@@ -130,9 +129,9 @@ class Session:
         self._answers = answers
         self._clock = clock
         self._plan = config.plan
-        self._most_at_once = at_once if isinstance(reconstructor, WorksBeside) else 1
         self._fallback = Fallback(reconstructor, live=freshest, share=share, at_once=lambda: self._can_at_once)
         self._lanes = Lanes(reconstructor, clock, refused=self._tally.counters.out_of_memory)
+        self._most_at_once = at_once if self._lanes.work_beside else 1
         self._works_ahead = isinstance(reconstructor, WorksAhead)
         self._begun: deque[_Begun] = deque()
         """The oldest first, whose images come first."""

@@ -87,6 +87,8 @@ class Met(passthrough.Passthrough):
 
     meeting: threading.Barrier = field(default_factory=lambda: threading.Barrier(2, timeout=LIMIT_S))
 
+    works_beside = True
+
     def beside(self) -> Met:
         return Met(self.meeting)
 
@@ -110,6 +112,8 @@ class Held(passthrough.Passthrough):
     go: threading.Event = field(default_factory=threading.Event)
     maker: int = field(default_factory=threading.get_ident)
     builders: list[int] = field(default_factory=list)
+
+    works_beside = True
 
     def beside(self) -> Held:
         return Held(self.go, self.maker, self.builders)
@@ -189,6 +193,8 @@ def test_method_that_stands_back_does_not_answer_before_windows_it_was_told_of()
         def __init__(self, name: str) -> None:
             self.name = name
 
+        works_beside = True
+
         def beside(self) -> Slow:
             return Slow(self.name)
 
@@ -227,6 +233,8 @@ def test_images_that_nobody_takes_are_not_made_without_end() -> None:
     made: list[int] = []
 
     class Counting(passthrough.Passthrough):
+        works_beside = True
+
         def beside(self) -> Counting:
             return Counting()
 
@@ -246,3 +254,33 @@ def test_images_that_nobody_takes_are_not_made_without_end() -> None:
     assert first.index == 0
     frames = [first, *machine.finish()]
     assert np.diff([frame.index for frame in frames]).max() >= 1
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_what_is_asked_between_two_images_changes_none_of_them(at_once: int) -> None:
+    """A method of one content builds the window again that it was at."""
+    expected = told(list(session(explicit(), at_once=1).feed(packets.usual())))
+    machine = session(explicit(), at_once=at_once)
+    frames = []
+    for frame in itertools.chain(machine.feed(packets.usual()), machine.finish()):
+        frames.append(frame)
+        if frame.index % 5 == 0:
+            assert machine.covered_us is not None
+            shutter = Shutter.instant(machine.covered_us[0] + 1000.0, GEOMETRY.height)
+            assert machine.ask(shutter, "asked").tag == "asked"
+    assert told(frames)[: len(expected)] == expected
+
+
+def test_method_that_works_at_one_window_at_a_time_is_asked_between_two_images() -> None:
+    machine = session(passthrough.create(GEOMETRY))
+    for frame in machine.feed(packets.usual()):
+        assert machine.ask(frame.shutter, "asked").pixels.tobytes() == frame.pixels.tobytes()
+
+
+def test_where_nothing_is_gained_windows_are_answered_one_after_the_other() -> None:
+    backend = Held()
+    backend.works_beside = False
+    machine = session(backend)
+    frames = [*machine.feed(packets.usual()), *machine.finish()]
+    assert frames
+    assert set(backend.builders) == {backend.maker}
