@@ -412,10 +412,6 @@ class Rolls(Protocol):
         """Whether it does."""
         ...
 
-    def expect(self, window: ContentWindow) -> None:
-        """Be told of a window that will be built, in the order of windows; what is built at once is told so."""
-        ...
-
 
 @runtime_checkable
 class FallsBack(Protocol):
@@ -438,10 +434,7 @@ class HasSiblings(Protocol):
 
 @runtime_checkable
 class WorksBeside(Protocol):
-    """A method that can be made once more for the same stream, to build other windows of it in another thread.
-
-    Where it rolls, each window is told to one of them (`Rolls.expect`) before any later one is built.
-    """
+    """A method that can be made once more for the same stream, to build other windows of it in another thread."""
 
     @property
     def works_beside(self) -> bool:
@@ -450,6 +443,13 @@ class WorksBeside(Protocol):
 
     def beside(self) -> Reconstructor:
         """Make another one; only where `works_beside` is set."""
+        ...
+
+    def expect(self, window: ContentWindow) -> None:
+        """Be told of a window that this one will build, in the order of windows, before it or a later one is built.
+
+        One that rolls learns by it what the window goes on from, which another one may still be building.
+        """
         ...
 
 

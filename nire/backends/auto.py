@@ -72,9 +72,9 @@ class AutoReconstructor:
         return AutoReconstructor(self._best.beside(), self._fallback.beside())
 
     def expect(self, window: ContentWindow) -> None:
-        """Tell the best method, where it is in force, what it will build: as `Rolls.expect`."""
-        if not self.falls_back and isinstance(self._best, Rolls):
-            self._best.expect(window)
+        """Tell the method in force what it will build: as `WorksBeside.expect`."""
+        if isinstance(self._in_force, WorksBeside):
+            self._in_force.expect(window)
 
     def build(self, window: ContentWindow) -> Content:
         """Build the content of a window by the method in force; errors are the method's."""

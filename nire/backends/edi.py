@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nire.backends import prepare_torch
 from nire.integral.reconstructor import IntegralReconstructor, threads_for
-from nire.types import Geometry
+from nire.types import ContentWindow, Geometry
 
 
 class EdiReconstructor(IntegralReconstructor):
@@ -24,6 +24,9 @@ class EdiReconstructor(IntegralReconstructor):
     def beside(self) -> EdiReconstructor:
         """Make another one for other windows of the same stream."""
         return self.sibling()
+
+    def expect(self, window: ContentWindow) -> None:
+        """Nothing: no window goes on from another one."""
 
 
 def create(geometry: Geometry, device: str = "cpu", *, bin_us: int = 500, threads: int = 0) -> EdiReconstructor:

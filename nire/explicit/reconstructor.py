@@ -82,7 +82,7 @@ class ExplicitReconstructor(IntegralReconstructor):
         )
 
     def expect(self, window: ContentWindow) -> None:
-        """Fix what a window goes on from, before it is built: as `Rolls.expect`."""
+        """Fix what a window goes on from, before it is built: as `WorksBeside.expect`."""
         self._rolled.expect(window)
 
     def build_from(self, window: ContentWindow, light: Sequence[Tensor]) -> None:

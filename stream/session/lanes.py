@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from nire.types import Content, ContentWindow, FallsBack, Query, Reconstructor, Rolls, WorksBeside
+from nire.types import Content, ContentWindow, FallsBack, Query, Reconstructor, WorksBeside
 from stream.session.ahead import Ahead
 from stream.session.batches import MOST_TOGETHER, Batches
 
@@ -110,7 +110,7 @@ class Lane:
         Returns:
             1 where the window was begun ahead, else 0.
         """
-        if isinstance(self.reconstructor, Rolls):
+        if isinstance(self.reconstructor, WorksBeside):
             self.reconstructor.expect(window)
         return 0 if self._has(window) else int(self.ahead.took(window))
 

@@ -19,7 +19,7 @@ from nire.explicit.engines import EagerCleaner
 from nire.explicit.evidence import Evidence
 from nire.explicit.reconstructor import ExplicitReconstructor
 from nire.shutter import Shutter
-from nire.types import ExposedFrame, Packet, Reconstructor
+from nire.types import ContentWindow, ExposedFrame, Packet, Reconstructor
 from stream.config import load_config
 from stream.session.budget import Budget
 from stream.session.session import Session
@@ -81,13 +81,20 @@ def test_images_are_those_of_one_window_after_the_other(backend: Callable[[], Re
     assert streamed(2, list(packets.interleaved(3))) == expected
 
 
+class Beside(passthrough.Passthrough):
+    """Passes through; copies of it may work beside one another."""
+
+    works_beside = True
+
+    def expect(self, window: ContentWindow) -> None:
+        assert isinstance(window, ContentWindow)
+
+
 @dataclass
-class Met(passthrough.Passthrough):
+class Met(Beside):
     """Builds no window before another one is being built too; the last ones are let through."""
 
     meeting: threading.Barrier = field(default_factory=lambda: threading.Barrier(2, timeout=LIMIT_S))
-
-    works_beside = True
 
     def beside(self) -> Met:
         return Met(self.meeting)
@@ -106,14 +113,12 @@ def test_two_windows_are_built_at_the_same_time() -> None:
 
 
 @dataclass
-class Held(passthrough.Passthrough):
+class Held(Beside):
     """Builds nothing before it is let go, but what is built by the thread that made it."""
 
     go: threading.Event = field(default_factory=threading.Event)
     maker: int = field(default_factory=threading.get_ident)
     builders: list[int] = field(default_factory=list)
-
-    works_beside = True
 
     def beside(self) -> Held:
         return Held(self.go, self.maker, self.builders)
@@ -189,11 +194,9 @@ def test_failure_of_a_window_reaches_the_caller_and_holds_nobody() -> None:
 def test_method_that_stands_back_does_not_answer_before_windows_it_was_told_of() -> None:
     """Which of two methods answers is said of each window; a copy that builds at the moment is left as it is."""
 
-    class Slow(passthrough.Passthrough):
+    class Slow(Beside):
         def __init__(self, name: str) -> None:
             self.name = name
-
-        works_beside = True
 
         def beside(self) -> Slow:
             return Slow(self.name)
@@ -232,9 +235,7 @@ def test_how_many_windows_are_answered_at_once_may_change_at_any_time(
 def test_images_that_nobody_takes_are_not_made_without_end() -> None:
     made: list[int] = []
 
-    class Counting(passthrough.Passthrough):
-        works_beside = True
-
+    class Counting(Beside):
         def beside(self) -> Counting:
             return Counting()
 

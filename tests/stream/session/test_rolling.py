@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from nire.backends import passthrough
 from nire.engines import Job
 from nire.explicit.engines import EagerCleaner
 from nire.explicit.reconstructor import ExplicitReconstructor
@@ -100,3 +101,23 @@ def test_plan_that_asks_nothing_of_a_window_does_not_break_the_chain() -> None:
     for (window, _), frame in found.items():
         again = full.ask_of(windows[window], frame.shutter, "again")
         assert np.array_equal(frame.pixels, again.pixels)
+
+
+def test_backend_that_only_says_that_it_rolls_is_given_all_windows_in_order() -> None:
+    class Rolling(passthrough.Passthrough):
+        rolls = True
+
+        def __init__(self) -> None:
+            self.built: list[int] = []
+
+        def build(self, window):
+            self.built.append(window.t0_us)
+            return super().build(window)
+
+    seldom = CONFIG.model_copy(update={"plan": CONFIG.plan.model_copy(update={"rate_hz": 8.0})})
+    backend = Rolling()
+    machine = Session(seldom, INFO, backend, freshest=False, clock=Clock(), at_once=2)
+    frames = [*machine.feed(packets.usual()), *machine.finish()]
+    assert len({frame.window for frame in frames}) < len(backend.built)
+    assert len(backend.built) == machine.counters.windows
+    assert backend.built == sorted(backend.built)
