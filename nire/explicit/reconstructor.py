@@ -19,7 +19,7 @@ from nire.explicit.witnesses import Witnesses
 from nire.integral.double_integral import DARK_LEVEL
 from nire.integral.reconstructor import IntegralReconstructor
 from nire.shutter import Shutter, Times
-from nire.types import ContentWindow, Geometry
+from nire.types import Content, ContentWindow, Geometry
 
 
 class ExplicitReconstructor(IntegralReconstructor):
@@ -85,14 +85,15 @@ class ExplicitReconstructor(IntegralReconstructor):
         """Fix what a window goes on from, before it is built: as `WorksBeside.expect`."""
         self._rolled.expect(window)
 
+    def build(self, window: ContentWindow) -> Content:
+        """Build the content of a window, as `IntegralReconstructor.build`."""
+        with self._rolled.building(window):
+            return super().build(window)
+
     def build_from(self, window: ContentWindow, light: Sequence[Tensor]) -> None:
         """Build a window whose frames' light is known, as `IntegralReconstructor.build_from`."""
-        self._rolled.expect(window)
-        try:
+        with self._rolled.building(window):
             super().build_from(window, light)
-        finally:
-            # Where it has failed, whoever goes on from it must not wait.
-            self._rolled.built(window, None)
 
     def _built(self, window: ContentWindow, light: Sequence[Tensor]) -> None:
         times_us = self._witnesses.times_us(window)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
 from weakref import WeakKeyDictionary
@@ -69,6 +71,15 @@ class Rolled:
             if len(window.frames) == 2:
                 end = self._owed[window] = _End(window.frames[1], Future())
                 self._ends = end, before
+
+    @contextmanager
+    def building(self, window: ContentWindow) -> Iterator[None]:
+        """Expect a window, if that was not done, and leave nobody waiting for it, however its build ends."""
+        self.expect(window)
+        try:
+            yield
+        finally:
+            self.built(window, None)
 
     def before(self, window: ContentWindow) -> Past | None:
         """Give what an expected window goes on from, once it is there; None where it begins anew."""

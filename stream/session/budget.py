@@ -1,4 +1,4 @@
-"""What gives way under load: how many windows may wait, and how many queries one can afford."""
+"""What gives way under load: how many windows may wait or be answered at once, how many queries one can afford."""
 
 from __future__ import annotations
 

@@ -150,7 +150,6 @@ class Answer(Generic[_T]):
         lane: that answers it.
         window: calibrated.
         wanted: how many images were asked for.
-        in_thread: it is answered while others do something else.
     """
 
     def __init__(
@@ -165,7 +164,6 @@ class Answer(Generic[_T]):
             in_thread: whether it is answered while the caller does something else.
         """
         self.lane, self.window, self.wanted = lane, window, len(queries)
-        self.in_thread = in_thread
         self._thread = lane.thread() if in_thread else None
         self._build = _Later(partial(lane.build, window), self._thread)
         self._built: Built | None = None
@@ -175,6 +173,11 @@ class Answer(Generic[_T]):
         self._most_parts = max(1, _WAITING_BYTES // part_bytes)
         self._parts: deque[tuple[Sequence[tuple[Query, _T]], _Later[Exposed]]] = deque()
         self._go_on()
+
+    @property
+    def in_thread(self) -> bool:
+        """It is answered while its caller does something else."""
+        return self._thread is not None
 
     @property
     def is_over(self) -> bool:
@@ -237,9 +240,9 @@ class Lanes:
             busy: those that work.
             at_once: how many may.
         """
-        idle = [lane for lane in self._lanes if lane not in busy]
         if len(busy) >= at_once:
             return None
+        idle = [lane for lane in self._lanes if lane not in busy]
         if not idle:
             idle = [self._lanes[0].beside()]
             self._lanes += idle

@@ -191,6 +191,33 @@ def test_failure_of_a_window_reaches_the_caller_and_holds_nobody() -> None:
     assert set(seen) == {0, 1}
 
 
+def test_frame_that_cannot_be_decoded_holds_nobody_either() -> None:
+    class Unreadable(ExplicitReconstructor):
+        def _light_of(self, frames):
+            if frames[0].index == 1:
+                raise RuntimeError("second frame")
+            return super()._light_of(frames)
+
+    job = Job(*TINY.padded(GEOMETRY.height, GEOMETRY.width), (2,), CPU, "fp32")
+    backend = Unreadable(GEOMETRY, EagerCleaner(trained_a_little(), job), TINY, job=job, bin_us=500)
+    windows = list(session(passthrough.create(GEOMETRY)).windows(packets.usual()))
+    for window in windows:
+        backend.expect(window)
+    built: list[int] = []
+
+    def build_the_others() -> None:
+        for window in (windows[0], windows[2]):
+            backend.build(window)
+            built.append(window.index)
+
+    with pytest.raises(RuntimeError, match="second frame"):
+        backend.build(windows[1])
+    others = threading.Thread(target=build_the_others, daemon=True)
+    others.start()
+    others.join(LIMIT_S)
+    assert built == [0, 2]
+
+
 def test_method_that_stands_back_does_not_answer_before_windows_it_was_told_of() -> None:
     """Which of two methods answers is said of each window; a copy that builds at the moment is left as it is."""
 
