@@ -22,6 +22,7 @@ pytestmark = pytest.mark.system
 @pytest.fixture(scope="module")
 def stream() -> Iterator[LiveStream]:
     with LiveStream() as stream:
+        stream.until_exposing()  # before that most wishes are refused, and any of these tests may be the first
         yield stream
     assert stream.supervisor.returncode == 0
     assert stream.is_clean()
