@@ -1,4 +1,4 @@
-"""The network without frames: a guess of what the events came from, starting from gray."""
+"""Images from events alone: by the network that remembers, or by the paper's, which begins each window with gray."""
 
 from __future__ import annotations
 
@@ -8,14 +8,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from nire.backends import neural
+from nire.backends import neural, prepare_torch
+from nire.engines import Job
 from nire.errors import ConfigError, WeightsError
+from nire.explicit.network import KeyPlaneNetwork
 from nire.network import weights as weight_files
+from nire.recurrent.engines import open_runner
+from nire.recurrent.network import RecurrentNetwork
+from nire.recurrent.reconstructor import RecurrentReconstructor
 from nire.types import Content, ContentWindow, Geometry, Query
 
 
 class EventsOnlyReconstructor:
-    """The network of `neural`, for windows without frames.
+    """The network of the paper, for windows without frames.
 
     Events tell how light changed, never how bright it was: where nothing moves the image stays middle gray, and the
     brightness of large surfaces is guessed. Images are "srgb".
@@ -62,28 +67,38 @@ def create(
     weights: str = "",
     engine: str = "auto",
     precision: str = "auto",
-) -> EventsOnlyReconstructor:
+) -> RecurrentReconstructor | EventsOnlyReconstructor:
     """Make the backend; arguments and errors are those of `neural.create`.
 
-    The shipped weights are those of the size that learned from windows without frames alone, where there are any.
+    The shipped weights are of the network that remembers; weights of the paper's network serve too, and begin each
+    window anew.
     """
-    network = neural.create(
+    path = weights_file(size, weights)
+    network = weight_files.load_any(path)
+    if isinstance(network, RecurrentNetwork):
+        chosen = prepare_torch(device, threads)
+        padded = network.config.padded(geometry.height, geometry.width)
+        job = Job(*padded, (0,), chosen, precision)
+        runner = open_runner(engine, network, job)
+        return RecurrentReconstructor(geometry, runner, network.config, job=job, bin_us=bin_us)
+    if isinstance(network, KeyPlaneNetwork):
+        raise WeightsError(
+            f"{path}: these weights clean what frames tell, and events_only has no frames; give weights that learned "
+            "from events alone, or leave reconstructor.weights empty"
+        )
+    made = neural.create(
         geometry,
         device,
         bin_us=bin_us,
         threads=threads,
         size=size,
-        weights=str(weights_file(size, weights)),
+        weights=str(path),
         engine=engine,
         precision=precision,
         frames=(0,),
     )
-    if not isinstance(network, neural.NeuralReconstructor):
-        raise WeightsError(
-            f"{weights or size}: these weights clean what frames tell, and events_only has no frames; give weights of "
-            "the paper's network, or leave reconstructor.weights empty"
-        )
-    return EventsOnlyReconstructor(network)
+    assert isinstance(made, neural.NeuralReconstructor)
+    return EventsOnlyReconstructor(made)
 
 
 def weights_file(size: str = "nano", weights: str = "") -> Path:

@@ -25,6 +25,7 @@ from nire.light import BRIGHTEST, ENCODE_STEPS, UNKNOWN_LIGHT, decode_table, enc
 from nire.network import weights as weight_files
 from nire.network.config import NetworkConfig
 from nire.network.ranges import shutter_ranges, span_of
+from nire.recurrent.network import RecurrentNetwork
 from nire.rolling import Captured, Captures, Forecast, RollingContent
 from nire.shutter import Shutter
 from nire.threads import windows_at_once
@@ -233,6 +234,11 @@ def create(
         if getattr(cleaner, "has_threads", False):
             torch.set_num_threads(max(1, threads // _TORCH_SHARE))
         return ExplicitReconstructor(geometry, cleaner, network.config, job=job, bin_us=bin_us, threads=threads)
+    if isinstance(network, RecurrentNetwork):
+        raise WeightsError(
+            f"{weights or size}: these weights are for events without frames; set reconstructor.backend = "
+            "'events_only', or leave reconstructor.weights empty"
+        )
     opened = open_engine(engine, network, job)
     if getattr(opened, "has_threads", False):
         torch.set_num_threads(max(1, threads // _TORCH_SHARE))

@@ -16,7 +16,7 @@ from nire.errors import EngineMismatch
 from nire.network.weights import Network
 
 _NIRE = Path(__file__).parents[1]
-_CODE = (_NIRE / "engines", _NIRE / "explicit", _NIRE / "network")
+_CODE = (_NIRE / "engines", _NIRE / "explicit", _NIRE / "network", _NIRE / "recurrent")
 
 
 def default_folder() -> Path:

@@ -15,6 +15,8 @@ from nire.explicit.engines import check_cleaner
 from nire.explicit.network import KeyPlaneNetwork
 from nire.network.reexposure import ReExposureNetwork
 from nire.network.weights import Network
+from nire.recurrent.engines import check_runner
+from nire.recurrent.network import RecurrentNetwork
 
 _log = logging.getLogger(__name__)
 
@@ -75,6 +77,8 @@ def check_engine(name: str, network: Network, job: Job) -> str:
     """
     if isinstance(network, KeyPlaneNetwork):
         return check_cleaner(name, job)
+    if isinstance(network, RecurrentNetwork):
+        return check_runner(name, job)
     if name != "auto":
         return _checked(name, network, job)
     *preferred, last = _order(network, job)

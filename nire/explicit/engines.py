@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from nire.engines import DTYPES, Job
+from nire.engines import DTYPES, Job, kept_graph
 from nire.errors import ConfigError, EngineError
 from nire.explicit.evidence import Evidence, called_up
 from nire.explicit.network import KeyPlaneNetwork
@@ -105,5 +105,5 @@ def check_cleaner(name: str, job: Job) -> str:
     if name == "eager":
         job.precision_of(name, tuple(DTYPES))
     else:
-        importlib.import_module("nire.explicit.openvino").check(job)
+        kept_graph.check(job)
     return name

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
-import time
 from typing import Any
 
 import numpy as np
@@ -13,33 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nire.engines import Job
-from nire.engines.cache import Cache, key_of
+from nire.engines.kept_graph import check, kept_graph
 from nire.engines.openvino import converted, options_for, package
-from nire.errors import EngineMissing
 from nire.explicit.evidence import Evidence
 from nire.explicit.folding import Folding, compile_loops
 from nire.explicit.network import KeyPlaneNetwork, Layers
 from nire.threads import WINDOWS_AT_ONCE
-
-_log = logging.getLogger(__name__)
-_PRECISIONS = ("fp32", "bf16")
-
-
-def check(job: Job) -> str:
-    """Refuse what cannot run here, before anything is made.
-
-    Returns:
-        The precision.
-
-    Raises:
-        ConfigError: the precision is not there.
-        EngineMissing: the job is for a GPU, or the package is not installed.
-    """
-    precision = job.precision_of("openvino", _PRECISIONS)
-    if job.device.type != "cpu":
-        raise EngineMissing(f"the engine 'openvino' runs on CPUs, the device is {job.device}; set device = 'cpu'")
-    package("openvino")
-    return precision
 
 
 class _Bounded(nn.Module):
@@ -83,7 +60,8 @@ class OpenvinoCleaner:
         compile_loops(network.config, bf16=bf16)
         options = options_for(precision, at_once=WINDOWS_AT_ONCE)
         self._folding = Folding(network.config, (job.height, job.width), bf16=bf16, threads=threads)
-        self._compiled = self._made(network.float().eval().requires_grad_(False), job, options)
+        network = network.float().eval().requires_grad_(False)
+        self._compiled = kept_graph(network, lambda: self._graph(network.layers), job, options=options)
         self._request = self._requested()
 
     def another(self) -> OpenvinoCleaner:
@@ -125,30 +103,3 @@ class OpenvinoCleaner:
         steps.output(0).tensor().set_layout(last)
         steps.output(0).model().set_layout(first)
         return steps.build()
-
-    def _made(self, network: KeyPlaneNetwork, job: Job, options: dict[str, Any]) -> Any:
-        core = self._openvino.Core()
-        key = key_of(
-            network,
-            height=job.height,
-            width=job.width,
-            options=sorted(options.items()),
-            processor=core.get_property("CPU", "FULL_DEVICE_NAME"),
-            openvino=self._openvino.get_version(),
-            torch=torch.__version__,
-        )
-        cache = Cache(job.cache / "openvino", key)
-        kept = cache.path("planes.blob")
-        if kept is not None:
-            try:
-                return core.import_model(kept.read_bytes(), "CPU", options)
-            except RuntimeError as problem:
-                _log.warning("%s cannot be used (%s) and is made anew", kept, problem)
-        started = time.perf_counter()
-        compiled = core.compile_model(self._graph(network.layers), "CPU", options)
-        _log.info("openvino: made the network's graph in %.1f s", time.perf_counter() - started)
-        try:
-            cache.put("planes.blob", compiled.export_model().getvalue())
-        except OSError as problem:
-            _log.warning("openvino: the graph cannot be kept (%s) and is made again at the next start", problem)
-        return compiled

@@ -1,4 +1,4 @@
-"""What every method that begins with the double integral does: decode frames, integrate, expose, encode images."""
+"""What every method that begins with the double integral does: decode frames, integrate, expose."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ from torch import Tensor
 
 from nire.backends import device_errors
 from nire.colour import demosaiced_light, filter_of
-from nire.integral import instant_loops
-from nire.integral import loops as plane_loops
 from nire.integral.double_integral import DoubleIntegral
-from nire.light import ENCODE_STEPS, decode_table, encode_table
+from nire.integral.exposing import Exposing
+from nire.light import decode_table
 from nire.shutter import Shutter
-from nire.types import Content, ContentWindow, Frame, Geometry, Query, Transfer
+from nire.types import Content, ContentWindow, Frame, Geometry
 
 
-class IntegralReconstructor:
+class IntegralReconstructor(Exposing):
     """Re-exposure that begins with the double integral. One content is alive at a time: a new `build` takes its memory.
 
     Beside it there may be the beginning of the next one (`ahead`). As it is, its images are the double integral's.
@@ -34,16 +33,12 @@ class IntegralReconstructor:
 
     def __init__(self, geometry: Geometry, device: torch.device, bin_us: int) -> None:
         """Allocate for one sensor on one device."""
-        self._device = device
-        self._geometry = geometry
+        super().__init__(geometry, device)
         self._bin_us = bin_us
         self._integral = DoubleIntegral(bin_us, device)
         self._next = DoubleIntegral(bin_us, device)
         self._decoded: list[tuple[Frame, Tensor]] = []
         self._light = torch.empty(0)
-        self._images = torch.empty(0, dtype=torch.uint8)
-        self._current: ContentWindow | None = None
-        self._encode: dict[Transfer, Tensor] = {}
         # Events behind a colour filter tell of that colour only: each pixel is re-exposed in its own colour, and the
         # two that it lacks are filled in afterwards.
         by_colour = geometry.bayer and not self.mixes_pixels
@@ -99,41 +94,6 @@ class IntegralReconstructor:
             self._next.ahead(window)
         return False
 
-    def expose(self, content: Content, queries: Sequence[Query]) -> NDArray[np.uint8]:
-        """Expose films (f, Eq. 5): uint8 [Q, H, W, C], in the captured frames' transfer; valid until the next call.
-
-        Raises:
-            ShutterOutsideWindow: a shutter reaches beyond the window's `covered_us`.
-            ValueError: the content is not the last one built, or a film has another size than the sensor.
-            DeviceMemoryFull: so many films do not fit into the GPU's memory.
-            AcceleratorLost: the GPU failed for good.
-        """
-        window: ContentWindow = content
-        if window is not self._current:
-            raise ValueError("this content was replaced by a later build; build its window again")
-        height, width = self._geometry.height, self._geometry.width
-        for query in queries:
-            window.require(query.shutter)
-            if (query.film.height, query.film.width) != (height, width):
-                raise ValueError(f"{self.name} exposes films of {width} x {height} only, got {query.film}")
-        with device_errors(f"expose {len(queries)} films"):
-            return self._exposed(window, queries)
-
-    def _exposed(self, window: ContentWindow, queries: Sequence[Query]) -> NDArray[np.uint8]:
-        height, width = self._geometry.height, self._geometry.width
-        channels = window.frames[0].pixels.shape[2]
-        if self._images.shape[0] < len(queries) or self._images.shape[3] != channels:
-            self._images = torch.empty((len(queries), height, width, channels), dtype=torch.uint8, device=self._device)
-        transfer = window.frames[0].transfer
-        encoding = _encoding_of(transfer)
-        has_mosaic = self._light.shape[0] != channels
-        shutters, images = [query.shutter for query in queries], self._images[: len(queries)]
-        if queries and (has_mosaic or not self.show(shutters, images, encoding)):
-            for n, shutter in enumerate(shutters):
-                if has_mosaic or not self.show([shutter], images[n : n + 1], encoding):
-                    self._encode_into(self._in_colour(self.light_at(shutter), channels), transfer, images[n])
-        return self._images[: len(queries)].cpu().numpy()
-
     def _built(self, window: ContentWindow, light: Sequence[Tensor]) -> None:
         """Do what else a window needs; for methods that begin with the double integral."""
 
@@ -153,28 +113,14 @@ class IntegralReconstructor:
             light = np.take_along_axis(light, self._filter, axis=2)
         return torch.from_numpy(light).to(self._device).permute(2, 0, 1).contiguous()
 
+    def _has_mosaic(self, channels: int) -> bool:
+        return self._light.shape[0] != channels
+
     def _in_colour(self, light: Tensor, channels: int) -> Tensor:
         """Fill in the colours of a mosaic [1, H, W] where the frames have three."""
-        if light.shape[0] == channels:
+        if not self._has_mosaic(channels):
             return light
         return torch.from_numpy(demosaiced_light(light[0].cpu().numpy(), self._geometry.bayer)).to(self._device)
-
-    def _encode_into(self, light: Tensor, transfer: Transfer, image: Tensor) -> None:
-        """Write float32 [C, H, W] linear levels as uint8 [H, W, C]; `light` is overwritten."""
-        if plane_loops.serve(light):
-            instant_loops.encode(image.numpy(), light.numpy(), _encoding_of(transfer))
-            return
-        if transfer == "linear":
-            image.copy_(light.add_(0.5).clamp_max_(255.0).permute(1, 2, 0))
-            return
-        if transfer not in self._encode:
-            self._encode[transfer] = torch.from_numpy(encode_table(transfer)).to(self._device)
-        steps = light.clamp_max_(255.0).mul_(ENCODE_STEPS).add_(0.5).long()
-        image.copy_(self._encode[transfer][steps].permute(1, 2, 0))
-
-
-def _encoding_of(transfer: Transfer) -> NDArray[np.uint8]:
-    return instant_loops.ROUNDED if transfer == "linear" else encode_table(transfer)
 
 
 def threads_for(geometry: Geometry) -> int:

@@ -20,15 +20,24 @@ from nire.explicit.config import ExplicitConfig
 from nire.explicit.network import KeyPlaneNetwork
 from nire.network.config import NetworkConfig
 from nire.network.reexposure import ReExposureNetwork
+from nire.recurrent.config import RecurrentConfig
+from nire.recurrent.network import RecurrentNetwork
 
 FORMAT = "nire-network-1"
 EXPLICIT_FORMAT = "nire-explicit-2"
+RECURRENT_FORMAT = "nire-recurrent-1"
 CHANGE_FORMAT = "nire-change-1"
-Network = ReExposureNetwork | KeyPlaneNetwork
-Config = NetworkConfig | ExplicitConfig
-_CONFIGS: dict[str, type[NetworkConfig] | type[ExplicitConfig]] = {
+Network = ReExposureNetwork | KeyPlaneNetwork | RecurrentNetwork
+Config = NetworkConfig | ExplicitConfig | RecurrentConfig
+_CONFIGS: dict[str, type[Config]] = {
     FORMAT: NetworkConfig,
     EXPLICIT_FORMAT: ExplicitConfig,
+    RECURRENT_FORMAT: RecurrentConfig,
+}
+_NETWORKS: dict[type[Config], type[Network]] = {
+    NetworkConfig: ReExposureNetwork,
+    ExplicitConfig: KeyPlaneNetwork,
+    RecurrentConfig: RecurrentNetwork,
 }
 _KNOWN = (*_CONFIGS, CHANGE_FORMAT)
 
@@ -41,7 +50,7 @@ def save(network: Network, path: Path, meta: Mapping[str, str]) -> None:
         path: its folder exists; what was there is replaced in one step.
         meta: what people should know: how it was trained, on what.
     """
-    kind = EXPLICIT_FORMAT if isinstance(network, KeyPlaneNetwork) else FORMAT
+    kind = next(name for name, config in _CONFIGS.items() if isinstance(network.config, config))
     _write(
         network.state_dict(), path, {**meta, "format": kind, "config": json.dumps(dataclasses.asdict(network.config))}
     )
@@ -82,13 +91,13 @@ def load(path: Path, expected: NetworkConfig | None = None) -> ReExposureNetwork
         WeightsError: missing, truncated, foreign, or of another kind or config; says what fits.
     """
     network = load_any(path, expected)
-    if isinstance(network, KeyPlaneNetwork):
+    if not isinstance(network, ReExposureNetwork):
         raise WeightsError(_other_kind(path, network.config, NetworkConfig))
     return network
 
 
 def load_any(path: Path, expected: Config | None = None) -> Network:
-    """Read a network of either kind, or one that was changed; arguments and errors as for `load`."""
+    """Read a network of any kind, or one that was changed; arguments and errors as for `load`."""
     network = outline(path, expected)
     state = _read(path)
     if metadata(path)["format"] == CHANGE_FORMAT:
@@ -130,7 +139,14 @@ def outline(path: Path, expected: Config | None = None) -> Network:
 def unfilled(config: Config) -> Network:
     """Make a network without weights, on torch's meta device."""
     with torch.device("meta"):
-        return KeyPlaneNetwork(config) if isinstance(config, ExplicitConfig) else ReExposureNetwork(config)
+        return make(config)
+
+
+def make(config: Config) -> Network:
+    """Make an untrained network."""
+    network = _NETWORKS[type(config)]
+    made: Network = network(config)  # type: ignore[arg-type]
+    return made
 
 
 def metadata(path: Path) -> dict[str, str]:

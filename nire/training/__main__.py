@@ -7,7 +7,7 @@ import dataclasses
 import datetime
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +18,24 @@ from torch import nn
 from nire.errors import ConfigError, NireError
 from nire.explicit import config as explicit_sizes
 from nire.explicit.config import ExplicitConfig
-from nire.explicit.network import KeyPlaneNetwork
 from nire.network import weights
-from nire.network.config import NetworkConfig, named
-from nire.network.reexposure import ReExposureNetwork
+from nire.network.config import named
+from nire.recurrent import config as recurrent_sizes
+from nire.recurrent.config import RecurrentConfig
 from nire.training import perceptual
 from nire.training.explicit import cut_at_key_times
 from nire.training.loop import Materials, train
 from nire.training.pictures import Bank, find_images, make_bank
 from nire.training.ranks import Ranks, joined
+from nire.training.recurrent import cut_into_windows
 from nire.training.samples import cut_into_segments
 from nire.training.sequences import CROP_FRAMES, find_sequences
 from nire.training.settings import ModelSettings, Settings, read_settings
+
+_SIZES: dict[str, Mapping[str, weights.Config]] = {
+    "explicit": explicit_sizes.SIZES,
+    "recurrent": recurrent_sizes.SIZES,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -81,11 +87,13 @@ def prepare(
         # The loss will find it in memory; a file that does not serve is refused before the pictures are read.
         perceptual.load(Path(settings.loss.perceptual_weights), ranks.device)
     torch.manual_seed(settings.run.seed)
+    network = weights.make(config)
     if isinstance(config, ExplicitConfig):
-        network: weights.Network = KeyPlaneNetwork(config)
         cut = cut_at_key_times(config.bins, settings.data.queries, rolled_share=settings.data.rolled_share)
+    elif isinstance(config, RecurrentConfig):
+        cut = cut_into_windows(config.bins, settings.data.windows)
     else:
-        network, cut = ReExposureNetwork(config), cut_into_segments(config.segments, config.bins)
+        cut = cut_into_segments(config.segments, config.bins)
     paths = find_images(images, "train")
     try:
         held_out = find_images(images, "held_out")
@@ -99,7 +107,7 @@ def prepare(
     footage = () if data is None else tuple(find_sequences(data, part="train", least=CROP_FRAMES[1]))
 
     def write(trained: nn.Module, iterations: int) -> None:
-        assert isinstance(trained, ReExposureNetwork | KeyPlaneNetwork)
+        assert isinstance(trained, weights.Network)
         meta = {
             "iterations": str(iterations),
             "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -125,18 +133,20 @@ def _bank(paths: list[Path], settings: Settings, device: torch.device, *, seed: 
     return make_bank(paths, crop_px=data.crop_px, tiles=tiles, sprites=sprites, seed=seed, device=device)
 
 
-def network_config(model: ModelSettings) -> NetworkConfig | ExplicitConfig:
+def network_config(model: ModelSettings) -> weights.Config:
     """Look a size up and change it.
 
     Raises:
         ConfigError: there is no such size or field.
     """
-    config: NetworkConfig | ExplicitConfig
-    if model.network == "explicit":
-        if model.size not in explicit_sizes.SIZES:
-            sizes = ", ".join(explicit_sizes.SIZES)
-            raise ConfigError(f"there is no explicit network of size {model.size!r}; choose one of {sizes}")
-        config = explicit_sizes.SIZES[model.size]
+    config: weights.Config
+    if model.network in _SIZES:
+        sizes = _SIZES[model.network]
+        if model.size not in sizes:
+            raise ConfigError(
+                f"there is no {model.network} network of size {model.size!r}; choose one of {', '.join(sizes)}"
+            )
+        config = sizes[model.size]
     else:
         config = named(model.size)
     known = {field.name for field in dataclasses.fields(config)}

@@ -19,10 +19,11 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from nire.errors import NireError
+from nire.errors import NireError, WeightsError
 from nire.explicit.network import KeyPlaneNetwork
 from nire.metrics import psnr, ssim
 from nire.network import weights
+from nire.recurrent.network import RecurrentNetwork
 from nire.training.methods import (
     Method,
     as_pixels,
@@ -130,7 +131,13 @@ def all_methods(
 
 
 def method_of(network: weights.Network, device: torch.device, **run: str) -> Method:
-    """Let a network of either kind answer cases; `run` is its engine and precision."""
+    """Let a network answer cases; `run` is its engine and precision.
+
+    Raises:
+        WeightsError: it is for events without frames.
+    """
+    if isinstance(network, RecurrentNetwork):
+        raise WeightsError("these weights are for events without frames, and all windows here have frames")
     return explicit(network, device, **run) if isinstance(network, KeyPlaneNetwork) else neural(network, device, **run)
 
 

@@ -99,7 +99,14 @@ class Changes:
     count: Tensor
 
 
-def changes(counts: Tensor, positive: Tensor, negative: Tensor, observed: Tensor | None = None) -> Changes:
+def changes(
+    counts: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    observed: Tensor | None = None,
+    *,
+    ramp_share: float = RAMP_SHARE,
+) -> Changes:
     """Sum events up, with ramps in place of the staircase.
 
     A sensor tells of a change when it has happened: log light is not constant between two events of a pixel but on
@@ -111,6 +118,7 @@ def changes(counts: Tensor, positive: Tensor, negative: Tensor, observed: Tensor
         counts: [b, T, 2, H, W], events.
         positive, negative: float32 [b], believed thresholds.
         observed: float32 [b, T], 0 in steps whose events are missing; None where none are.
+        ramp_share: longest ramp, as share of all steps.
     """
     if counts.device.type == "cpu" and counts.dtype == torch.uint8:
         batch, steps, _, height, width = counts.shape
@@ -124,13 +132,20 @@ def changes(counts: Tensor, positive: Tensor, negative: Tensor, observed: Tensor
             counts.contiguous().view(batch, steps, 2, -1).numpy(),
             thresholds,
             lost,
-            RAMP_SHARE * steps,
+            ramp_share * steps,
         )
         return Changes(log_gain, count)
-    return changes_by_torch(counts, positive, negative, observed)
+    return changes_by_torch(counts, positive, negative, observed, ramp_share=ramp_share)
 
 
-def changes_by_torch(counts: Tensor, positive: Tensor, negative: Tensor, observed: Tensor | None = None) -> Changes:
+def changes_by_torch(
+    counts: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    observed: Tensor | None = None,
+    *,
+    ramp_share: float = RAMP_SHARE,
+) -> Changes:
     """Do what `changes` does on any device; the definition of its loop for the CPU."""
     change, number = event_integral(counts, positive, negative), _both_signs(counts)
     steps = change.shape[1]
@@ -156,7 +171,7 @@ def changes_by_torch(counts: Tensor, positive: Tensor, negative: Tensor, observe
         amount = torch.where(fires[:, step], first[:, step], amount)
         if lost is not None:
             coming = torch.where(lost[:, step], math.inf, coming)
-        begin = torch.maximum(previous[:, step], coming - longest.clamp(max=RAMP_SHARE * steps))
+        begin = torch.maximum(previous[:, step], coming - longest.clamp(max=ramp_share * steps))
         share = ((step - begin) / (coming - begin)).nan_to_num_(0.0, 0.0, 0.0).clamp_(0, 1)
         share = torch.where(coming < math.inf, share, 0.0)
         log_gain[:, step].addcmul_(share, amount)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -88,7 +88,7 @@ class Taught(Protocol):
     def task(self) -> str: ...  # noqa: D102
     @property
     def index(self) -> int: ...  # noqa: D102
-    def expose(self, network: Callable[..., Tensor]) -> Tensor: ...  # noqa: D102 (as in Sample)
+    def expose(self, network: Callable[..., Any]) -> Tensor: ...  # noqa: D102 (as in Sample)
     def worse(self, images: Tensor) -> Tensor: ...  # noqa: D102
     def estimates(self) -> Tensor: ...  # noqa: D102
     @property
@@ -107,12 +107,14 @@ class Cut:
         make: called with a window, believed positive and negative thresholds, and `task` and `index`; where it was
             looked at twice, with the second window as `again`.
         twice_share: share of samples of two frames whose windows the same sensors see twice, with other noise.
+        windows: that follow one another in what is rendered; it lasts so many times as long.
     """
 
     bins: int
     planes: int
     make: Callable[..., Taught]
     twice_share: float = 0.0
+    windows: int = 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -223,6 +225,7 @@ class Samples:
                 still_share=data.still_share,
                 pattern_share=data.pattern_share,
             )
+            scenes = replace(scenes, window_us=scenes.window_us * self._cut.windows)
             self._kept = (number, scenes)
         return self._kept[1]
 

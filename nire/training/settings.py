@@ -29,7 +29,7 @@ class ModelSettings:
     """Which network.
 
     Attributes:
-        network: "explicit" cleans key planes; "paper" is the network of the paper.
+        network: "explicit" cleans key planes; "recurrent" remembers, for events alone; "paper" is that of the paper.
         size: "nano" or "small", and "base" of the paper's.
         change: fields of the size's config that are set otherwise, for instance {"film": "learned"}.
     """
@@ -47,6 +47,7 @@ class DataSettings:
         crop_px: height and width of a window.
         batch: windows a step, of one task each.
         queries: shutters that each window answers.
+        windows: that follow one another in a sample; of networks that remember only.
         steps_per_bin: steps of the renderer in one bin of the network; motion stays under half a pixel a step.
         layers: moving things before the background.
         fast_share: share of scenes that move up to a pixel a step, so that things leave the crop between two frames.
@@ -68,6 +69,7 @@ class DataSettings:
     crop_px: int = 64
     batch: int = 8
     queries: int = 4
+    windows: int = 12
     steps_per_bin: int = 2
     layers: int = 2
     fast_share: float = 0.3
@@ -190,7 +192,7 @@ def parse_settings(document: dict[str, Any], name: str = "settings") -> Settings
         ConfigError: a key is unknown, of another type or out of range, or a file that it names is missing.
     """
     settings: Settings = _table(Settings, document, name)
-    kinds = ("paper", "explicit")
+    kinds = ("paper", "explicit", "recurrent")
     _require(
         settings.model.network in kinds,
         f"{name}: model.network = {settings.model.network!r}, expected one of {', '.join(kinds)}",

@@ -1,0 +1,150 @@
+"""The remembered content: what a window goes on from, what forgets, and that images of one stream hang together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from nire.errors import ConfigError
+from nire.recurrent.reconstructor import FORGOTTEN_US, RecurrentReconstructor
+from nire.shutter import Shutter
+from nire.types import ContentWindow, EventBatch, Geometry, Query
+from tests.nire.recurrent.streams import GEOMETRY, REACH_US, SPAN_US, reconstructor, stream, with_gap
+
+Image = NDArray[np.uint8]
+
+
+def middle(window: ContentWindow) -> float:
+    return sum(window.answers_us) / 2
+
+
+def exposed(backend: RecurrentReconstructor, window: ContentWindow, *times_us: float) -> Image:
+    content = backend.build(window)
+    asked = [Query(window.film, Shutter.instant(t_us, GEOMETRY.height), "test") for t_us in times_us]
+    return np.array(backend.expose(content, asked))
+
+
+def shown(backend: RecurrentReconstructor, windows: Sequence[ContentWindow]) -> Image:
+    """The image in the middle of the last of some windows, all of which are built."""
+    for window in windows[:-1]:
+        backend.build(window)
+    return exposed(backend, windows[-1], middle(windows[-1]))[0]
+
+
+def test_window_goes_on_from_the_one_before_it(tmp_path: Path) -> None:
+    windows = stream(3)
+    together = shown(reconstructor(tmp_path), windows)
+    assert not np.array_equal(together, shown(reconstructor(tmp_path), windows[2:]))
+    assert np.array_equal(together, shown(reconstructor(tmp_path), windows))
+
+
+def test_window_that_is_built_again_goes_on_from_the_same(tmp_path: Path) -> None:
+    windows, backend = stream(4), reconstructor(tmp_path)
+    first = [exposed(backend, window, middle(window)) for window in windows]
+    for n in (3, 1, 2, 0, 3):
+        assert np.array_equal(exposed(backend, windows[n], middle(windows[n])), first[n])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4, 0.99])
+def test_missing_events_forget(tmp_path: Path, share: float) -> None:
+    windows = stream(3)
+    begin_us = int(windows[2].answers_us[0] + share * SPAN_US)
+    broken = with_gap(windows[2], begin_us, begin_us + SPAN_US // 100)
+    alone = shown(reconstructor(tmp_path), [broken])
+    assert np.array_equal(shown(reconstructor(tmp_path), [*windows[:2], broken]), alone)
+
+
+def test_events_that_were_missing_before_do_not_forget(tmp_path: Path) -> None:
+    windows = stream(3)
+    # Within the reach of the third window, and not in what it answers.
+    begin_us = int(windows[2].answers_us[0]) - REACH_US
+    broken = with_gap(windows[2], begin_us, begin_us + REACH_US // 2)
+    alone = shown(reconstructor(tmp_path), [broken])
+    assert not np.array_equal(shown(reconstructor(tmp_path), [*windows[:2], broken]), alone)
+
+
+def test_skipped_window_does_not_forget_and_a_long_silence_does(tmp_path: Path) -> None:
+    windows = stream(2 + FORGOTTEN_US // SPAN_US + 2)
+    near, far = windows[2], windows[-1]
+    assert not np.array_equal(
+        shown(reconstructor(tmp_path), [windows[0], near]), shown(reconstructor(tmp_path), [near])
+    )
+    assert np.array_equal(shown(reconstructor(tmp_path), [windows[0], far]), shown(reconstructor(tmp_path), [far]))
+
+
+def test_clock_that_goes_back_forgets(tmp_path: Path) -> None:
+    later, earlier = stream(2, first_us=660_000), stream(2)
+    alone = shown(reconstructor(tmp_path), earlier)
+    assert np.array_equal(shown(reconstructor(tmp_path), [*later, *earlier]), alone)
+
+
+def test_no_seam_between_two_windows(tmp_path: Path) -> None:
+    first, second, third = stream(3)
+    backend = reconstructor(tmp_path)
+    backend.build(first)
+    border_us = second.answers_us[1]
+    before = exposed(backend, second, border_us - 0.01)
+    after = exposed(backend, third, border_us + 0.01)
+    assert np.abs(before.astype(int) - after.astype(int)).max() <= 1
+
+
+def test_rest_of_a_stream_overlaps_and_goes_on_where_the_window_before_ended(tmp_path: Path) -> None:
+    windows = stream(3)
+    begin_us, end_us = windows[1].answers_us[1], windows[1].answers_us[1] + SPAN_US // 3
+    cut = windows[2].events.t_us < end_us
+    left = EventBatch(*(getattr(windows[2].events, name)[cut] for name in ("t_us", "x", "y", "p")), int(end_us))
+    rest = replace(windows[2], t1_us=int(end_us), events=left, answers_us=(begin_us, end_us), covered_us=(0, end_us))
+    backend = reconstructor(tmp_path)
+    backend.build(windows[0])
+    before = exposed(backend, windows[1], begin_us - 0.01)
+    assert np.abs(before.astype(int) - exposed(backend, rest, begin_us).astype(int)).max() <= 1
+
+
+def test_halves_of_an_exposure_average_to_the_whole_also_beyond_the_window(tmp_path: Path) -> None:
+    first, second = stream(2)
+    backend = reconstructor(tmp_path)
+    backend.build(first)
+    content = backend.build(second)
+    begin_us, end_us = second.answers_us[0] - REACH_US + 500, second.answers_us[0] + SPAN_US / 2
+    cuts = [(begin_us, end_us), (begin_us, (begin_us + end_us) / 2), ((begin_us + end_us) / 2, end_us)]
+    light = []
+    for opens, closes in cuts:
+        shutter = Shutter(np.full(GEOMETRY.height, opens), np.full(GEOMETRY.height, closes))
+        backend.expose(content, [Query(second.film, shutter, "test")])
+        light.append(backend.light_at(shutter).numpy().copy())
+    assert np.abs(light[0] - (light[1] + light[2]) / 2).max() < 0.5
+
+
+def test_hot_pixels_and_time_offset_reach_the_content(tmp_path: Path) -> None:
+    windows = stream(2)
+    plain = shown(reconstructor(tmp_path), windows)
+    hot = np.zeros((GEOMETRY.height, GEOMETRY.width), bool)
+    hot[4:6, 7:9] = True
+    ignored = [replace(w, calibration=replace(w.calibration, hot_pixels=hot)) for w in windows]
+    assert not np.array_equal(shown(reconstructor(tmp_path), ignored), plain)
+    # All events later, and the offset that says so: the same images.
+    late = [
+        replace(
+            w,
+            t0_us=w.t0_us + 2000,
+            t1_us=w.t1_us + 2000,
+            events=replace(w.events, t_us=w.events.t_us + 2000, watermark_us=w.events.watermark_us + 2000),
+            calibration=replace(w.calibration, time_offset_us=2000.0),
+        )
+        for w in windows
+    ]
+    assert np.array_equal(shown(reconstructor(tmp_path), late), plain)
+
+
+def test_frames_are_refused(tmp_path: Path) -> None:
+    from tests.nire.windows import random_frame
+
+    window = stream(1)[0]
+    framed = replace(window, frames=(random_frame(1, 0, 330_000, 340_000, geometry=Geometry(20, 13)),))
+    with pytest.raises(ConfigError, match="without frames, this one has 1"):
+        reconstructor(tmp_path).build(framed)
