@@ -8,6 +8,7 @@ in mind for the next window (a convolutional GRU at each stride but the finest; 
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -28,8 +29,8 @@ TOLD = 3
 _DARK = DARK_LEVEL / 255
 # More change of log light in a window no image can show.
 _LOG_LIMIT = 5.7
-# How far light is forgotten in a window before the network has learned: half of it in a quarter of a second.
-_FORGOTTEN_AT_FIRST = -2.0
+FORGOTTEN = 0.12
+"""How far light is forgotten in a window before the network has learned: half of it in a fifth of a second."""
 
 
 class Events(NamedTuple):
@@ -97,7 +98,7 @@ class Layers(nn.Module):
         for name, value in self.leave.named_parameters():
             nn.init.zeros_(value)
             if name == "bias":
-                nn.init.constant_(value[4 * bins :], _FORGOTTEN_AT_FIRST)
+                nn.init.constant_(value[4 * bins :], math.log(FORGOTTEN / (1 - FORGOTTEN)))
 
     def forward(self, maps: Tensor, told: Tensor, *mind: Tensor) -> tuple[Tensor, ...]:
         """Say what light is, how far what was known is forgotten, and what is kept in mind.

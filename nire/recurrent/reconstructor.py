@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from nire.backends import device_errors
 from nire.engines import Job
@@ -20,8 +19,8 @@ from nire.integral.double_integral import DARK_LEVEL
 from nire.integral.exposing import Exposing
 from nire.integral.gain import Gain
 from nire.recurrent.config import RecurrentConfig
-from nire.recurrent.engines import Runner
-from nire.recurrent.network import GRAY, Events, told
+from nire.recurrent.engines import Runner, Told
+from nire.recurrent.network import GRAY, told
 from nire.shutter import Shutter
 from nire.types import Content, ContentWindow, Geometry
 
@@ -39,16 +38,18 @@ class _Known:
         root: float32 [height, width] as padded, square root of light.
         mind: what the network keeps in mind.
         t_us: frame time of both.
+        epoch: life of the device clock.
     """
 
     root: Tensor
     mind: tuple[Tensor, ...]
     t_us: float
+    epoch: int
 
     def leads_to(self, window: ContentWindow, span_us: tuple[float, float]) -> bool:
         """Tell whether a window goes on from here: nothing is missing between, and the clock goes on."""
         first_us, last_us = self.t_us, span_us[1]
-        is_near = span_us[0] - FORGOTTEN_US <= first_us < last_us
+        is_near = window.events.epoch == self.epoch and span_us[0] - FORGOTTEN_US <= first_us < last_us
         offset_us = window.calibration.time_offset_us
         missing = (gap.t0_us < last_us + offset_us and gap.t1_us > first_us + offset_us for gap in window.gaps)
         return is_near and not any(missing)
@@ -118,24 +119,19 @@ class RecurrentReconstructor(Exposing):
         root, mind = (torch.full(self._padded, GRAY, device=self._device), ()) if before is None else (
             before.root, before.mind
         )  # fmt: skip
-        planes, *kept = self._runner(root[None], self._events(window, states, end_us - begin_us), mind)
+        gains, counts = (state[1:-1] for state in states)
+        roots, kept = self._runner(root, Told(gains, counts, self._told(window, end_us - begin_us)), mind)
         height, width = self._geometry.height, self._geometry.width
-        light = torch.cat([root[None], planes[0]])[:, :height, :width].square().mul_(255)
+        light = torch.cat([root[None], roots])[:, :height, :width].square().mul_(255)
         self._planes = KeyPlanes(
             self._gain, np.array([first_us, *times_us, last_us]), self._beyond(light, states[0]), states
         )
-        return _Known(planes[0, -1].clone(), tuple(kept), end_us)
+        return _Known(roots[-1].clone(), kept, end_us, window.events.epoch)
 
-    def _events(self, window: ContentWindow, states: tuple[Tensor, Tensor], length_us: float) -> Events:
-        """Tell the network of the events of the bins; beside the sensor there are none."""
-        gains, counts = (state[1:-1] for state in states)
-        height, width = gains.shape[1:]
-        beside = 0, self._padded[1] - width, 0, self._padded[0] - height
-        change = functional.pad(gains.log().diff(dim=0), beside)[None]
-        number = functional.pad(counts.diff(dim=0).clamp_min_(0).log1p_(), beside)[None]
+    def _told(self, window: ContentWindow, length_us: float) -> Tensor:
         calibration = window.calibration
-        numbers = (calibration.threshold_positive, calibration.threshold_negative, max(length_us, 1.0))
-        return Events(change, number, told(*(torch.tensor([n], device=self._device) for n in numbers)))
+        numbers = calibration.threshold_positive, calibration.threshold_negative, max(length_us, 1.0)
+        return told(*(torch.tensor([number], device=self._device) for number in numbers))
 
     def _beyond(self, light: Tensor, gains: Tensor) -> Tensor:
         """Add what shutters reach before the first and after the last plane, carried by events: [K + 3, C, H, W]."""

@@ -41,7 +41,8 @@ from nire.training.protocols import FOOTAGE, PROTOCOLS, PUBLISHED, Blur, Case, C
 # Rows of a task's picture.
 _SHOWN = 4
 _RECORDINGS = (
-    "On real recordings: nire-live evaluate leave-out, nire-live evaluate consistency (each has its own --help)."
+    "On real recordings: nire-live evaluate leave-out, nire-live evaluate events-alone, nire-live evaluate consistency "
+    "(each has its own --help)."
 )
 
 

@@ -13,8 +13,12 @@ SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True, "help_opti
 
 
 def command(context: typer.Context) -> None:
-    """Compare methods on scenes with ground truth, or on real recordings (leave-out, consistency). See --help."""
-    on_recordings = {"leave-out": "stream.evaluation.leave_out", "consistency": "stream.evaluation.consistency"}
+    """Compare methods on scenes with truth, or on recordings (leave-out, events-alone, consistency). See --help."""
+    on_recordings = {
+        "leave-out": "stream.evaluation.leave_out",
+        "events-alone": "stream.evaluation.events_alone",
+        "consistency": "stream.evaluation.consistency",
+    }
     protocol, *rest = context.args or [""]
     if protocol in on_recordings:
         leave(import_module(on_recordings[protocol]).main(rest))

@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 
 from drivers.packets.cleaning import cleaned
 from drivers.source import SourceInfo
-from nire.backends import passthrough
 from nire.errors import ConfigError, SourceError
 from nire.network.config import SIZES
 from nire.network.weights import all_shipped
-from nire.types import Calibration, ContentWindow, EventBatch, Frame, Gap, Packet, Reconstructor
+from nire.types import Calibration, Content, ContentWindow, EventBatch, Frame, Gap, Packet, Query, Reconstructor
 from stream.backends import open_reconstructor
 from stream.clock import now_ns
 from stream.config import Config, load_config, updated
@@ -89,18 +88,31 @@ def read(config: Config, recording: Path, *, discard: int) -> Recorded:
     return recorded
 
 
+class _Nobody:
+    """The method of a session that is only asked for windows: a network would take long to make."""
+
+    name = "nobody"
+    engine = ""
+    needs_frames = False
+
+    def build(self, window: ContentWindow) -> Content:
+        raise NotImplementedError
+
+    def expose(self, content: Content, queries: Sequence[Query]) -> NDArray[np.uint8]:
+        raise NotImplementedError
+
+
 def windows_of(recorded: Recorded, packets: Sequence[Packet], policy: str) -> Iterator[ContentWindow]:
     """Cut some of a recording's packets into windows, calibrated as in a run: the same code; none is built.
 
     Args:
         recorded: where they are from.
         packets: of it, in order.
-        policy: "pair" or "single".
+        policy: "pair", "single" or "span".
     """
     config = recorded.config
     config = config.model_copy(update={"window": updated(config.window, {"policy": policy})})
-    nothing = passthrough.create(recorded.info.geometry)  # a session has a method, and a network would take long
-    session = Session(config, recorded.info, nothing, freshest=False, clock=now_ns)
+    session = Session(config, recorded.info, _Nobody(), freshest=False, clock=now_ns)
     return session.windows(packets)
 
 
@@ -165,8 +177,11 @@ def columns_of(text: str | None, width: int) -> slice:
     return slice(columns.start, columns.stop)
 
 
-def parser(name: str, what: str) -> argparse.ArgumentParser:
-    """Make a parser with the arguments that evaluations on a recording share."""
+_WITH_FRAMES = "edi, flow, passthrough, neural:SIZE or neural:FILE; default: those and each shipped size"
+
+
+def parser(name: str, what: str, *, backends: str = _WITH_FRAMES) -> argparse.ArgumentParser:
+    """Make a parser with the arguments that evaluations on a recording share; `backends` is the help for those."""
     made = argparse.ArgumentParser(f"nire-live evaluate {name}", description=what)
     made.add_argument("recording", type=Path, help="a recording; its kind is told from its content")
     made.add_argument(
@@ -174,7 +189,7 @@ def parser(name: str, what: str) -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="NAME",
-        help="edi, flow, passthrough, neural:SIZE or neural:FILE; default: those and each shipped size",
+        help=backends,
     )
     made.add_argument("--columns", metavar="A:B", help="compare these columns only, for sensors cut by their events")
     made.add_argument("--discard", type=int, default=0, metavar="N", help="leave out the first N frames")
@@ -191,14 +206,23 @@ def opened(asked: argparse.Namespace) -> tuple[Recorded, dict[str, Reconstructor
     Raises:
         NireError: an argument or the recording cannot be used.
     """
+    recorded, columns = opened_recording(asked)
+    return recorded, open_backends(recorded, asked.backend), columns
+
+
+def opened_recording(asked: argparse.Namespace) -> tuple[Recorded, slice]:
+    """Do what the shared arguments say of the recording and the columns; make the folders to write to.
+
+    Raises:
+        NireError: an argument or the recording cannot be used.
+    """
     if asked.discard < 0:
         raise ConfigError(f"--discard {asked.discard}: expected a number of frames, 0 or more")
     for folder in (asked.json and asked.json.parent, getattr(asked, "out", None)):
         if folder is not None:
             _make(folder)
     recorded = read(load_config(None, asked.overrides), asked.recording, discard=asked.discard)
-    columns = columns_of(asked.columns, recorded.info.geometry.width)
-    return recorded, open_backends(recorded, asked.backend), columns
+    return recorded, columns_of(asked.columns, recorded.info.geometry.width)
 
 
 def cut(pixels: NDArray[np.uint8], columns: slice) -> NDArray[np.uint8]:

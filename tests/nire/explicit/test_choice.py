@@ -213,7 +213,7 @@ def test_torch_is_taken_where_openvino_cannot_run(job: Job, monkeypatch: pytest.
     def missing(name: str) -> None:
         raise EngineMissing(f"{name} is not here")
 
-    monkeypatch.setattr("nire.explicit.openvino.package", missing)
+    monkeypatch.setattr("nire.engines.kept_graph.package", missing)
     assert choice.open_fastest(trained_a_little(), replace(job, precision="fp32")).name == "eager"
 
 

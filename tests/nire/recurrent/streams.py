@@ -10,7 +10,7 @@ import torch
 
 from nire.engines import Job
 from nire.recurrent.config import RecurrentConfig
-from nire.recurrent.engines import open_runner
+from nire.recurrent.engines import Told, open_runner
 from nire.recurrent.network import Events, RecurrentNetwork, told
 from nire.recurrent.reconstructor import RecurrentReconstructor
 from nire.types import Calibration, ContentWindow, EventBatch, Gap, Geometry
@@ -40,6 +40,15 @@ def random_window(batch: int = 1, seed: int = 5) -> tuple[torch.Tensor, Events]:
     change = 0.3 * torch.randn((batch, TINY.bins, *PADDED), generator=draw)
     numbers = torch.rand((2, batch), generator=draw) * 0.4 + 0.1
     return before, Events(change, change.abs(), told(*numbers, torch.full((batch,), 30_000.0)))
+
+
+def random_told(seed: int = 5) -> Told:
+    """What a sensor that is smaller than the network's maps tells of a window."""
+    draw = torch.Generator().manual_seed(seed)
+    shape = TINY.bins + 1, GEOMETRY.height, GEOMETRY.width
+    gains = torch.randn(shape, generator=draw).mul(0.3).exp()
+    counts = torch.rand(shape, generator=draw).mul(3).cumsum(0)
+    return Told(gains, counts, told(*(torch.tensor([n]) for n in (0.2, 0.3, 30_000.0))))
 
 
 def reconstructor(folder: Path, engine: str = "eager") -> RecurrentReconstructor:

@@ -13,9 +13,9 @@ from nire.engines.choice import check_engine
 from nire.errors import ConfigError, WeightsError
 from nire.network import weights
 from nire.recurrent.config import NANO, RecurrentConfig
-from nire.recurrent.engines import Runner, open_runner
-from nire.recurrent.network import RecurrentNetwork, carried
-from tests.nire.recurrent.streams import PADDED, TINY, random_window, trained_a_little
+from nire.recurrent.engines import PhysicsRunner, Runner, open_runner
+from nire.recurrent.network import FORGOTTEN, GRAY, RecurrentNetwork, carried
+from tests.nire.recurrent.streams import PADDED, TINY, random_told, random_window, trained_a_little
 
 CPU = torch.device("cpu")
 
@@ -28,8 +28,13 @@ def test_untrained_network_is_events_that_are_slowly_forgotten() -> None:
     before, events = random_window(batch=2)
     with torch.no_grad():
         planes, *_ = RecurrentNetwork(TINY)(before, *events)
-    forgotten = float(torch.tensor(-2.0).sigmoid())
-    torch.testing.assert_close(planes, carried(before, events.change) * (1 - forgotten) + 0.5 * forgotten)
+    torch.testing.assert_close(planes, carried(before, events.change) * (1 - FORGOTTEN) + GRAY * FORGOTTEN)
+
+
+def test_engine_without_a_network_says_what_an_untrained_one_says(tmp_path: Path) -> None:
+    before, seen = random_window()[0][0], random_told()
+    untrained = open_runner("eager", RecurrentNetwork(TINY), job(tmp_path))
+    torch.testing.assert_close(PhysicsRunner()(before, seen, ())[0], untrained(before, seen, ())[0])
 
 
 def test_light_is_carried_by_the_events_until_the_end_of_each_bin() -> None:
@@ -102,16 +107,14 @@ def test_network_that_cannot_be_is_refused(changes: dict[str, object], words: st
 
 
 def streamed(runner: Runner, windows: int = 4) -> list[torch.Tensor]:
-    """Go through a few windows; what was given stays as it was given."""
-    before, _ = random_window()
+    """Go through a few windows; what was given stays as it was."""
+    before = random_window()[0][0]
     mind: tuple[torch.Tensor, ...] = ()
     seen = []
-    with torch.no_grad():
-        for n in range(windows):
-            _, events = random_window(seed=n)
-            planes, *kept = runner(before, events, mind)
-            mind, before = tuple(kept), planes[:, -1].clone()
-            seen.append(planes.clone())
+    for n in range(windows):
+        roots, mind = runner(before, random_told(n), mind)
+        before = roots[-1]
+        seen.append(roots)
     return seen
 
 
@@ -130,7 +133,7 @@ def test_engine_is_chosen_and_what_is_not_there_is_refused(tmp_path: Path) -> No
     network = trained_a_little()
     assert open_runner("eager", network, job(tmp_path)).name == check_engine("eager", network, job(tmp_path))
     assert check_engine("auto", network, job(tmp_path, "fp16")) == "eager"
-    with pytest.raises(ConfigError, match="auto, eager, openvino"):
+    with pytest.raises(ConfigError, match="auto, eager, openvino, physics"):
         open_runner("tensorrt", network, job(tmp_path))
     with pytest.raises(ConfigError, match="precision"):
         open_runner("openvino", network, job(tmp_path, "int8"))

@@ -83,6 +83,13 @@ def test_clock_that_goes_back_forgets(tmp_path: Path) -> None:
     assert np.array_equal(shown(reconstructor(tmp_path), [*later, *earlier]), alone)
 
 
+def test_clock_that_began_again_forgets(tmp_path: Path) -> None:
+    windows = stream(2)
+    anew = replace(windows[1], events=replace(windows[1].events, epoch=1))
+    alone = shown(reconstructor(tmp_path), [anew])
+    assert np.array_equal(shown(reconstructor(tmp_path), [windows[0], anew]), alone)
+
+
 def test_no_seam_between_two_windows(tmp_path: Path) -> None:
     first, second, third = stream(3)
     backend = reconstructor(tmp_path)

@@ -372,7 +372,7 @@ def test_engine_that_auto_takes_is_shown_and_no_network_is_made(
     monkeypatch.setitem(sys.modules, "openvino", None)
     without = check(backend, "reconstructor.device=cpu")
     assert "eager (the one that auto takes here)" in without.out, without.err
-    for check_of in ("nire.engines.openvino.check", "nire.explicit.openvino.check"):
+    for check_of in ("nire.engines.openvino.check", "nire.engines.kept_graph.check"):
         monkeypatch.setattr(check_of, lambda *_: None)
     assert "openvino (the one that auto takes here)" in check(backend, "reconstructor.device=cpu").out
     named = check(backend, "reconstructor.device=cpu", "reconstructor.engine=eager")

@@ -136,7 +136,7 @@ def test_command_writes_figures_and_a_picture(filmed: Path, tmp_path: Path, caps
     assert cv2.imread(str(out / "moving.png"), cv2.IMREAD_UNCHANGED).shape[1] > picture.shape[1]
 
 
-@pytest.mark.parametrize("name", ["leave-out", "consistency"])
+@pytest.mark.parametrize("name", ["leave-out", "events-alone", "consistency"])
 def test_help_names_the_options(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     done = call(capsys, "evaluate", name, "--help")
     assert done.code == 0
