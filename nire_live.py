@@ -46,3 +46,8 @@ __all__ = [
     "reexpose",
     "save",
 ]
+
+if __name__ == "__main__":  # python -m nire_live: the command
+    from stream.cli import main
+
+    main()

@@ -133,7 +133,10 @@ class ReconstructorConfig(Section):
     )
     size: str = Field("nano", description="neural: nano, small or base")
     weights: str = Field("", description="neural: a safetensors file, or paper_nano, instead of the size's")
-    engine: str = Field("auto", description="neural: what runs the network, or a dotted module name")
+    engine: str = Field(
+        "auto",
+        description="neural: what runs the network, or a dotted module name; events_only: also physics, no network",
+    )
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu or cuda:N")
     precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = Field(
         "auto", description="neural: number format of the network"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -104,6 +106,13 @@ def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     done = call(capsys, "--version")
     assert done.code == 0
     assert re.fullmatch(r"\d+\.\d+\.\d+\S*\n", done.out)
+
+
+def test_library_run_as_a_module_is_the_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "nire_live", "--version"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert re.fullmatch(r"\d+\.\d+\.\d+\S*\n", done.stdout)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
