@@ -296,7 +296,7 @@ class Session:
         free = self._at_once - len(self._begun)
         if free <= 0:
             return
-        waiting = [*self._kept, *self._assembler.waiting()]
+        waiting = [*self._kept, *self._assembler.waiting(join=self._rolls)]
         patience = self._fallback.budget.patience(waiting[-1], self._assembler.cut) if waiting else 1
         patience = max(patience, free)
         late, waiting = waiting[:-patience], waiting[-patience:]

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from nire.types import ContentWindow, EventBatch, Frame, Gap, Geometry, Packet
 from stream.windows.cut import Cut
 from stream.windows.held import Held, are_near
+from stream.windows.joined import joined
 from stream.windows.policies import Policy, make_policy
 
 
@@ -78,13 +79,20 @@ class WindowAssembler:
             yield self._finished.popleft()
         yield from self._following()
 
-    def waiting(self) -> list[ContentWindow]:
-        """Hand out the windows that are complete now, without events: who is too late for most of them copies none."""
+    def waiting(self, *, join: bool = False) -> list[ContentWindow]:
+        """Hand out the windows that are complete now, without events: who is too late for most of them copies none.
+
+        Args:
+            join: make those without frames that follow one another one window: `joined`.
+        """
         self._held.is_thin = True
         try:
-            return list(self.complete())
+            over = list(self._finished)  # of an earlier stream, with events
+            self._finished.clear()
+            following = list(self._following())
         finally:
             self._held.is_thin = False
+        return [*over, *(joined(following) if join and self._held.cut.policy == "span" else following)]
 
     def filled(self, window: ContentWindow) -> ContentWindow:
         """Give a window that `waiting` handed out its events; call before `release`."""

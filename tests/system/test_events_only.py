@@ -73,9 +73,14 @@ def test_replay_gives_the_images_of_offline(
         done = stream.wait()
     assert done.code == 0, done.err
     assert "guess that starts from gray" in done.err
+    window = -1
     for message in messages:
-        assert np.array_equal(message.pixels[..., 0], offline[message.header["t_a_us"]])
+        # On a busy machine windows are joined, or left out: what is remembered differs from then on.
+        if message.header["window"] - window <= 1:
+            window = message.header["window"]
+            assert np.array_equal(message.pixels[..., 0], offline[message.header["t_a_us"]])
         assert (message.header["backend"], message.header["transfer"]) == ("events_only", "srgb")
+    assert window >= (0 if speed == "1" else messages[-1].header["window"])
     published = re.search(r"lost: 0 events, 0 frames; out: (\d+) frames", done.err)
     assert published, done.err
     assert len(messages) == int(published[1]) > 0
