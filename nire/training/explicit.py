@@ -114,6 +114,10 @@ class ExplicitSample:
         aged[:, -1] = torch.where(kept, again.age.log1p(), 0.0)
         return self.inputs._replace(witnesses=witnesses, trust=trust, told=aged)
 
+    def judged(self, images: Tensor) -> Tensor:
+        """Give images as they are compared with the target: as they are."""
+        return images
+
     def worse(self, images: Tensor) -> Tensor:
         """Tell by how much images are worse than the best witness, in the mean over all squares of pixels: []."""
         first = self.asked.shape[1]

@@ -241,7 +241,7 @@ class _Run:
         self._network.train()
         self._optimiser.zero_grad(set_to_none=True)
         images, wanted = self._expose(self._called, sample), self._settings.loss
-        loss = loss_of(images, sample.target, wanted)
+        loss = loss_of(sample.judged(images), sample.target, wanted)
         if wanted.witness:
             loss = loss + wanted.witness * sample.worse(images)
         loss.backward()

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from nire.ramps import RAMP_SHARE
 from nire.recurrent.network import GRAY, Events, carried, told
@@ -22,6 +23,8 @@ PAUSED_SHARE, LONGEST_PAUSE = 0.5, 6
 """Share of batches in which everything stands still for a while, and for how many windows at most."""
 # Events of a pixel in a bin of such a window: from the fewest to the most.
 _NOISE_EVENTS = 1e-4, 3e-2
+# How much of the difference of means is not judged, and how much errors count where nothing was seen within so far.
+_LEVEL_FREE, _UNSEEN, _NEAR_PX = 0.9, 0.2, 2
 # What a content by physics alone keeps of its light from window to window.
 _KEPT = 0.88
 
@@ -51,6 +54,23 @@ class RecurrentSample:
             planes.append(seen)
             before = seen[:, -1]
         return torch.cat(planes[BEGINNING:], 1)[:, :, None]
+
+    def judged(self, images: Tensor) -> Tensor:
+        """Give images as they are compared with the target.
+
+        How bright a scene is no event tells: most of the difference of their means is taken away. And errors count
+        little where no event came near since the stream began: there one can only guess.
+        """
+        weight = torch.lerp(torch.full_like(images, _UNSEEN), torch.ones_like(images), self._seen())
+        apart = images - self.target
+        level = (apart * weight).sum((2, 3, 4), keepdim=True) / weight.sum((2, 3, 4), keepdim=True)
+        return self.target + (apart - _LEVEL_FREE * level) * weight
+
+    def _seen(self) -> Tensor:
+        """Tell where events came near until the end of each bin: [b, (W - `BEGINNING`) K, 1, H, W], 0 or 1."""
+        number = torch.cat([events.number for events in self.events], 1).cumsum(1)[:, -self.target.shape[1] :]
+        near = functional.max_pool2d((number > 0).float(), 2 * _NEAR_PX + 1, 1, _NEAR_PX)
+        return near[:, :, None]
 
     def worse(self, images: Tensor) -> Tensor:
         """Nothing: there is no witness to compare with."""

@@ -58,6 +58,10 @@ class Sample:
         """Let a network answer: [b, Q, 1, H, W]."""
         return network(*(getattr(self, name) for name in _GIVEN))
 
+    def judged(self, images: Tensor) -> Tensor:
+        """Give images as they are compared with the target: as they are."""
+        return images
+
     def worse(self, images: Tensor) -> Tensor:
         """Nothing: this network's images are not compared with where they start from."""
         return images.new_zeros(())
@@ -89,6 +93,7 @@ class Taught(Protocol):
     @property
     def index(self) -> int: ...  # noqa: D102
     def expose(self, network: Callable[..., Any]) -> Tensor: ...  # noqa: D102 (as in Sample)
+    def judged(self, images: Tensor) -> Tensor: ...  # noqa: D102
     def worse(self, images: Tensor) -> Tensor: ...  # noqa: D102
     def estimates(self) -> Tensor: ...  # noqa: D102
     @property
