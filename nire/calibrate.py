@@ -149,6 +149,16 @@ class Calibrator:
             self._learn_thresholds(pair, trust=(1 - missing) ** _WHOLE_POWER)
         self._pairs_used += 1
 
+    def observe_alone(self, events: EventBatch, shape: tuple[int, int]) -> None:
+        """Learn what events without frames tell, which pixels are hot.
+
+        Args:
+            events: all of a window.
+            shape: H, W of the sensor.
+        """
+        self.current = replace(self.current, hot_pixels=self._hot_pixels.among(events, shape))
+        self._pairs_used += 1
+
     # Time offset
 
     def _learn_offset(self, pair: _Pair) -> None:

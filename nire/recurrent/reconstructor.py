@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -119,6 +120,7 @@ class RecurrentReconstructor(Exposing):
         root, mind = (torch.full(self._padded, GRAY, device=self._device), ()) if before is None else (
             before.root, before.mind
         )  # fmt: skip
+        root = _healed(root, window.calibration.hot_pixels)
         gains, counts = (state[1:-1] for state in states)
         roots, kept = self._runner(root, Told(gains, counts, self._told(window, end_us - begin_us)), mind)
         height, width = self._geometry.height, self._geometry.width
@@ -151,6 +153,18 @@ class RecurrentReconstructor(Exposing):
         """Expose shutters as images at once, as `Exposing.show`."""
         assert self._planes is not None
         return self._planes.show(shutters, images, encoding)
+
+
+def _healed(root: Tensor, hot: NDArray[np.bool_] | None) -> Tensor:
+    """Give pixels whose events are ignored what is around them: what they were told before is wrong for good."""
+    if hot is None:
+        return root
+    around = torch.from_numpy(cv2.medianBlur(root.cpu().numpy(), 3)).to(root.device)
+    healed = root.clone()
+    mask = torch.from_numpy(hot).to(root.device)
+    height, width = hot.shape
+    healed[:height, :width][mask] = around[:height, :width][mask]
+    return healed
 
 
 def _span_of(window: ContentWindow) -> tuple[float, float]:

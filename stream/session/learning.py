@@ -1,4 +1,4 @@
-"""Which windows teach what is believed about the sensor: pairs of frames, once each, while there is more to learn."""
+"""Which windows teach what is believed about the sensor: pairs of frames, once each, and windows of events alone."""
 
 from __future__ import annotations
 
@@ -73,9 +73,11 @@ class Learning:
             self._put_off = None
 
     def _pair_in(self, window: ContentWindow) -> ContentWindow | None:
+        if not window.frames:
+            return window if self._calibrator.wants() else None
         # The windows of a live edge have one frame after the other, each of them many times; a stream's last pair
         # has two windows.
-        if not window.frames or window.frames[-1] is self._seen:
+        if window.frames[-1] is self._seen:
             return None
         previous = None if len(window.frames) == 2 else self._assembler.frame_before(window)
         if len(window.frames) == 1 and previous is None:
@@ -86,5 +88,8 @@ class Learning:
         return window if previous is None else self._assembler.paired(previous, window)
 
     def _observe(self, pair: ContentWindow) -> None:
-        self._calibrator.observe(pair.frames, pair.events, pair.gaps)
+        if pair.frames:
+            self._calibrator.observe(pair.frames, pair.events, pair.gaps)
+        else:
+            self._calibrator.observe_alone(pair.events, (pair.geometry.height, pair.geometry.width))
         self._assembler.guard(self._calibrator.guard_us)

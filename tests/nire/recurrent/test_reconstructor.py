@@ -148,6 +148,29 @@ def test_hot_pixels_and_time_offset_reach_the_content(tmp_path: Path) -> None:
     assert np.array_equal(shown(reconstructor(tmp_path), late), plain)
 
 
+def test_pixel_that_is_found_to_be_hot_is_healed(tmp_path: Path) -> None:
+    windows = stream(3)
+    y, x = 6, 10
+    mad = []
+    for window in windows:
+        extra = np.linspace(window.t0_us, window.t1_us - 1, 15).astype(np.int64)
+        t_us = np.concatenate([window.events.t_us, extra])
+        order = np.argsort(t_us, kind="stable")
+        columns = [(window.events.x, x, np.uint16), (window.events.y, y, np.uint16), (window.events.p, 1, np.uint8)]
+        rest = [np.concatenate([own, np.full(15, value, kind)])[order] for own, value, kind in columns]
+        mad.append(replace(window, events=EventBatch(t_us[order], *rest, window.events.watermark_us)))
+    hot = np.zeros((GEOMETRY.height, GEOMETRY.width), bool)
+    hot[y, x] = True
+    backend = reconstructor(tmp_path, "physics")
+    backend.build(mad[0])
+    dot = exposed(backend, mad[1], middle(mad[1]))[0]
+    found = replace(mad[2], calibration=replace(mad[2].calibration, hot_pixels=hot))
+    healed = exposed(backend, found, middle(found))[0]
+    around = np.sort(healed[y - 1 : y + 2, x - 1 : x + 2, 0].ravel())
+    assert dot[y, x, 0] == 255
+    assert around[0] <= healed[y, x, 0] <= around[-2]
+
+
 def test_frames_are_refused(tmp_path: Path) -> None:
     from tests.nire.windows import random_frame
 

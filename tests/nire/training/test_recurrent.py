@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,18 @@ def test_everything_stands_still_in_pauses(samples: Samples) -> None:
         still += bool(stands.any())
     assert 0 < still < 12
     assert 0 < PAUSED_SHARE < 1
+
+
+def test_level_of_an_image_is_hardly_judged_and_what_no_event_told_of_little(samples: Samples) -> None:
+    sample = made(samples, 0)
+    target = sample.target
+    torch.testing.assert_close(sample.judged(target), target)
+    brighter = (sample.judged(target + 0.2) - target).abs().amax()
+    assert 0 < brighter <= 0.2 * 0.1 + 1e-6
+    sample = replace(sample, events=tuple(events._replace(number=events.number * 0) for events in sample.events))
+    wrong = target.clone()
+    wrong[..., 5, 5] += 0.5
+    assert (sample.judged(wrong) - target)[..., 5, 5].amax() == pytest.approx(0.5 * 0.2, rel=0.01)
 
 
 def test_same_number_gives_the_same_stream(samples: Samples) -> None:

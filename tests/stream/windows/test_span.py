@@ -195,6 +195,17 @@ def test_images_say_what_they_are() -> None:
     assert (machine.calibration.threshold_positive, machine.calibration.time_offset_us) == (0.25, 0.0)
 
 
+def test_hot_pixels_are_found_in_events_alone() -> None:
+    t_us = np.arange(START_US, 1_500_000, 200, dtype=np.int64)
+    x, y, p = (np.full(len(t_us), value) for value in (3, 2, 1))
+    mad = EventBatch(t_us, x.astype(np.uint16), y.astype(np.uint16), p.astype(np.uint8), 1_500_000)
+    machine = session("plan.rate_hz=100")
+    list(machine.feed(packets.cut(mad, list(range(START_US, 1_500_000, 5000)))))
+    hot = machine.calibration.hot_pixels
+    assert hot is not None
+    assert np.argwhere(hot).tolist() == [[2, 3]]
+
+
 def test_moments_of_the_recent_windows_can_be_asked_for() -> None:
     machine = session("plan.rate_hz=100")
     list(machine.feed(usual()))
