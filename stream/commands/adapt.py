@@ -88,7 +88,7 @@ def run(config: Config, recording: Path, out: Path, *, minutes: float) -> int:
     base = weights_file(config.reconstructor.size, config.reconstructor.weights)
     network = weights.load_any(base)
     if not isinstance(network, KeyPlaneNetwork):
-        raise ConfigError(f"{base} holds the network of the paper; networks of key planes can be adapted")
+        raise ConfigError(f"{base} holds another network; those of key planes can be adapted")
     if weights.metadata(base)["format"] == weights.CHANGE_FORMAT:
         raise ConfigError(f"{base} was adapted already; begin with the weights that come along, or with whole ones")
     recorded = recordings.read(config, recording, discard=0)

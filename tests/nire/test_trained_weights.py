@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -12,9 +14,11 @@ from nire.training import evaluate
 from nire.training.methods import Method, as_pixels, edi
 from nire.training.pictures import find_images, make_bank
 from nire.training.protocols import Case
-from nire.training.samples import believed_thresholds, see
+from nire.training.recurrent import cut_into_windows
+from nire.training.samples import Samples, believed_thresholds, see
 from nire.training.scenes import Scenes, render
 from nire.training.sensor import draw_sensors
+from nire.training.settings import DataSettings
 from nire.training.tasks import Shutters
 from tests.nire.training.rooms import write_images
 
@@ -101,3 +105,30 @@ def test_longer_shutter_blurs_more(network: Method, scenes: Scenes) -> None:
     images = exposed(network, made)
     slopes = np.abs(np.diff(images, axis=-1)).mean((0, 2, 3))
     assert (np.diff(slopes) < 0).all()
+
+
+def test_network_for_events_alone_is_ahead_of_events_that_are_carried_on(tmp_path: Path) -> None:
+    """After the gain and the offset that bring each image nearest to the truth: events tell neither."""
+    path = weights.shipped("nano_events_only")
+    assert path is not None
+    network = weights.load_any(path)
+    bank = make_bank(find_images(write_images(tmp_path, size=(160, 140))), crop_px=CROP, tiles=12, sprites=12, seed=1)
+    data = DataSettings(
+        crop_px=CROP, batch=4, steps_per_bin=6, noise="realistic", wide_sensors=True, tasks={"events_only": 1.0}
+    )
+    samples = Samples(bank, data, cut=cut_into_windows(network.config.bins, 10), seed=11)
+    left = {"network": [0.0], "physics": [0.0]}
+    for index in range(0, 12, 2):
+        sample = samples.at(index)
+        with torch.no_grad():
+            images = {"network": sample.expose(network), "physics": sample.estimates()}
+        for name, image in images.items():
+            left[name].append(_left_after_fit(image, sample.target))
+    assert sum(left["network"]) < 0.85 * sum(left["physics"])
+
+
+def _left_after_fit(image: torch.Tensor, right: torch.Tensor) -> float:
+    """Mean variance that is left of what is right when an image explains it by its best gain and offset."""
+    apart, wanted = (value - value.mean((2, 3, 4), keepdim=True) for value in (image.float(), right))
+    both, own = ((apart * other).mean((2, 3, 4), keepdim=True) for other in (wanted, apart))
+    return float((wanted - (both / (own + 1e-9)).clamp_min(0) * apart).square().mean())

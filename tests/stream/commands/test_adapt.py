@@ -106,10 +106,10 @@ def test_better_means_moving_pixels_gain_and_still_ones_do_not_lose(moving: floa
 def test_networks_of_the_paper_names_and_short_recordings_are_refused(
     recording: Path, base: Path, tmp_path: Path, capsys: Capture
 ) -> None:
-    paper = weights.shipped("nano_events_only")
+    paper = weights.shipped("paper_nano")
     assert paper is not None
     for arguments, said in (
-        (["--out", tmp_path / "a.safetensors", *settings(paper)], "holds the network of the paper"),
+        (["--out", tmp_path / "a.safetensors", *settings(paper)], "holds another network"),
         (["--out", tmp_path / "a.bin", *settings(base)], "expected a name that ends in .safetensors"),
     ):
         done = call(capsys, "adapt", str(recording), *map(str, arguments))
