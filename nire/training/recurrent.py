@@ -23,8 +23,8 @@ PAUSED_SHARE, LONGEST_PAUSE = 0.5, 6
 """Share of batches in which everything stands still for a while, and for how many windows at most."""
 # Events of a pixel in a bin of such a window: from the fewest to the most.
 _NOISE_EVENTS = 1e-4, 3e-2
-# How much of the difference of means is not judged, and how much errors count where nothing was seen within so far.
-_LEVEL_FREE, _UNSEEN, _NEAR_PX = 0.9, 0.2, 2
+# How much errors count where nothing was seen within so far.
+_UNSEEN, _NEAR_PX = 0.2, 2
 # What a content by physics alone keeps of its light from window to window.
 _KEPT = 0.88
 
@@ -58,13 +58,10 @@ class RecurrentSample:
     def judged(self, images: Tensor) -> Tensor:
         """Give images as they are compared with the target.
 
-        How bright a scene is no event tells: most of the difference of their means is taken away. And errors count
-        little where no event came near since the stream began: there one can only guess.
+        Errors count little where no event came near since the stream began: there one can only guess.
         """
         weight = torch.lerp(torch.full_like(images, _UNSEEN), torch.ones_like(images), self._seen())
-        apart = images - self.target
-        level = (apart * weight).sum((2, 3, 4), keepdim=True) / weight.sum((2, 3, 4), keepdim=True)
-        return self.target + (apart - _LEVEL_FREE * level) * weight
+        return torch.lerp(self.target, images, weight)
 
     def _seen(self) -> Tensor:
         """Tell where events came near until the end of each bin: [b, (W - `BEGINNING`) K, 1, H, W], 0 or 1."""

@@ -23,6 +23,8 @@ from stream.images import write_png
 from stream.progress import progress_bar
 
 TASK = "events_alone"
+CONSTANT = "constant"
+"""The row of an image that says nothing: its gray is the frame's mean."""
 _SHOWN = 4
 Image = NDArray[np.uint8]
 
@@ -54,7 +56,7 @@ class Found:
     """What a comparison found.
 
     Attributes:
-        scores: by (backend, task).
+        scores: by (method, task), the constant image first.
         picture: a few frames beside what was made of events, one a row, uint8 [H, W, 3].
     """
 
@@ -86,7 +88,8 @@ def compare(
     """Make an image by each captured frame's own shutter of the events alone, and compare.
 
     Events tell neither how bright a scene is nor, without its thresholds, of how much contrast: each image is given the
-    gain and the offset that bring it nearest to the frame. Both are compared as they are seen, in sRGB, and gray.
+    gain and the offset that bring it nearest to the frame. Both are compared as they are seen, in sRGB, and gray. What
+    an image says is what it is better by than a constant one, the table's first row.
 
     Args:
         recorded: the recording; its frames reach no image.
@@ -116,15 +119,17 @@ def compare(
                     continue
                 captured = seen(cut(frame.pixels, columns), frame)
                 shutter = _within(frame.shutter, window.covered_us)
-                images = []
+                made = {CONSTANT: np.zeros(captured.shape[:2])}
                 for name, method in methods.items():
                     image = method.expose(contents[name], [Query(window.film, shutter, TASK)])[0]
-                    images.append(fitted(cut(image, columns).mean(2), captured))
+                    made[name] = cut(image, columns).mean(2)
+                images = {name: fitted(image, captured) for name, image in made.items()}
+                for name, shown in images.items():
                     score = scores.setdefault((name, TASK), Score())
-                    score.psnr.append(psnr(images[-1], captured))
-                    score.ssim.append(ssim(images[-1], captured))
+                    score.psnr.append(psnr(shown, captured))
+                    score.ssim.append(ssim(shown, captured))
                 if compared in chosen:
-                    rows.append(np.concatenate([captured, *images], axis=1))
+                    rows.append(np.concatenate([captured, *(images[name] for name in methods)], axis=1))
                 compared += 1
                 bar.at(compared, count)
     if not rows:
