@@ -27,6 +27,8 @@ from nire.types import Content, ContentWindow, Geometry
 
 FORGOTTEN_US = 600_000
 """After so long without a window what was known is forgotten."""
+MISSED_US = 25_000
+"""So long, and no longer, events may be missing for what was known to be kept: a little is wrong then, and heals."""
 # What a pixel's light may be at most when it is carried beyond a window, in levels.
 _BRIGHTEST = 10 * 255.0
 
@@ -48,12 +50,12 @@ class _Known:
     epoch: int
 
     def leads_to(self, window: ContentWindow, span_us: tuple[float, float]) -> bool:
-        """Tell whether a window goes on from here: nothing is missing between, and the clock goes on."""
+        """Tell whether a window goes on from here: little is missing between, and the clock goes on."""
         first_us, last_us = self.t_us, span_us[1]
         is_near = window.events.epoch == self.epoch and span_us[0] - FORGOTTEN_US <= first_us < last_us
         offset_us = window.calibration.time_offset_us
-        missing = (gap.t0_us < last_us + offset_us and gap.t1_us > first_us + offset_us for gap in window.gaps)
-        return is_near and not any(missing)
+        missing = (min(gap.t1_us, last_us + offset_us) - max(gap.t0_us, first_us + offset_us) for gap in window.gaps)
+        return is_near and sum(max(missed_us, 0.0) for missed_us in missing) <= MISSED_US
 
 
 class RecurrentReconstructor(Exposing):

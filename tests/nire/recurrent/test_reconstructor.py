@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from nire.errors import ConfigError
-from nire.recurrent.reconstructor import FORGOTTEN_US, RecurrentReconstructor
+from nire.recurrent.reconstructor import FORGOTTEN_US, MISSED_US, RecurrentReconstructor
 from nire.shutter import Shutter
 from nire.types import ContentWindow, EventBatch, Geometry, Query
 from tests.nire.recurrent.streams import GEOMETRY, REACH_US, SPAN_US, reconstructor, stream, with_gap
@@ -50,22 +50,17 @@ def test_window_that_is_built_again_goes_on_from_the_same(tmp_path: Path) -> Non
         assert np.array_equal(exposed(backend, windows[n], middle(windows[n])), first[n])
 
 
-@pytest.mark.parametrize("share", [0.0, 0.4, 0.99])
-def test_missing_events_forget(tmp_path: Path, share: float) -> None:
+@pytest.mark.parametrize(
+    ("missed_us", "forgets"),
+    [((0, MISSED_US + 1000), True), ((3000, 3000 + MISSED_US // 2), False), ((-REACH_US - MISSED_US, 0), False)],
+    ids=["long", "short", "before the window"],
+)
+def test_events_that_are_missing_for_long_forget(tmp_path: Path, missed_us: tuple[int, int], forgets: bool) -> None:
     windows = stream(3)
-    begin_us = int(windows[2].answers_us[0] + share * SPAN_US)
-    broken = with_gap(windows[2], begin_us, begin_us + SPAN_US // 100)
+    begin_us, end_us = (int(windows[2].answers_us[0]) + t_us for t_us in missed_us)
+    broken = with_gap(windows[2], begin_us, end_us)
     alone = shown(reconstructor(tmp_path), [broken])
-    assert np.array_equal(shown(reconstructor(tmp_path), [*windows[:2], broken]), alone)
-
-
-def test_events_that_were_missing_before_do_not_forget(tmp_path: Path) -> None:
-    windows = stream(3)
-    # Within the reach of the third window, and not in what it answers.
-    begin_us = int(windows[2].answers_us[0]) - REACH_US
-    broken = with_gap(windows[2], begin_us, begin_us + REACH_US // 2)
-    alone = shown(reconstructor(tmp_path), [broken])
-    assert not np.array_equal(shown(reconstructor(tmp_path), [*windows[:2], broken]), alone)
+    assert np.array_equal(shown(reconstructor(tmp_path), [*windows[:2], broken]), alone) is forgets
 
 
 def test_skipped_window_does_not_forget_and_a_long_silence_does(tmp_path: Path) -> None:
