@@ -80,6 +80,7 @@ def _images(recorded: Recorded, path: Path) -> list[Result]:
         warm_up(backend, recorded.info.geometry)
     works = {
         "ours_events_only": lambda: _exposed(backends["events_only"], spans, 1),
+        f"ours_events_only_{_BURST}": lambda: _exposed(backends["events_only"], spans, _BURST),
         "ours_edi": lambda: _exposed(backends["edi"], pairs, 1),
         f"ours_edi_{_BURST}": lambda: _exposed(backends["edi"], pairs, _BURST),
         "dv_accumulator": by("dv_processing", lambda dv: _accumulated(dv, dv.Accumulator, path, spans)),
