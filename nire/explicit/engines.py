@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from nire.engines import DTYPES, Job, kept_graph
+from nire.engines import DTYPES, Job
 from nire.errors import ConfigError, EngineError
 from nire.explicit.evidence import Evidence, called_up
 from nire.explicit.network import KeyPlaneNetwork
@@ -105,5 +105,5 @@ def check_cleaner(name: str, job: Job) -> str:
     if name == "eager":
         job.precision_of(name, tuple(DTYPES))
     else:
-        kept_graph.check(job)
+        importlib.import_module("nire.engines.kept_graph").check(job)
     return name
