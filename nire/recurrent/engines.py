@@ -12,8 +12,10 @@ from torch.nn import functional
 
 from nire.engines import DTYPES, Job
 from nire.errors import ConfigError, EngineError
-from nire.recurrent.network import FORGOTTEN, GRAY, Events, RecurrentNetwork, carried
+from nire.recurrent.network import FORGOTTEN, GRAY, Events, RecurrentNetwork, carried, length_of
 
+# The time in which events that are carried on are forgotten as by a network that has learned nothing in a window.
+_FORGOTTEN_IN_US = 33_000
 ENGINES = ("eager", "openvino", "physics")
 
 
@@ -30,6 +32,11 @@ class Told:
     gains: Tensor
     counts: Tensor
     numbers: Tensor
+
+    @property
+    def length_us(self) -> float:
+        """How long the window is."""
+        return length_of(self.numbers)
 
     def events(self, padded: tuple[int, int]) -> Events:
         """Give the network its window of this height and width; beside the sensor there are no events."""
@@ -93,7 +100,7 @@ class EagerRunner:
 class PhysicsRunner:
     """No network: events carry light on, and it is slowly forgotten (the high-pass filter of Scheerlinck et al., 2018).
 
-    It is what an untrained network says.
+    It is what an untrained network says of windows of 33 ms; longer ones forget more, shorter ones less.
     """
 
     name = "physics"
@@ -101,7 +108,8 @@ class PhysicsRunner:
     def __call__(self, before: Tensor, told: Told, mind: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Go on by one window."""
         change = told.events((before.shape[0], before.shape[1])).change
-        return carried(before[None], change)[0].mul_(1 - FORGOTTEN).add_(FORGOTTEN * GRAY), ()
+        kept = (1 - FORGOTTEN) ** (float(told.length_us) / _FORGOTTEN_IN_US)
+        return carried(before[None], change)[0].mul_(kept).add_((1 - kept) * GRAY), ()
 
 
 def open_runner(name: str, network: RecurrentNetwork, job: Job) -> Runner:

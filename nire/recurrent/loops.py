@@ -61,6 +61,8 @@ def blend(
 ) -> None:
     """Follow what the layers say, from row `rows[0]` of maps to before row `rows[1]`: `network.blended`.
 
+    A change beyond its limit is not cut here: `sweep` has done that.
+
     Args:
         roots: [K, 2 h, 2 w], written: square roots of light at the ends of the bins.
         said: [8 K, h, w], light and how far it is to be believed, 0..1.

@@ -30,7 +30,7 @@ _DARK = DARK_LEVEL / 255
 # More change of log light in a window no image can show.
 _LOG_LIMIT = 5.7
 FORGOTTEN = 0.12
-"""How far light is forgotten in a window before the network has learned: half of it in a fifth of a second."""
+"""How far light is forgotten in a window before the network has learned."""
 
 
 class Events(NamedTuple):
@@ -174,6 +174,11 @@ def carried(before: Tensor, change: Tensor) -> Tensor:
     """Carry light to the ends of the bins by events: [b, H, W], [b, K, H, W] -> [b, K, H, W], square roots."""
     gain = change.cumsum(1).clamp(-_LOG_LIMIT, _LOG_LIMIT).exp()
     return ((before.square()[:, None] + _DARK) * gain - _DARK).clamp(1e-6, BRIGHTEST**2).sqrt()
+
+
+def length_of(numbers: Tensor) -> float:
+    """Give the length of a window, us, that was told by numbers [1, 3] of `told`."""
+    return 40_000 * math.exp(float(numbers[0, 2]))
 
 
 def told(positive: Tensor, negative: Tensor, window_us: Tensor) -> Tensor:

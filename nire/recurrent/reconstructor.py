@@ -28,7 +28,7 @@ from nire.types import Content, ContentWindow, Geometry
 FORGOTTEN_US = 600_000
 """After so long without a window what was known is forgotten."""
 MISSED_US = 25_000
-"""So long, and no longer, events may be missing for what was known to be kept: a little is wrong then, and heals."""
+"""Gaps that reach into a window may be so long together for what was known to be kept: a little is wrong, and heals."""
 # What a pixel's light may be at most when it is carried beyond a window, in levels.
 _BRIGHTEST = 10 * 255.0
 
@@ -50,12 +50,15 @@ class _Known:
     epoch: int
 
     def leads_to(self, window: ContentWindow, span_us: tuple[float, float]) -> bool:
-        """Tell whether a window goes on from here: little is missing between, and the clock goes on."""
+        """Tell whether a window goes on from here: little is lost between, and the clock goes on.
+
+        Time that no window was built of counts up to `FORGOTTEN_US`: what stood still since is as it was.
+        """
         first_us, last_us = self.t_us, span_us[1]
         is_near = window.events.epoch == self.epoch and span_us[0] - FORGOTTEN_US <= first_us < last_us
         offset_us = window.calibration.time_offset_us
-        missing = (min(gap.t1_us, last_us + offset_us) - max(gap.t0_us, first_us + offset_us) for gap in window.gaps)
-        return is_near and sum(max(missed_us, 0.0) for missed_us in missing) <= MISSED_US
+        reaching = [g for g in window.gaps if g.t0_us < last_us + offset_us and g.t1_us > first_us + offset_us]
+        return is_near and sum(gap.t1_us - gap.t0_us for gap in reaching) <= MISSED_US
 
 
 class RecurrentReconstructor(Exposing):
@@ -103,9 +106,12 @@ class RecurrentReconstructor(Exposing):
                 f"{len(window.frames)}. Use window.policy = 'auto', or reconstructor.backend = 'neural'"
             )
         self._current = None
+        is_new = window not in self._befores
         before = self._befores.setdefault(window, self._known)
         with device_errors("build a window"), torch.no_grad():
-            self._known = self._built(window, before)
+            known = self._built(window, before)
+        # Who looks back does not change what comes next.
+        self._known = known if is_new else self._known
         self._current = window
         return window
 
@@ -123,7 +129,7 @@ class RecurrentReconstructor(Exposing):
             before.root, before.mind
         )  # fmt: skip
         root = _healed(root, window.calibration.hot_pixels)
-        gains, counts = (state[1:-1] for state in states)
+        gains, counts = self._told_at_ends(states, begin_us, end_us)
         roots, kept = self._runner(root, Told(gains, counts, self._told(window, end_us - begin_us)), mind)
         height, width = self._geometry.height, self._geometry.width
         light = torch.cat([root[None], roots])[:, :height, :width].square().mul_(255)
@@ -131,6 +137,17 @@ class RecurrentReconstructor(Exposing):
             self._gain, np.array([first_us, *times_us, last_us]), self._beyond(light, states[0]), states
         )
         return _Known(roots[-1].clone(), kept, end_us, window.events.epoch)
+
+    def _told_at_ends(self, states: tuple[Tensor, Tensor], begin_us: float, end_us: float) -> tuple[Tensor, Tensor]:
+        """Give gain and count at the bounds of the bins, at both ends without ramps.
+
+        A ramp towards an event of the next window is not known in this one: so each event counts whole in one of them.
+        """
+        gains, counts = (state[1:-1].clone() for state in states)
+        for place, t_us in ((0, begin_us), (-1, end_us)):
+            just_before = np.array([t_us - 0.5])
+            gains[place], counts[place] = self._gain.span(just_before, just_before)[0]
+        return gains, counts
 
     def _told(self, window: ContentWindow, length_us: float) -> Tensor:
         calibration = window.calibration

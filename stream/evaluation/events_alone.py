@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,11 @@ from rich.console import Console
 from nire.errors import ConfigError
 from nire.light import LUMA, decode_table, encode_table
 from nire.metrics import psnr, ssim
-from nire.shutter import Shutter
 from nire.training.evaluate import Score, table, titled, write_json
 from nire.types import Frame, Query, Reconstructor
 from stream.backends import open_reconstructor
 from stream.config import updated
-from stream.evaluation.recording import Recorded, cut, opened_recording, parser, windows_of
+from stream.evaluation.recording import Recorded, as_streamed, cut, opened_recording, parser, windows_of
 from stream.images import write_png
 from stream.progress import progress_bar
 
@@ -78,7 +78,7 @@ def open_methods(recorded: Recorded, names: Sequence[str]) -> dict[str, Reconstr
         settings = {"physics": {"engine": "physics"}, "events_only": {}}.get(name, {"weights": name})
         changes = {"backend": "events_only", **settings}
         config = recorded.config.model_copy(update={"reconstructor": updated(recorded.config.reconstructor, changes)})
-        made[Path(name).stem] = open_reconstructor(config, recorded.info.geometry)
+        made[name] = open_reconstructor(config, recorded.info.geometry)
     return made
 
 
@@ -102,6 +102,10 @@ def compare(
     """
     waiting = recorded.frames
     packets = [packet for packet in recorded.packets if not isinstance(packet, Frame)]
+    reach_us = max(max(f.shutter.mid_us - f.shutter.first_us, f.shutter.last_us - f.shutter.mid_us) for f in waiting)
+    # When a frame was captured, not how many thresholds there are: that the offset of the clocks tells.
+    source = as_streamed(recorded).config.source
+    recorded = replace(recorded, config=recorded.config.model_copy(update={"source": source}))
     from_us = waiting[0].shutter.mid_us + warm_up_us
     count = sum(frame.shutter.mid_us >= from_us for frame in waiting)
     chosen = {int(k) for k in np.linspace(0, max(count - 1, 0), _SHOWN)}
@@ -109,7 +113,7 @@ def compare(
     rows: list[Image] = []
     compared = 0
     with progress_bar("reconstructing from events") as bar:
-        for window in windows_of(recorded, packets, "span"):
+        for window in windows_of(recorded, packets, "span", reach_us=math.ceil(reach_us)):
             contents = {name: method.build(window) for name, method in methods.items()}
             begin_us, end_us = window.answers_us
             now = [frame for frame in waiting if begin_us <= frame.shutter.mid_us < end_us]
@@ -118,10 +122,9 @@ def compare(
                 if frame.shutter.mid_us < from_us:
                     continue
                 captured = seen(cut(frame.pixels, columns), frame)
-                shutter = _within(frame.shutter, window.covered_us)
                 made = {CONSTANT: np.zeros(captured.shape[:2])}
                 for name, method in methods.items():
-                    image = method.expose(contents[name], [Query(window.film, shutter, TASK)])[0]
+                    image = method.expose(contents[name], [Query(window.film, frame.shutter, TASK)])[0]
                     made[name] = cut(image, columns).mean(2)
                 images = {name: fitted(image, captured) for name, image in made.items()}
                 for name, shown in images.items():
@@ -138,10 +141,6 @@ def compare(
             "after the first or later, while there were events; see --warm-up"
         )
     return Found(scores, np.atleast_3d(titled(np.concatenate(rows), ["captured", *methods])))
-
-
-def _within(shutter: Shutter, covered_us: tuple[float, float]) -> Shutter:
-    return Shutter(*(np.clip(t_us, *covered_us) for t_us in (shutter.t_a_us, shutter.t_b_us)))
 
 
 def seen(pixels: Image, frame: Frame) -> Image:

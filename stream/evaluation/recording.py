@@ -102,17 +102,21 @@ class _Nobody:
         raise NotImplementedError
 
 
-def windows_of(recorded: Recorded, packets: Sequence[Packet], policy: str) -> Iterator[ContentWindow]:
+def windows_of(
+    recorded: Recorded, packets: Sequence[Packet], policy: str, *, reach_us: int | None = None
+) -> Iterator[ContentWindow]:
     """Cut some of a recording's packets into windows, calibrated as in a run: the same code; none is built.
 
     Args:
         recorded: where they are from.
         packets: of it, in order.
         policy: "pair", "single" or "span".
+        reach_us: how far shutters may reach beyond what a window answers; None = as those of the plan.
     """
     config = recorded.config
-    config = config.model_copy(update={"window": updated(config.window, {"policy": policy})})
-    session = Session(config, recorded.info, _Nobody(), freshest=False, clock=now_ns)
+    margin_us = max(config.window.margin_us, reach_us or 0)
+    config = config.model_copy(update={"window": updated(config.window, {"policy": policy, "margin_us": margin_us})})
+    session = Session(config, recorded.info, _Nobody(), freshest=False, clock=now_ns, reach_us=reach_us)
     return session.windows(packets)
 
 

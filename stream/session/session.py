@@ -298,7 +298,8 @@ class Session:
             return
         waiting = [*self._kept, *self._assembler.waiting(join=self._rolls)]
         patience = self._fallback.budget.patience(waiting[-1], self._assembler.cut) if waiting else 1
-        patience = max(patience, free)
+        # Windows that could be joined have been: none of them waits.
+        patience = free if self._rolls and self._assembler.cut.policy == "span" else max(patience, free)
         late, waiting = waiting[:-patience], waiting[-patience:]
         for window in late:
             self.counters.late_windows += 1

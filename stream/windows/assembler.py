@@ -18,7 +18,7 @@ class WindowAssembler:
 
     A window is complete when its frames are there and the event watermark has passed its end. Nothing that arrived
     later or earlier changes it, so offline, replay and live see the same windows (but for `live_edge`, which takes
-    the newest frame there is).
+    the newest frame there is, and for windows that are joined under load).
     """
 
     def __init__(self, geometry: Geometry, cut: Cut, *, first_window: int = 0) -> None:

@@ -48,7 +48,7 @@ def random_told(seed: int = 5) -> Told:
     shape = TINY.bins + 1, GEOMETRY.height, GEOMETRY.width
     gains = torch.randn(shape, generator=draw).mul(0.3).exp()
     counts = torch.rand(shape, generator=draw).mul(3).cumsum(0)
-    return Told(gains, counts, told(*(torch.tensor([n]) for n in (0.2, 0.3, 30_000.0))))
+    return Told(gains, counts, told(*(torch.tensor([n]) for n in (0.2, 0.3, 33_000.0))))
 
 
 def reconstructor(folder: Path, engine: str = "eager") -> RecurrentReconstructor:

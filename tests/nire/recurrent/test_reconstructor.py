@@ -8,13 +8,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
+from nire.engines import Job
 from nire.errors import ConfigError
+from nire.recurrent.engines import Told
 from nire.recurrent.reconstructor import FORGOTTEN_US, MISSED_US, RecurrentReconstructor
 from nire.shutter import Shutter
 from nire.types import ContentWindow, EventBatch, Geometry, Query
-from tests.nire.recurrent.streams import GEOMETRY, REACH_US, SPAN_US, reconstructor, stream, with_gap
+from tests.nire.recurrent.streams import (
+    CALIBRATION,
+    GEOMETRY,
+    PADDED,
+    REACH_US,
+    SPAN_US,
+    TINY,
+    reconstructor,
+    stream,
+    with_gap,
+)
 
 Image = NDArray[np.uint8]
 
@@ -48,6 +61,51 @@ def test_window_that_is_built_again_goes_on_from_the_same(tmp_path: Path) -> Non
     first = [exposed(backend, window, middle(window)) for window in windows]
     for n in (3, 1, 2, 0, 3):
         assert np.array_equal(exposed(backend, windows[n], middle(windows[n])), first[n])
+
+
+def test_who_looks_back_does_not_change_what_comes_next(tmp_path: Path) -> None:
+    windows = stream(4)
+    straight = shown(reconstructor(tmp_path), windows)
+    assert np.array_equal(shown(reconstructor(tmp_path), [*windows[:3], windows[1], windows[0], windows[3]]), straight)
+
+
+class Listening:
+    """An engine that keeps what it was told, and says that nothing changed."""
+
+    name = "listening"
+
+    def __init__(self) -> None:
+        self.told: list[Told] = []
+
+    def __call__(
+        self, before: torch.Tensor, told: Told, mind: tuple[torch.Tensor, ...]
+    ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+        self.told.append(told)
+        return before.expand(TINY.bins, -1, -1).clone(), ()
+
+
+@pytest.mark.parametrize("after_us", [0, REACH_US], ids=["no events after", "events after"])
+def test_every_event_counts_whole_in_one_window(after_us: int) -> None:
+    windows = [
+        replace(w, t1_us=int(w.answers_us[1]) + after_us, events=until(w.events, int(w.answers_us[1]) + after_us))
+        for w in stream(4, events=150)
+    ]
+    listening = Listening()
+    job = Job(*PADDED, (0,), torch.device("cpu"), "fp32")
+    backend = RecurrentReconstructor(GEOMETRY, listening, TINY, job=job, bin_us=500)
+    for window in windows:
+        backend.build(window)
+    change = sum(torch.log(told.gains[-1] / told.gains[0]) for told in listening.told)
+    events = EventBatch.joined([until(w.events, int(w.answers_us[1]), int(w.answers_us[0])) for w in windows])
+    expected = np.zeros((GEOMETRY.height, GEOMETRY.width))
+    steps = np.where(events.p > 0, CALIBRATION.threshold_positive, -CALIBRATION.threshold_negative)
+    np.add.at(expected, (events.y, events.x), steps)
+    assert np.abs(np.asarray(change) - expected).max() < 1e-3
+
+
+def until(events: EventBatch, end_us: int, begin_us: int = 0) -> EventBatch:
+    kept = (events.t_us >= begin_us) & (events.t_us < end_us)
+    return EventBatch(events.t_us[kept], events.x[kept], events.y[kept], events.p[kept], end_us)
 
 
 @pytest.mark.parametrize(
