@@ -11,8 +11,9 @@ from itertools import pairwise
 
 from nire.types import ContentWindow
 
-MOST_JOINED = 8
-"""Windows that are made one at most: what a method resolves is spread over all of them."""
+MOST_JOINED = 4
+"""Windows that are made one at most: what a method resolves is spread over all of them, it has learned from windows of
+at most 120 ms, and a pixel that fires some hundred times in a window is taken for a mad one."""
 
 
 def joined(waiting: Sequence[ContentWindow]) -> list[ContentWindow]:
