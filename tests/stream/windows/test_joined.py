@@ -63,26 +63,27 @@ def spans_of(method: Remembering) -> list[tuple[float, float]]:
 
 
 def test_what_waits_is_answered_as_one_window_with_all_its_events() -> None:
-    batches, method = stream(5), Remembering()
+    batches, method = stream(MOST_JOINED - 1), Remembering()
     machine = session(method)
     exposed = list(machine.feed(batches))
     (window,) = method.built
     first_us = START_US // SPAN_US * SPAN_US
-    assert window.answers_us == (first_us, first_us + 6 * SPAN_US)
+    assert window.answers_us == (first_us, first_us + MOST_JOINED * SPAN_US)
     events = whole(batches)
     expected = events.t_us[(events.t_us >= window.t0_us) & (events.t_us < window.t1_us)]
     assert np.array_equal(window.events.t_us, expected)
     assert machine.counters.late_windows == 0
     times_us = [frame.shutter.mid_us for frame in exposed]
     assert np.array_equal(np.diff(times_us), np.full(len(times_us) - 1, 5000.0))
-    assert times_us[-1] - times_us[0] > 5 * SPAN_US
+    assert times_us[-1] - times_us[0] > (MOST_JOINED - 1) * SPAN_US
 
 
 def test_later_windows_go_on_where_the_joined_one_ended() -> None:
     batches, method = stream(12), Remembering()
     machine = session(method)
-    half = len(batches) // 2
-    exposed = [*machine.feed(batches[:half]), *machine.feed(batches[half:]), *machine.finish()]
+    parts = [batches[n : n + 3 * SPAN_US // 5000] for n in range(0, len(batches), 3 * SPAN_US // 5000)]
+    exposed = [frame for part in parts for frame in machine.feed(part)] + list(machine.finish())
+    assert max(end - begin for begin, end in spans_of(method)) > SPAN_US
     ends = spans_of(method)
     assert all(before[1] == after[0] for before, after in pairwise(ends))
     assert len({frame.index for frame in exposed}) == len(exposed)
