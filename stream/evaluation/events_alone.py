@@ -95,7 +95,8 @@ def compare(
         recorded: the recording; its frames reach no image.
         methods: by name, in the order of the table.
         columns: to compare.
-        warm_up_us: frames so early are not compared: nothing has moved yet.
+        warm_up_us: frames so early are not compared: nothing has moved yet. Nor are those at the end of the stream
+            whose exposure no window covers.
 
     Raises:
         ConfigError: no frame lies in a window.
@@ -119,7 +120,9 @@ def compare(
             now = [frame for frame in waiting if begin_us <= frame.shutter.mid_us < end_us]
             waiting = [frame for frame in waiting if frame.shutter.mid_us >= end_us]
             for frame in now:
-                if frame.shutter.mid_us < from_us:
+                first_us, last_us = window.covered_us
+                is_covered = first_us <= frame.shutter.first_us and frame.shutter.last_us <= last_us
+                if frame.shutter.mid_us < from_us or not is_covered:
                     continue
                 captured = seen(cut(frame.pixels, columns), frame)
                 made = {CONSTANT: np.zeros(captured.shape[:2])}
