@@ -130,7 +130,11 @@ class RecurrentReconstructor(Exposing):
         )  # fmt: skip
         root = _healed(root, window.calibration.hot_pixels)
         gains, counts = self._told_at_ends(states, begin_us, end_us)
-        roots, kept = self._runner(root, Told(gains, counts, self._told(window, end_us - begin_us)), mind)
+        if torch.equal(counts[0], counts[-1]):
+            # Nothing happened, so nothing changed: not what is seen either.
+            roots, kept = root.expand(self._config.bins, -1, -1), mind
+        else:
+            roots, kept = self._runner(root, Told(gains, counts, self._told(window, end_us - begin_us)), mind)
         height, width = self._geometry.height, self._geometry.width
         light = torch.cat([root[None], roots])[:, :height, :width].square().mul_(255)
         self._planes = KeyPlanes(

@@ -180,6 +180,19 @@ def test_halves_of_an_exposure_average_to_the_whole_also_beyond_the_window(tmp_p
     assert np.abs(light[0] - (light[1] + light[2]) / 2).max() < 0.5
 
 
+def test_nothing_changes_where_nothing_happens(tmp_path: Path) -> None:
+    windows, backend = stream(4), reconstructor(tmp_path)
+    still = replace(windows[2], events=until(windows[2].events, 0))
+    for window in windows[:2]:
+        backend.build(window)
+    begin_us, end_us = still.answers_us
+    images = exposed(backend, still, begin_us, middle(still), end_us)
+    assert np.array_equal(images[0], images[1])
+    assert np.array_equal(images[0], images[2])
+    after = shown(backend, [replace(windows[3], events=until(windows[3].events, 0))])
+    assert np.array_equal(after, images[2])
+
+
 def test_hot_pixels_and_time_offset_reach_the_content(tmp_path: Path) -> None:
     windows = stream(2)
     plain = shown(reconstructor(tmp_path), windows)
