@@ -23,7 +23,6 @@ class OpenvinoRunner:
     """The layers as one graph; what leads to them and from them is done in one pass each, in float32 (`loops`)."""
 
     name = "openvino"
-    has_threads = True
 
     def __init__(self, network: RecurrentNetwork, job: Job) -> None:
         """Convert and compile, or take what was kept.

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from nire.ramps import RAMP_SHARE
-from nire.recurrent.network import GRAY, Events, carried, told
+from nire.recurrent.network import FORGOTTEN, GRAY, Events, carried, told
 from nire.training.physics import changes
 from nire.training.samples import Cut, Window
 
@@ -25,8 +25,6 @@ PAUSED_SHARE, LONGEST_PAUSE = 0.5, 6
 _NOISE_EVENTS = 1e-4, 3e-2
 # How much errors count where nothing was seen within so far.
 _UNSEEN, _NEAR_PX = 0.2, 2
-# What a content by physics alone keeps of its light from window to window.
-_KEPT = 0.88
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,7 +76,7 @@ class RecurrentSample:
         before, planes = self._gray(), []
         for events in self.events:
             planes.append(carried(before, events.change))
-            before = torch.lerp(self._gray(), planes[-1][:, -1], _KEPT)
+            before = torch.lerp(self._gray(), planes[-1][:, -1], 1 - FORGOTTEN)
         return torch.cat(planes[BEGINNING:], 1)[:, :, None]
 
     @property
