@@ -23,6 +23,11 @@ class SensorModel:
         hot_fraction: share of pixels that fire without reason.
         hot_hz: their rate.
         jitter_us: standard deviation of time stamps.
+        readout_log: step that all pixels' log light seems to take while frames are read out, as some hybrid sensors
+            show: up at its start, down at its end. Pixels that are near a level fire together then.
+        readout_period_us: distance of such steps up; 0 = none.
+        readout_start_us: time of one of them.
+        readout_hold_us: from a step up to the step down, shorter than the period.
         read_noise: standard deviation of a frame's pixel in 8-bit levels.
         full_well: electrons of a saturated pixel, for the shot noise of frames; 0 = none.
     """
@@ -38,6 +43,10 @@ class SensorModel:
     hot_fraction: float = 0.0
     hot_hz: float = 0.0
     jitter_us: float = 0.0
+    readout_log: float = 0.0
+    readout_period_us: float = 0.0
+    readout_start_us: float = 0.0
+    readout_hold_us: float = 0.0
     read_noise: float = 0.0
     full_well: float = 0.0
 

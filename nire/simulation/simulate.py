@@ -168,6 +168,7 @@ class EventSensor:
         self.threshold_negative: Image = np.maximum(model.threshold_negative + spread[1], 0.01).astype(np.float32)
         self.hot_pixels = np.flatnonzero(rng.random(light.size) < model.hot_fraction)
         self._now = cv2.log(np.maximum(light, _DARKEST))
+        self._begin_readout, self._readout = self._held(t_us), np.float32(0)
         self._before = self._now.copy()
         # A sensor that has run for a while stands anywhere between its levels.
         start = (
@@ -185,7 +186,11 @@ class EventSensor:
             t_us: time of the node, one step after the last one.
         """
         self._before, self._now = self._now, self._before
+        self._before -= self._readout
         self._filter(light)
+        self._before += self._readout
+        self._readout = self._held(t_us) - self._begin_readout
+        self._now += self._readout
         self._leak()
         pieces = [self._crossings()]
         if self._model.noise_hz:
@@ -221,6 +226,14 @@ class EventSensor:
             self._high -= np.float32(self._leaked)
             self._low -= np.float32(self._leaked)
             self._leaked = 0.0
+
+    def _held(self, t_us: float) -> np.float32:
+        """Tell what a readout adds to all pixels' log light."""
+        model = self._model
+        if not model.readout_period_us:
+            return np.float32(0)
+        held = (t_us - model.readout_start_us) % model.readout_period_us < model.readout_hold_us
+        return np.float32(model.readout_log if held else 0)
 
     def _crossings(self) -> tuple[NDArray[np.intp], NDArray[np.float32], NDArray[np.int8]]:
         """Find where the light passed a level; returns pixel, share of the step in [0, 1], sign."""

@@ -204,6 +204,7 @@ class Samples:
             self._bank.tiles.device,
             ideal_share=data.ideal_share,
             wide=data.wide_sensors,
+            readout_share=data.readout_share,
         )
         generator = torch.Generator(self._bank.tiles.device).manual_seed(int(rng.integers(2**62)) + look)
         observed = _losses(data, shutters, rng, bins=self._cut.bins)

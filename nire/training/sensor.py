@@ -17,6 +17,9 @@ from torch import Tensor
 
 _DARKEST = 1e-3  # as in nire.simulation.simulate
 _CROSSINGS_PER_STEP = 64
+# As hybrid sensors of 240 x 180 pixels show it; in some recordings a tenth to a fifth of all events are readouts.
+_READOUT_LOG = 0.04, 0.5  # in thresholds
+_READOUT_PERIOD_US = 15_000, 80_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,6 +42,10 @@ class Sensors:
     hot_fraction: Tensor
     hot_hz: Tensor
     jitter_us: Tensor
+    readout_log: Tensor
+    readout_period_us: Tensor
+    readout_start_us: Tensor
+    readout_hold_us: Tensor
     offset_us: Tensor
     read_noise: Tensor
     full_well: Tensor
@@ -67,6 +74,7 @@ def draw_sensors(
     *,
     ideal_share: float = 0.125,
     wide: bool = False,
+    readout_share: float = 0.0,
 ) -> Sensors:
     """Draw sensors, from good to bad.
 
@@ -77,6 +85,7 @@ def draw_sensors(
         device: of the result.
         ideal_share: of ideal sensors in "mixed".
         wide: draw thresholds, lag and noise from further apart, as sensors in the field lie.
+        readout_share: of the sensors that are not ideal, those whose pixels fire together when frames are read out.
     """
     low, high = (0.03, 0.6) if wide else (0.1, 0.5)
     mean = np.exp(rng.uniform(math.log(low), math.log(high), batch))
@@ -101,10 +110,27 @@ def draw_sensors(
     }
     ideal = {"realistic": 0.0, "ideal": 1.0, "mixed": ideal_share}[noise]
     real = rng.random(batch) >= ideal
+    values |= _draw_readout(rng, mean, readout_share)
     values = {name: value * real for name, value in values.items()}
     values["threshold_positive"], values["threshold_negative"] = mean * lean, mean / lean
     values["srgb"] = (rng.random(batch) < 0.5).astype(np.float64)
     return Sensors(**{k: torch.from_numpy(v.astype(np.float32)).to(device) for k, v in values.items()})
+
+
+def _draw_readout(
+    rng: np.random.Generator, threshold: NDArray[np.float64], share: float
+) -> dict[str, NDArray[np.float64]]:
+    """Draw how much pixels fire together at readouts; threshold: [b], log units."""
+    batch = len(threshold)
+    names = ("readout_log", "readout_period_us", "readout_start_us", "readout_hold_us")
+    if not share:
+        return {name: np.zeros(batch) for name in names}
+    shown = rng.random(batch) < share
+    least, most = _READOUT_LOG
+    step = threshold * np.exp(rng.uniform(math.log(least), math.log(most), batch)) * shown
+    period = rng.uniform(*_READOUT_PERIOD_US, batch) * shown
+    start, hold = rng.uniform(0, 1, batch) * period, rng.uniform(0.15, 0.85, batch) * period
+    return dict(zip(names, (step, period, start, hold), strict=True))
 
 
 def draw_start(light: Tensor, sensors: Sensors, generator: torch.Generator) -> Start:
@@ -155,6 +181,7 @@ def count_events(
     dead = per_pixel(sensors.refractory_us / step_us)
     noise = _shot_noise(light, seconds, sensors, generator)
     seen = _low_passed(light, seconds, sensors)
+    _read_out(seen, step_us, sensors)
     for step in range(steps):
         levels.high.sub_(sink)
         levels.low.sub_(sink)
@@ -196,6 +223,16 @@ def _low_passed(light: Tensor, seconds: Tensor, sensors: Sensors) -> Tensor:
         share = gain / (1 + gain)
         torch.lerp(log_light[node - 1], log_light[node], share, out=log_light[node])
     return log_light
+
+
+def _read_out(log_light: Tensor, step_us: Tensor, sensors: Sensors) -> None:
+    """Let all pixels of a window step at readouts; log_light: float32 [T + 1, b H W], changed."""
+    if not bool((sensors.readout_period_us > 0).any()):
+        return
+    node = torch.arange(len(log_light), device=log_light.device, dtype=torch.float32)[:, None]
+    phase = (node * step_us - sensors.readout_start_us) % sensors.readout_period_us.clamp(min=1)
+    step = sensors.readout_log * (phase < sensors.readout_hold_us)
+    log_light.view(len(log_light), len(step_us), -1).add_((step - step[:1])[..., None])
 
 
 def _shot_noise(

@@ -60,6 +60,7 @@ class DataSettings:
         noise: "realistic", "ideal", or "mixed".
         ideal_share: share of ideal sensors in "mixed".
         threshold_error: standard deviation of the logarithm of the thresholds' estimate over their truth.
+        readout_share: share of sensors, among those with noise, whose pixels fire together when frames are read out.
         drop_share: share of windows in which a span of events is lost.
         footage_share: share of scenes that are cut out of the folder given by --data, if one is given.
         tiles, sprites: how many backgrounds and things are kept ready.
@@ -81,6 +82,7 @@ class DataSettings:
     noise: str = "realistic"
     ideal_share: float = 0.125
     threshold_error: float = 0.12
+    readout_share: float = 0.0
     drop_share: float = 0.15
     footage_share: float = 0.5
     tiles: int = 800

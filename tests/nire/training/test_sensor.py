@@ -58,8 +58,16 @@ def both(model: SensorModel, lights: list[np.ndarray]) -> tuple[np.ndarray, np.n
         SensorModel(refractory_us=200.0, threshold_positive=0.12),
         SensorModel(bandwidth_hz=800.0, dark_bandwidth_hz=50.0, threshold_spread=0.02),
         SensorModel(leak_hz=20.0, threshold_spread=0.02),
+        SensorModel(
+            threshold_spread=0.02,
+            bandwidth_hz=800.0,
+            readout_log=0.1,
+            readout_period_us=5200.0,
+            readout_start_us=1800.0,
+            readout_hold_us=1900.0,
+        ),
     ],
-    ids=["ideal", "spread", "refractory", "bandwidth", "leak"],
+    ids=["ideal", "spread", "refractory", "bandwidth", "leak", "readout"],
 )
 def test_counts_of_every_step_and_pixel_are_those_of_the_reference(
     model: SensorModel, small_scene: LayeredScene
@@ -162,6 +170,32 @@ def test_frames_clip_and_have_256_levels_in_their_own_curve() -> None:
 def test_srgb_curves_undo_each_other() -> None:
     light = torch.linspace(0, 1, 1000)
     assert (decode_srgb(encode_srgb(light)) - light).abs().max() < 1e-5
+
+
+def test_pixels_fire_together_at_readouts() -> None:
+    slowly = (torch.linspace(0, 0.2, 13)[:, None, None] * torch.linspace(-1, 1, 40)).exp()
+    light = 0.5 * slowly.expand(-1, 40, -1)[None].contiguous()
+    model = SensorModel(
+        threshold_spread=0.01,
+        readout_log=0.08,
+        readout_period_us=4000.0,
+        readout_start_us=1500.0,
+        readout_hold_us=2000.0,
+    )
+    counts = count_events(light, torch.tensor([500.0]), sensors_of(model), generator=seeded())[0].sum((2, 3))
+    down, up = counts[:, 0].tolist(), counts[:, 1].tolist()
+    # Steps up before nodes 3 and 11, a step down before node 7; light goes up on one side and down on the other.
+    assert min(up[2], up[10]) > 3 * max(n for step, n in enumerate(up) if step not in (2, 10))
+    assert down[6] > 3 * max(n for step, n in enumerate(down) if step != 6)
+
+
+def test_readouts_are_drawn_for_their_share_of_sensors() -> None:
+    drawn = draw_sensors(np.random.default_rng(0), 400, "realistic", readout_share=0.25)
+    shown = drawn.readout_log > 0
+    assert 60 < int(shown.sum()) < 140
+    assert (drawn.readout_log[shown] < drawn.threshold_positive[shown]).all()
+    assert (drawn.readout_hold_us[shown] < drawn.readout_period_us[shown]).all()
+    assert not draw_sensors(np.random.default_rng(0), 400, "realistic").readout_log.any()
 
 
 def test_drawn_sensors_are_within_what_is_promised() -> None:
