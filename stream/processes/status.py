@@ -203,6 +203,7 @@ class StatusKeeper:
                 "height": info.geometry.height,
                 "channels": info.geometry.channels,
                 "live": info.live,
+                "has_frames": info.has_frames,
             },
             "backend": self.made_by[0] or self.config.reconstructor.backend,
             "engine": self.made_by[1],

@@ -45,6 +45,7 @@ class FakeStream:
         """Names of several cameras, which all see the same; none = one that is alone."""
         self.asked: list[dict[str, Any]] = []
         self.paused = False
+        self.has_frames = True
         self.dim = 1.0
         self.figures: dict[str, Any] = {}
         """Laid over the status."""
@@ -100,7 +101,7 @@ class FakeStream:
                 self.statuses += 1
             if now_us // PERIOD_US > frame:
                 frame = int(now_us // PERIOD_US)
-                for camera in self._names:
+                for camera in self._names if self.has_frames else ():
                     self.publisher.send_captured(self._captured(frame), camera=camera)
                 if not self.paused and self.plan.name in ("deblur", "unroll"):
                     self._expose(frame * PERIOD_US + EXPOSURE_US / 2 + self.plan.offset_us)
@@ -149,7 +150,14 @@ class FakeStream:
         return {
             **({"camera": camera} if camera else {}),
             "stream": "fake",
-            "source": {"name": "fake camera", "width": WIDTH, "height": HEIGHT, "channels": 1, "live": True},
+            "source": {
+                "name": "fake camera",
+                "width": WIDTH,
+                "height": HEIGHT,
+                "channels": 1,
+                "live": True,
+                "has_frames": self.has_frames,
+            },
             "state": "paused" if self.paused else "running",
             "control": self.control.address,
             "plan": self.plan.model_dump(),

@@ -50,6 +50,42 @@ def test_picture_moves(page: Any, canvas: str) -> None:
 
 
 @pytest.mark.browser
+def test_events_take_the_place_of_frames_that_there_are_none(page: Any, stream: FakeStream) -> None:
+    stream.figures["rates"] = {"events": 2_412_000.0}
+    assert text(page, "captured-title") == "Captured"
+    stream.has_frames = False
+    until(lambda: text(page, "captured-title") == "Events" and text(page, "captured-note") == "of 10 ms")
+    first = digest(page, "captured")
+    until(lambda: digest(page, "captured") != first)
+    until(lambda: (text(page, "n-captured"), text(page, "n-captured-unit")) == ("2.4 M", "events/s in"))
+    usable = {plan: page.execute_script(_ENABLED, plan) for plan in ("deblur", "unroll", "upsample", "reshutter")}
+    assert usable == {"deblur": False, "unroll": False, "upsample": True, "reshutter": True}
+    # Those over the image are a choice as before.
+    assert blank(page, "overlay")
+    press(page, "#events")
+    until(lambda: not blank(page, "overlay"))
+    press(page, "#events")
+    first = digest(page, "captured")
+    until(lambda: digest(page, "captured") != first)
+    stream.has_frames = True
+    until(lambda: text(page, "captured-title") == "Captured" and text(page, "captured-note") != "of 10 ms")
+
+
+_ENABLED = "return document.querySelector(`#plans input[value=${arguments[0]}]`).matches(':enabled')"
+
+
+def blank(page: Any, canvas: str) -> bool:
+    """Nothing is drawn on a canvas, or it is not shown."""
+    return bool(
+        page.execute_script(
+            """const c = document.getElementById(arguments[0]);
+            return c.hidden || c.getContext("2d").getImageData(0, 0, c.width, c.height).data.every(v => v === 0);""",
+            canvas,
+        )
+    )
+
+
+@pytest.mark.browser
 def test_sliders_change_what_is_asked_and_what_comes_out(page: Any, stream: FakeStream) -> None:
     drag(page, "offset_us", 500)
     until(lambda: stream.plan.offset_us == 10_000)  # half of 20 ms: half of the exposure and the margin, made round

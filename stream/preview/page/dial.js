@@ -17,6 +17,7 @@ export class Dial {
     this.on = on;
     this.plan = null;
     this.captured = null;
+    this.frameless = false;
     this.held = null;
     canvas.addEventListener("pointerdown", (event) => this.press(event));
     canvas.addEventListener("pointermove", (event) => this.drag(event));
@@ -26,10 +27,15 @@ export class Dial {
     new ResizeObserver(() => this.draw()).observe(canvas);
   }
 
-  /** Show a plan over the camera's exposure; `captured` is {exposure_us, period_us, row_delay_us, height} or null. */
-  show(plan, captured) {
+  /**
+   * Show a plan over the camera's exposure.
+   * @param captured {exposure_us, period_us, row_delay_us, height} or null
+   * @param frameless whether the source has events only
+   */
+  show(plan, captured, frameless) {
     this.plan = plan;
     this.captured = captured;
+    this.frameless = frameless;
     this.draw();
   }
 
@@ -49,7 +55,7 @@ export class Dial {
     this.colours = palette();
     this.view = this.frame(width, height);
     this.axis(pen);
-    this.bands(pen);
+    if (!this.frameless) this.bands(pen);
     if (plan) this.shutters(pen);
   }
 

@@ -15,7 +15,9 @@ export function showFigures(numbers, status, paused) {
   put("n-asked", short ? ` of ${rate(status.asked_hz)}` : "");
   const all = !paused && numbers.rate_hz >= 0.95 * status.asked_hz;
   put("n-reason", numbers.reason || (all ? "As many as the plan asks for" : ""));
-  put("n-captured", rate(numbers.captured_hz));
+  const frameless = status.source?.has_frames === false;
+  put("n-captured", frameless ? inShort(status.rates?.events) : rate(numbers.captured_hz));
+  put("n-captured-unit", frameless ? "events/s in" : "fps in");
   for (const stage of STAGES) put(`n-${stage}`, numbers.latency_ms ? `${numbers.latency_ms[stage].toFixed(2)} ms` : null);
   [...byId("stages").children].forEach((part, i) => { part.style.flexGrow = numbers.latency_ms?.[STAGES[i]] ?? 0; });
   count("n-lost-events", numbers.lost_events ?? status.lost_events);
@@ -33,6 +35,13 @@ export function showFigures(numbers, status, paused) {
   const most_ms = curve("curve-latency", numbers.curves.latency_ms);
   put("curve-latency-most", most_ms > 0 ? `at most ${trim(most_ms, most_ms < 10 ? 1 : 0)} ms` : "");
   byId("curve-lost").classList.toggle("none", curve("curve-lost", numbers.curves.lost) === 0);
+}
+
+/** A large number as a person reads it: 2.4 M. */
+function inShort(value) {
+  if (value == null) return null;
+  const [unit, word] = value >= 1e6 ? [1e6, " M"] : value >= 1e3 ? [1e3, " k"] : [1, ""];
+  return `${trim(value / unit, value / unit < 99.5 && word ? 1 : 0)}${word}`;
 }
 
 function put(id, text) {

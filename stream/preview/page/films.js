@@ -15,6 +15,7 @@ export class Films {
     this.cut = 50;
     this.probe = null;
     this.asked = null;
+    this.frameless = false;
     this.zoom = new Zoom([...document.querySelectorAll(".film")], () => this.showZoom());
     for (const film of document.querySelectorAll(".film")) {
       film.addEventListener("pointermove", (event) => this.point(event));
@@ -29,12 +30,19 @@ export class Films {
     const seen = pictures.map((picture) => picture.facts.kind);
     for (const { facts, bitmap } of pictures) {
       this.facts[facts.kind] = facts;
-      draw(byId(facts.kind === "events" ? "overlay" : facts.kind), facts, bitmap);
+      for (const id of this.places(facts.kind)) draw(byId(id), facts, bitmap);
+      bitmap.close();
     }
     this.apart_us = head.apart_us;
     this.values = head.values;
     this.readout();
     return seen;
+  }
+
+  /** The canvases that show a kind: without captured frames, events take their place. */
+  places(kind) {
+    if (kind !== "events") return [kind];
+    return [...(this.frameless ? ["captured"] : []), ...(byId("overlay").hidden ? [] : ["overlay"])];
   }
 
   /** Values of the pixel under the cursor, of what is shown. */
@@ -46,8 +54,8 @@ export class Films {
     this.readout();
   }
 
-  clear(kind) {
-    const canvas = byId(kind === "events" ? "overlay" : kind);
+  clear(id) {
+    const canvas = byId(id);
     canvas.getContext("2d").clearRect(0, 0, canvas.width, canvas.height);
   }
 
@@ -168,7 +176,6 @@ function draw(canvas, facts, bitmap) {
   const pen = canvas.getContext("2d");
   pen.clearRect(0, 0, canvas.width, canvas.height);
   pen.drawImage(bitmap, 0, 0);
-  bitmap.close();
   canvas.dataset.index = facts.index;
   canvas.dataset.mid_us = (facts.t_a_us + facts.t_b_us) / 2;
 }

@@ -49,6 +49,7 @@ function moment(head, pictures) {
       shutter.note(facts);
       byId("captured-note").textContent = exposure(facts);
     }
+    if (facts.kind === "events" && films.frameless) byId("captured-note").textContent = `of ${exposure(facts)}`;
     if (facts.kind === "exposed") byId("exposed-note").textContent = exposure(facts) + (pressed("slow") ? ", slowed down" : "");
   }
 }
@@ -65,6 +66,7 @@ function showState(message) {
   if (!state.live && message.live) link.ask("status");
   state.live = message.live;
   state.ended = message.ended;
+  showFrameless(status.source?.has_frames === false);
   if (status.plan) shutter.take(status.plan);
   if (status.state && !link.asking("pause") && !link.asking("resume")) state.paused = status.state === "paused";
   const name = [status.camera, status.source?.name ?? status.stream].filter(Boolean).join(": ");
@@ -78,6 +80,18 @@ function showState(message) {
   sheet.show(message);
   replay.show(status.replay);
   recording.show(status.recording);
+}
+
+/** Where the source has events only, they are shown in the place of captured frames. */
+function showFrameless(frameless) {
+  if (films.frameless === frameless) return;
+  films.frameless = frameless;
+  films.clear("captured");
+  shutter.without(frameless);
+  byId("captured-title").textContent = frameless ? "Events" : "Captured";
+  byId("captured-note").textContent = frameless ? "the source has no frames" : "no frame yet";
+  byId("save-captured").hidden = frameless;
+  tellWishes();
 }
 
 function lost() {
@@ -147,11 +161,12 @@ function tellWishes() {
   const events = pressed("events") && !slow;
   byId("events").disabled = slow;
   byId("overlay").hidden = !events;
-  if (!events) films.clear("events");
+  if (!events) films.clear("overlay");
+  if (slow && films.frameless) films.clear("captured");
   byId("pause").textContent = pressed("pause") ? "Go on" : "Hold";
   films.wipe(pressed("wipe"));
   link.tell({ type: "hold", on: pressed("pause") });
-  link.tell({ type: "events", on: events });
+  link.tell({ type: "events", on: (events || films.frameless) && !slow });
   link.tell({ type: "look", levelled: pressed("level"), colours: byId("colours").value });
   link.tell({ type: "slow", on: slow });
 }

@@ -13,6 +13,11 @@ export function usable(name, key) {
   return (USES[name] ?? []).includes(key) || (name === "upsample" && key === "row_delay_us");
 }
 
+/** Whether a plan makes one image of each captured frame, so that it asks for nothing where there are none. */
+export function needsFrames(name) {
+  return name === "deblur" || name === "unroll";
+}
+
 /** The changes to ask for when one control is moved. */
 export function changes(name, key, value) {
   if (name === "upsample" && key === "row_delay_us") return value === 0 ? {} : { name: "reshutter", row_delay_us: value };

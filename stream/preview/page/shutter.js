@@ -1,7 +1,7 @@
 // The shutter: plan, dial and sliders, which always show the same; what they change holds for everyone.
 
 import { Dial } from "./dial.js";
-import { KEYS, changes, ranges, sentence, toPlace, toValue, usable, words } from "./plan.js";
+import { KEYS, changes, needsFrames, ranges, sentence, toPlace, toValue, usable, words } from "./plan.js";
 
 const byId = (id) => document.getElementById(id);
 
@@ -18,6 +18,7 @@ export class Shutter {
     this.wanted = {};
     this.captured = null;
     this.newest = null;
+    this.frameless = false;
     this.held = null;
     this.dial = new Dial(byId("dial"), {
       moved: (key, value) => this.move(key, value),
@@ -89,6 +90,14 @@ export class Shutter {
     this.show();
   }
 
+  /** Learn whether the source has frames. */
+  without(frameless) {
+    if (frameless === this.frameless) return;
+    this.frameless = frameless;
+    this.captured = this.newest = null;
+    this.show();
+  }
+
   show() {
     const { plan } = this;
     if (!plan) return;
@@ -96,6 +105,9 @@ export class Shutter {
     const radio = document.querySelector(`#plans input[value="${CSS.escape(plan.name)}"]`);
     if (radio) radio.checked = true;
     byId("plans").disabled = !this.operate.allowed;
+    for (const each of document.querySelectorAll("#plans input")) each.disabled = this.frameless && needsFrames(each.value);
+    byId("plans").dataset.tip = "What is asked of each window, for everyone (1 to 4)"
+      + (this.frameless ? ". Deblur and unroll make images of captured frames, which this source does not have" : "");
     for (const key of KEYS) {
       const slider = byId(key);
       const on = usable(plan.name, key);
@@ -114,7 +126,7 @@ export class Shutter {
     element.setAttribute("aria-valuemax", range[key]);
     element.setAttribute("aria-valuenow", plan[key]);
     element.setAttribute("aria-valuetext", sentence(plan));
-    this.dial.show(plan, this.captured);
+    this.dial.show(plan, this.captured, this.frameless);
   }
 }
 
