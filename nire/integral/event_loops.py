@@ -114,25 +114,38 @@ def _link(
 
 
 @compiled
-def ignore(factors: Plane, cells: Cells, pixels: NDArray[Any], ignored: NDArray[np.bool_], most: float) -> bool:
-    """Let the events of pixels that have too many, or that are ignored already, do nothing.
+def ignore(
+    factors: Plane, cells: Cells, taken: int, pixels: NDArray[Any], ignored: NDArray[np.bool_], most_log: float
+) -> bool:
+    """Let the events of pixels that have gone mad, or that are ignored already, do nothing.
+
+    A pixel is mad whose events, those from one moment to another, would multiply its light by more than any light
+    does. One that flickers has many events too, but they undo each other.
 
     Args:
-        factors, cells: of new events [n]; factors are changed.
-        pixels: `PIXEL` [P], with these events.
+        factors, cells: of all events [N]; factors of the new ones are changed.
+        taken: how many are not new.
+        pixels: `PIXEL` [P], with all these events.
         ignored: [P]; pixels that turn mad are added.
-        most: events of a pixel that is not mad.
+        most_log: logarithm of what a pixel that is not mad is multiplied by.
 
     Returns:
         True where a pixel has turned mad.
     """
     turned = False
+    # Sum of the logarithms so far, and how low and how high it came.
+    sums = np.zeros((len(pixels), 3))
     for k in range(len(cells)):
-        cell = np.uint64(cells[k])
-        if not ignored[cell] and pixels[cell].total > most:
-            ignored[cell] = True
-            turned = True
-        if ignored[cell]:
+        cell, change = np.uint64(cells[k]), np.log(factors[k])
+        if not ignored[cell] and pixels[cell].total * abs(change) > most_log / 2:
+            now = sums[cell, 0] + change
+            low, high = min(sums[cell, 1], now), max(sums[cell, 2], now)
+            sums[cell] = now, low, high
+            if high - low > most_log:
+                ignored[cell] = True
+                turned = True
+    for k in range(taken, len(cells)):
+        if ignored[np.uint64(cells[k])]:
             factors[k] = _ONE
     return turned
 

@@ -331,10 +331,10 @@ class Sweep:
             _holes_us(window, window.t1_us),
             (np.float32(math.exp(exponents[0])), np.float32(math.exp(exponents[1]))),
         )
-        most_sane = _MAD_LOG / strongest
-        if self._has_ignored or most > most_sane:
-            self._has_ignored = True
-            turned_mad = event_loops.ignore(factors, cells, self._pixels, self._ignored, most_sane)
+        if self._has_ignored or most > _MAD_LOG / strongest:
+            all_cells, all_factors = (column[: len(times)].numpy() for column in (self._cells, self._factors))
+            turned_mad = event_loops.ignore(all_factors, all_cells, taken, self._pixels, self._ignored, _MAD_LOG)
+            self._has_ignored = bool(self._ignored.any())
             if turned_mad and taken:
                 return False
         self._times, self._taken = times, len(times)

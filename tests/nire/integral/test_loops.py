@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -21,7 +22,7 @@ from nire.network.pyramid import fold, unfold_planes
 from nire.network.reexposure import ReExposureNetwork
 from nire.planes import EventPlanes
 from nire.shutter import Shutter
-from nire.types import Calibration, ContentWindow, Geometry
+from nire.types import Calibration, ContentWindow, EventBatch, Geometry
 from nire.voxels import VoxelGrid
 from tests.nire.windows import GEOMETRY, random_events, random_frame, window_of
 
@@ -29,7 +30,7 @@ HOT = np.random.default_rng(4).random((GEOMETRY.height, GEOMETRY.width)) < 0.2
 CALIBRATIONS = [
     pytest.param(Calibration(0.2, 0.3), id="plain"),
     pytest.param(Calibration(0.2, 0.3, 730.4, HOT), id="hot"),
-    pytest.param(Calibration(1.9, 1.7), id="mad"),
+    pytest.param(Calibration(6.0, 5.0), id="mad"),
 ]
 
 
@@ -198,10 +199,43 @@ def test_events_that_turn_a_pixel_mad_are_all_ignored() -> None:
     cells = np.array([3, 5, 3, 3, 5, 3], np.int32)
     pixels, ignored, factors = np.zeros(8, event_loops.PIXEL), np.zeros(8, np.bool_), np.full(6, 2, np.float32)
     pixels["total"] = np.bincount(cells, minlength=8)
-    assert event_loops.ignore(factors, cells, pixels, ignored, 3.0)
+    most_log = 3.5 * math.log(2)
+    assert event_loops.ignore(factors, cells, 0, pixels, ignored, most_log)
     assert ignored.tolist() == [k == 3 for k in range(8)]
     assert factors.tolist() == [1, 2, 1, 1, 2, 1]
-    assert not event_loops.ignore(factors, cells[:1], pixels, ignored, 3.0)
+    assert not event_loops.ignore(factors, cells, 6, pixels, ignored, most_log)
+
+
+@pytest.mark.parametrize("taken", [0, 5])
+def test_pixels_that_flicker_are_not_mad_and_those_that_go_one_way_are(taken: int) -> None:
+    up = np.array([True, False] * 40 + [True] * 9 + [False] * 12)
+    cells = np.where(np.arange(len(up)) < 80, 2, 6).astype(np.int32)
+    factors = np.where(up, 2, 0.5).astype(np.float32)
+    pixels, ignored = np.zeros(8, event_loops.PIXEL), np.zeros(8, np.bool_)
+    pixels["total"] = np.bincount(cells, minlength=8)
+    before = factors.copy()
+    assert not event_loops.ignore(factors, cells, taken, pixels, ignored, 12.5 * math.log(2))
+    np.testing.assert_array_equal(factors, before)
+    assert event_loops.ignore(factors, cells, taken, pixels, ignored, 11.5 * math.log(2))
+    assert ignored.tolist() == [k == 6 for k in range(8)]
+
+
+def test_pixel_that_sees_a_lamp_flicker_goes_on() -> None:
+    """A hundred times a second, at ten frames a second: 650 events of a pixel in a window, none of them mad."""
+    t_us = 101_000 + 300 * np.arange(650)
+    zeros, brighter = np.zeros(650, np.uint16), (np.arange(650) // 10 % 2 == 0).astype(np.uint8)
+    events = EventBatch(t_us, zeros, zeros, brighter, 300_000)
+    captured = random_frame(0, 0, 100_000, 100_500)
+    integral = DoubleIntegral(500)
+    seen = window_of((captured,), events, calibration=Calibration(0.1, 0.1))
+    seen = replace(seen, t1_us=300_000, covered_us=(0.0, 300_000.0), events=events)
+    integral.build(seen, light_of(seen))
+
+    def light(events: int) -> float:
+        return float(integral.expose(Shutter.instant(float(t_us[events - 1]) + 1, GEOMETRY.height))[0, 0, 0])
+
+    assert light(640) == pytest.approx(float(captured.pixels[0, 0, 0]), rel=1e-2)
+    assert light(650) == pytest.approx(math.e * float(captured.pixels[0, 0, 0]), rel=1e-2)
 
 
 @pytest.mark.parametrize("place", [(GEOMETRY.width - 1, GEOMETRY.height), (0, 40_000)])
