@@ -27,6 +27,8 @@ from nire.ramps import RAMP_SHARE, ramp_lengths
 from nire.types import Calibration, EventBatch, Frame, Gap
 
 DEFAULT_THRESHOLD = 0.25
+GOOD_MISFIT = 5.0
+"""Up to this `Calibration.misfit` events tell what frames show as those of a good sensor do, with its noise."""
 SEARCH_US = 10_000
 """Half width of the search for the time offset."""
 _STEP_US = 1_000
@@ -95,6 +97,8 @@ class Calibrator:
         self._pairs_used = 0
         self._normal = np.zeros((2, 2))
         self._right = np.zeros(2)
+        # Sum of the squares of what events do not tell, and of how many pixels.
+        self._untold = np.zeros(2)
         self._shifts_us = np.arange(-SEARCH_US, SEARCH_US + 1, _STEP_US, dtype=np.float64)
         self._agreement = np.zeros(len(self._shifts_us))
         self._hot_pixels = HotPixels()
@@ -145,8 +149,11 @@ class Calibrator:
         pair = _Pair(first, second, events, ramps_us, change, usable)
         if self.learning and not self._fixed_offset and missing <= _MOST_MISSING:
             self._learn_offset(pair)
+        counted = _events_by_sign(pair, self.current.time_offset_us)
         if not self._fixed_thresholds:
-            self._learn_thresholds(pair, trust=(1 - missing) ** _WHOLE_POWER)
+            self._learn_thresholds(pair, *counted, trust=(1 - missing) ** _WHOLE_POWER)
+        if missing <= _MOST_MISSING:
+            self._learn_misfit(pair, *counted)
         self._pairs_used += 1
 
     def observe_alone(self, events: EventBatch, shape: tuple[int, int]) -> None:
@@ -185,19 +192,26 @@ class Calibrator:
 
     # Thresholds
 
-    def _learn_thresholds(self, pair: _Pair, *, trust: float) -> None:
-        change, usable, events = pair.change, pair.usable, pair.events
-        delay_us = events.y * pair.first.row_delay_us + self.current.time_offset_us
-        share = _share(events.t_us - delay_us, pair.ramps_us, pair)
-        up = _sum_per_pixel(events, share * (events.p > 0), change.shape)[usable]
-        down = _sum_per_pixel(events, share * (events.p == 0), change.shape)[usable]
+    def _learn_thresholds(self, pair: _Pair, up: Field, down: Field, *, trust: float) -> None:
         if trust == 0 or not np.any(np.abs(up) + np.abs(down) > _LEAST_EVENTS):
             return
-        normal, right = _robust_normal_equations(up, -down, change[usable])
+        normal, right = _robust_normal_equations(up, -down, pair.change[pair.usable])
         self._normal = _FORGET * self._normal + trust * normal
         self._right = _FORGET * self._right + trust * right
         positive, negative = _solve(self._normal, self._right)
         self.current = replace(self.current, threshold_positive=positive, threshold_negative=negative)
+
+    def _learn_misfit(self, pair: _Pair, up: Field, down: Field) -> None:
+        positive, negative = self.current.threshold_positive, self.current.threshold_negative
+        untold = pair.change[pair.usable] - positive * up + negative * down
+        # A camera that sets its gain itself changes all pixels.
+        untold = (untold - untold.mean())[up + down > _LEAST_EVENTS]
+        self._untold = _FORGET * self._untold + ((untold**2).sum(), len(untold))
+        squares, pixels = self._untold
+        if pixels > 0:
+            # At both ends a pixel stands anywhere between its thresholds' levels.
+            open_squares = (positive**2 + negative**2) / 2 / 6
+            self.current = replace(self.current, misfit=round(float(squares / pixels / open_squares), 2))
 
 
 def _with_fewer_rows(frames: Sequence[Frame], events: EventBatch, which: int) -> tuple[Sequence[Frame], EventBatch]:
@@ -219,6 +233,16 @@ def _with_fewer_rows(frames: Sequence[Frame], events: EventBatch, which: int) ->
     ]
     seen = events.part(events.y % step == first)
     return fewer, replace(seen, y=seen.y // step)
+
+
+def _events_by_sign(pair: _Pair, offset_us: float) -> tuple[Field, Field]:
+    """Count the events of each usable pixel that the frames saw, the brighter and the darker ones."""
+    events = pair.events
+    delay_us = events.y * pair.first.row_delay_us + offset_us
+    share = _share(events.t_us - delay_us, pair.ramps_us, pair)
+    signs = (share * (events.p > 0), share * (events.p == 0))
+    up, down = (_sum_per_pixel(events, sign, pair.change.shape)[pair.usable] for sign in signs)
+    return up, down
 
 
 def _missing_share(gaps: Sequence[Gap], first_us: float, last_us: float) -> float:

@@ -260,16 +260,19 @@ class Calibration:
         threshold_positive, threshold_negative: change of log intensity that one event stands for, > 0.
         time_offset_us: event time minus frame time of the same moment.
         hot_pixels: bool [H, W], True = its events are ignored; None = none known.
+        misfit: mean square of what the frames show and the events do not tell of a pixel's change, where it has events,
+            over what thresholds alone leave open: 1 for an ideal sensor, 2 to 4 with noise; None = not known.
     """
 
     threshold_positive: float = 0.25
     threshold_negative: float = 0.25
     time_offset_us: float = 0.0
     hot_pixels: NDArray[np.bool_] | None = None
+    misfit: float | None = None
 
     def says_the_same_as(self, other: Calibration) -> bool:
         """Tell whether contents built with one and with the other are the same."""
-        numbers = ("threshold_positive", "threshold_negative", "time_offset_us")
+        numbers = ("threshold_positive", "threshold_negative", "time_offset_us", "misfit")
         if any(getattr(self, name) != getattr(other, name) for name in numbers):
             return False
         if self.hot_pixels is None or other.hot_pixels is None:

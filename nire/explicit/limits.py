@@ -37,20 +37,20 @@ def limits(number: Tensor, frames: Tensor, exposures: Tensor, observed: Tensor, 
         float32 [b, LIMITS, h, w], 0..1, for cells of four pixels. The first is 1 where events are missing, and the
         others are 1 where there is one frame only, which says nothing of its noise.
     """
-    events = _near(functional.avg_pool2d(number.expm1().sum(1, keepdim=True), 2))
+    events = near(functional.avg_pool2d(number.expm1().sum(1, keepdim=True), 2))
     reached = functional.max_pool2d(events, 2 * REACH_CELLS + 1, 1, REACH_CELLS)
-    moved = _near(-(reached / -ENOUGH_EVENTS).expm1())
+    moved = near(-(reached / -ENOUGH_EVENTS).expm1())
     is_whole = (observed > 0).all(1)[:, None, None, None]
-    noise = _near(functional.avg_pool2d((frames[:, :1] - frames[:, 1:]).square(), 2)) / 4
+    noise = near(functional.avg_pool2d((frames[:, :1] - frames[:, 1:]).square(), 2)) / 4
     noise = torch.minimum(noise, (MOST_NOISE / NOISE_TOLD * told[:, 1, None, None, None]).square())
     shares = []
     for gain, details in zip(NOISE_ENERGY, details_of(frames.mean(1, keepdim=True)), strict=True):
-        energy = _near(functional.avg_pool2d(details.square(), 2))
+        energy = near(functional.avg_pool2d(details.square(), 2))
         shares.append((gain * noise / (energy + LEAST_ENERGY)).clamp_max(1))
     is_alone = (exposures[:, :1] == exposures[:, 1:]).flatten(1).all(1)[:, None, None, None]
     return torch.cat([moved.where(is_whole, 1.0), torch.cat(shares, 1).where(~is_alone, 1.0)], 1)
 
 
-def _near(cells: Tensor) -> Tensor:
+def near(cells: Tensor) -> Tensor:
     """Average 3 x 3 cells; at the edges with the last one."""
     return functional.avg_pool2d(functional.pad(cells, (1, 1, 1, 1), mode="replicate"), 3, 1)

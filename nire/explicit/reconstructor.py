@@ -14,6 +14,7 @@ from nire.engines import Job
 from nire.explicit.config import ExplicitConfig
 from nire.explicit.content import KeyPlanes
 from nire.explicit.engines import Cleaner
+from nire.explicit.leaning import leaning_on_flow
 from nire.explicit.rolled import Rolled
 from nire.explicit.witnesses import Witnesses
 from nire.integral.double_integral import DARK_LEVEL
@@ -98,7 +99,7 @@ class ExplicitReconstructor(IntegralReconstructor):
     def _built(self, window: ContentWindow, light: Sequence[Tensor]) -> None:
         times_us = self._witnesses.times_us(window)
         evidence = self._witnesses.of(self._integral, window, light, partial(self._rolled.before, window))
-        roots = self._cleaner(evidence)
+        roots = leaning_on_flow(self._cleaner(evidence), evidence, window.calibration.misfit)
         luma = roots.clamp_min_(0).square_().mul_(255)[:, None]
         self._rolled.built(window, luma[-1, 0].clone(), float(times_us[-1]))
         states = evidence.gains, evidence.counts

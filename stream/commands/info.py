@@ -18,7 +18,7 @@ from rich.table import Table
 
 from drivers.packets.cleaning import CleaningCounters, cleaned
 from drivers.source import SourceInfo
-from nire.calibrate import Calibrator
+from nire.calibrate import GOOD_MISFIT, Calibrator
 from nire.errors import RecordingDamaged, SourceError
 from nire.types import Calibration, ContentWindow, EventBatch, Frame, Gap
 from stream.config import load_config
@@ -159,6 +159,9 @@ def _add_calibration(table: Table, calibrator: Calibrator, how_offset: str) -> N
     table.add_row("events minus frames", f"{found.time_offset_us:.0f} us ({how_offset})")
     hot = found.hot_pixels
     table.add_row("hot pixels", str(0 if hot is None else int(hot.sum())))
+    if found.misfit is not None:
+        fits = "like a good sensor's" if found.misfit <= GOOD_MISFIT else "far less than a good sensor's"
+        table.add_row("misfit", f"{found.misfit:.1f} (events tell what frames show {fits})")
 
 
 def _how_offset(calibrator: Calibrator, wanted: SourceConfig, info: SourceInfo) -> str:

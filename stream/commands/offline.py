@@ -242,6 +242,7 @@ def _report(
             "threshold_negative": calibration.threshold_negative,
             "time_offset_us": calibration.time_offset_us,
             "hot_pixels": 0 if hot is None else int(hot.sum()),
+            "misfit": calibration.misfit,
         },
         "damage": None if damage is None else str(damage),
     }

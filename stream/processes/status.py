@@ -294,6 +294,7 @@ def _calibration(calibration: Calibration) -> Mapping[str, Any]:
         "threshold_negative": float(calibration.threshold_negative),
         "time_offset_us": float(calibration.time_offset_us),
         "hot_pixels": 0 if hot is None else int(np.count_nonzero(hot)),
+        "misfit": calibration.misfit,
     }
 
 

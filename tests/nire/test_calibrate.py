@@ -99,6 +99,32 @@ def test_fixed_values_stay_fixed() -> None:
     assert (current.threshold_positive, current.threshold_negative, current.time_offset_us) == (0.4, 0.5, 123.0)
 
 
+@pytest.mark.parametrize("thresholds", [(0.2, 0.2), (0.3, 0.3), (0.2, 0.3)])
+def test_events_of_an_ideal_camera_fit_its_frames(thresholds: tuple[float, float]) -> None:
+    calibrator = Calibrator()
+    assert calibrator.current.misfit is None
+    for window in windows(*thresholds):
+        calibrator.observe(window.frames, window.events)
+    assert calibrator.current.misfit is not None
+    assert 0.3 < calibrator.current.misfit < 2
+
+
+def test_events_that_are_not_those_of_the_frames_misfit() -> None:
+    found, brightness = [], []
+    for change, gain in ((lambda x: x, 1), (lambda x: x[::-1].copy(), 1), (lambda x: x, 0.8)):
+        calibrator = Calibrator(thresholds=(0.2, 0.2), time_offset_us=0.0)
+        for window in windows(0.2, 0.2)[:4]:
+            first, second = window.frames
+            dimmer = replace(second, pixels=(gain * second.pixels).astype(np.uint8))
+            calibrator.observe((first, dimmer), replace(window.events, x=change(window.events.x)))
+        assert calibrator.current.misfit is not None
+        (found if gain == 1 else brightness).append(calibrator.current.misfit)
+    right, wrong = found
+    assert wrong > 15 * right
+    # A camera that sets its gain itself changes nothing of it.
+    assert brightness[0] == pytest.approx(right, rel=0.5)
+
+
 def test_static_scene_teaches_nothing() -> None:
     window = windows(0.2, 0.2)[0]
     calibrator = Calibrator()

@@ -360,6 +360,7 @@ def test_slow_motion_shows_every_exposed_frame_of_a_piece(page: Any, stream: Fak
 def test_numbers_of_the_stream_are_shown(page: Any) -> None:
     until(lambda: text(page, "n-thresholds") == "0.221 / 0.199")
     assert text(page, "n-offset") == "-4.51 ms"
+    assert text(page, "n-misfit") == "2.3"
     assert text(page, "n-late") == "2"
     assert text(page, "n-method") == "edi, cpu"
     assert float(text(page, "n-total").removesuffix(" ms")) == pytest.approx(6.1, abs=1)

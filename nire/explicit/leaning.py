@@ -1,0 +1,56 @@
+"""Planes lean on what flow says where a sensor's events tell badly what happened, as far as both agree.
+
+The network learned from rendered sensors how far events are to be trusted. There are recordings whose events miss far
+more of the change from frame to frame than those sensors' do; flow between the frames knows nothing of that. Errors of
+both are of different kinds, so their mean is nearer to the truth than either; but not where things hide one another or
+are too fast for flow, which is where both differ.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from nire.calibrate import GOOD_MISFIT
+from nire.explicit.evidence import Evidence
+from nire.explicit.limits import ENOUGH_EVENTS, near
+
+BAD_MISFIT = 15.0
+"""From this `Calibration.misfit` on planes lean all the way; up to `GOOD_MISFIT` they stay as they are."""
+MOST = 0.45
+"""The share that flow has in the planes at most."""
+# Difference of square roots of light at which it has half of that.
+APART = 0.04
+
+
+def leaning_on_flow(planes: Tensor, evidence: Evidence, misfit: float | None) -> Tensor:
+    """Let planes lean on flow.
+
+    Args:
+        planes: float32 [K + 1, H, W], square roots of linear light.
+        evidence: what they were made of.
+        misfit: of the sensor's events with its frames, `Calibration.misfit`.
+
+    Returns:
+        The same kind; the planes themselves where nothing is to be done.
+    """
+    far = 0.0 if misfit is None else math.log(max(misfit / GOOD_MISFIT, 1.0)) / math.log(BAD_MISFIT / GOOD_MISFIT)
+    most = MOST * min(far, 1.0)
+    shares = evidence.moved_shares
+    if most == 0 or not bool((shares > 0).all()):
+        return planes
+    first = (shares[:, 0] / shares.sum(1))[:, None, None]
+    by_flow = torch.lerp(evidence.moved[:, 1], evidence.moved[:, 0], first)
+    apart = near(_cells((by_flow - planes).abs()))
+    events = near(_cells(evidence.counts.diff(dim=0).clamp_min(0).sum(0, keepdim=True)))
+    weight = most * -(events / -ENOUGH_EVENTS).expm1() / (1 + (apart / APART).square())
+    height, width = planes.shape[1:]
+    return torch.lerp(planes, by_flow, functional.interpolate(weight, scale_factor=2.0)[:, 0, :height, :width])
+
+
+def _cells(images: Tensor) -> Tensor:
+    """Average cells of four pixels: [n, H, W] -> [n, 1, h, w]; at the edges with what there is."""
+    return functional.avg_pool2d(images[:, None], 2, ceil_mode=True)
