@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nire.engines import DTYPES, Job
 from nire.network.reexposure import NeuralContent, Pyramid, ReExposureNetwork
+
+_Network = TypeVar("_Network", bound=nn.Module)
 
 
 class EagerEngine:
@@ -60,10 +63,16 @@ class EagerEngine:
         return images[0] if len(images) == 1 else torch.cat(images, 1)
 
 
-def prepared(network: ReExposureNetwork, job: Job, dtype: torch.dtype) -> ReExposureNetwork:
+def prepared(network: _Network, job: Job, dtype: torch.dtype = torch.float32) -> _Network:
     """Put a network on the job's device, in `dtype` and channels-last, ready to run; it is changed in place."""
     network = network.to(device=job.device, dtype=dtype).eval().requires_grad_(False)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def convolving_in(dtype: torch.dtype, device: torch.device) -> torch.autocast:
+    """Let a network of float32 compute its convolutions in `dtype`, whatever of them is done within."""
+    lower = dtype != torch.float32
+    return torch.autocast(device.type, dtype if lower else torch.bfloat16, enabled=lower)
 
 
 def check(network: ReExposureNetwork, job: Job) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from nire.engines import DTYPES, Job
+from nire.engines.eager import convolving_in, prepared
 from nire.errors import ConfigError, EngineError
 from nire.explicit.evidence import Evidence, called_up
 from nire.explicit.network import KeyPlaneNetwork
@@ -42,17 +43,14 @@ class EagerCleaner:
             ConfigError: the precision is not there.
         """
         self._dtype = DTYPES[job.precision_of(self.name, tuple(DTYPES))]
-        placed = network.to(job.device).eval().requires_grad_(False)
-        self._network: KeyPlaneNetwork = placed.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._device = job.device
+        self._network, self._device = prepared(network, job), job.device
         self._padded = job.height, job.width
 
     @torch.no_grad()
     def __call__(self, evidence: Evidence) -> Tensor:
         """Clean the planes of a window."""
         inputs = called_up(evidence, self._padded)
-        lower = self._dtype != torch.float32
-        with torch.autocast(self._device.type, self._dtype if lower else torch.bfloat16, enabled=lower):
+        with convolving_in(self._dtype, self._device):
             planes: Tensor = self._network(*inputs)
         height, width = evidence.gains.shape[1:]
         return planes[0, :, :height, :width].float()

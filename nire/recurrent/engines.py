@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from nire.engines import DTYPES, Job
+from nire.engines.eager import convolving_in, prepared
 from nire.errors import ConfigError, EngineError
 from nire.recurrent.network import FORGOTTEN, GRAY, Events, RecurrentNetwork, carried, length_of
 
@@ -83,16 +84,13 @@ class EagerRunner:
             ConfigError: the precision is not there.
         """
         self._dtype = DTYPES[job.precision_of(self.name, tuple(DTYPES))]
-        placed = network.to(job.device).eval().requires_grad_(False)
-        self._network: RecurrentNetwork = placed.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._device = job.device
+        self._network, self._device = prepared(network, job), job.device
 
     @torch.no_grad()
     def __call__(self, before: Tensor, told: Told, mind: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Go on by one window."""
-        lower = self._dtype != torch.float32
         events = told.events((before.shape[0], before.shape[1]))
-        with torch.autocast(self._device.type, self._dtype if lower else torch.bfloat16, enabled=lower):
+        with convolving_in(self._dtype, self._device):
             roots, *kept = self._network(before[None], *events, *mind)
         return roots[0], tuple(kept)
 
