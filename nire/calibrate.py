@@ -27,8 +27,12 @@ from nire.ramps import RAMP_SHARE, ramp_lengths
 from nire.types import Calibration, EventBatch, Frame, Gap
 
 DEFAULT_THRESHOLD = 0.25
-GOOD_MISFIT = 5.0
+GOOD_MISFIT = 0.15
 """Up to this `Calibration.misfit` events tell what frames show as those of a good sensor do, with its noise."""
+# A pixel changed if frames show so many thresholds, and events miss that by so many; a threshold counts as at least so
+# many standard deviations of what frames show where nothing happened.
+_CHANGED, _MISSED, _NOISE_OF_THRESHOLD = 2.0, 1.5, 3.0
+_LEAST_CHANGED, _MISFIT_STEP = 50, 0.05
 SEARCH_US = 10_000
 """Half width of the search for the time offset."""
 _STEP_US = 1_000
@@ -97,8 +101,8 @@ class Calibrator:
         self._pairs_used = 0
         self._normal = np.zeros((2, 2))
         self._right = np.zeros(2)
-        # Sum of the squares of what events do not tell, and of how many pixels.
-        self._untold = np.zeros(2)
+        # Pixels that changed, first those whose events miss it.
+        self._missed = np.zeros(2)
         self._shifts_us = np.arange(-SEARCH_US, SEARCH_US + 1, _STEP_US, dtype=np.float64)
         self._agreement = np.zeros(len(self._shifts_us))
         self._hot_pixels = HotPixels()
@@ -203,15 +207,19 @@ class Calibrator:
 
     def _learn_misfit(self, pair: _Pair, up: Field, down: Field) -> None:
         positive, negative = self.current.threshold_positive, self.current.threshold_negative
-        untold = pair.change[pair.usable] - positive * up + negative * down
         # A camera that sets its gain itself changes all pixels.
-        untold = (untold - untold.mean())[up + down > _LEAST_EVENTS]
-        self._untold = _FORGET * self._untold + ((untold**2).sum(), len(untold))
-        squares, pixels = self._untold
-        if pixels > 0:
-            # At both ends a pixel stands anywhere between its thresholds' levels.
-            open_squares = (positive**2 + negative**2) / 2 / 6
-            self.current = replace(self.current, misfit=round(float(squares / pixels / open_squares), 2))
+        shown = pair.change[pair.usable] - np.median(pair.change[pair.usable])
+        untold = np.abs(shown - positive * up + negative * down)
+        still = up + down < _LEAST_EVENTS
+        noise = 1.4826 * float(np.median(np.abs(shown[still]))) if still.any() else 0.0
+        threshold = max((positive + negative) / 2, noise * _NOISE_OF_THRESHOLD)
+        changed = np.abs(shown) > _CHANGED * threshold
+        missed = changed & (untold > _MISSED * threshold)
+        self._missed = _FORGET * self._missed + (missed.sum(), changed.sum())
+        if self._missed[1] >= _LEAST_CHANGED:
+            share = float(self._missed[0] / self._missed[1])
+            # In steps, so that work that was done ahead mostly stays good.
+            self.current = replace(self.current, misfit=round(round(share / _MISFIT_STEP) * _MISFIT_STEP, 2))
 
 
 def _with_fewer_rows(frames: Sequence[Frame], events: EventBatch, which: int) -> tuple[Sequence[Frame], EventBatch]:

@@ -260,8 +260,8 @@ class Calibration:
         threshold_positive, threshold_negative: change of log intensity that one event stands for, > 0.
         time_offset_us: event time minus frame time of the same moment.
         hot_pixels: bool [H, W], True = its events are ignored; None = none known.
-        misfit: mean square of what the frames show and the events do not tell of a pixel's change, where it has events,
-            over what thresholds alone leave open: 1 for an ideal sensor, 2 to 4 with noise; None = not known.
+        misfit: share of the pixels that changed from frame to frame by two thresholds or more whose events miss that by
+            one and a half; near 0 for a good sensor. None = not known: too few changed, or events are missing.
     """
 
     threshold_positive: float = 0.25

@@ -8,8 +8,6 @@ are too fast for flow, which is where both differ.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -18,7 +16,7 @@ from nire.calibrate import GOOD_MISFIT
 from nire.explicit.evidence import Evidence
 from nire.explicit.limits import ENOUGH_EVENTS, near
 
-BAD_MISFIT = 15.0
+BAD_MISFIT = 0.3
 """From this `Calibration.misfit` on planes lean all the way; up to `GOOD_MISFIT` they stay as they are."""
 MOST = 0.45
 """The share that flow has in the planes at most."""
@@ -30,27 +28,30 @@ def leaning_on_flow(planes: Tensor, evidence: Evidence, misfit: float | None) ->
     """Let planes lean on flow.
 
     Args:
-        planes: float32 [K + 1, H, W], square roots of linear light.
+        planes: float32 [K + 1, H, W], square roots of linear light; changed.
         evidence: what they were made of.
         misfit: of the sensor's events with its frames, `Calibration.misfit`.
 
     Returns:
-        The same kind; the planes themselves where nothing is to be done.
+        The planes.
     """
-    far = 0.0 if misfit is None else math.log(max(misfit / GOOD_MISFIT, 1.0)) / math.log(BAD_MISFIT / GOOD_MISFIT)
-    most = MOST * min(far, 1.0)
+    far = 0.0 if misfit is None else (misfit - GOOD_MISFIT) / (BAD_MISFIT - GOOD_MISFIT)
+    most = MOST * min(max(far, 0.0), 1.0)
     shares = evidence.moved_shares
     if most == 0 or not bool((shares > 0).all()):
         return planes
-    first = (shares[:, 0] / shares.sum(1))[:, None, None]
-    by_flow = torch.lerp(evidence.moved[:, 1], evidence.moved[:, 0], first)
-    apart = near(_cells((by_flow - planes).abs()))
-    events = near(_cells(evidence.counts.diff(dim=0).clamp_min(0).sum(0, keepdim=True)))
-    weight = most * -(events / -ENOUGH_EVENTS).expm1() / (1 + (apart / APART).square())
+    events = near(_cells(evidence.counts.diff(dim=0).clamp_min(0).sum(0)))
+    most_here = (events / -ENOUGH_EVENTS).expm1_().mul_(-most)
     height, width = planes.shape[1:]
-    return torch.lerp(planes, by_flow, functional.interpolate(weight, scale_factor=2.0)[:, 0, :height, :width])
+    # Plane by plane: what is written in between stays in the nearest memory.
+    for plane, (first, second), (before, after) in zip(planes, evidence.moved, shares, strict=True):
+        by_flow = torch.lerp(second, first, before / (before + after))
+        apart = near(_cells((by_flow - plane).abs_()))
+        weight = most_here / apart.div_(APART).square_().add_(1)
+        plane.lerp_(by_flow, functional.interpolate(weight, scale_factor=2.0)[0, 0, :height, :width])
+    return planes
 
 
-def _cells(images: Tensor) -> Tensor:
-    """Average cells of four pixels: [n, H, W] -> [n, 1, h, w]; at the edges with what there is."""
-    return functional.avg_pool2d(images[:, None], 2, ceil_mode=True)
+def _cells(image: Tensor) -> Tensor:
+    """Average cells of four pixels: [H, W] -> [1, 1, h, w]; at the edges with what there is."""
+    return functional.avg_pool2d(image[None, None], 2, ceil_mode=True)

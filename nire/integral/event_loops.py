@@ -115,7 +115,13 @@ def _link(
 
 @compiled
 def ignore(
-    factors: Plane, cells: Cells, taken: int, pixels: NDArray[Any], ignored: NDArray[np.bool_], most_log: float
+    factors: Plane,
+    cells: Cells,
+    taken: int,
+    pixels: NDArray[Any],
+    ignored: NDArray[np.bool_],
+    exponents: tuple[float, float],
+    most: float,
 ) -> bool:
     """Let the events of pixels that have gone mad, or that are ignored already, do nothing.
 
@@ -127,21 +133,28 @@ def ignore(
         taken: how many are not new.
         pixels: `PIXEL` [P], with all these events.
         ignored: [P]; pixels that turn mad are added.
-        most_log: logarithm of what a pixel that is not mad is multiplied by.
+        exponents: logarithms of the factors, of events that are darker and that are brighter.
+        most: logarithm of what a pixel that is not mad is multiplied by at most.
 
     Returns:
         True where a pixel has turned mad.
     """
-    turned = False
-    # Sum of the logarithms so far, and how low and how high it came.
-    sums = np.zeros((len(pixels), 3))
-    for k in range(len(cells)):
-        cell, change = np.uint64(cells[k]), np.log(factors[k])
-        if not ignored[cell] and pixels[cell].total * abs(change) > most_log / 2:
-            now = sums[cell, 0] + change
+    darker, brighter = exponents
+    # Fewer events cannot carry a pixel so far, whatever they are.
+    enough, is_doubtful, turned = most / max(brighter, -darker), False, False
+    for k in range(len(pixels)):
+        is_doubtful |= (pixels[k].total > enough) & (not ignored[k])
+    if is_doubtful:
+        # Sum of the logarithms so far, and how low and how high it came.
+        sums = np.zeros((len(pixels), 3))
+        for k in range(len(cells)):
+            cell = np.uint64(cells[k])
+            if ignored[cell] or pixels[cell].total <= enough:
+                continue
+            now = sums[cell, 0] + (brighter if factors[k] > _ONE else darker)
             low, high = min(sums[cell, 1], now), max(sums[cell, 2], now)
             sums[cell] = now, low, high
-            if high - low > most_log:
+            if high - low > most:
                 ignored[cell] = True
                 turned = True
     for k in range(taken, len(cells)):

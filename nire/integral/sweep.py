@@ -333,7 +333,9 @@ class Sweep:
         )
         if self._has_ignored or most > _MAD_LOG / strongest:
             all_cells, all_factors = (column[: len(times)].numpy() for column in (self._cells, self._factors))
-            turned_mad = event_loops.ignore(all_factors, all_cells, taken, self._pixels, self._ignored, _MAD_LOG)
+            turned_mad = event_loops.ignore(
+                all_factors, all_cells, taken, self._pixels, self._ignored, exponents, _MAD_LOG
+            )
             self._has_ignored = bool(self._ignored.any())
             if turned_mad and taken:
                 return False

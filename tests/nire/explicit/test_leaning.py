@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import pytest
@@ -45,11 +44,11 @@ def mean_of_cells(image: Tensor) -> Tensor:
     return smooth
 
 
-@pytest.mark.parametrize("misfit", [math.sqrt(GOOD_MISFIT * BAD_MISFIT), 4 * BAD_MISFIT])
+@pytest.mark.parametrize("misfit", [(GOOD_MISFIT + BAD_MISFIT) / 2, 1.0])
 def test_planes_lean_as_far_as_events_misfit_and_flow_agrees(misfit: float) -> None:
     planes, evidence = seen()
     most = MOST * (0.5 if misfit < BAD_MISFIT else 1.0)
-    leaned = leaning_on_flow(planes, evidence, misfit)
+    leaned = leaning_on_flow(planes.clone(), evidence, misfit)
     events = mean_of_cells(evidence.counts[-1] - evidence.counts[0])
     for k in range(NANO.planes):
         before, after = evidence.moved_shares[k].tolist()
@@ -61,21 +60,21 @@ def test_planes_lean_as_far_as_events_misfit_and_flow_agrees(misfit: float) -> N
     assert not torch.equal(leaned, planes)
 
 
-@pytest.mark.parametrize("misfit", [None, 0.5, GOOD_MISFIT])
+@pytest.mark.parametrize("misfit", [None, 0.0, GOOD_MISFIT])
 def test_planes_stay_where_events_fit(misfit: float | None) -> None:
     planes, evidence = seen()
-    assert leaning_on_flow(planes, evidence, misfit) is planes
+    assert torch.equal(leaning_on_flow(planes.clone(), evidence, misfit), planes)
 
 
 def test_planes_stay_where_there_is_no_flow_and_where_nothing_moved() -> None:
     planes, evidence = seen()
     alone = replace(evidence, moved_shares=torch.zeros(NANO.planes, 2))
-    assert leaning_on_flow(planes, alone, BAD_MISFIT) is planes
+    assert torch.equal(leaning_on_flow(planes.clone(), alone, BAD_MISFIT), planes)
     still = replace(evidence, counts=torch.zeros_like(evidence.counts))
-    assert torch.equal(leaning_on_flow(planes, still, BAD_MISFIT), planes)
+    assert torch.equal(leaning_on_flow(planes.clone(), still, BAD_MISFIT), planes)
 
 
 def test_flow_that_says_something_else_is_hardly_heard() -> None:
     planes, evidence = seen()
     elsewhere = replace(evidence, moved=(planes[:, None] + 0.6).expand(-1, 2, -1, -1))
-    assert (leaning_on_flow(planes, elsewhere, BAD_MISFIT) - planes).abs().max() < 0.01
+    assert (leaning_on_flow(planes.clone(), elsewhere, BAD_MISFIT) - planes).abs().max() < 0.01

@@ -195,15 +195,17 @@ def test_gradients_pass_what_loops_do_otherwise() -> None:
     assert torch.equal(planes.grad, torch.ones_like(planes))
 
 
+_HALVES = (-math.log(2), math.log(2))
+
+
 def test_events_that_turn_a_pixel_mad_are_all_ignored() -> None:
     cells = np.array([3, 5, 3, 3, 5, 3], np.int32)
     pixels, ignored, factors = np.zeros(8, event_loops.PIXEL), np.zeros(8, np.bool_), np.full(6, 2, np.float32)
     pixels["total"] = np.bincount(cells, minlength=8)
-    most_log = 3.5 * math.log(2)
-    assert event_loops.ignore(factors, cells, 0, pixels, ignored, most_log)
+    assert event_loops.ignore(factors, cells, 0, pixels, ignored, _HALVES, 3.5 * math.log(2))
     assert ignored.tolist() == [k == 3 for k in range(8)]
     assert factors.tolist() == [1, 2, 1, 1, 2, 1]
-    assert not event_loops.ignore(factors, cells, 6, pixels, ignored, most_log)
+    assert not event_loops.ignore(factors, cells, 6, pixels, ignored, _HALVES, 3.5 * math.log(2))
 
 
 @pytest.mark.parametrize("taken", [0, 5])
@@ -214,10 +216,36 @@ def test_pixels_that_flicker_are_not_mad_and_those_that_go_one_way_are(taken: in
     pixels, ignored = np.zeros(8, event_loops.PIXEL), np.zeros(8, np.bool_)
     pixels["total"] = np.bincount(cells, minlength=8)
     before = factors.copy()
-    assert not event_loops.ignore(factors, cells, taken, pixels, ignored, 12.5 * math.log(2))
+    assert not event_loops.ignore(factors, cells, taken, pixels, ignored, _HALVES, 12.5 * math.log(2))
     np.testing.assert_array_equal(factors, before)
-    assert event_loops.ignore(factors, cells, taken, pixels, ignored, 11.5 * math.log(2))
+    assert event_loops.ignore(factors, cells, taken, pixels, ignored, _HALVES, 11.5 * math.log(2))
     assert ignored.tolist() == [k == 6 for k in range(8)]
+
+
+@pytest.mark.parametrize("mad", [False, True])
+def test_pixel_that_goes_mad_is_ignored_however_its_events_came(mad: bool) -> None:
+    """Thresholds that differ: darker events carry a pixel thrice as far as brighter ones."""
+    up = np.concatenate([np.arange(295) % 59 < 18, np.ones(60, np.bool_)])
+    up[295:] = not mad
+    t_us = 101_000 + 100 * np.arange(len(up))
+    place = np.zeros(len(up), np.uint16)
+    captured = random_frame(0, 0, 100_000, 100_500)
+    events = EventBatch(t_us, place, place, up.astype(np.uint8), 150_000)
+    whole = window_of((captured,), events, calibration=Calibration(0.1, 0.3))
+    whole = replace(whole, t1_us=150_000, covered_us=(0.0, 150_000.0), events=events)
+    images = []
+    for pieces in ((355,), (100, 355), (295, 355), tuple(range(5, 356, 5))):
+        integral = DoubleIntegral(500)
+        for number in pieces:
+            part = events.part(slice(0, number))
+            end_us = 150_000 if number == 355 else int(t_us[number - 1]) + 1
+            part = replace(part, watermark_us=end_us)
+            integral.build(replace(whole, t1_us=end_us, events=part), light_of(whole))
+        instants = [Shutter.instant(t, GEOMETRY.height) for t in (101_500.0, 120_000.0, 140_000.0)]
+        images.append(np.stack([integral.expose(each).numpy() for each in instants]))
+    for image in images[1:]:
+        np.testing.assert_array_equal(image, images[0])
+    assert (images[0][:, 0, 0, 0] == images[0][0, 0, 0, 0]).all() == mad
 
 
 def test_pixel_that_sees_a_lamp_flicker_goes_on() -> None:
