@@ -161,7 +161,7 @@ def _add_calibration(table: Table, calibrator: Calibrator, how_offset: str) -> N
     table.add_row("hot pixels", str(0 if hot is None else int(hot.sum())))
     if found.misfit is not None:
         fits = "like a good sensor's" if found.misfit <= GOOD_MISFIT else "far less than a good sensor's"
-        table.add_row("misfit", f"{found.misfit:.1f} (events tell what frames show {fits})")
+        table.add_row("misfit", f"{100 * found.misfit:.0f} % of changed pixels (events tell what frames show {fits})")
 
 
 def _how_offset(calibrator: Calibrator, wanted: SourceConfig, info: SourceInfo) -> str:

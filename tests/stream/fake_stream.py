@@ -168,7 +168,7 @@ class FakeStream:
                 "threshold_negative": np.float32(0.1987),
                 "time_offset_us": -4512.0,
                 "hot_pixels": 3,
-                "misfit": 2.34,
+                "misfit": 0.35,
             },
             **self.figures,
         }

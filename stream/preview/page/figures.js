@@ -27,7 +27,7 @@ export function showFigures(numbers, status, paused) {
   const sensor = status.calibration;
   put("n-thresholds", sensor ? `${sensor.threshold_positive.toFixed(3)} / ${sensor.threshold_negative.toFixed(3)}` : null);
   put("n-offset", sensor ? `${(sensor.time_offset_us / 1000).toFixed(2)} ms` : null);
-  put("n-misfit", sensor?.misfit != null ? trim(sensor.misfit, 1) : null);
+  put("n-misfit", sensor?.misfit != null ? `${trim(100 * sensor.misfit, 0)} %` : null);
   put("n-wall", status.wall_uncertainty_us != null ? `± ${trim(status.wall_uncertainty_us / 1000, 2)} ms`
     : status.wall_ns != null ? "as recorded" : null);
   put("n-why", status.backend_reason ?? "");

@@ -109,7 +109,7 @@ export class Films {
   // ---- the pixel under the cursor
 
   point(event) {
-    const facts = this.facts.exposed ?? this.facts.captured;
+    const facts = this.facts.exposed ?? this.facts.captured ?? this.facts.events;
     if (!facts) return;
     const canvas = event.currentTarget.querySelector("canvas");
     const box = shownBox(canvas);

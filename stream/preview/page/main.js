@@ -66,7 +66,7 @@ function showState(message) {
   if (!state.live && message.live) link.ask("status");
   state.live = message.live;
   state.ended = message.ended;
-  showFrameless(status.source?.has_frames === false);
+  if (status.source) showFrameless(status.source.has_frames === false);
   if (status.plan) shutter.take(status.plan);
   if (status.state && !link.asking("pause") && !link.asking("resume")) state.paused = status.state === "paused";
   const name = [status.camera, status.source?.name ?? status.stream].filter(Boolean).join(": ");
@@ -88,7 +88,10 @@ function showFrameless(frameless) {
   films.frameless = frameless;
   films.clear("captured");
   shutter.without(frameless);
+  document.body.classList.toggle("frameless", frameless);
   byId("captured-title").textContent = frameless ? "Events" : "Captured";
+  byId("captured").setAttribute("aria-label", frameless ? "Events of the shown moment" : "Captured frame of the shown moment");
+  byId("wiper").setAttribute("aria-label", `Line between ${frameless ? "events" : "captured"} and exposed`);
   byId("captured-note").textContent = frameless ? "the source has no frames" : "no frame yet";
   byId("save-captured").hidden = frameless;
   tellWishes();
@@ -162,7 +165,10 @@ function tellWishes() {
   byId("events").disabled = slow;
   byId("overlay").hidden = !events;
   if (!events) films.clear("overlay");
-  if (slow && films.frameless) films.clear("captured");
+  if (slow && films.frameless) {
+    films.clear("captured");
+    byId("captured-note").textContent = "not in slow motion";
+  }
   byId("pause").textContent = pressed("pause") ? "Go on" : "Hold";
   films.wipe(pressed("wipe"));
   link.tell({ type: "hold", on: pressed("pause") });

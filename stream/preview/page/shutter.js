@@ -64,6 +64,7 @@ export class Shutter {
   /** Wish for a change: it is shown at once, and made once the person has agreed that it is for everyone. */
   want(change) {
     if (!this.plan || !this.operate.allowed || Object.keys(change).length === 0) return;
+    if (this.frameless && needsFrames(change.name)) return;
     this.plan = { ...this.plan, ...change };
     this.wanted = { ...this.wanted, ...change };
     this.operate.wish(() => {
