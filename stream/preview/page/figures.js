@@ -5,6 +5,8 @@ import { trim } from "./plan.js";
 const byId = (id) => document.getElementById(id);
 const STAGES = ["build", "expose", "publish", "total"];
 const SAMPLES = 60;
+// Nobody needs to know of less (nire.calibrate).
+const GOOD_MISFIT = 0.15;
 
 /** Show what the server sums up, and the stream's own status. */
 export function showFigures(numbers, status, paused) {
@@ -27,6 +29,7 @@ export function showFigures(numbers, status, paused) {
   const sensor = status.calibration;
   put("n-thresholds", sensor ? `${sensor.threshold_positive.toFixed(3)} / ${sensor.threshold_negative.toFixed(3)}` : null);
   put("n-offset", sensor ? `${(sensor.time_offset_us / 1000).toFixed(2)} ms` : null);
+  byId("misfit").hidden = !(sensor?.misfit > GOOD_MISFIT);
   put("n-misfit", sensor?.misfit != null ? `${trim(100 * sensor.misfit, 0)} %` : null);
   put("n-wall", status.wall_uncertainty_us != null ? `± ${trim(status.wall_uncertainty_us / 1000, 2)} ms`
     : status.wall_ns != null ? "as recorded" : null);
