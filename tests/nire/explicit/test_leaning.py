@@ -7,12 +7,14 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from nire.calibrate import GOOD_MISFIT
+from nire.explicit import leaning
 from nire.explicit.config import NANO
 from nire.explicit.evidence import Evidence, still_evidence
 from nire.explicit.leaning import APART, BAD_MISFIT, MOST, leaning_on_flow
-from nire.explicit.limits import ENOUGH_EVENTS
+from nire.explicit.limits import ENOUGH_EVENTS, near
 
 HEIGHT, WIDTH = 13, 18
 
@@ -78,3 +80,12 @@ def test_flow_that_says_something_else_is_hardly_heard() -> None:
     planes, evidence = seen()
     elsewhere = replace(evidence, moved=(planes[:, None] + 0.6).expand(-1, 2, -1, -1))
     assert (leaning_on_flow(planes.clone(), elsewhere, BAD_MISFIT) - planes).abs().max() < 0.01
+
+
+@pytest.mark.parametrize("shape", [(13, 18), (12, 7), (16, 16)])
+def test_opencv_averages_and_doubles_as_torch_does(shape: tuple[int, int]) -> None:
+    image = torch.rand(shape, generator=torch.Generator().manual_seed(1))
+    cells = near(functional.avg_pool2d(image[None, None], 2, ceil_mode=True))
+    torch.testing.assert_close(leaning._near_cells(image), cells[0, 0])
+    doubled = functional.interpolate(cells, scale_factor=2.0)[0, 0]
+    assert torch.equal(leaning._doubled(cells[0, 0]), doubled)
