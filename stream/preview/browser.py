@@ -166,7 +166,7 @@ class Browser:
         self.shown = moment
         if not parts:
             return
-        self.reel.add(files.get("captured"), files.get("exposed"))
+        self.reel.add(files.get("captured", files.get("events")), files.get("exposed"))
         self._on_its_way = asyncio.Event()
         head = {"alone": moment.exposed is None, "apart_us": moment.apart_us, "values": self._values(moment)}
         # A browser may leave at any moment; `_listen` notices.

@@ -17,14 +17,21 @@ from stream.outputs.video import Video
 
 SECONDS = 10.0
 _MOST_BYTES = 1 << 26
+# Behind events, which are clear where nothing happened: between their colours, as on the page.
+_BETWEEN = 96
 
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """The image files of a moment, as a browser showed them at `at_s` of monotonic time."""
+    """The image files of a moment, as a browser showed them at `at_s` of monotonic time.
+
+    Attributes:
+        beside: what was captured; events where there is nothing.
+        exposed: what was exposed.
+    """
 
     at_s: float
-    captured: bytes | None
+    beside: bytes | None
     exposed: bytes | None
 
 
@@ -36,9 +43,9 @@ class Reel:
         self._shots: deque[Shot] = deque()
         self._bytes = 0
 
-    def add(self, captured: bytes | None, exposed: bytes | None) -> None:
+    def add(self, beside: bytes | None, exposed: bytes | None) -> None:
         """Keep a moment and forget what is older than ten seconds, or more than 64 MiB."""
-        shot = Shot(time.monotonic(), captured, exposed)
+        shot = Shot(time.monotonic(), beside, exposed)
         self._shots.append(shot)
         self._bytes += _size(shot)
         while self._shots and (self._shots[0].at_s < shot.at_s - SECONDS or self._bytes > _MOST_BYTES):
@@ -50,7 +57,7 @@ class Reel:
 
 
 def write_clip(shots: Sequence[Shot], path: Path) -> int:
-    """Write a film: captured left, exposed right, or the one that there is; at the pace at which they were shown.
+    """Write a film: captured or events left, exposed right, or the one that there is; at the pace of what was shown.
 
     Args:
         shots: of a reel.
@@ -76,7 +83,7 @@ def write_clip(shots: Sequence[Shot], path: Path) -> int:
 
 def _images(shots: Sequence[Shot]) -> Iterator[NDArray[np.uint8]]:
     for shot in shots:
-        parts = [_decoded(file) for file in (shot.captured, shot.exposed) if file is not None]
+        parts = [_decoded(file) for file in (shot.beside, shot.exposed) if file is not None]
         sides = [part for part in parts if part is not None]
         if len(sides) == 2 and sides[0].shape[0] == sides[1].shape[0]:
             yield side_by_side(*sides)
@@ -85,9 +92,16 @@ def _images(shots: Sequence[Shot]) -> Iterator[NDArray[np.uint8]]:
 
 
 def _decoded(file: bytes) -> NDArray[np.uint8] | None:
-    image = cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_COLOR_RGB)
-    return None if image is None else np.asarray(image, np.uint8)
+    image = cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_UNCHANGED)
+    if image is None or image.dtype != np.uint8:
+        return None
+    if image.ndim == 2:
+        return np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2RGB), np.uint8)
+    if image.shape[2] == 4:
+        cover = image[..., 3:].astype(np.float32) / 255
+        image = np.rint(_BETWEEN + cover * (image[..., :3] - np.float32(_BETWEEN))).astype(np.uint8)
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def _size(shot: Shot) -> int:
-    return sum(len(file) for file in (shot.captured, shot.exposed) if file is not None)
+    return sum(len(file) for file in (shot.beside, shot.exposed) if file is not None)

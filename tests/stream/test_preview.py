@@ -604,6 +604,37 @@ def test_clip_is_a_film_of_what_was_shown(served: Served, tmp_path: Path) -> Non
     assert count >= 10
 
 
+def test_clip_of_a_source_without_frames_has_its_events_beside(stream: FakeStream, tmp_path: Path) -> None:
+    stream.has_frames = False
+    served = Served(stream.address)
+
+    async def use(socket: aiohttp.ClientWebSocketResponse) -> None:
+        name = (await next_text(socket, "hello"))["name"]
+        await socket.send_json({"type": "events", "on": True})
+        for _ in range(4):
+            await moment_with(socket, "events")
+        async with aiohttp.ClientSession() as session:
+            status, file, _ = await fetched(session, f"{served.url}clip.mp4?view={name}")
+        assert status == 200
+        (tmp_path / "clip.mp4").write_bytes(file)
+
+    try:
+        with_socket(served.url, use)
+    finally:
+        served.close()
+    film = cv2.VideoCapture(str(tmp_path / "clip.mp4"))
+    images = []
+    while (read := film.read())[0]:
+        images.append(read[1])
+    film.release()
+    wide = [image for image in images if image.shape == (260, 2 * 346 + 4, 3)]
+    assert wide
+    # Gray where nothing happened; events are single pixels here, of which a film's colours keep little.
+    left = wide[-1][:, :346].astype(int)
+    assert abs(int(np.median(left)) - 96) < 12
+    assert np.abs(left - 96).max() > 15
+
+
 # ---- why it is less
 
 
