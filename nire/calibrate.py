@@ -1,4 +1,4 @@
-"""What the stream itself tells of its sensor: contrast thresholds, frame/event time offset, hot pixels.
+"""What the stream itself tells of its sensor: contrast thresholds, frame/event time offset, hot pixels, misfit.
 
 Two frames and the events between them hold one equation per pixel. With V = K exp(c E) the mean of log V over an
 exposure is log K + c mean(E), so
@@ -205,12 +205,14 @@ class Calibrator:
         positive, negative = _solve(self._normal, self._right)
         self.current = replace(self.current, threshold_positive=positive, threshold_negative=negative)
 
+    # Misfit
+
     def _learn_misfit(self, pair: _Pair, up: Field, down: Field) -> None:
         positive, negative = self.current.threshold_positive, self.current.threshold_negative
         # A camera that sets its gain itself changes all pixels.
         shown = pair.change[pair.usable] - np.median(pair.change[pair.usable])
         untold = np.abs(shown - positive * up + negative * down)
-        still = up + down < _LEAST_EVENTS
+        still = np.abs(up) + np.abs(down) <= _LEAST_EVENTS
         noise = 1.4826 * float(np.median(np.abs(shown[still]))) if still.any() else 0.0
         threshold = max((positive + negative) / 2, noise * _NOISE_OF_THRESHOLD)
         changed = np.abs(shown) > _CHANGED * threshold

@@ -29,25 +29,27 @@ def limits_of(
     """
     found = np.ones((LIMITS, number.shape[0] // 2, number.shape[1] // 2), np.float32)
     if whole:
-        reached = cv2.dilate(_blurred(_halved(number)), np.ones((2 * REACH_CELLS + 1,) * 2, np.uint8))
-        found[0] = _blurred(1 - np.exp(reached / -ENOUGH_EVENTS))
+        reached = cv2.dilate(blurred(halved(number)), np.ones((2 * REACH_CELLS + 1,) * 2, np.uint8))
+        found[0] = blurred(1 - np.exp(reached / -ENOUGH_EVENTS))
     if not alone:
         first, second = frames
-        noise = np.minimum(_blurred(_halved(cv2.absdiff(first, second) ** 2)) / 4, (MOST_NOISE * deviation) ** 2)
+        noise = np.minimum(blurred(halved(cv2.absdiff(first, second) ** 2)) / 4, (MOST_NOISE * deviation) ** 2)
         smooth = cv2.addWeighted(first, 0.5, second, 0.5, 0)
         for size, gain in enumerate(NOISE_ENERGY):
             smoother = _smoothed(smooth, 2**size)
-            energy = _blurred(_halved((smooth - smoother) ** 2))
+            energy = blurred(halved((smooth - smoother) ** 2))
             found[1 + size] = np.minimum(gain * noise / (energy + LEAST_ENERGY), 1)
             smooth = smoother
     return found
 
 
-def _blurred(cells: NDArray[Any]) -> NDArray[Any]:
+def blurred(cells: NDArray[Any]) -> NDArray[Any]:
+    """Average 3 x 3 cells, as `limits.near`: [h, w]."""
     return np.asarray(cv2.blur(cells, (3, 3), borderType=cv2.BORDER_REPLICATE))
 
 
-def _halved(pixels: NDArray[Any]) -> NDArray[Any]:
+def halved(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Average cells of four pixels: [H, W] -> [H / 2, W / 2], H and W even."""
     return np.asarray(cv2.resize(pixels, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
 
 

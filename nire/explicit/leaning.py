@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from nire.calibrate import GOOD_MISFIT
 from nire.explicit.evidence import Evidence
+from nire.explicit.folding_limits import blurred, halved
 from nire.explicit.limits import ENOUGH_EVENTS, near
 
 BAD_MISFIT = 0.3
@@ -58,8 +59,7 @@ def _near_cells(image: Tensor) -> Tensor:
     # OpenCV takes a twentieth of torch's time for it.
     height, width = image.shape
     even = cv2.copyMakeBorder(image.numpy(), 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
-    cells = cv2.resize(even, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-    return torch.from_numpy(cv2.blur(cells, (3, 3), borderType=cv2.BORDER_REPLICATE))
+    return torch.from_numpy(blurred(halved(even)))
 
 
 def _doubled(cells: Tensor) -> Tensor:

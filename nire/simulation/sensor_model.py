@@ -54,13 +54,19 @@ class SensorModel:
         """Check ranges.
 
         Raises:
-            ValueError: a threshold is not positive, or anything else is negative; it names the field.
+            ValueError: a threshold is not positive, anything else is negative, or a readout never ends; it names the
+                field.
         """
         for field in fields(self):
             value = getattr(self, field.name)
             if not math.isfinite(value) or value < 0 or (field.name in _THRESHOLDS and value < 0.01):
                 least = 0.01 if field.name in _THRESHOLDS else 0
                 raise ValueError(f"SensorModel.{field.name} = {value!r}, expected a finite number of at least {least}")
+        if 0 < self.readout_period_us <= self.readout_hold_us:
+            raise ValueError(
+                f"SensorModel.readout_hold_us = {self.readout_hold_us!r}, expected less than readout_period_us = "
+                f"{self.readout_period_us!r}"
+            )
 
 
 _THRESHOLDS = ("threshold_positive", "threshold_negative")

@@ -186,11 +186,10 @@ class EventSensor:
             t_us: time of the node, one step after the last one.
         """
         self._before, self._now = self._now, self._before
-        self._before -= self._readout
-        self._filter(light)
-        self._before += self._readout
-        self._readout = self._held(t_us) - self._begin_readout
-        self._now += self._readout
+        if self._model.readout_period_us:
+            self._filter_read_out(light, t_us)
+        else:
+            self._filter(light)
         self._leak()
         pieces = [self._crossings()]
         if self._model.noise_hz:
@@ -226,6 +225,14 @@ class EventSensor:
             self._high -= np.float32(self._leaked)
             self._low -= np.float32(self._leaked)
             self._leaked = 0.0
+
+    def _filter_read_out(self, light: Image, t_us: float) -> None:
+        """Filter, with what readouts add to both ends of the step laid on afterwards: the photoreceptor sees none."""
+        self._before -= self._readout
+        self._filter(light)
+        self._before += self._readout
+        self._readout = self._held(t_us) - self._begin_readout
+        self._now += self._readout
 
     def _held(self, t_us: float) -> np.float32:
         """Tell what a readout adds to all pixels' log light."""

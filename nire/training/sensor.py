@@ -17,7 +17,7 @@ from torch import Tensor
 
 _DARKEST = 1e-3  # as in nire.simulation.simulate
 _CROSSINGS_PER_STEP = 64
-# As hybrid sensors of 240 x 180 pixels show it; in some recordings a tenth to a fifth of all events are readouts.
+# As some recordings of hybrid sensors of 240 x 180 pixels show it.
 _READOUT_LOG = 0.04, 0.5  # in thresholds
 _READOUT_PERIOD_US = 15_000, 80_000
 

@@ -203,6 +203,8 @@ def parse_settings(document: dict[str, Any], name: str = "settings") -> Settings
     _require(data.crop_px >= 16, f"{name}: data.crop_px = {data.crop_px}, expected at least 16")
     for key in ("batch", "queries", "steps_per_bin", "reuse", "tiles", "sprites"):
         _require(getattr(data, key) >= 1, f"{name}: data.{key} = {getattr(data, key)}, expected at least 1")
+    for key in (each.name for each in dataclasses.fields(data) if each.name.endswith("_share")):
+        _require(0 <= getattr(data, key) <= 1, f"{name}: data.{key} = {getattr(data, key)}, expected 0 to 1")
     _require(data.layers >= 0, f"{name}: data.layers = {data.layers}, expected at least 0")
     noises = ("realistic", "ideal", "mixed")
     _require(data.noise in noises, f"{name}: data.noise = {data.noise!r}, expected one of {', '.join(noises)}")

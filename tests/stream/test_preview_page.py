@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from nire.calibrate import GOOD_MISFIT
+from stream.preview.server import PAGE
 from tests.stream.chromium import digest, drag, press, text
 from tests.stream.fake_stream import FakeStream
 from tests.stream.serving import Served
@@ -74,6 +76,11 @@ def test_events_take_the_place_of_frames_that_there_are_none(page: Any, stream: 
     assert [ask["plan"]["name"] for ask in stream.asked if "name" in ask.get("plan", {})] == ["upsample"]
     stream.has_frames = True
     until(lambda: text(page, "captured-title") == "Captured" and text(page, "captured-note") != "of 10 ms")
+
+
+def test_page_and_calibration_agree_what_a_misfit_is() -> None:
+    (told,) = re.findall(r"const GOOD_MISFIT = ([0-9.]+);", (PAGE / "figures.js").read_text(encoding="utf-8"))
+    assert float(told) == GOOD_MISFIT
 
 
 @pytest.mark.browser

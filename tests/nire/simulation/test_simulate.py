@@ -173,6 +173,11 @@ def test_sensor_model_names_the_field_that_is_out_of_range(name: str) -> None:
         SensorModel(**{name: -1.0})
 
 
+def test_readout_that_never_ends_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"readout_hold_us = 4000.0, expected less than readout_period_us = 4000.0"):
+        SensorModel(readout_log=0.1, readout_period_us=4000.0, readout_hold_us=4000.0)
+
+
 def test_unknown_scene_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match="there is no scene 'moon'; the scenes are default"):
         make_scene("moon", width=64, height=48, seed=0)

@@ -45,6 +45,8 @@ def test_empty_document_gives_the_defaults() -> None:
         ({"data": {"batch": 2.5}}, "data: batch = 2.5, expected int"),
         ({"data": {"batch": True}}, "data: batch = True, expected int"),
         ({"data": {"batch": 0}}, "data.batch = 0, expected at least 1"),
+        ({"data": {"readout_share": 3.0}}, "data.readout_share = 3.0, expected 0 to 1"),
+        ({"data": {"drop_share": -0.1}}, "data.drop_share = -0.1, expected 0 to 1"),
         ({"data": {"noise": "loud"}}, "data.noise = 'loud', expected one of realistic, ideal, mixed"),
         ({"data": {"tasks": {"fly": 1}}}, "data.tasks has 'fly', expected some of deblur"),
         ({"data": {"tasks": {"deblur": 0}}}, "data.tasks asks for nothing"),
