@@ -32,7 +32,7 @@ GOOD_MISFIT = 0.15
 # A pixel changed if frames show so many thresholds, and events miss that by so many; a threshold counts as at least so
 # many standard deviations of what frames show where nothing happened.
 _CHANGED, _MISSED, _NOISE_OF_THRESHOLD = 2.0, 1.5, 3.0
-_LEAST_CHANGED, _MISFIT_STEP = 50, 0.05
+_LEAST_CHANGED, _LEAST_SHARE, _MISFIT_STEP = 50, 0.005, 0.05
 SEARCH_US = 10_000
 """Half width of the search for the time offset."""
 _STEP_US = 1_000
@@ -216,6 +216,8 @@ class Calibrator:
         noise = 1.4826 * float(np.median(np.abs(shown[still]))) if still.any() else 0.0
         threshold = max((positive + negative) / 2, noise * _NOISE_OF_THRESHOLD)
         changed = np.abs(shown) > _CHANGED * threshold
+        if changed.mean() < _LEAST_SHARE:
+            return  # noise alone, which is more in the dark, does as much
         missed = changed & (untold > _MISSED * threshold)
         self._missed = _FORGET * self._missed + (missed.sum(), changed.sum())
         if self._missed[1] >= _LEAST_CHANGED:

@@ -154,6 +154,23 @@ def test_neither_gain_nor_noise_nor_hot_pixels_are_a_misfit() -> None:
     assert found <= 0.1
 
 
+@pytest.mark.parametrize("threshold", [0.2, 0.06])
+def test_noise_of_a_scene_that_stands_still_is_no_misfit(threshold: float) -> None:
+    rng = np.random.default_rng(1)
+    calibrator = Calibrator(thresholds=(threshold, threshold), time_offset_us=0.0)
+    right = np.tile(windows(0.2, 0.2)[0].frames[0].pixels, (4, 4, 1))
+    for window in windows(0.2, 0.2)[:8]:
+        frames = (
+            replace(frame, pixels=np.rint((right + rng.normal(0, 4, right.shape)).clip(0, 255)).astype(np.uint8))
+            for frame in window.frames
+        )
+        x, y = (rng.integers(0, 4 * size, 2000).astype(np.uint16) for size in (128, 96))
+        t_us = np.sort(rng.integers(window.t0_us, window.t1_us, 2000))
+        events = replace(window.events, t_us=t_us, x=x, y=y, p=rng.integers(0, 2, 2000).astype(np.uint8))
+        calibrator.observe(tuple(frames), events)
+    assert calibrator.current.misfit is None
+
+
 def test_misfit_is_not_known_where_nothing_changed_and_where_events_are_missing() -> None:
     window = windows(0.2, 0.2)[0]
     assert misfit_of([(window.frames[0], replace(window.frames[0], index=1), window.events)]) is None
