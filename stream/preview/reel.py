@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,6 +59,9 @@ class Reel:
 def write_clip(shots: Sequence[Shot], path: Path) -> int:
     """Write a film: captured or events left, exposed right, or the one that there is; at the pace of what was shown.
 
+    Its sides and their sizes are those of the newest moments. A side that a moment lacks, or had in another size, is
+    gray there.
+
     Args:
         shots: of a reel.
         path: NAME.mp4.
@@ -71,27 +74,43 @@ def write_clip(shots: Sequence[Shot], path: Path) -> int:
     """
     passed_s = shots[-1].at_s - shots[0].at_s if shots else 0.0
     rate_hz = min(60.0, max(1.0, (len(shots) - 1) / passed_s)) if passed_s > 0 else 30.0
-    count, size = 0, None
+    count = 0
     with Video(path, rate_hz) as video:
         for image in _images(shots):
-            size = size or image.shape
-            if image.shape == size:
-                video.append(image)
-                count += 1
+            video.append(image)
+            count += 1
     return count
 
 
 def _images(shots: Sequence[Shot]) -> Iterator[NDArray[np.uint8]]:
+    """Lay out the sides of each moment, all in one size."""
+    beside = _newest(shot.beside for shot in reversed(shots))
+    exposed = _newest(shot.exposed for shot in reversed(shots))
+    if beside is not None and exposed is not None and beside.shape[0] != exposed.shape[0]:
+        beside = None
+    blanks = {
+        side: np.full_like(newest, _BETWEEN)
+        for side, newest in (("beside", beside), ("exposed", exposed))
+        if newest is not None
+    }
     for shot in shots:
-        parts = [_decoded(file) for file in (shot.beside, shot.exposed) if file is not None]
-        sides = [part for part in parts if part is not None]
-        if len(sides) == 2 and sides[0].shape[0] == sides[1].shape[0]:
-            yield side_by_side(*sides)
-        elif sides:
-            yield sides[-1]
+        images = {side: _decoded(getattr(shot, side)) for side in blanks}
+        sides = [
+            image if image is not None and image.shape == blanks[side].shape else None for side, image in images.items()
+        ]
+        if any(image is not None for image in sides):
+            whole = [blank if image is None else image for image, blank in zip(sides, blanks.values(), strict=True)]
+            yield whole[0] if len(whole) == 1 else side_by_side(*whole)
 
 
-def _decoded(file: bytes) -> NDArray[np.uint8] | None:
+def _newest(files: Iterable[bytes | None]) -> NDArray[np.uint8] | None:
+    """Give the first that is an image."""
+    return next((image for file in files if (image := _decoded(file)) is not None), None)
+
+
+def _decoded(file: bytes | None) -> NDArray[np.uint8] | None:
+    if file is None:
+        return None
     image = cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_UNCHANGED)
     if image is None or image.dtype != np.uint8:
         return None

@@ -24,6 +24,7 @@ from stream.preview.history import History
 from stream.preview.images import Look, encoded, envelope, overlay
 from stream.preview.moments import Album, Moment, Picture
 from stream.preview.numbers import Numbers, Rate
+from stream.preview.reel import Shot, write_clip
 from stream.preview.server import PAGE, PreviewServer
 from stream.preview.shortfall import Shortfall
 from stream.sockets.keys import ClientKeys
@@ -584,6 +585,15 @@ def test_saved_image_has_the_values_of_the_wire(served: Served) -> None:
     with_socket(served.url, use)
 
 
+def images_of(path: Path) -> list[np.ndarray]:
+    film = cv2.VideoCapture(str(path))
+    images = []
+    while (read := film.read())[0]:
+        images.append(read[1])
+    film.release()
+    return images
+
+
 def test_clip_is_a_film_of_what_was_shown(served: Served, tmp_path: Path) -> None:
     async def use(socket: aiohttp.ClientWebSocketResponse) -> None:
         name = (await next_text(socket, "hello"))["name"]
@@ -595,13 +605,21 @@ def test_clip_is_a_film_of_what_was_shown(served: Served, tmp_path: Path) -> Non
         (tmp_path / "clip.mp4").write_bytes(file)
 
     with_socket(served.url, use)
-    film = cv2.VideoCapture(str(tmp_path / "clip.mp4"))
-    count = 0
-    while (read := film.read())[0]:
-        assert read[1].shape == (260, 2 * 346 + 4, 3)
-        count += 1
-    film.release()
-    assert count >= 10
+    images = images_of(tmp_path / "clip.mp4")
+    assert {image.shape for image in images} == {(260, 2 * 346 + 4, 3)}
+    assert len(images) >= 10
+
+
+def test_clip_has_the_sides_of_its_newest_moments_from_the_first_on(tmp_path: Path) -> None:
+    def file(level: int, width: int = 64) -> bytes:
+        return cv2.imencode(".png", np.full((48, width), level, np.uint8))[1].tobytes()
+
+    alone, other, whole = Shot(0.0, None, file(200)), Shot(0.1, file(30, 32), None), Shot(0.2, file(30), file(200))
+    assert write_clip([alone, other, whole], tmp_path / "clip.mp4") == 2
+    first, last = images_of(tmp_path / "clip.mp4")
+    assert first.shape == last.shape == (48, 2 * 64 + 4, 3)
+    assert [int(np.median(side)) for side in (first[:, :64], first[:, 68:])] == pytest.approx([96, 200], abs=8)
+    assert [int(np.median(side)) for side in (last[:, :64], last[:, 68:])] == pytest.approx([30, 200], abs=8)
 
 
 def test_clip_of_a_source_without_frames_has_its_events_beside(stream: FakeStream, tmp_path: Path) -> None:
@@ -622,15 +640,10 @@ def test_clip_of_a_source_without_frames_has_its_events_beside(stream: FakeStrea
         with_socket(served.url, use)
     finally:
         served.close()
-    film = cv2.VideoCapture(str(tmp_path / "clip.mp4"))
-    images = []
-    while (read := film.read())[0]:
-        images.append(read[1])
-    film.release()
-    wide = [image for image in images if image.shape == (260, 2 * 346 + 4, 3)]
-    assert wide
+    images = images_of(tmp_path / "clip.mp4")
+    assert {image.shape for image in images} == {(260, 2 * 346 + 4, 3)}
     # Gray where nothing happened; events are single pixels here, of which a film's colours keep little.
-    left = wide[-1][:, :346].astype(int)
+    left = images[-1][:, :346].astype(int)
     assert abs(int(np.median(left)) - 96) < 12
     assert np.abs(left - 96).max() > 15
 
