@@ -86,7 +86,7 @@ class Exposing:
             instant_loops.encode(image.numpy(), light.numpy(), _encoding_of(transfer))
             return
         if transfer == "linear":
-            image.copy_(light.add_(0.5).clamp_max_(255.0).permute(1, 2, 0))
+            image.copy_(light.round_().clamp_max_(255.0).permute(1, 2, 0))
             return
         if transfer not in self._encode:
             self._encode[transfer] = torch.from_numpy(encode_table(transfer)).to(self._device)

@@ -161,7 +161,11 @@ def encode(image: NDArray[np.uint8], light: Plane, encoding: NDArray[np.uint8]) 
 
 @compiled
 def _encode_row(pixels: NDArray[np.uint8], channel: int, light: Plane, encoding: NDArray[np.uint8]) -> None:
-    """Write one channel of a row as 8 bits: light [W] -> pixels [W, C]."""
+    """Write one channel of a row as 8 bits: light [W] -> pixels [W, C].
+
+    To the nearest level, to the even one of two: midway between two frames every other pixel lies between two levels,
+    and with all of them rounded up an image there would be brighter than both frames.
+    """
     white, half = np.float32(255), np.float32(0.5)
     if len(encoding) > 0:
         steps = np.float32(len(encoding) - 1) / white
@@ -170,10 +174,10 @@ def _encode_row(pixels: NDArray[np.uint8], channel: int, light: Plane, encoding:
     elif pixels.shape[1] == 1:  # so that it becomes one instruction for many pixels
         flat = pixels.reshape(-1)
         for x in range(len(light)):
-            flat[x] = np.uint8(np.int32(min(light[x] + half, white)))
+            flat[x] = np.uint8(np.int32(np.rint(min(light[x], white))))
     else:
         for x in range(len(light)):
-            pixels[x, channel] = np.uint8(np.int32(min(light[x] + half, white)))
+            pixels[x, channel] = np.uint8(np.int32(np.rint(min(light[x], white))))
 
 
 @compiled

@@ -312,8 +312,24 @@ def test_images_written_at_once_are_the_encoded_light(channels: int, transfer: T
         for image, shutter in zip(images, shutters, strict=True):
             light = np.minimum(backend.light_at(shutter).permute(1, 2, 0).numpy(), 255)
             steps = (light * ENCODE_STEPS + 0.5).astype(int)
-            expected = encode_table(transfer)[steps] if transfer == "srgb" else np.floor(light + 0.5)
+            expected = encode_table(transfer)[steps] if transfer == "srgb" else np.rint(light)
             np.testing.assert_array_equal(image, expected)
+
+
+def test_image_midway_between_two_frames_is_as_bright_as_both() -> None:
+    frames = tuple(random_frame(5, k, start, start + 20_000) for k, start in enumerate((100_000, 140_000)))
+    first = frames[0].pixels.clip(2, 250)
+    # As noise has it: half of the pixels lie between two levels.
+    frames = (
+        replace(frames[0], pixels=first),
+        replace(frames[1], pixels=first + np.random.default_rng(6).integers(-2, 3, first.shape).astype(np.uint8)),
+    )
+    backend = edi.create(GEOMETRY)
+    content = backend.build(window_of(frames, random_events(1, 0, 80_000, 180_000)))
+    midway = backend.expose(content, [Query(Film(HEIGHT, GEOMETRY.width), Shutter.instant(130_000.0, HEIGHT), "")])[0]
+    mean = (frames[0].pixels.astype(float) + frames[1].pixels) / 2
+    assert np.abs(midway - mean).max() <= 0.5
+    assert abs((midway - mean).mean()) < 0.04
 
 
 def test_window_without_frames_is_refused() -> None:

@@ -90,7 +90,7 @@ def test_light_is_rounded_by_loops_as_by_torch(channels: int) -> None:
     light = steps.repeat(channels, 2, 1) * torch.tensor([1.0, 0.77])[:, None]
     image = torch.zeros(2, len(steps), channels, dtype=torch.uint8)
     instant_loops.encode(image.numpy(), light.numpy(), instant_loops.ROUNDED)
-    assert torch.equal(image, light.add(0.5).clamp_max(255).permute(1, 2, 0).to(torch.uint8))
+    assert torch.equal(image, light.round().clamp_max(255).permute(1, 2, 0).to(torch.uint8))
 
 
 def test_slots_are_the_same_by_loops_and_by_torch(monkeypatch: pytest.MonkeyPatch) -> None:
