@@ -19,8 +19,8 @@ _FEWEST = 4
 _ENOUGH, _MOST_WINDOWS = 0.5, 1000
 # Of the time from one window to the next, what windows may take that catch up.
 _KEPT_UP = 0.95
-# A window that takes so many times that time is one of few that are answered at all: it is to be fresh, and alone it is
-# done sooner than beside another one.
+# A window that alone takes so many times that time is one of few that are answered at all: it is to be fresh, and alone
+# it is done sooner than beside another one.
 _FAR_BEHIND = 4.0
 # A window that takes no more of that time is done before another one comes: no thread makes it earlier.
 _QUICK = 0.5
@@ -43,6 +43,7 @@ class Budget:
         self._build_ns = 0.0
         self._query_ns = 0.0
         self._window_ns = 0.0
+        self._alone_ns = 0.0
         self._newest_ns = (0.0, 0.0)
         self._period_ns = math.inf
 
@@ -58,7 +59,7 @@ class Budget:
         One, where images take longer than what they are made from: images can be fewer, and leave one by one; those of
         several windows would wait for one another. One as well where few windows are answered at all.
         """
-        is_far_behind = self._window_ns > _FAR_BEHIND * self._share() * self._period_ns
+        is_far_behind = self._alone_ns > _FAR_BEHIND * self._share() * self._period_ns
         return 1 if is_far_behind or self._window_ns > 2 * self._build_ns else self._most_at_once()
 
     def there_ns(self, *, period_ns: float) -> float:
@@ -74,12 +75,19 @@ class Budget:
         build_ns, query_ns = self._newest_ns
         return build_ns + wanted * query_ns
 
-    def spent(self, *, build_ns: float, expose_ns: float, queries: int) -> None:
-        """Learn what a window cost."""
+    def spent(self, *, build_ns: float, expose_ns: float, queries: int, beside: int = 1) -> None:
+        """Learn what a window cost.
+
+        Args:
+            build_ns, expose_ns: time that passed.
+            queries: how many were answered.
+            beside: how many windows shared the cores meanwhile, itself included.
+        """
         self._newest_ns = (build_ns, expose_ns / max(queries, _FEWEST))
         self._build_ns = _follow(self._build_ns, build_ns)
         self._query_ns = _follow(self._query_ns, expose_ns / max(queries, _FEWEST))
         self._window_ns = _follow(self._window_ns, build_ns + expose_ns)
+        self._alone_ns = _follow(self._alone_ns, (build_ns + expose_ns) / beside)
 
     def keeps_up(self, *, period_ns: float) -> bool:
         """Tell whether windows that come so often leave time to catch up, as far as is known.

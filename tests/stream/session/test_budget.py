@@ -86,6 +86,14 @@ def test_windows_are_answered_beside_one_another_where_building_them_takes_longe
     assert budget.there_ns(period_ns=1.0) == at_once
 
 
+def test_window_that_is_slow_because_of_another_one_is_not_far_behind() -> None:
+    for beside, at_once in ((2, 2), (1, 1)):
+        budget = Budget(most_at_once=lambda: 2)
+        budget.spent(build_ns=200e6, expose_ns=20e6, queries=WANTED, beside=beside)
+        budget.patience(pair_of_frames(), PAIR)
+        assert budget.at_once == at_once
+
+
 def test_other_cameras_leave_less_time_to_be_far_behind_in() -> None:
     budget = Budget(share=lambda: 0.5, most_at_once=lambda: 2)
     budget.spent(build_ns=100e6, expose_ns=0, queries=WANTED)
