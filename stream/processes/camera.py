@@ -206,13 +206,17 @@ class Camera:
 
         Args:
             serve: called between packets of a source that keeps no time: answers the control socket.
-            wait_s: how long to wait for packets.
+            wait_s: how long to wait for packets; while windows are being answered, for their images.
 
         Returns:
             Whether there was anything.
         """
         self._current.change_method()
         is_over = _is_over(self._seat)  # what it sent before is there to be read
+        if self.is_busy and wait_s > 0:
+            # Packets come every other millisecond, and to wake for each of them takes from what windows need.
+            self._current.session.wait(wait_s)
+            wait_s = 0.0
         packets = read(self._seat, self._reader, wait_s)
         began_ns = now_ns()
         # A new producer may bring another sensor.

@@ -21,8 +21,8 @@ from stream.sockets.control import ControlServer
 from stream.sockets.publisher import Publisher
 from stream.sockets.wire import STATUS_TOPIC
 
-_READ_S, _BUSY_READ_S = 0.005, 0.002
-"""How long to wait for packets before the control socket is looked at again; and while images may come without them."""
+_READ_S, _BUSY_READ_S = 0.005, 0.004
+"""How long to wait for packets before the control socket is looked at again; and for images, before packets are."""
 _SWITCH_S = 0.0005
 """After which a Python thread gives way to one that waits: those that answer windows need the interpreter often, each
 time for little, and the loop's pieces are long beside that. With Python's usual 5 ms they were idle now and then."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar
@@ -66,6 +66,11 @@ class _Later(Generic[_T]):
     def is_there(self) -> bool:
         """To take it does not wait for others."""
         return self._future is None or self._future.done()
+
+    def wait(self, seconds: float) -> None:
+        """Wait until it is there, for so long at most."""
+        if self._future is not None:
+            wait([self._future], seconds)
 
     def take(self) -> _T:
         return self._work() if self._future is None else self._future.result()
@@ -188,6 +193,10 @@ class Answer(Generic[_T]):
     def is_there(self) -> bool:
         """There is a part that can be taken without waiting for others."""
         return self._parts[0][1].is_there if self._built is not None else self._build.is_there
+
+    def wait(self, seconds: float) -> None:
+        """Wait until there is such a part, for so long at most."""
+        (self._build if self._built is None else self._parts[0][1]).wait(seconds)
 
     def built(self) -> Built:
         """Give the content; waits for it."""

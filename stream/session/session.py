@@ -195,6 +195,10 @@ class Session:
         else:
             yield from self._images()
 
+    def wait(self, seconds: float) -> None:
+        """Wait until images are there that the next `feed` gives, for so long at most; only while `is_busy`."""
+        self._begun[0].answer.wait(seconds)
+
     def ahead(self) -> bool:
         """Work a little on the window that is still arriving; call when nothing else waits.
 
@@ -374,7 +378,8 @@ class Session:
             return
         at_once, in_thread = self._at_once, begun.answer.in_thread
         expose_ns = max(begun.exposed_ns, at_once * begun.out_ns) if in_thread else begun.exposed_ns + begun.out_ns
-        begun.budget.spent(build_ns=built.taken_ns, expose_ns=expose_ns, queries=begun.answer.wanted)
+        beside = at_once if in_thread else 1
+        begun.budget.spent(build_ns=built.taken_ns, expose_ns=expose_ns, queries=begun.answer.wanted, beside=beside)
 
     def _build(self, window: ContentWindow) -> tuple[Lane, Built]:
         """Build a window beside the plan, unless it is there."""
