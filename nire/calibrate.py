@@ -47,8 +47,9 @@ _LIMITS = (0.05, 1.0)
 _DARK, _BRIGHT = 8.0, 245.0
 _MIN_PIXELS = 200
 # Thresholds and offset are learned from every so many-th row where there are more pixels or events, other rows at each
-# pair: a few numbers do not get better by a million pixels, and frames do not wait.
+# pair: a few numbers do not get better by a million pixels, and frames do not wait. Drift is followed by a quarter.
 _MOST_PIXELS, _MOST_EVENTS = 100_000, 300_000
+_FOLLOWED = 4
 # Weighted events of a pixel that tells thresholds.
 _LEAST_EVENTS = 0.5
 # Correlation that an offset must win per pair over no offset: slow scenes have a flat, wandering maximum.
@@ -143,7 +144,8 @@ class Calibrator:
         """
         height, width = frames[0].pixels.shape[:2]
         self.current = replace(self.current, hot_pixels=self._hot_pixels.among(events, (height, width)))
-        (first, second), events = _with_fewer_rows(frames, events, self._pairs_used)
+        part = 1 if self.learning else _FOLLOWED
+        (first, second), events = _with_fewer_rows(frames, events, self._pairs_used, part=part)
         missing = _missing_share(gaps, first.first_us, second.last_us)
         change, usable = _log_change(first, second)
         if usable.sum() < _MIN_PIXELS or len(events) < _MIN_PIXELS:
@@ -226,10 +228,19 @@ class Calibrator:
             self.current = replace(self.current, misfit=round(round(share / _MISFIT_STEP) * _MISFIT_STEP, 2))
 
 
-def _with_fewer_rows(frames: Sequence[Frame], events: EventBatch, which: int) -> tuple[Sequence[Frame], EventBatch]:
-    """Give what a camera with fewer rows would have seen: every so many-th where there is much to see, else all."""
+def _with_fewer_rows(
+    frames: Sequence[Frame], events: EventBatch, which: int, *, part: int = 1
+) -> tuple[Sequence[Frame], EventBatch]:
+    """Give what a camera with fewer rows would have seen: every so many-th where there is much to see, else all.
+
+    Args:
+        frames, events: of a pair.
+        which: of the rows; another one for each pair.
+        part: of what is too much, one over this is too much already.
+    """
     height, width = frames[0].pixels.shape[:2]
-    step = min(max(-(-height * width // _MOST_PIXELS), -(-len(events) // _MOST_EVENTS), 1), height)
+    much = max(height * width / _MOST_PIXELS, len(events) / _MOST_EVENTS)
+    step = min(max(math.ceil(much * part), 1), height)
     if step == 1:
         return frames, events
     first = which % step

@@ -329,6 +329,29 @@ def test_large_sensor_is_learned_from_some_of_its_rows(delay_us: int, monkeypatc
     assert by_some != by_all
 
 
+def test_drift_is_followed_by_a_quarter_of_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibrate, "_MOST_PIXELS", 128 * 96)
+    heights = []
+
+    def seen(frames: Sequence[Frame], *of: object, **kept: int) -> object:
+        fewer = shortened(frames, *of, **kept)
+        heights.append(fewer[0][0].pixels.shape[0])
+        return fewer
+
+    shortened = calibrate._with_fewer_rows
+    monkeypatch.setattr(calibrate, "_with_fewer_rows", seen)
+    calibrator = Calibrator(time_offset_us=0.0)
+    for window in windows(0.25, 0.25)[:8]:
+        calibrator.observe(window.frames, window.events)
+    assert not calibrator.learning
+    for _ in range(12):
+        for window in windows(0.3, 0.35)[:2]:
+            calibrator.observe(window.frames, window.events)
+    assert heights == [96] * 8 + [24] * 24
+    assert calibrator.current.threshold_positive == pytest.approx(0.3, rel=0.15)
+    assert calibrator.current.threshold_negative == pytest.approx(0.35, rel=0.15)
+
+
 def test_rows_of_a_large_sensor_that_rolls_keep_their_times(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibrate, "_MOST_PIXELS", 128 * 96 // 4)
     window = windows(0.2, 0.2)[0]
