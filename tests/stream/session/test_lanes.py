@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -147,6 +148,24 @@ def test_packets_are_taken_and_windows_that_come_too_late_counted_while_others_a
     missing = set(range(frames[-1].index + 1)) - {frame.index for frame in frames}
     assert machine.counters.unanswered == len(missing) > 0
     assert {frame.window for frame in frames} >= {0, 1}
+
+
+def test_who_waits_for_images_has_them_as_soon_as_they_are_there() -> None:
+    backend = Held()
+    machine = session(backend, freshest=True)
+    for packet in packets.usual():
+        assert list(machine.feed([packet])) == []
+    began_s = time.monotonic()
+    machine.wait(0.05)  # they are not
+    assert time.monotonic() - began_s >= 0.05
+    assert list(machine.feed([])) == []
+    threading.Timer(0.05, backend.go.set).start()
+    frames: list[ExposedFrame] = []
+    while not frames:
+        machine.wait(LIMIT_S)
+        frames += machine.feed([])
+    assert time.monotonic() - began_s < LIMIT_S
+    assert frames[0].index == 0
 
 
 def test_what_is_asked_beside_the_plan_does_not_wait_for_it() -> None:
