@@ -47,17 +47,13 @@ class Motion:
         Returns:
             As the images, from the first and from the second.
         """
-        gone = np.asarray(share, np.float32)
-        to_first = self._flow(-(1 - gone) * gone, gone * gone)
-        to_second = self._flow((1 - gone) ** 2, -gone * (1 - gone))
-        return _fetched(self.first, to_first), _fetched(self.second, to_second)
-
-    def _flow(self, forward: NDArray[np.float32], backward: NDArray[np.float32]) -> Image:
-        """Put a flow together from so much of both."""
-        if forward.ndim == 0:
-            return np.asarray(cv2.addWeighted(self.forward, float(forward), self.backward, float(backward), 0))
-        mixed: Image = forward[..., None] * self.forward + backward[..., None] * self.backward
-        return mixed
+        gone = np.asarray(share, np.float32)[..., None]
+        # Of a pixel at that time, from the first to the second.
+        if gone.size == 1:
+            moving = cv2.addWeighted(self.forward, 1 - gone.item(), self.backward, -gone.item(), 0)
+        else:
+            moving = (1 - gone) * self.forward - gone * self.backward
+        return _fetched(self.first, moving, -gone), _fetched(self.second, moving, 1 - gone)
 
 
 def motion_between(first: Image, second: Image, *, threads: int = 1) -> Motion:
@@ -92,11 +88,11 @@ def _flow(origin: NDArray[np.uint8], target: NDArray[np.uint8]) -> Image:
     return np.asarray(search.calc(origin, target, None), np.float32)
 
 
-def _fetched(image: Image, flow: Image) -> Image:
-    """Look each pixel up where the flow says that it is in `image`."""
-    fetched = cv2.remap(
-        image, cv2.add(flow, _grid(*image.shape[:2])), None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )
+def _fetched(image: Image, moving: Image, far: NDArray[np.float32]) -> Image:
+    """Look each pixel up in `image`, so far along what is moving."""
+    grid = _grid(*image.shape[:2])
+    place = cv2.scaleAdd(moving, far.item(), grid) if far.size == 1 else far * moving + grid
+    fetched = cv2.remap(image, place, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(fetched, np.float32)
 
 
