@@ -146,9 +146,10 @@ class Calibrator:
         self.current = replace(self.current, hot_pixels=self._hot_pixels.among(events, (height, width)))
         part = 1 if self.learning else _FOLLOWED
         (first, second), events = _with_fewer_rows(frames, events, self._pairs_used, part=part)
+        stand_for = height / first.pixels.shape[0]
         missing = _missing_share(gaps, first.first_us, second.last_us)
         change, usable = _log_change(first, second)
-        if usable.sum() < _MIN_PIXELS or len(events) < _MIN_PIXELS:
+        if min(usable.sum(), len(events)) * stand_for < _MIN_PIXELS:
             return
         reach_us = RAMP_SHARE * (second.last_us - first.first_us)
         ramps_us = ramp_lengths(events, change.shape[1], reach_us, gaps)
@@ -157,9 +158,9 @@ class Calibrator:
             self._learn_offset(pair)
         counted = _events_by_sign(pair, self.current.time_offset_us)
         if not self._fixed_thresholds:
-            self._learn_thresholds(pair, *counted, trust=(1 - missing) ** _WHOLE_POWER)
+            self._learn_thresholds(pair, *counted, trust=stand_for * (1 - missing) ** _WHOLE_POWER)
         if missing <= _MOST_MISSING:
-            self._learn_misfit(pair, *counted)
+            self._learn_misfit(pair, *counted, trust=stand_for)
         self._pairs_used += 1
 
     def observe_alone(self, events: EventBatch, shape: tuple[int, int]) -> None:
@@ -209,7 +210,7 @@ class Calibrator:
 
     # Misfit
 
-    def _learn_misfit(self, pair: _Pair, up: Field, down: Field) -> None:
+    def _learn_misfit(self, pair: _Pair, up: Field, down: Field, *, trust: float) -> None:
         positive, negative = self.current.threshold_positive, self.current.threshold_negative
         # A camera that sets its gain itself changes all pixels.
         shown = pair.change[pair.usable] - np.median(pair.change[pair.usable])
@@ -221,7 +222,7 @@ class Calibrator:
         if changed.mean() < _LEAST_SHARE:
             return  # noise alone, which is more in the dark, does as much
         missed = changed & (untold > _MISSED * threshold)
-        self._missed = _FORGET * self._missed + (missed.sum(), changed.sum())
+        self._missed = _FORGET * self._missed + (trust * missed.sum(), trust * changed.sum())
         if self._missed[1] >= _LEAST_CHANGED:
             share = float(self._missed[0] / self._missed[1])
             # In steps, so that work that was done ahead mostly stays good.
