@@ -36,7 +36,15 @@ def test_normalised_times_run_from_0_to_1_over_the_window() -> None:
 
 @pytest.mark.parametrize(
     ("t_a", "t_b", "reason"),
-    [([2.0], [1.0], "before it opens"), ([np.nan], [1.0], "finite"), ([1.0, 2.0], [3.0], "two equal arrays")],
+    [
+        ([2.0], [1.0], "before it opens"),
+        ([1.7e308], [-1.7e308], "before it opens"),
+        ([np.nan], [1.0], "finite"),
+        ([np.inf], [np.inf], "finite"),
+        ([-np.inf, 5.0], [1.0, 6.0], "finite"),
+        ([np.inf, 5.0], [np.inf, 1.0], "finite"),
+        ([1.0, 2.0], [3.0], "two equal arrays"),
+    ],
 )
 def test_impossible_shutters_are_refused(t_a: list[float], t_b: list[float], reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
