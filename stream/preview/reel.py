@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,15 +84,7 @@ def write_clip(shots: Sequence[Shot], path: Path) -> int:
 
 def _images(shots: Sequence[Shot]) -> Iterator[NDArray[np.uint8]]:
     """Lay out the sides of each moment, all in one size."""
-    beside = _newest(shot.beside for shot in reversed(shots))
-    exposed = _newest(shot.exposed for shot in reversed(shots))
-    if beside is not None and exposed is not None and beside.shape[0] != exposed.shape[0]:
-        beside = None
-    blanks = {
-        side: np.full_like(newest, _BETWEEN)
-        for side, newest in (("beside", beside), ("exposed", exposed))
-        if newest is not None
-    }
+    blanks = _blanks(shots)
     for shot in shots:
         images = {side: _decoded(getattr(shot, side)) for side in blanks}
         sides = [
@@ -103,9 +95,17 @@ def _images(shots: Sequence[Shot]) -> Iterator[NDArray[np.uint8]]:
             yield whole[0] if len(whole) == 1 else side_by_side(*whole)
 
 
-def _newest(files: Iterable[bytes | None]) -> NDArray[np.uint8] | None:
-    """Give the first that is an image."""
-    return next((image for file in files if (image := _decoded(file)) is not None), None)
+def _blanks(shots: Sequence[Shot]) -> dict[str, NDArray[np.uint8]]:
+    """Give what a side looks like where a moment lacks it: of those that the newest moments show in one height."""
+    found: dict[str, NDArray[np.uint8]] = {}
+    for shot in reversed(shots):
+        for side in ("exposed", "beside"):
+            image = None if side in found else _decoded(getattr(shot, side))
+            if image is not None and all(image.shape[0] == other.shape[0] for other in found.values()):
+                found[side] = np.full_like(image, _BETWEEN)
+        if len(found) == 2:
+            break
+    return {side: found[side] for side in ("beside", "exposed") if side in found}
 
 
 def _decoded(file: bytes | None) -> NDArray[np.uint8] | None:

@@ -617,6 +617,9 @@ def test_clip_has_the_sides_of_its_newest_moments_from_the_first_on(tmp_path: Pa
     alone, other, whole = Shot(0.0, None, file(200)), Shot(0.1, file(30, 32), None), Shot(0.2, file(30), file(200))
     assert write_clip([alone, other, whole], tmp_path / "clip.mp4") == 2
     first, last = images_of(tmp_path / "clip.mp4")
+    other_sensor = Shot(0.3, cv2.imencode(".png", np.full((96, 64), 30, np.uint8))[1].tobytes(), None)
+    assert write_clip([whole, whole, other_sensor], tmp_path / "other.mp4") == 1
+    assert [image.shape for image in images_of(tmp_path / "other.mp4")] == [(96, 64, 3)]
     assert first.shape == last.shape == (48, 2 * 64 + 4, 3)
     assert [int(np.median(side)) for side in (first[:, :64], first[:, 68:])] == pytest.approx([96, 200], abs=8)
     assert [int(np.median(side)) for side in (last[:, :64], last[:, 68:])] == pytest.approx([30, 200], abs=8)
