@@ -185,6 +185,11 @@ class Camera:
         """Its windows are being answered: images come without packets too."""
         return self._current.session.is_busy
 
+    @property
+    def is_full(self) -> bool:
+        """As many of its windows are being answered as can be."""
+        return self._current.session.is_full
+
     def hear(self, order: dict[str, Any]) -> None:
         """Take what the supervisor says of this camera."""
         self._wishes.hear(order)
@@ -206,14 +211,14 @@ class Camera:
 
         Args:
             serve: called between packets of a source that keeps no time: answers the control socket.
-            wait_s: how long to wait for packets; while windows are being answered, for their images.
+            wait_s: how long to wait for packets; while it `is_full`, for images.
 
         Returns:
             Whether there was anything.
         """
         self._current.change_method()
         is_over = _is_over(self._seat)  # what it sent before is there to be read
-        if self.is_busy and wait_s > 0:
+        if wait_s > 0 and self.is_full:
             # Packets come every other millisecond, and to wake for each of them takes from what windows need.
             self._current.session.wait(wait_s)
             wait_s = 0.0

@@ -21,8 +21,9 @@ from stream.sockets.control import ControlServer
 from stream.sockets.publisher import Publisher
 from stream.sockets.wire import STATUS_TOPIC
 
-_READ_S, _BUSY_READ_S = 0.005, 0.004
-"""How long to wait for packets before the control socket is looked at again; and for images, before packets are."""
+_READ_S, _BUSY_READ_S, _FULL_READ_S = 0.005, 0.002, 0.004
+"""How long to wait for packets before the control socket is looked at again; the same while images may come without
+them; and how long to wait for images, while packets would begin no window."""
 _SWITCH_S = 0.0005
 """After which a Python thread gives way to one that waits: those that answer windows need the interpreter often, each
 time for little, and the loop's pieces are long beside that. With Python's usual 5 ms they were idle now and then."""
@@ -179,7 +180,7 @@ class _Consumer:
         if any(camera.ahead() for camera in active):
             return
         for camera in active:
-            wait_s = _BUSY_READ_S if camera.is_busy else _READ_S
+            wait_s = _FULL_READ_S if camera.is_full else _BUSY_READ_S if camera.is_busy else _READ_S
             camera.turn(self._serve_control, wait_s=wait_s / len(active))
 
     def _tell(self) -> None:

@@ -58,12 +58,14 @@ class _Begun:
     Attributes:
         answer: of the window.
         budget: of the method that answers it.
+        beside: how many windows may share the cores with it, itself included.
         exposed_ns: that its images took.
         out_ns: that those took who were handed them.
     """
 
     answer: Answer[_Number]
     budget: Budget
+    beside: int
     exposed_ns: int = 0
     out_ns: int = 0
 
@@ -194,6 +196,11 @@ class Session:
             yield from self._answer_newest()
         else:
             yield from self._images()
+
+    @property
+    def is_full(self) -> bool:
+        """As many windows are being answered as can be: packets that come meanwhile begin none."""
+        return bool(self._begun) and len(self._begun) >= self._at_once
 
     def wait(self, seconds: float) -> None:
         """Wait until images are there that the next `feed` gives, for so long at most; only while `is_busy`."""
@@ -337,8 +344,8 @@ class Session:
         self.counters.built_ahead += lane.expect(window)
         budget = self._fallback.budget
         is_quick = self._freshest and budget.is_quick(len(queries), period_ns=period_ns(window, self._assembler.cut))
-        answer = Answer(lane, window, queries, in_thread=self._at_once > 1 and not is_quick)
-        self._begun.append(_Begun(answer, budget))
+        beside = 1 if is_quick else self._at_once
+        self._begun.append(_Begun(Answer(lane, window, queries, in_thread=beside > 1), budget, beside))
 
     def _calibrated(self, window: ContentWindow) -> ContentWindow:
         window = self._learning.calibrated(window, at_once=True)
@@ -376,10 +383,9 @@ class Session:
         """Learn what a window has cost; where several are answered at once, handing out is done beside them."""
         if not begun.answer.wanted:
             return
-        at_once, in_thread = self._at_once, begun.answer.in_thread
-        expose_ns = max(begun.exposed_ns, at_once * begun.out_ns) if in_thread else begun.exposed_ns + begun.out_ns
-        beside = at_once if in_thread else 1
-        begun.budget.spent(build_ns=built.taken_ns, expose_ns=expose_ns, queries=begun.answer.wanted, beside=beside)
+        beside, wanted = begun.beside, begun.answer.wanted
+        expose_ns = max(begun.exposed_ns, beside * begun.out_ns) if beside > 1 else begun.exposed_ns + begun.out_ns
+        begun.budget.spent(build_ns=built.taken_ns, expose_ns=expose_ns, queries=wanted, beside=beside)
 
     def _build(self, window: ContentWindow) -> tuple[Lane, Built]:
         """Build a window beside the plan, unless it is there."""

@@ -137,11 +137,13 @@ def test_packets_are_taken_and_windows_that_come_too_late_counted_while_others_a
     early = [frame for packet in packets.usual() for frame in machine.feed([packet])]
     assert early == []
     assert machine.is_busy
+    assert machine.is_full
     assert machine.counters.windows == 2
     backend.go.set()
     frames = []
     while machine.is_busy:
         frames += machine.feed([])
+    assert not machine.is_full
     assert machine.counters.late_windows > 0
     frames += machine.finish()
     # Each image of the plan was handed out or is a hole that was counted.
@@ -155,6 +157,7 @@ def test_who_waits_for_images_has_them_as_soon_as_they_are_there() -> None:
     machine = session(backend, freshest=True)
     for packet in packets.usual():
         assert list(machine.feed([packet])) == []
+    assert machine.is_full
     began_s = time.monotonic()
     machine.wait(0.05)  # they are not
     assert time.monotonic() - began_s >= 0.05
