@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,11 +17,13 @@ from nire.training.frames import take_frames
 from nire.training.physics import averaged, changes, event_integral, log_trust, node_shares, re_expose
 from nire.training.pictures import Bank
 from nire.training.scenes import STEP_PX, Scenes, render
-from nire.training.sensor import Sensors, count_events, draw_sensors, jittered
+from nire.training.sensor import Sensors, count_events, draw_sensors, jittered, mean_delay_us
 from nire.training.sequences import Sequence, read_crops
 from nire.training.settings import DataSettings
 from nire.training.tasks import Shutters, draw_shutters
 
+# Of a window, that clocks lie apart at most: more than that is seen by calibration.
+_MOST_APART = 0.1
 # What the paper's network takes of a sample.
 _GIVEN = ("images", "voxels", "image_ranges", "segment_ranges", "observed", "shutters", "re_exposed")
 
@@ -206,6 +209,10 @@ class Samples:
             wide=data.wide_sensors,
             readout_share=data.readout_share,
         )
+        if scenes.margin:
+            sensors = replace(sensors, offset_us=_left_over_us(scenes, sensors))
+        if not shutters.frames.shape[1]:  # nothing that events could be late against
+            sensors = replace(sensors, offset_us=torch.zeros_like(sensors.offset_us))
         generator = torch.Generator(self._bank.tiles.device).manual_seed(int(rng.integers(2**62)) + look)
         observed = _losses(data, shutters, rng, bins=self._cut.bins)
         return see(scenes, shutters, sensors, observed=observed, generator=generator), task
@@ -214,26 +221,34 @@ class Samples:
         if self._kept is None or self._kept[0] != number:
             data = self._data
             steps = self._cut.bins * data.steps_per_bin
+            margin = math.ceil(_MOST_APART * steps) if data.wide_sensors and self._cut.windows == 1 else 0
             rng = np.random.default_rng([self._seed, 60, number])
             if self._footage and rng.random() < data.footage_share:
-                cut = read_crops(self._footage, rng, batch=data.batch, crop_px=data.crop_px, steps=steps)
+                nodes = steps + 2 * margin
+                cut = read_crops(self._footage, rng, batch=data.batch, crop_px=data.crop_px, steps=nodes)
                 device = self._bank.tiles.device
-                self._kept = (number, Scenes(cut.light.to(device), cut.window_us.to(device)))
+                self._kept = (number, Scenes(cut.light.to(device), cut.window_us.to(device), margin=margin))
                 return self._kept[1]
             scenes = render(
                 self._bank,
                 rng,
                 batch=data.batch,
                 crop_px=data.crop_px,
-                steps=steps,
+                steps=steps + 2 * margin,
                 layers=data.layers,
                 step_px=2 * STEP_PX if rng.random() < data.fast_share else STEP_PX,
                 still_share=data.still_share,
                 pattern_share=data.pattern_share,
             )
-            scenes = replace(scenes, window_us=scenes.window_us * self._cut.windows)
+            scenes = replace(scenes, window_us=scenes.window_us * self._cut.windows, margin=margin)
             self._kept = (number, scenes)
         return self._kept[1]
+
+
+def _left_over_us(scenes: Scenes, sensors: Sensors) -> Tensor:
+    """Tell how far clocks lie apart once calibration has taken the delay of slow pixels for a part of it: [b]."""
+    most_us = _MOST_APART * scenes.window_us
+    return (sensors.offset_us - mean_delay_us(scenes.light, sensors)).clamp(-most_us, most_us)
 
 
 def cut_into_segments(segments: int, bins: int) -> Cut:
@@ -252,7 +267,7 @@ def see(
     """Let a sensor see windows of light.
 
     Args:
-        scenes: b windows.
+        scenes: b windows; clocks may lie apart as far as their margin, beyond which light stands still.
         shutters: of frames and queries.
         sensors: b of them.
         observed: float32 [b, bins], 0 where events are lost; T is a multiple of `bins`.
@@ -261,14 +276,16 @@ def see(
     device = scenes.light.device
     counts = count_events(scenes.light, scenes.step_us, sensors, generator=generator)
     counts = jittered(counts, scenes.step_us, sensors.jitter_us, generator)
+    counts = counts[:, scenes.margin : scenes.margin + scenes.steps].contiguous()
     kept = torch.from_numpy(observed).to(device).repeat_interleave(scenes.steps // observed.shape[1], 1)
     counts *= (kept > 0).to(torch.uint8)[..., None, None, None]
     frame_shutters, asked = (torch.from_numpy(a).to(device) for a in (shutters.frames, shutters.asked))
     # Frames and targets share the frames' clock; the events' clock differs from it by the offset.
     shift = (sensors.offset_us / scenes.window_us)[:, None, None, None]
     shown = scenes.light if scenes.dark is None else (scenes.light + scenes.dark[:, None]).clamp_(min=0)
-    frames = take_frames(shown, frame_shutters + shift, sensors, generator=generator)
-    target = averaged(shown, node_shares(asked + shift, scenes.steps)).clamp_(0, 1)
+    frames = take_frames(shown, scenes.among_nodes(frame_shutters + shift), sensors, generator=generator)
+    shares = node_shares(scenes.among_nodes(asked + shift), shown.shape[1] - 1)
+    target = averaged(shown, shares).clamp_(0, 1)
     return Window(counts, frames, frame_shutters, asked, target, kept, sensors, scenes.window_us)
 
 
@@ -353,7 +370,7 @@ def _turned(scenes: Scenes, turn: int) -> Scenes:
         images = images.transpose(-1, -2) if turn & 2 else images
         return (images.flip(-1) if turn & 4 else images).contiguous()
 
-    return Scenes(placed(light), scenes.window_us, None if dark is None else placed(dark))
+    return replace(scenes, light=placed(light), dark=None if dark is None else placed(dark))
 
 
 def _losses(

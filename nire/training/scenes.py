@@ -30,8 +30,9 @@ class Scenes:
 
     Attributes:
         light: float32 [b, T + 1, H, W], linear light at T + 1 nodes, equally spaced over the window and linear
-            between them; 1 saturates a frame, more is possible.
+            between them; with a margin of m at T + 2 m + 1. 1 saturates a frame, more is possible.
         window_us: float32 [b], how long the window lasts.
+        margin: steps before the window that light is known of, and as many after it.
         dark: float32 [b, H, W], what frames show beside light and events know nothing of: the dark signal of pixels
             that differ; None where they do not.
     """
@@ -39,16 +40,23 @@ class Scenes:
     light: Tensor
     window_us: Tensor
     dark: Tensor | None = None
+    margin: int = 0
 
     @property
     def steps(self) -> int:
-        """Number of steps T."""
-        return int(self.light.shape[1]) - 1
+        """Number of steps T of the window."""
+        return int(self.light.shape[1]) - 1 - 2 * self.margin
 
     @property
     def step_us(self) -> Tensor:
         """Time between two nodes: float32 [b]."""
         return self.window_us / self.steps
+
+    def among_nodes(self, times: Tensor) -> Tensor:
+        """Tell where times lie among all nodes, 0 at the first and 1 at the last; they are given in windows."""
+        if not self.margin:
+            return times
+        return (times * self.steps + self.margin) / (self.steps + 2 * self.margin)
 
 
 def render(

@@ -27,7 +27,7 @@ class Sensors:
     """One sensor model per window: float32 [b] each; fields, units and meaning as in `nire.simulation.sensor_model`.
 
     Attributes:
-        offset_us: event time minus frame time that calibration left over, standard deviation and sign included.
+        offset_us: event time minus frame time that calibration left over, of each window.
         srgb: 1 where frames are stored with the sRGB curve, 0 where they are linear.
     """
 
@@ -84,7 +84,7 @@ def draw_sensors(
         noise: "realistic", "ideal" (thresholds only; frames are quantised), or "mixed" (some are ideal).
         device: of the result.
         ideal_share: of ideal sensors in "mixed".
-        wide: draw thresholds, lag and noise from further apart, as sensors in the field lie.
+        wide: draw thresholds, lag, noise and clocks from further apart, as sensors in the field lie.
         readout_share: of the sensors that are not ideal, those whose pixels fire together when frames are read out.
     """
     low, high = (0.03, 0.6) if wide else (0.1, 0.5)
@@ -111,6 +111,8 @@ def draw_sensors(
     ideal = {"realistic": 0.0, "ideal": 1.0, "mixed": ideal_share}[noise]
     real = rng.random(batch) >= ideal
     values |= _draw_readout(rng, mean, readout_share)
+    if wide:  # clocks of hybrid sensors lie apart by milliseconds where calibration had little to see
+        values["offset_us"] *= between(0.3, 20)
     values = {name: value * real for name, value in values.items()}
     values["threshold_positive"], values["threshold_negative"] = mean * lean, mean / lean
     values["srgb"] = (rng.random(batch) < 0.5).astype(np.float64)
@@ -310,6 +312,21 @@ def _add_hot(counts: Tensor, seconds: Tensor, sensors: Sensors, generator: torch
     rate = (sensors.hot_hz * seconds)[window]
     extra = torch.poisson(rate[:, None].expand(-1, steps).contiguous(), generator=generator).clamp_(max=60)
     counts[window, :, 1, row, column] += extra.to(torch.uint8)
+
+
+def mean_delay_us(light: Tensor, sensors: Sensors) -> Tensor:
+    """Tell how late events are on average, because pixels are slow: float32 [b].
+
+    Args:
+        light: float32 [b, T + 1, H, W], of the nodes.
+        sensors: of the b windows.
+    """
+    corner_hz = light.mean(1) * _wide(sensors.bandwidth_hz) + _wide(sensors.dark_bandwidth_hz)
+    delay_us = 1e6 / (2 * math.pi * corner_hz).clamp(min=1)
+    # Events come where log light changes.
+    change = light.clamp(min=_DARKEST).log_().diff(dim=1).abs_().sum(1)
+    mean_us = (delay_us * change).sum((1, 2)) / change.sum((1, 2)).clamp(min=1e-6)
+    return torch.where(sensors.bandwidth_hz > 0, mean_us, 0.0)
 
 
 def jittered(counts: Tensor, step_us: Tensor, jitter_us: Tensor, generator: torch.Generator) -> Tensor:

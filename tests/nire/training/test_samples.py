@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -12,10 +13,10 @@ import torch
 from torch import Tensor
 
 from nire.training.pictures import Bank
-from nire.training.samples import Sample, Samples, _shared_out, cut_into_segments, make_sample
+from nire.training.samples import Sample, Samples, Window, _shared_out, cut_into_segments, make_sample, see
 from nire.training.sequences import CROP_FRAMES, find_sequences
 from nire.training.settings import TASKS, DataSettings
-from nire.training.tasks import draw_shutters
+from nire.training.tasks import Shutters, draw_shutters
 from tests.nire.training.rooms import CROP
 
 DATA = DataSettings(crop_px=CROP, batch=3, queries=2, layers=1, noise="mixed")
@@ -131,6 +132,49 @@ def test_double_integral_is_nearer_to_the_truth_than_the_captured_frame(bank: Ba
         for images in (window.images[:, -1:].expand_as(window.target), window.re_exposed[:, :, -1, :1])
     )
     assert after < 0.5 * before
+
+
+def test_clocks_lie_apart_within_a_margin_of_light(bank: Bank) -> None:
+    made = samples(bank, replace(DATA, noise="ideal", drop_share=0.0, wide_sensors=True))
+    scenes = made._scenes(0)
+    steps, margin = M * B * DATA.steps_per_bin, scenes.margin
+    assert scenes.steps == steps
+    assert scenes.light.shape[1] == steps + 2 * margin + 1
+    assert margin == math.ceil(0.1 * steps)
+    window, _ = made.window(0, "sharp_vfi")
+    shutters = Shutters(window.frame_shutters.numpy(), window.shutters.numpy())
+
+    def seen(offset: float) -> Window:
+        sensors = replace(window.sensors, offset_us=offset * scenes.window_us)
+        observed = np.ones((3, M * B), np.float32)
+        return see(scenes, shutters, sensors, observed=observed, generator=torch.Generator().manual_seed(1))
+
+    # Three steps off: the light of three steps later, to the window's ends, and the same events.
+    shifted = replace(scenes, light=torch.roll(scenes.light, -3, 1))
+    apart, away = seen(3 / steps), see(
+        shifted, shutters, seen(0.0).sensors,
+        observed=np.ones((3, M * B), np.float32), generator=torch.Generator().manual_seed(1),
+    )  # fmt: skip
+    torch.testing.assert_close(apart.target, away.target, atol=1e-5, rtol=0)
+    assert torch.equal(apart.counts, seen(0.0).counts)
+    assert apart.counts.shape[1] == steps
+
+
+def test_delay_of_slow_pixels_is_none_of_the_clocks(bank: Bank) -> None:
+    wide = replace(DATA, noise="realistic", wide_sensors=True, drop_share=0.0)
+    made = samples(bank, wide)
+    for index in range(6):
+        window, _ = made.window(index, "sharp_vfi")
+        scenes = made._scenes(index // wide.reuse)
+        assert (window.sensors.offset_us.abs() <= 0.1001 * scenes.window_us).all()
+    found = [samples(bank, wide).window(index, "sharp_vfi")[0].sensors for index in range(40)]
+    # Clocks alone would be off to both sides alike.
+    assert torch.cat([sensors.offset_us for sensors in found]).median() < -100
+
+
+def test_events_alone_are_late_against_nothing(bank: Bank) -> None:
+    window, _ = samples(bank, replace(DATA, noise="realistic")).window(0, "events_only")
+    assert not window.sensors.offset_us.any()
 
 
 def test_network_gets_believed_thresholds_not_the_true_ones(bank: Bank) -> None:

@@ -17,6 +17,7 @@ from nire.training.sensor import (
     count_events,
     draw_sensors,
     jittered,
+    mean_delay_us,
 )
 
 STEP_US = 500
@@ -138,6 +139,26 @@ def test_hot_pixels_fire_at_their_rate() -> None:
     assert int(counts.sum()) == pytest.approx(hot * 50, rel=0.15)
 
 
+def test_events_of_slow_pixels_are_as_late_as_is_told() -> None:
+    # A step up in half of the pixels soon after the start, and dim ones are slower; the others see nothing.
+    light = torch.full((1, 81, 4, 4), 0.05)
+    light[:, 4:, :2, :2], light[:, 4:, :2, 2:] = 0.4, 0.2
+    step_us = torch.tensor([100.0])
+    fast, slow = (
+        sensors_of(SensorModel(threshold_positive=0.05, bandwidth_hz=corner, dark_bandwidth_hz=corner / 10))
+        for corner in (0.0, 600.0)
+    )
+
+    def mean_time_us(sensors: Sensors) -> float:
+        events = count_events(light, step_us, sensors, generator=seeded()).sum((0, 2, 3, 4)).double()
+        return float((events * torch.arange(80)).sum() / events.sum()) * 100
+
+    told = mean_delay_us(light, slow)
+    assert 500 < told < 1200
+    assert mean_time_us(slow) - mean_time_us(fast) == pytest.approx(float(told), rel=0.15)
+    assert mean_delay_us(light, fast) == 0
+
+
 def test_jitter_moves_events_by_a_step_and_loses_none() -> None:
     counts = torch.zeros((2, 9, 2, 30, 30), dtype=torch.uint8)
     counts[:, 4] = 1
@@ -203,6 +224,9 @@ def test_drawn_sensors_are_within_what_is_promised() -> None:
     mean = (drawn.threshold_positive * drawn.threshold_negative).sqrt()
     assert mean.min() >= 0.0999
     assert mean.max() <= 0.5001
+    wide = draw_sensors(np.random.default_rng(0), 400, "realistic", wide=True)
+    assert drawn.offset_us.std() < 200
+    assert wide.offset_us.std() > 600
     ideal = draw_sensors(np.random.default_rng(0), 10, "ideal")
     quiet: list[Tensor] = [ideal.noise_hz, ideal.bandwidth_hz, ideal.threshold_spread, ideal.offset_us]
     assert all(not values.any() for values in quiet)
