@@ -38,6 +38,8 @@ class Iceoryx2Rings:
         self._ports: dict[str, Any] = {}
         self._notifier: Any = None
         self._listener: Any = None
+        self._waiting: Any = None
+        self._attached: Any = None
         self._node: Any = None
         self._wake: Any = None
         self._services: dict[str, Any] = {}
@@ -64,6 +66,9 @@ class Iceoryx2Rings:
         try:
             # The listener first: a packet that comes in between is then not slept over.
             self._listener = self._wake.listener_builder().create()
+            builder = iox2.WaitSetBuilder.new().signal_handling_mode(iox2.SignalHandlingMode.Disabled)
+            self._waiting = builder.create(iox2.ServiceType.Ipc)
+            self._attached = self._waiting.attach_notification(self._listener)
             for ring, service in self._services.items():
                 self._ports[ring] = service.subscriber_builder().create()
         except Exception as error:
@@ -103,12 +108,17 @@ class Iceoryx2Rings:
 
     def wait(self, seconds: float) -> None:
         """Wait for the next `notify`; one since the last wait ends it at once."""
-        self._listener.timed_wait(iox2.Duration.from_micros(max(1, int(seconds * 1e6))))
+        # By a wait set: a listener's own timed wait looks every few milliseconds only, and fails where a signal comes.
+        woken, _ = self._waiting.wait_and_process_with_timeout(iox2.Duration.from_micros(max(1, int(seconds * 1e6))))
+        while woken and self._listener.try_wait():
+            pass
 
     def drop(self) -> None:
         """Leave."""
         # iceoryx2 frees a thing when the last Python reference goes: ports before services before the node.
         self._ports = {}
+        self._attached = None
+        self._waiting = None
         self._notifier = self._listener = None
         self._services = {}
         self._wake = None

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import random
 import re
+import signal
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -212,6 +214,23 @@ def test_waiting_reader_is_woken(name: str, ring: RingConfig) -> None:
         writer.send(batch(0, 10))
         thread.join(PATIENCE_S)
         assert len(got) == 1
+
+
+def test_reader_waits_as_long_as_it_is_asked_to_whatever_signals_come(name: str, ring: RingConfig) -> None:
+    came = []
+    before = signal.signal(signal.SIGALRM, lambda *_: came.append(1))
+    try:
+        with RingWriter(name, GEOMETRY, ring) as writer, RingReader(name, ring) as reader:
+            signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
+            began_s = time.monotonic()
+            assert reader.read(0.3) == []
+            assert time.monotonic() - began_s >= 0.3
+            assert len(came) > 1
+            writer.send(frame(0, 5))
+            assert len(reader.read(PATIENCE_S)) == 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_place_beyond_the_last_is_refused(name: str, ring: RingConfig) -> None:
