@@ -23,13 +23,22 @@ from nire.explicit.config import ExplicitConfig
 from nire.explicit.evidence import Evidence, still_evidence
 from nire.explicit.folding_limits import limits_of
 from nire.explicit.limits import NOISE_TOLD
-from nire.explicit.network import CUT, MOST_SWAYED, PRIOR, SAID, SHUT, TOLD, WITNESSES, exposure_rows
+from nire.explicit.network import CUT, LEAST_LIGHT, MOST_SWAYED, PRIOR, SAID, SHUT, TOLD, WITNESSES, exposure_rows
 from nire.integral.double_integral import DARK_LEVEL, FRAME_NOISE_EVENTS, LEAST_HEARD
 from nire.light import BRIGHTEST
 from nire.threads import bands, begin
 
 _NUMBERS = np.array(
-    [DARK_LEVEL, BRIGHTEST**2, FRAME_NOISE_EVENTS, math.exp(LEAST_HEARD), math.exp(CUT), math.exp(SHUT), MOST_SWAYED],
+    [
+        DARK_LEVEL,
+        BRIGHTEST**2,
+        FRAME_NOISE_EVENTS,
+        math.exp(LEAST_HEARD),
+        math.exp(CUT),
+        math.exp(SHUT),
+        MOST_SWAYED,
+        LEAST_LIGHT,
+    ],
     np.float32,
 )
 _PRIOR = np.exp(np.array(PRIOR, np.float32))

@@ -164,9 +164,11 @@ def blend(
         own[:] = mixed[2 * rows[0] - first :, :width][: len(own)]
         _calm(own, mixed, smoother, said[k], limits[1:], first, 2 * rows[0])
         for n in range(len(own)):
-            cells, moved = said[k, rows[0] + n // 2], limits[0, rows[0] + n // 2]
+            cells, moved, row = said[k, rows[0] + n // 2], limits[0, rows[0] + n // 2], own[n]
             for x in range(width):
-                own[n, x] += moved[x // 2] * cells[x // 2, 2 * (n % 2) + x % 2]
+                row[x] = np.sqrt(max(row[x], numbers[7]))
+            for x in range(width):
+                row[x] += moved[x // 2] * cells[x // 2, 2 * (n % 2) + x % 2]
 
 
 @compiled
@@ -179,10 +181,10 @@ def _mix(
     numbers: Plane,
     prior: Plane,
 ) -> None:
-    """Mix the witnesses in a row by how far they are trusted.
+    """Mix the witnesses in a row by how far they are trusted, in linear light.
 
     Args:
-        mixed: [2 w], written; what is beyond W repeats the last pixel's witnesses.
+        mixed: [2 w], linear light, written; what is beyond W repeats the last pixel's witnesses.
         heard: [2, 5, 2 w], scratch.
         swayed: [5, 2 w], of `_sway`.
         evidence, numbers, prior: as of `blend`.
@@ -200,7 +202,7 @@ def _mix(
         bias, shut, share, light, factor = prior[n], numbers[5], shares[n], roots[n], swayed[n]
         for x in range(len(mixed)):
             share[x] = max(share[x] * bias, shut) * factor[x]
-            light[x] *= share[x]
+            light[x] *= light[x] * share[x]
     for n in range(1, 5):
         for x in range(len(mixed)):
             shares[0, x] += shares[n, x]

@@ -39,6 +39,8 @@ frame of the window is trusted in full. Shipped weights learned with -1 for the 
 -2, where errors of clocks and events add up from window to window."""
 SHUT = -30.0
 """The logarithm of trust of one that must not be heard."""
+LEAST_LIGHT = 1e-9
+"""Light of a mean at least, of white, before its root is taken, whose slope has no bound at 0: far below a level."""
 MOST_SWAYED = 6.0
 """How far the network may move a witness's logarithm of trust."""
 # Whose sigmoid is how far details are calmed before the network has learned: little, but it is felt in training.
@@ -234,8 +236,10 @@ def blended(given: Inputs, said: Tensor) -> Tensor:
     moved, noise = allowed[:, :, :1], allowed[:, :, 1:]
     swayed = MOST_SWAYED * moved * swayed
     swayed = functional.interpolate(swayed.flatten(1, 2), scale_factor=2.0).view_as(given.witnesses)
-    mean = (functional.softmax(prior(given) + swayed, 2) * given.witnesses).sum(2)
-    return calmed(mean, noise * (1 + calm) / 2) + functional.pixel_shuffle(moved * added, 2)[:, :, 0]
+    # Light adds up, its square root does not: a mean of roots would be darker the more they differ.
+    light = (functional.softmax(prior(given) + swayed, 2) * given.witnesses.square()).sum(2)
+    light = calmed(light, noise * (1 + calm) / 2)
+    return light.clamp_min(LEAST_LIGHT).sqrt() + functional.pixel_shuffle(moved * added, 2)[:, :, 0]
 
 
 class Block(ResidualBlock):

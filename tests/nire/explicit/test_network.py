@@ -15,7 +15,7 @@ from nire.explicit.config import NANO, SMALL, ExplicitConfig
 from nire.explicit.details import SIZES_CALMED, calmed
 from nire.explicit.engines import Cleaner, open_cleaner
 from nire.explicit.limits import limits
-from nire.explicit.network import CUT, KeyPlaneNetwork, prior
+from nire.explicit.network import CUT, LEAST_LIGHT, KeyPlaneNetwork, prior
 from nire.network import weights
 from nire.network.config import named
 from tests.nire.explicit.inputs import TINY, random_evidence, random_inputs, trained_a_little
@@ -31,12 +31,12 @@ def test_untrained_network_blends_the_witnesses_by_their_trust() -> None:
     given = random_inputs(TINY, batch=2)
     with torch.no_grad():
         planes = KeyPlaneNetwork(TINY)(*given)
-    blend = (prior(given).softmax(2) * given.witnesses).sum(2)
-    b, count, height, width = blend.shape
+    light = (prior(given).softmax(2) * given.witnesses.square()).sum(2)
+    b, count, height, width = light.shape
     little = torch.full((b, count, SIZES_CALMED, height // 2, width // 2), -4.0).sigmoid()
     allowed = limits(given.number, given.frames, given.exposures, given.observed, given.told)[:, None, 1:]
-    torch.testing.assert_close(planes, calmed(blend, little * allowed))
-    assert (planes - blend).abs().max() < 0.02
+    torch.testing.assert_close(planes, calmed(light, little * allowed).clamp_min(LEAST_LIGHT).sqrt())
+    assert (planes.square() - light).abs().max() < 0.02
 
 
 def test_calming_takes_noise_and_leaves_what_is_flat_or_of_no_detail() -> None:
