@@ -73,6 +73,19 @@ def test_cameras_are_side_by_side_with_names_pictures_and_figures(page: Any) -> 
 
 
 @pytest.mark.browser
+def test_camera_without_frames_shows_its_events_until_something_is_exposed(page: Any, stream: FakeStream) -> None:
+    stream.has_frames, stream.paused = False, True
+    until(lambda: "paused" in (look(page, "left", ".note") or ""))
+    for _ in range(3):
+        first = look(page, "left", "canvas")
+        until(lambda first=first: look(page, "left", "canvas") != first)
+    stream.paused = False
+    until(lambda: "paused" not in look(page, "left", ".note"))
+    first = look(page, "left", "canvas")
+    until(lambda: look(page, "left", "canvas") != first)
+
+
+@pytest.mark.browser
 def test_camera_that_has_failed_says_so(page: Any) -> None:
     until(lambda: "failed" in (look(page, "absent", ".note") or ""))
 

@@ -19,26 +19,44 @@ class Tile {
     tile.querySelector("canvas").setAttribute("aria-label", `Newest image of ${name}`);
     byId("cameras").append(tile);
     this.tile = tile;
+    this.frameless = false;
+    this.alone = true;
+    const hello = () => this.tellWishes();
     const shown = (head, pictures) => this.draw(head, pictures);
     const state = (message) => this.show(message);
     const lost = () => tile.classList.add("still");
-    new Link({ hello: nothing, moment: shown, state, values: nothing, reply: nothing, lost }, name);
+    this.link = new Link({ hello, moment: shown, state, values: nothing, reply: nothing, lost }, name);
   }
 
-  /** Draw the exposed image; where nothing is exposed, the captured one. */
+  /** Events are wanted of a source without frames, as long as nothing is exposed. */
+  tellWishes() {
+    this.link.tell({ type: "events", on: this.frameless && this.alone });
+  }
+
+  take(frameless, alone) {
+    if (this.frameless === frameless && this.alone === alone) return;
+    Object.assign(this, { frameless, alone });
+    this.tellWishes();
+  }
+
+  /** Draw the exposed image; where nothing is exposed, the captured one; where there is none, events. */
   draw(head, pictures) {
-    const wanted = head.alone ? "captured" : "exposed";
-    const picture = pictures.find(({ facts }) => facts.kind === wanted);
+    this.take(this.frameless, head.alone);
+    const wanted = head.alone ? ["captured", "events"] : ["exposed"];
+    const picture = pictures.find(({ facts }) => wanted.includes(facts.kind));
     if (!picture) return;
     const canvas = this.tile.querySelector("canvas");
     const { width, height } = picture.bitmap;
     if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
-    canvas.getContext("2d").drawImage(picture.bitmap, 0, 0);
+    const context = canvas.getContext("2d");
+    context.clearRect(0, 0, width, height);
+    context.drawImage(picture.bitmap, 0, 0);
   }
 
   show({ live, ended, status, numbers }) {
     this.tile.classList.toggle("still", ended || !live);
     if (!status.source) return;
+    this.take(status.source.has_frames === false, this.alone);
     const says = ended ? "ended" : !live ? "no images" : status.state === "running" ? status.plan?.name : status.state;
     put(this.tile.querySelector(".note"), [status.source?.name, says].filter(Boolean).join(", "));
     const paused = status.state === "paused";

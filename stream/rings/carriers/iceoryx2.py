@@ -20,7 +20,7 @@ from stream.rings.packets import Header
 from stream.rings.place import RingSpace
 from stream.rings.reordering import Parcel
 
-# For packets of any length: a payload's own view makes a type of each length, in a sixth of a producer's time.
+# For packets of any length: a payload's own view makes a type of each length, in a tenth of a producer's time.
 _FROM_HERE = ctypes.c_uint8 * (1 << 40)
 _BORROWED = 2
 """Packets that a port may hold outside of its queue."""
