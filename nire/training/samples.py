@@ -222,10 +222,10 @@ class Samples:
             data = self._data
             steps = self._cut.bins * data.steps_per_bin
             margin = math.ceil(_MOST_APART * steps) if data.wide_sensors and self._cut.windows == 1 else 0
+            steps += 2 * margin
             rng = np.random.default_rng([self._seed, 60, number])
             if self._footage and rng.random() < data.footage_share:
-                nodes = steps + 2 * margin
-                cut = read_crops(self._footage, rng, batch=data.batch, crop_px=data.crop_px, steps=nodes)
+                cut = read_crops(self._footage, rng, batch=data.batch, crop_px=data.crop_px, steps=steps)
                 device = self._bank.tiles.device
                 self._kept = (number, Scenes(cut.light.to(device), cut.window_us.to(device), margin=margin))
                 return self._kept[1]
@@ -234,7 +234,7 @@ class Samples:
                 rng,
                 batch=data.batch,
                 crop_px=data.crop_px,
-                steps=steps + 2 * margin,
+                steps=steps,
                 layers=data.layers,
                 step_px=2 * STEP_PX if rng.random() < data.fast_share else STEP_PX,
                 still_share=data.still_share,

@@ -32,9 +32,9 @@ class Scenes:
         light: float32 [b, T + 1, H, W], linear light at T + 1 nodes, equally spaced over the window and linear
             between them; with a margin of m at T + 2 m + 1. 1 saturates a frame, more is possible.
         window_us: float32 [b], how long the window lasts.
-        margin: steps before the window that light is known of, and as many after it.
         dark: float32 [b, H, W], what frames show beside light and events know nothing of: the dark signal of pixels
             that differ; None where they do not.
+        margin: steps before the window that light is known of, and as many after it.
     """
 
     light: Tensor

@@ -180,11 +180,6 @@ class Answer(Generic[_T]):
         self._go_on()
 
     @property
-    def in_thread(self) -> bool:
-        """It is answered while its caller does something else."""
-        return self._thread is not None
-
-    @property
     def is_over(self) -> bool:
         """All of it was taken."""
         return self._built is not None and not self._parts

@@ -33,6 +33,7 @@ class Tile {
     this.link.tell({ type: "events", on: this.frameless && this.alone });
   }
 
+  /** Note what the source and its images are like; what is wanted may change with it. */
   take(frameless, alone) {
     if (this.frameless === frameless && this.alone === alone) return;
     Object.assign(this, { frameless, alone });
