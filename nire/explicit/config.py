@@ -70,12 +70,12 @@ NANO = ExplicitConfig(
 
 SMALL = ExplicitConfig(
     size="small",
-    bins=16,
-    channels=(48, 80, 112, 144),
+    bins=8,
+    channels=(48, 96, 128, 128),
     encoder_blocks=(0, 2, 1, 3),
-    decoder_blocks=(1, 2),
-    guide=12,
-    head=24,
+    decoder_blocks=(1, 1),
+    guide=16,
+    head=32,
 )
 """A laptop, or offline on a CPU."""
 

@@ -167,7 +167,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, help="folder of checkpoint, weights and pictures; out/train-SIZE")
     parser.add_argument("--minutes", type=_minutes, default=math.inf, help="stop after so long; --resume goes on")
     parser.add_argument(
-        "--start", type=Path, metavar="WEIGHTS", help="begin with these weights, as far as they fit, to train them on"
+        "--start",
+        type=Path,
+        metavar="WEIGHTS",
+        help="begin with these weights, as far as they fit; a larger network begins with all of a smaller one",
     )
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
     parser.add_argument(

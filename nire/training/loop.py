@@ -27,8 +27,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from nire.errors import ConfigError, TrainingStopped, WeightsError
+from nire.explicit.network import KeyPlaneNetwork
 from nire.network import weights as weight_files
 from nire.training import checkpoint as checkpoints
+from nire.training.growing import can_grow, grow
 from nire.training.losses import loss as loss_of
 from nire.training.losses import psnr_of
 from nire.training.pictures import Bank
@@ -156,21 +158,30 @@ class _Run:
         self._optimiser = torch.optim.AdamW(
             self._network.parameters(), lr=optimiser.learning_rate, weight_decay=optimiser.weight_decay
         )
-        self._average = {name: value.detach().clone() for name, value in self._network.state_dict().items()}
+        self._begin_average()
         self._history: list[tuple[float, float]] = []
         self.iteration = 0
 
     def start(self, path: Path) -> str:
-        """Begin with other weights, as far as they fit; says how far."""
-        held = weight_files.load_any(path).state_dict()
-        mine = self._network.state_dict()
+        """Begin with other weights, as far as they fit, or with those of a smaller network, grown; says how far."""
+        trained, network = weight_files.load_any(path), self._network
+        mine, held = network.state_dict(), trained.state_dict()
+        if isinstance(trained, KeyPlaneNetwork) and isinstance(network, KeyPlaneNetwork):
+            began, wanted = trained.config, network.config
+            if dataclasses.replace(began, size=wanted.size) != wanted and can_grow(began, wanted):
+                grow(trained, network)
+                self._begin_average()
+                return f"begins with {path}, of size {began.size}, grown"
         fitting = {name: held[name] for name in mine if name in held and held[name].shape == mine[name].shape}
         if not fitting:
             raise WeightsError(f"nothing in {path} fits this network: the names or shapes of all tensors differ")
-        self._network.load_state_dict(fitting, strict=False)
-        self._average = {name: value.detach().clone() for name, value in self._network.state_dict().items()}
+        network.load_state_dict(fitting, strict=False)
+        self._begin_average()
         new, unused = len(mine) - len(fitting), len(held) - len(fitting)
         return f"begins with {path}: {len(fitting)} tensors taken, {unused} not used, {new} untrained"
+
+    def _begin_average(self) -> None:
+        self._average = {name: value.detach().clone() for name, value in self._network.state_dict().items()}
 
     def resume(self, *, changed: bool) -> list[str]:
         """Go back to where the checkpoint was written; returns the tables that are set otherwise, if allowed."""

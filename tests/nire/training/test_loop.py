@@ -18,11 +18,14 @@ import torch
 from rich.console import Console
 
 from nire.errors import ConfigError, TrainingStopped, WeightsError
+from nire.explicit.network import KeyPlaneNetwork
 from nire.network import weights as weight_files
 from nire.training import checkpoint as checkpoints
+from nire.training.explicit import cut_at_key_times
 from nire.training.loop import CHECKPOINT, Materials, learning_rate, train
 from nire.training.pictures import Bank
 from nire.training.settings import OptimiserSettings, Settings
+from tests.nire.explicit.inputs import TINY, random_inputs, trained_a_little
 from tests.nire.network.tiny import network as tiny_network
 from tests.nire.training import interrupted
 from tests.nire.training.rooms import ALONE, materials, small_settings
@@ -149,6 +152,21 @@ def test_run_starts_with_the_weights_of_another_as_far_as_they_fit(bank: Bank, t
         fits = name in held and held[name].shape == value.shape
         torch.testing.assert_close(value, held[name] if fits else first[name], atol=1e-6, rtol=0)
     assert any(name in held and held[name].shape != first[name].shape for name in first)
+
+
+def test_run_starts_with_what_a_smaller_network_has_learned(bank: Bank, tmp_path: Path) -> None:
+    trained = tmp_path / "tiny.safetensors"
+    weight_files.save(trained_a_little(), trained, {})
+    wider = dataclasses.replace(TINY, size="wider", channels=(16, 24, 24), head=16)
+    text, settings = io.StringIO(), small_settings(optimiser={"iterations": 1, "learning_rate": 1e-9})
+    made = dataclasses.replace(materials(bank), network=KeyPlaneNetwork(wider), cut=cut_at_key_times(TINY.bins, 2))
+    train(settings, made, tmp_path / "out", ranks=ALONE, console=Console(file=text, width=200), start=trained)
+    network = KeyPlaneNetwork(wider)
+    network.load_state_dict(state(tmp_path / "out").average)
+    with torch.no_grad():
+        given = random_inputs(TINY)
+        torch.testing.assert_close(network(*given), trained_a_little()(*given), atol=1e-4, rtol=1e-4)
+    assert "of size tiny, grown" in text.getvalue()
 
 
 def test_weights_of_which_nothing_fits_are_refused(bank: Bank, tmp_path: Path) -> None:
