@@ -102,6 +102,9 @@ def create(
 
 
 def weights_file(size: str = "nano", weights: str = "") -> Path:
-    """Find the weights that `create` loads; arguments and errors are those of `neural.weights_file`."""
-    own = weight_files.shipped(f"{size}_events_only")
+    """Find the weights that `create` loads; arguments and errors are those of `neural.weights_file`.
+
+    Those of a size are for windows with frames. For events alone there may be one size only, which then serves for all.
+    """
+    own = weight_files.shipped(f"{size}_events_only") or weight_files.shipped("nano_events_only")
     return neural.weights_file(size, weights or str(own or ""))

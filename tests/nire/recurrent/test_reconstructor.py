@@ -11,8 +11,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from nire.backends import events_only
 from nire.engines import Job
 from nire.errors import ConfigError
+from nire.network import weights
 from nire.recurrent.engines import Told
 from nire.recurrent.reconstructor import FORGOTTEN_US, MISSED_US, RecurrentReconstructor
 from nire.shutter import Shutter
@@ -244,3 +246,9 @@ def test_frames_are_refused(tmp_path: Path) -> None:
     framed = replace(window, frames=(random_frame(1, 0, 330_000, 340_000, geometry=Geometry(20, 13)),))
     with pytest.raises(ConfigError, match="without frames, this one has 1"):
         reconstructor(tmp_path).build(framed)
+
+
+@pytest.mark.parametrize("size", ["nano", "small", "base"])
+def test_size_of_the_network_for_frames_leaves_events_alone_their_weights(size: str) -> None:
+    assert events_only.weights_file(size) == weights.shipped("nano_events_only")
+    assert events_only.weights_file(size, "/own.safetensors") == Path("/own.safetensors")
