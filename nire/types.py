@@ -321,11 +321,19 @@ class ContentWindow:
         return Film(self.geometry.height, self.geometry.width, channels)
 
     def require(self, shutter: Shutter) -> None:
-        """Check that a shutter lies within `covered_us`.
+        """Check that a shutter is of this sensor, and lies within `covered_us`.
 
         Raises:
-            ShutterOutsideWindow: it does not; the message names both spans.
+            ValueError: it has other rows, or other pixels, than the sensor.
+            ShutterOutsideWindow: it reaches beyond; the message names both spans.
         """
+        # Loops that expose trust this: they would read beyond its end.
+        found, (height, width) = shutter.t_a_us.shape, (self.geometry.height, self.geometry.width)
+        if found not in ((height,), (height, width)):
+            raise ValueError(
+                f"the shutter has times for {' x '.join(map(str, found))}, expected {height} rows, or "
+                f"{height} x {width} pixels: those of the sensor"
+            )
         first_us, last_us = self.covered_us
         if shutter.first_us < first_us or shutter.last_us > last_us:
             raise ShutterOutsideWindow(

@@ -43,7 +43,7 @@ class Exposing:
 
         Raises:
             ShutterOutsideWindow: a shutter reaches beyond the window's `covered_us`.
-            ValueError: the content is not the last one built, or a film has another size than the sensor.
+            ValueError: the content is not the last one built, or a film or a shutter has another size than the sensor.
             DeviceMemoryFull: so many films do not fit into the GPU's memory.
             AcceleratorLost: the GPU failed for good.
         """

@@ -90,6 +90,11 @@ def exposed(backend: Reconstructor, made: ContentWindow, shutters: Sequence[Shut
     return np.array(backend.expose(backend.build(made), queries))
 
 
+def of_shape(*shape: int) -> Shutter:
+    times = np.full(shape, INSIDE_US[1])
+    return Shutter(times, times)
+
+
 def assert_same(name: str, found: Image, expected: Image) -> None:
     assert np.abs(found.astype(int) - expected.astype(int)).max() <= LEVELS.get(name, 0)
 
@@ -332,3 +337,16 @@ def test_methods_that_mix_pixels_see_no_mosaic(name: str) -> None:
         for geometry in (COLOUR, replace(COLOUR, bayer="RGGB"))
     )
     assert_same(name, behind_a_filter, plain)
+
+
+@each_case
+@pytest.mark.parametrize(
+    "shape", [(1,), (35,), (37,), (100,), (36, 1), (36, 39), (36, 41), (40, 36), (1, 40), (35, 40)], ids=str
+)
+def test_shutter_of_another_sensor_is_refused(name: str, count: int, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"has times for .*, expected 36 rows, or 36 x 40 pixels"):
+        exposed(made(name), window(count), [of_shape(*shape)])
+    with pytest.raises(ValueError, match="expected 36 rows"):
+        exposed(
+            made(name), window(count), [of_shape(36), replace(of_shape(*shape), t_b_us=of_shape(*shape).t_a_us + 9000)]
+        )
