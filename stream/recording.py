@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
+from numbers import Real
+from threading import Lock
 from types import TracebackType
 from typing import Any, Self
 
@@ -36,17 +38,20 @@ _SECTIONS = ("window", "reconstructor", "planes")
 class Window:
     """A stretch of a recording that answers any shutter, as often as asked, also when later windows were taken.
 
+    It may be asked by several threads: one call waits for the other, because all windows share what computes.
+
     Attributes:
         frames: its captured frames: 0, 1 or 2.
         covered_us: (first, last) device time that a row of a shutter may reach.
     """
 
-    def __init__(self, session: Session, window: ContentWindow) -> None:
-        """Wrap a window of a session."""
+    def __init__(self, session: Session, window: ContentWindow, turn: Lock) -> None:
+        """Wrap a window of a session, which is asked by who has the turn."""
         self.frames: list[Frame] = list(window.frames)
         self.covered_us: tuple[float, float] = window.covered_us
         self._session = session
         self._window = window
+        self._turn = turn
 
     @cached_property
     def events(self) -> NDArray[np.void]:
@@ -81,16 +86,17 @@ class Window:
 
         Raises:
             ShutterOutsideWindow: one of them reaches beyond `covered_us`.
-            ValueError: one of them ends before it starts.
+            ValueError: one of them ends before it starts, is no shutter, or is one of another sensor.
         """
         film = self._window.film
         laid_out = [_shutter(wanted, film.height) for wanted in shutters]
         for shutter in laid_out:
             self._window.require(shutter)
-        frames = self._session.ask_all_of(self._window, laid_out, "expose") if laid_out else ()
         images = np.empty((len(laid_out), film.height, film.width, film.channels), np.uint8)
-        for image, frame in zip(images, frames, strict=True):
-            image[:] = frame.pixels
+        with self._turn:
+            frames = self._session.ask_all_of(self._window, laid_out, "expose") if laid_out else ()
+            for image, frame in zip(images, frames, strict=True):
+                image[:] = frame.pixels
         return images[..., 0] if film.channels == 1 else images
 
 
@@ -168,8 +174,9 @@ class Recording:
     def _windows(self, config: Config) -> Iterator[Window]:
         with self._source() as source:
             session, reading = session_of(config, source, reach_us=config.window.margin_us)
+            turn = Lock()
             for window in session.windows(reading):
-                yield Window(session, window)
+                yield Window(session, window, turn)
         if reading.damage is not None:
             raise reading.damage
 
@@ -225,6 +232,10 @@ def _shutter(wanted: ShutterLike, height: int) -> Shutter:
     if isinstance(wanted, Shutter):
         return wanted
     times = wanted if isinstance(wanted, tuple) else (wanted, wanted)
+    if len(times) not in (2, 3) or not all(isinstance(time, Real) for time in times):
+        raise ValueError(
+            f"{wanted!r} is no shutter; expected a Shutter, an instant, or (t_a_us, t_b_us) and if wanted row_delay_us"
+        )
     row_delay_us = float(times[2]) if len(times) == 3 else 0.0
     return Shutter.rolling(float(times[0]), float(times[1]), row_delay_us=row_delay_us, height=height)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,32 @@ def test_shutter_outside_of_a_window_is_refused(camera: Path) -> None:
         assert refused.value.covered_us == window.covered_us
         with pytest.raises(ValueError, match="before it opens"):
             window.expose(2000, 1000)
+
+
+@pytest.mark.parametrize("wanted", [(1,), (1, 2, 3, 4), "1", None, [1, 2], (1, "2")], ids=str)
+def test_what_is_no_shutter_is_refused(camera: Path, wanted: Any) -> None:
+    with nl.open(camera) as recording:
+        window = next(recording.windows())
+        with pytest.raises(ValueError, match=r"is no shutter; expected a Shutter, an instant, or \(t_a_us, t_b_us\)"):
+            window.expose_many([wanted])
+
+
+def test_shutter_with_other_rows_than_the_sensor_is_refused(camera: Path) -> None:
+    with nl.open(camera) as recording:
+        window = next(recording.windows())
+        with pytest.raises(ValueError, match="has times for 47, expected 48 rows"):
+            window.expose_many([nl.Shutter.instant(sum(window.covered_us) / 2, 47)])
+
+
+def test_threads_that_ask_at_the_same_time_each_get_their_own_image(camera: Path) -> None:
+    with nl.open(camera) as recording:
+        windows = list(recording.windows(backend="edi"))
+    asked = [(window, t_us) for window in windows for t_us in np.linspace(*window.covered_us, 4)[1:3]]
+    expected = [window.expose(t_us) for window, t_us in asked]
+    with ThreadPoolExecutor(4) as threads:
+        for _ in range(20):
+            images = list(threads.map(lambda pair: pair[0].expose(pair[1]), asked))
+            assert all(map(np.array_equal, images, expected))
 
 
 def test_colour_comes_out_in_colour(tmp_path: Path) -> None:
