@@ -36,6 +36,8 @@ class CleaningCounters:
         events_stray: dated far off those around them, dropped.
         clock_resets: times that the device clock went back further and stayed there.
         frames_stale: frames of the clock before a reset that came after it, dropped.
+        frames_repeated: frames with the number and the time of the one before them, dropped.
+        frame_counts_restarted: times that the numbers of frames went back though time did not; they go on.
         exposures_unknown: frames whose exposure neither the source nor the config knows; they pass as instants.
     """
 
@@ -45,6 +47,8 @@ class CleaningCounters:
     events_stray: int = 0
     clock_resets: int = 0
     frames_stale: int = 0
+    frames_repeated: int = 0
+    frame_counts_restarted: int = 0
     exposures_unknown: int = 0
 
 
@@ -86,6 +90,8 @@ class CleanedPackets:
         self._exposure_us = exposure_us
         self._floor_us: int | None = None  # no event of this epoch may be earlier
         self._frame_us: int | None = None  # start of the newest frame of this epoch
+        self._newest = (0, -1)  # the source's epoch, and the index that the newest frame of it was passed on with
+        self._ahead = 0  # by which such indices are more than those of the source
         self._clock = SteadyClock()
         self._passed = 0  # events
         self._epochs = epochs
@@ -204,6 +210,7 @@ class CleanedPackets:
         self._epochs.clock_began_again()
         self._floor_us = t_us
         self._frame_us = None
+        self._newest, self._ahead = (epoch, -1), 0
         _log.warning("%s: the device clock went back by %d us: a new epoch begins", self._source.info.name, back_us)
         reason = f"the device clock went back by {back_us} us"
         yield self._epochs.numbered(Gap(t_us, t_us, reason, received_ns, epoch))
@@ -220,8 +227,12 @@ class CleanedPackets:
             self.counters.frames_stale += 1
             self._say("stale", "frame %d belongs to the clock before its reset and is dropped", frame.index)
             return
+        elif self._repeated(frame):
+            self.counters.frames_repeated += 1
+            self._say("repeated", "frame %d comes twice; it is used once", frame.index)
+            return
         self._frame_us = frame.exposure_start_us
-        self._waiting.append(self._epochs.numbered(frame))
+        self._waiting.append(self._epochs.numbered(self._counted_on(frame)))
         yield from self._due()
 
     def _tells_of_held(self, frame: Frame) -> bool:
@@ -235,6 +246,23 @@ class CleanedPackets:
         """A frame far ahead of the events, right after a reset: its clock is the old one."""
         fresh = self.counters.clock_resets > 0 and self._frame_us is None and self._floor_us is not None
         return fresh and frame.last_us > (self._floor_us or 0) + 1_000_000
+
+    def _repeated(self, frame: Frame) -> bool:
+        """A frame with the number and the time of the newest one."""
+        epoch, newest = self._newest
+        return (frame.epoch, frame.index + self._ahead, frame.exposure_start_us) == (epoch, newest, self._frame_us)
+
+    def _counted_on(self, frame: Frame) -> Frame:
+        """Let numbers of frames grow within an epoch: whoever gets them takes a smaller one for an old frame."""
+        epoch, newest = self._newest
+        if frame.epoch != epoch:
+            newest, self._ahead = -1, 0
+        elif frame.index + self._ahead <= newest:
+            self.counters.frame_counts_restarted += 1
+            self._say("restarted", "the count of frames goes back to %d, time does not: it goes on", frame.index)
+            self._ahead = newest + 1 - frame.index
+        self._newest = frame.epoch, frame.index + self._ahead
+        return replace(frame, index=frame.index + self._ahead) if self._ahead else frame
 
     def _completed(self, frame: Frame) -> Frame:
         wanted, found = (self._geometry.height, self._geometry.width), frame.pixels.shape[:2]

@@ -171,3 +171,40 @@ def test_frame_of_another_size_is_refused() -> None:
 def test_frames_of_a_source_without_events_pass_at_once() -> None:
     packets, _ = clean(frame(0, 0, 10), frame(1, 20, 30))
     assert len(packets) == 2
+
+
+@pytest.mark.parametrize(
+    ("numbers", "passed", "restarts"),
+    [
+        ([0, 1, 5, 2, 3, 4], [0, 1, 5, 6, 7, 8], 1),
+        ([7, 8, 0, 1, 0, 4], [7, 8, 9, 10, 11, 15], 2),
+        ([3, 3, 3], [3, 4, 5], 2),
+        ([2, 4, 9], [2, 4, 9], 0),
+    ],
+    ids=str,
+)
+def test_frames_whose_numbers_go_back_are_used_and_counted_on(
+    numbers: list[int], passed: list[int], restarts: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    images = [frame(number, 1000 * k, 1000 * k + 500) for k, number in enumerate(numbers)]
+    packets, counters = clean(*images, events([20_000]))
+    found = [packet for packet in packets if isinstance(packet, Frame)]
+    assert [image.index for image in found] == passed
+    assert [image.exposure_start_us for image in found] == [image.exposure_start_us for image in images]
+    assert counters.get("frame_counts_restarted", 0) == restarts
+    assert caplog.text.count("time does not: it goes on") == min(restarts, 1)
+
+
+def test_frame_that_comes_twice_is_used_once(caplog: pytest.LogCaptureFixture) -> None:
+    first, second = frame(0, 0, 500), frame(1, 1000, 1500)
+    packets, counters = clean(first, first, second, second, second, events([20_000]))
+    assert [packet.index for packet in packets if isinstance(packet, Frame)] == [0, 1]
+    assert counters == {"events": 1, "frames_repeated": 3}
+    assert caplog.text.count("comes twice") == 1
+
+
+def test_another_life_of_the_clock_counts_its_frames_anew() -> None:
+    images = [frame(4, 50_000, 50_500), frame(0, 100, 200), frame(1, 1100, 1200)]
+    packets, counters = clean(events([51_000]), *images, events([2000]))
+    assert [(p.index, p.epoch) for p in packets if isinstance(p, Frame)] == [(4, 0), (0, 1), (1, 1)]
+    assert "frame_counts_restarted" not in counters
