@@ -113,7 +113,8 @@ def run(
         part: answer the plan in this part of the recording only, with the indices of the whole; None = all of it.
 
     Returns:
-        Exit code: 0 done, 3 some shutters unanswered, 4 recording damaged (all before the damage is there).
+        Exit code: 0 done, 3 some shutters unanswered, or no image of any window, 4 recording damaged (all before
+            the damage is there).
 
     Raises:
         NireError: anything that keeps the run from starting, or the disk takes no more.
@@ -161,7 +162,8 @@ def run(
     _say_what_was_missing(session, reading.damage)
     if reading.damage is not None:
         return DAMAGED
-    return UNANSWERED if unanswered else DONE
+    has_none = part is None and session.counters.windows > 0 and not frames.files
+    return UNANSWERED if unanswered or has_none else DONE
 
 
 def _by_plan(session: Session, packets: Iterator[Packet], outputs: Sequence[Output]) -> list[Wanted]:

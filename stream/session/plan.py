@@ -105,13 +105,39 @@ def cut_of(
 def queries_of(window: ContentWindow, plan: PlanConfig) -> list[Query]:
     """List what the plan asks of a window, in the order of time; shutters that are not covered are left out."""
     film = window.film
-    shutters = _per_frame(window, plan) if plan.name in _PER_FRAME else _on_grid(window, plan, film.height)
     first_us, last_us = window.covered_us
     return [
         Query(film, shutter, plan.name)
-        for shutter in shutters
+        for shutter in _shutters_of(window, plan)
         if shutter.first_us >= first_us and shutter.last_us <= last_us
     ]
+
+
+def why_none(window: ContentWindow, plan: PlanConfig) -> str:
+    """Say why a plan asks nothing of a window, `queries_of`."""
+    first_us, last_us = window.covered_us
+    shutter = next(_shutters_of(window, plan), None)
+    if shutter is not None:
+        covers, width_us = f"[{first_us:.0f}, {last_us:.0f}]", shutter.last_us - shutter.first_us
+        if width_us > last_us - first_us:
+            return (
+                f"with all its rows an image takes {width_us:.0f} us, and a window covers {last_us - first_us:.0f} us; "
+                "lower plan.exposure_us or plan.row_delay_us"
+            )
+        return (
+            f"the shutter [{shutter.first_us:.0f}, {shutter.last_us:.0f}] us is asked of a window that covers {covers} "
+            "us; lower plan.offset_us"
+        )
+    answers = f"a window answers for [{window.answers_us[0]:.0f}, {window.answers_us[1]:.0f}] us"
+    if plan.name in _PER_FRAME:
+        return f"{answers}, and the middle of no captured frame lies there"
+    period_us, phase_us = grid_us(plan)
+    beyond = f" + {phase_us:.0f} us" if phase_us else ""
+    return f"{answers}, and no multiple of {period_us:.0f} us{beyond} lies there; raise plan.rate_hz"
+
+
+def _shutters_of(window: ContentWindow, plan: PlanConfig) -> Iterator[Shutter]:
+    return _per_frame(window, plan) if plan.name in _PER_FRAME else _on_grid(window, plan, window.film.height)
 
 
 def place_of(plan: PlanConfig, window: ContentWindow, query: Query) -> Place:

@@ -84,6 +84,19 @@ def test_every_plan_writes_all_its_frames_in_order(recording: Path, tmp_path: Pa
         assert set(np.diff(times)) == {2000}
 
 
+@pytest.mark.parametrize(
+    "setting", ["plan.exposure_us=900000", "plan.rate_hz=0.01", "plan.offset_us=900000"], ids=lambda text: text[5:]
+)
+def test_plan_that_makes_no_image_ends_as_a_shutter_that_nobody_answers(
+    recording: Path, tmp_path: Path, setting: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert (
+        run(recording, tmp_path / "out", "plan.name=" + ("deblur" if "offset" in setting else "upsample"), setting) == 3
+    )
+    assert records(tmp_path / "out") == []
+    assert caplog.text.count("makes no image of any window") == 1
+
+
 def test_deblur_is_one_instant_in_the_middle_of_each_captured_frame(recording: Path, tmp_path: Path) -> None:
     assert run(recording, tmp_path / "out", "plan.name=deblur") == 0
     middles = [frame.mid_us for frame in packets.frames()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
@@ -354,3 +355,38 @@ def test_instants_asked_of_single_frames_lie_within_their_exposures() -> None:
     ends = [(frame.first_us, frame.last_us) for frame in packets.frames()]
     assert [f.shutter.mid_us for f in exposed] == [first + k * 5000 for first, _ in ends for k in range(5)]
     assert [f.window for f in exposed] == [w for w in range(len(ends)) for _ in range(5)]
+
+
+BARREN = [
+    (["plan.exposure_us=900000"], r"an image takes 900000 us, and a window covers \d+ us; lower plan.exposure_us"),
+    (
+        ["plan.name=reshutter", "plan.row_delay_us=10000", "plan.exposure_us=20000"],
+        "lower plan.exposure_us or plan.row_delay_us",
+    ),
+    (
+        ["plan.name=deblur", "plan.offset_us=900000"],
+        r"asked of a window that covers \[\d+, \d+\] us; lower plan.offset_us",
+    ),
+    (["plan.rate_hz=0.01"], "no multiple of 100000000 us lies there; raise plan.rate_hz"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "reason"), BARREN, ids=[overrides[-1] for overrides, _ in BARREN])
+def test_plan_that_can_make_no_image_says_why_once(
+    overrides: list[str], reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert run(packets.usual(), *overrides) == []
+    assert caplog.text.count("makes no image of any window") == 1
+    assert re.search(reason, caplog.text)
+
+
+def test_plan_that_makes_some_images_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    assert run(packets.usual(), "plan.rate_hz=30")
+    assert "makes no image" not in caplog.text
+
+
+def test_stream_that_goes_on_is_told_before_it_ends(caplog: pytest.LogCaptureFixture) -> None:
+    machine = session("plan.exposure_us=900000")
+    images, batches = packets.frames(14), packets.cut(packets.events(periods=14), [])
+    assert list(machine.feed(packets.in_order(images, batches))) == []
+    assert caplog.text.count("makes no image of any window") == 1
