@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from drivers.array_files import array_names, is_npz, read_arrays
+from drivers.pixels import Depth, check_bits
 from drivers.recording_file import RecordingFile
+from drivers.sense import LONGEST_US, Polarity, are_exposures, brighter, check_choice, coordinate
 from drivers.source import Found, SourceInfo
 from nire.errors import RecordingDamaged, SourceError
 from nire.types import EventBatch, Frame, Gap, Geometry, SourcePacket
@@ -24,6 +26,8 @@ _LAYOUTS = {
     "continuous": ("frames", "exposure_start_us", "exposure_end_us", *_EVENTS),
 }
 _PACKET_US = 5000
+# What layouts write where a time is not known.
+_UNKNOWN_US = -1
 
 _log = logging.getLogger(__name__)
 
@@ -33,23 +37,34 @@ def recognise(head: bytes, path: Path) -> bool:
     return head.startswith(b"PK") and _layout(array_names(path)) is not None
 
 
-def open_source(path: str | Path) -> NpzSource:
+def open_source(path: str | Path, *, polarity: Polarity = "auto", bits: int = 0) -> NpzSource:
     """Open a recording of one of the layouts; it is read into memory on entry.
 
     Layout "exposed" (`exposure_start_us`, `exposure_end_us`, `frame_id`, `has_events`): events exist only inside
     exposures, so a `Gap` lies between them. Layout "estimated" (`frame_t_us_estimated`): the exposure is unknown, the
     first frame has another brightness and is left out. Layout "continuous" (`exposure_start_us`, `exposure_end_us`
     without `has_events`): exposures are known and events go on between them; `frame_id` may count the frames.
+
+    Args:
+        path: the file. Times are whole microseconds, of any type; frames are [N, H, W] or [N, H, W, C] in RGB.
+        polarity: "auto" = 0 and 1, or -1 and 1; "positive" = above 0 is brighter; "inverted" = any other is.
+        bits: that frames of 16 bits use, 8 to 16; 0 = by the largest value.
+
+    Raises:
+        ConfigError: a setting has no meaning.
     """
-    return NpzSource(Path(path))
+    check_choice("npz", "polarity", polarity, get_args(Polarity))
+    check_bits("npz", bits)
+    return NpzSource(Path(path), polarity, bits)
 
 
 class NpzSource(RecordingFile):
     """The source."""
 
-    def __init__(self, path: Path) -> None:
-        """Remember the path."""
+    def __init__(self, path: Path, polarity: Polarity = "auto", bits: int = 0) -> None:
+        """Remember the path, and what is set."""
         super().__init__(path)
+        self._polarity, self._bits = polarity, bits
         self._arrays: dict[str, NDArray[Any]] = {}
         self._frames: list[Frame] = []
         self._gaps: list[Gap] = []
@@ -58,7 +73,7 @@ class NpzSource(RecordingFile):
         """Read and check everything.
 
         Raises:
-            SourceError: no such file, or another layout.
+            SourceError: no such file, another layout, or values that are not what their names say.
             RecordingDamaged: the archive is broken, or its arrays do not fit each other.
         """
         if self._info is not None:
@@ -68,12 +83,15 @@ class NpzSource(RecordingFile):
         if layout is None:
             raise SourceError(f"{self.path} has the arrays {', '.join(sorted(arrays))}: no layout that is known")
         _check(self.path, arrays)
+        arrays |= _columns(self.path, arrays, self._polarity)
+        depth = Depth(self._bits)
+        arrays["frames"] = _in_8_bits(self.path, arrays["frames"], depth)
         late = int(np.count_nonzero(np.diff(arrays["t_us"]) < 0))
         if late:
             order = np.argsort(arrays["t_us"], kind="stable")
             arrays |= {name: arrays[name][order] for name in _EVENTS}
         self._arrays = {name: arrays[name] for name in _EVENTS}
-        height, width = (int(n) for n in arrays["frames"].shape[1:3])
+        height, width, channels = (int(n) for n in arrays["frames"].shape[1:])
         if layout == "estimated":
             self._frames = _estimated(arrays)
             _log.info("%s: frame 0 is left out, its brightness differs", self.path)
@@ -82,10 +100,13 @@ class NpzSource(RecordingFile):
         t_us = arrays["t_us"]
         return SourceInfo(
             name=self.path.name,
-            geometry=Geometry(width, height),
+            geometry=Geometry(width, height, channels),
             has_frames=bool(self._frames),
             duration_us=int(t_us[-1] - t_us[0]) if t_us.size else None,
-            found=(Found("order of events", "sorted", f"the times went back {late} times"),)[: late > 0],
+            found=(
+                *depth.found,
+                *(Found("order of events", "sorted", f"the times went back {late} times"),)[: late > 0],
+            ),
         )
 
     def close(self) -> None:
@@ -142,23 +163,58 @@ def _load(path: Path) -> dict[str, NDArray[Any]]:
     if not is_npz(path):
         raise SourceError(f"{path} is no npz recording: it does not start as a zip archive does")
     known = {name for arrays in _LAYOUTS.values() for name in arrays}
-    arrays = read_arrays(path, [name for name in array_names(path) if name in known])
-    types = {"t_us": np.int64, "x": np.uint16, "y": np.uint16, "p": np.uint8}
-    return arrays | {name: np.ascontiguousarray(arrays[name], dtype) for name, dtype in types.items() if name in arrays}
+    return read_arrays(path, [name for name in array_names(path) if name in known])
 
 
 def _check(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     lengths = {name: arrays[name].shape for name in _EVENTS}
     frames = arrays["frames"]
-    if arrays["p"].size and arrays["p"].max() > 1:
-        raise RecordingDamaged(f"{path}: polarities go up to {arrays['p'].max()}, expected 0 and 1")
     if len(set(lengths.values())) != 1 or len(lengths["t_us"]) != 1:
         raise RecordingDamaged(f"{path}: the event columns have different lengths: {lengths}")
-    if frames.ndim not in (3, 4) or frames.dtype != np.uint8:
-        raise RecordingDamaged(f"{path}: frames are {frames.dtype} {frames.shape}, expected uint8 (N, H, W)")
+    if frames.ndim not in (3, 4):
+        raise RecordingDamaged(f"{path}: frames have the shape {frames.shape}, expected (N, H, W) or (N, H, W, 3)")
     for name in ("exposure_start_us", "exposure_end_us", "frame_id", "has_events", "frame_t_us_estimated"):
         if name in arrays and arrays[name].shape != frames.shape[:1]:
             raise RecordingDamaged(f"{path}: {name} has shape {arrays[name].shape} for {frames.shape[0]} frames")
+
+
+def _columns(path: Path, arrays: Mapping[str, NDArray[Any]], polarity: Polarity) -> dict[str, NDArray[Any]]:
+    """Give the columns of events and the times of frames in the types of `EventBatch` and `Frame`."""
+    made: dict[str, NDArray[Any]] = {}
+    for name in ("t_us", "exposure_start_us", "exposure_end_us", "frame_t_us_estimated"):
+        if name in arrays:
+            _require_whole(path, name, arrays[name], "microseconds, as the name says")
+            made[name] = arrays[name].astype(np.int64)
+    if "frame_id" in arrays:
+        _require_whole(path, "frame_id", arrays["frame_id"], "numbers")
+    for name in ("x", "y"):
+        _require_whole(path, name, arrays[name], "pixels")
+        made[name] = coordinate(arrays[name])
+    try:
+        made["p"] = brighter(arrays["p"], polarity)
+    except ValueError as error:
+        raise SourceError(f"{path}: {error}") from error
+    return made
+
+
+def _require_whole(path: Path, name: str, values: NDArray[Any], what: str) -> None:
+    """Refuse values that a whole number of 64 bits cannot stand for."""
+    if values.dtype.kind not in "biuf":
+        raise SourceError(f"{path}: {name} is of type {values.dtype}, expected whole {what}")
+    wrong = values > LONGEST_US
+    if values.dtype.kind == "f":
+        wrong |= ~(np.isfinite(values) & (values == np.rint(values)) & (values >= -LONGEST_US))
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise SourceError(f"{path}: {name} is {values[row]:.16g} in row {row}, expected whole {what}")
+
+
+def _in_8_bits(path: Path, frames: NDArray[Any], depth: Depth) -> NDArray[np.uint8]:
+    """Give frames [N, H, W] or [N, H, W, C] as uint8 [N, H, W, 1 or 3]."""
+    if frames.ndim == 4 and frames.shape[3] not in (1, 3, 4):
+        raise SourceError(f"{path}: frames have {frames.shape[3]} channels, expected 1 or, in RGB, 3")
+    images = depth.to_8(frames, path=path)
+    return np.ascontiguousarray(images[..., None] if images.ndim == 3 else images[..., :3])
 
 
 def _exposed(path: Path, arrays: Mapping[str, NDArray[Any]]) -> tuple[list[Frame], list[Gap]]:
@@ -170,11 +226,11 @@ def _exposed(path: Path, arrays: Mapping[str, NDArray[Any]]) -> tuple[list[Frame
     covered_us: int | None = None
     for row in range(arrays["frames"].shape[0]):
         start_us, end_us = int(arrays["exposure_start_us"][row]), int(arrays["exposure_end_us"][row])
-        if start_us < 0 or end_us < start_us:
+        if start_us == _UNKNOWN_US or end_us < start_us:
             unknown += 1  # without any time it cannot be placed; its index stays a hole
             continue
         index = int(arrays["frame_id"][row]) if "frame_id" in arrays else row
-        frames.append(Frame(index, _pixels(arrays["frames"][row]), start_us, end_us))
+        frames.append(Frame(index, arrays["frames"][row], start_us, end_us))
         if "has_events" not in arrays or not arrays["has_events"][row]:
             continue
         if covered_us is not None and start_us > covered_us and t_us.size:
@@ -182,18 +238,27 @@ def _exposed(path: Path, arrays: Mapping[str, NDArray[Any]]) -> tuple[list[Frame
             last_us = int(t_us[max(0, before)])  # events may carry the very end's stamp
             gaps.append(Gap(max(covered_us, last_us + 1), start_us, "this layout has no events between exposures"))
         covered_us = end_us
+    _check_exposures(path, frames)
     if unknown:
         _log.warning("%s: %d frames have no time of exposure and are left out", path, unknown)
     return frames, gaps
 
 
+def _check_exposures(path: Path, frames: Sequence[Frame]) -> None:
+    """Refuse exposures that reach into the next one. One that comes twice, or out of order, is for `cleaned`."""
+    spans = np.array([(frame.exposure_start_us, frame.exposure_end_us) for frame in frames], np.float64).reshape(-1, 2)
+    starts, ends = np.unique(spans, axis=0).T
+    if len(starts) and not are_exposures(starts, ends):
+        late = int(np.argmax(np.append(ends[:-1] - starts[1:], 0)))
+        raise SourceError(
+            f"{path}: an exposure goes from {starts[late]:.0f} to {ends[late]:.0f} us, expected an end before the next "
+            "one starts; are exposure_start_us and exposure_end_us those of the frames?"
+        )
+
+
 def _estimated(arrays: Mapping[str, NDArray[Any]]) -> list[Frame]:
     times = arrays["frame_t_us_estimated"]
     return [
-        Frame(row, _pixels(arrays["frames"][row]), int(times[row]), int(times[row]), exposure_known=False)
+        Frame(row, arrays["frames"][row], int(times[row]), int(times[row]), exposure_known=False)
         for row in range(1, times.shape[0])
     ]
-
-
-def _pixels(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return np.ascontiguousarray(image if image.ndim == 3 else image[..., None])
