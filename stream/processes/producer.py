@@ -234,6 +234,8 @@ class _Producer:
         self._asked = number
         try:
             if not change_while_open(source, settings):
+                # What the settings alone tell is refused before anything is closed.
+                open_source(wanted.source, self._order)
                 raise _Reopen(wanted, number)
         except NireError as error:
             _log.error("the settings of the source stay as they are: %s", error)

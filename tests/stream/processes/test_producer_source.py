@@ -107,6 +107,26 @@ def test_settings_change_in_the_running_source_without_a_gap(run: Any, caplog: p
     assert "stay as they are: davis346: exposure_us = 0 us, expected 1 to 1000000" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"foo": 1}, "no setting 'foo'"),
+        ({"exposure": 1}, "no setting 'exposure'"),
+        ({"serial": 1}, "serial = 1, expected a text"),
+    ],
+    ids=str,
+)
+def test_settings_that_do_not_exist_are_refused_before_anything_is_closed(
+    run: Any, caplog: pytest.LogCaptureFixture, setting: dict[str, Any], message: str
+) -> None:
+    _, writer = run({5: setting}, frames=15, exposure_us=8000)
+    assert writer.gaps == []
+    assert {frame.epoch for frame in writer.frames} == {0}
+    assert [frame.index for frame in writer.frames] == list(range(writer.frames[0].index, writer.frames[-1].index + 1))
+    assert "the settings of the source stay as they are" in caplog.text
+    assert message in caplog.text
+
+
 def test_settings_that_the_source_cannot_change_open_it_again(run: Any) -> None:
     _, writer = run({5: {"color": "gray", "exposure_us": 2000}}, frames=15, exposure_us=8000)
     assert [gap.reason for gap in writer.gaps] == ["the source was opened again with other settings"]
