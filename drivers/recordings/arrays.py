@@ -156,6 +156,11 @@ class ArraysSource(RecordingFile):
         t, x, y, p = (first[order.value.index(letter)] for letter in "txyp")
         polarity = find_polarity(p, self._said.polarity, path=self.path)
         largest = max(x.max(initial=0), y.max(initial=0))
+        if largest >= _TURN:
+            raise SourceError(
+                f"{self.path}: coordinates go up to {largest:g}: no sensor has so many pixels, and parts of a pixel "
+                f"are of 16 bits, at most {_TURN - 1}"
+            )
         parts = 1 if largest <= LARGEST_PX else _PARTS_OF_A_PIXEL
         if parts > 1:
             yield Found(

@@ -17,6 +17,8 @@ from nire.types import EventBatch, Frame, Gap, Geometry, ImuBatch, SourcePacket,
 
 SUFFIX = ".mcap"
 
+# Seconds of a stamp have 32 bits, one of them for the sign.
+_CLOCK_US = 2**31 * 1_000_000
 _FRAME_ID = "camera"
 _MOST_EVENTS = 1 << 16
 _LONGEST_US = 4_000_000  # a packet's events have 32 bits of nanoseconds
@@ -100,7 +102,7 @@ class McapWriter(FileWriter):
         """Append a packet.
 
         Raises:
-            SourceError: the disk is full or went away, or a time is before 1970.
+            SourceError: the disk is full or went away, or a time is before 1970 or after 2038.
         """
         packet = self._unix.restamped(packet)
         if isinstance(packet, EventBatch):
@@ -182,8 +184,12 @@ class McapWriter(FileWriter):
         self._message("/imu", t_us, body)
 
     def _header(self, t_us: int) -> bytes:
-        if t_us < 0:
-            raise SourceError(f"{self._output.path}: {t_us} us is before the beginning of the clock of ROS")
+        if not 0 <= t_us < _CLOCK_US:
+            where = "before the beginning" if t_us < 0 else "beyond the end"
+            raise SourceError(
+                f"{self._output.path}: {t_us} us is {where} of the clock of ROS, which has 31 bits of seconds since "
+                "1970; write another kind, .nire or .aedat4"
+            )
         return _time(t_us) + _string(_FRAME_ID)
 
     def _message(self, topic: str, t_us: int, body: bytes) -> None:

@@ -99,6 +99,14 @@ def test_coordinates_in_parts_of_a_pixel_are_told_by_their_size(tmp_path: Path) 
     assert batch.y[:5].tolist() == Y[:5].tolist()
 
 
+@pytest.mark.parametrize("beyond", [65_536, 1 << 20, 1 << 40])
+def test_coordinates_that_no_sensor_has_are_refused(tmp_path: Path, beyond: int) -> None:
+    for name, columns in (("x", (X + beyond, Y)), ("y", (X, Y.astype(np.int64) + beyond))):
+        np.savez(tmp_path / "a.npz", x=columns[0].astype(np.int64), y=columns[1], t=T_US, p=P)
+        with pytest.raises(SourceError, match="no sensor has so many pixels"), open_recording(tmp_path / "a.npz"):
+            pytest.fail(f"{name} was believed")
+
+
 def test_damage_is_told_after_the_pieces_before_it(tmp_path: Path) -> None:
     folder = _write_time_lens(tmp_path / "a") / "events_aligned"
     piece = folder / "000001.npz"

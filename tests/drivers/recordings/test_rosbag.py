@@ -324,7 +324,11 @@ def test_ros_reads_what_is_written(tmp_path: Path) -> None:
     assert exposure.time_ref.nanosec // 1000 == (START_US + 20_500) % 1_000_000
 
 
-def test_time_before_the_clock_of_ros_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="is before the beginning"):
-        _write(tmp_path / "a.mcap", [events([-5])])
+@pytest.mark.parametrize(
+    ("t_us", "where"),
+    [(-5, "before the beginning"), (2**31 * 1_000_000, "beyond the end"), (2**58, "beyond the end"), (2**60, "beyond")],
+)
+def test_time_that_the_clock_of_ros_does_not_have_is_refused(tmp_path: Path, t_us: int, where: str) -> None:
+    with pytest.raises(SourceError, match=f"{t_us} us is {where}"):
+        _write(tmp_path / "a.mcap", [events([t_us])])
     assert not (tmp_path / "a.mcap").exists()
