@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
@@ -46,8 +47,8 @@ class Opening:
         Raises:
             ValueError: it holds no line of four numbers.
         """
-        at, size, columns, unit = 0, None, "", ""
-        for line in head.splitlines(keepends=True):
+        at, size, columns, unit = len(BOM_UTF8) if head.startswith(BOM_UTF8) else 0, None, "", ""
+        for line in head[at:].splitlines(keepends=True):
             text = line.decode("ascii", "replace")
             if _ROW.match(text):
                 return cls(at, columns, unit, size)

@@ -212,6 +212,14 @@ def test_times_with_too_few_digits_are_refused(tmp_path: Path) -> None:
         _read(path)
 
 
+@pytest.mark.parametrize("head", ["", "# t x y p\n", "t,x,y,p\n", "64 48\n"], ids=repr)
+def test_mark_of_the_encoding_before_the_text_is_passed_over(tmp_path: Path, head: str) -> None:
+    plain = _text(tmp_path / "plain.txt", _rows("txyp"), head=head)
+    marked = tmp_path / "marked.txt"
+    marked.write_bytes(b"\xef\xbb\xbf" + plain.read_bytes())
+    assert _columns(_read(marked)) == _columns(_read(plain))
+
+
 def test_clock_that_begins_again_is_no_other_order_of_columns(tmp_path: Path) -> None:
     rows = [*_rows("txyp", 2000, start_us=5_000_000), *_rows("txyp", 2000)]
     t_us = _columns(_read(_text(tmp_path / "a.txt", rows)))[0]
