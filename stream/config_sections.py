@@ -131,7 +131,7 @@ class ReconstructorConfig(Section):
         description="auto: the network where it keeps up with the plan, else edi, without frames events_only; or a "
         "backend, or a dotted module name",
     )
-    size: str = Field("nano", description="neural: nano, small or base")
+    size: str = Field("nano", description="neural: nano, small (better, half as fast) or base (no weights)")
     weights: str = Field("", description="neural: a safetensors file, or paper_nano, instead of the size's")
     engine: str = Field(
         "auto",
