@@ -34,6 +34,7 @@ from stream.session.budget import Budget, period_ns
 from stream.session.fallback import Fallback
 from stream.session.lanes import Answer, Built, Exposed, Lane, Lanes
 from stream.session.learning import Learning, make_calibrator
+from stream.session.overlap import Overlap
 from stream.session.plan import cut_of, left_out, place_of, queries_of, require_grid, require_together, why_none
 from stream.session.shutters import covers, rank, why_not
 from stream.session.tally import Counters, Place, Tally
@@ -147,6 +148,8 @@ class Session:
         )
         self._learning = Learning(calibrator, self._assembler)
         self._recent: deque[ContentWindow] = deque(maxlen=_MEMORY)
+        self._overlap: Overlap | None = Overlap() if self._has_frames else None
+        """None once it has been told."""
         self._barren = 0
         """Windows of which the plan has asked nothing, so far; below 0 once it has asked, or it was said."""
         self._follows = True
@@ -233,6 +236,7 @@ class Session:
         yield from self._images(leave=0)
         if self._barren > 0 and self._recent:
             self._say_barren(self._recent[-1])
+        self._check_overlap()
 
     def windows(self, packets: Iterable[Packet]) -> Iterator[ContentWindow]:
         """Calibrate and hand out windows, to the stream's end, without asking the plan: for `ask_of` callers."""
@@ -242,6 +246,7 @@ class Session:
                 yield self._calibrated(window)
         for window in self._assembler.finish():
             yield self._calibrated(window)
+        self._check_overlap()
 
     def set_plan(self, changes: Mapping[str, Any]) -> PlanConfig:
         """Change the plan from the next window on.
@@ -289,6 +294,8 @@ class Session:
             return
         self.losses.add(packet)
         self._assembler.push(packet)
+        if self._overlap is not None:
+            self._overlap.add(packet)
         if isinstance(packet, Frame):
             self.counters.frames += 1
             self.newest_us = max(self.newest_us, packet.last_us)
@@ -332,6 +339,8 @@ class Session:
         window = self._learning.calibrated(window)
         self._recent.append(window)
         self.counters.windows += 1
+        if self.counters.windows == _BARREN:
+            self._check_overlap()
         queries = self._planned(window)
         queries = queries if self._answers(window) else []
         fallen_back = self._fallback.windows
@@ -468,6 +477,12 @@ class Session:
         self._barren = -1 if queries else self._barren + 1
         if self._barren == _BARREN:
             self._say_barren(window)
+
+    def _check_overlap(self) -> None:
+        """Say it once where no event lies beside any frame."""
+        if self._overlap is not None and (reason := self._overlap.why_none()):
+            log.warning(reason)
+            self._overlap = None
 
     def _say_barren(self, window: ContentWindow) -> None:
         self._barren = -1

@@ -16,7 +16,7 @@ from nire.backends import edi, passthrough
 from nire.errors import ConfigError, ShutterOutsideWindow, SourceError
 from nire.metrics import psnr
 from nire.shutter import Shutter
-from nire.types import ExposedFrame, Frame, Packet
+from nire.types import EventBatch, ExposedFrame, Frame, Packet
 from stream.config import load_config
 from stream.session.session import Session
 from tests.stream import packets
@@ -390,3 +390,29 @@ def test_stream_that_goes_on_is_told_before_it_ends(caplog: pytest.LogCaptureFix
     images, batches = packets.frames(14), packets.cut(packets.events(periods=14), [])
     assert list(machine.feed(packets.in_order(images, batches))) == []
     assert caplog.text.count("makes no image of any window") == 1
+
+
+@pytest.mark.parametrize("later_us", [10**9, -(10**6) + 1000], ids=["frames later", "frames earlier"])
+def test_frames_and_events_of_two_clocks_are_told(later_us: int, caplog: pytest.LogCaptureFixture) -> None:
+    images = [
+        replace(
+            frame,
+            exposure_start_us=frame.exposure_start_us + later_us,
+            exposure_end_us=frame.exposure_end_us + later_us,
+        )
+        for frame in packets.frames()
+    ]
+    run([*images, packets.events()])
+    assert caplog.text.count("Are their times of one clock") == 1
+    caplog.clear()
+    run([*images, *packets.frames(), packets.events()] if later_us < 0 else packets.usual())
+    assert "one clock" not in caplog.text
+    machine = session()
+    list(machine.windows([*images, packets.events()]))
+    assert caplog.text.count("Are their times of one clock") == 1
+
+
+def test_stream_without_events_or_without_frames_has_nothing_to_overlap(caplog: pytest.LogCaptureFixture) -> None:
+    run(packets.frames())
+    run([packets.frames()[0], EventBatch.empty(packets.START_US + 100_000)])
+    assert "one clock" not in caplog.text
