@@ -113,6 +113,11 @@ def queries_of(window: ContentWindow, plan: PlanConfig) -> list[Query]:
     ]
 
 
+def has_shutters(window: ContentWindow, plan: PlanConfig) -> bool:
+    """Tell whether shutters of a plan lie in a window, covered or not."""
+    return next(_shutters_of(window, plan), None) is not None
+
+
 def why_none(window: ContentWindow, plan: PlanConfig) -> str:
     """Say why a plan asks nothing of a window, `queries_of`."""
     first_us, last_us = window.covered_us

@@ -31,11 +31,11 @@ from stream.config_sections import PlanConfig
 from stream.losses import Losses
 from stream.session.batches import MOST_TOGETHER
 from stream.session.budget import Budget, period_ns
+from stream.session.doubts import Doubts
 from stream.session.fallback import Fallback
 from stream.session.lanes import Answer, Built, Exposed, Lane, Lanes
 from stream.session.learning import Learning, make_calibrator
-from stream.session.overlap import Overlap
-from stream.session.plan import cut_of, left_out, place_of, queries_of, require_grid, require_together, why_none
+from stream.session.plan import cut_of, left_out, place_of, queries_of, require_grid, require_together
 from stream.session.shutters import covers, rank, why_not
 from stream.session.tally import Counters, Place, Tally
 from stream.windows.assembler import WindowAssembler
@@ -43,8 +43,6 @@ from stream.windows.cut import Cut
 
 # Past windows that can still be asked.
 _MEMORY = 4
-# So many windows in a row of which the plan asks nothing are no accident of where they lie.
-_BARREN = 10
 
 
 _Number = tuple[int, Place | None]
@@ -148,10 +146,7 @@ class Session:
         )
         self._learning = Learning(calibrator, self._assembler)
         self._recent: deque[ContentWindow] = deque(maxlen=_MEMORY)
-        self._overlap: Overlap | None = Overlap() if self._has_frames else None
-        """None once it has been told."""
-        self._barren = 0
-        """Windows of which the plan has asked nothing, so far; below 0 once it has asked, or it was said."""
+        self._doubts = Doubts(has_frames=self._has_frames)
         self._follows = True
         """The plan has asked nothing of this session yet: what the one before it has handed out lies behind."""
 
@@ -234,9 +229,7 @@ class Session:
         for window in [*kept, *self._assembler.finish()]:
             yield from self._answer(window)
         yield from self._images(leave=0)
-        if self._barren > 0 and self._recent:
-            self._say_barren(self._recent[-1])
-        self._check_overlap()
+        self._doubts.say(self._plan)
 
     def windows(self, packets: Iterable[Packet]) -> Iterator[ContentWindow]:
         """Calibrate and hand out windows, to the stream's end, without asking the plan: for `ask_of` callers."""
@@ -246,7 +239,7 @@ class Session:
                 yield self._calibrated(window)
         for window in self._assembler.finish():
             yield self._calibrated(window)
-        self._check_overlap()
+        self._doubts.say(self._plan)
 
     def set_plan(self, changes: Mapping[str, Any]) -> PlanConfig:
         """Change the plan from the next window on.
@@ -259,7 +252,7 @@ class Session:
         cut = self._cut(plan)
         require_grid(plan, cut.policy)
         self._plan = plan
-        self._barren = 0
+        self._doubts.replanned()
         self._assembler.recut(cut)
         return plan
 
@@ -294,8 +287,7 @@ class Session:
             return
         self.losses.add(packet)
         self._assembler.push(packet)
-        if self._overlap is not None:
-            self._overlap.add(packet)
+        self._doubts.packet(packet)
         if isinstance(packet, Frame):
             self.counters.frames += 1
             self.newest_us = max(self.newest_us, packet.last_us)
@@ -339,8 +331,6 @@ class Session:
         window = self._learning.calibrated(window)
         self._recent.append(window)
         self.counters.windows += 1
-        if self.counters.windows == _BARREN:
-            self._check_overlap()
         queries = self._planned(window)
         queries = queries if self._answers(window) else []
         fallen_back = self._fallback.windows
@@ -462,31 +452,13 @@ class Session:
             self._follows = False
             return []
         queries = queries_of(window, self._plan)
-        self._watch_plan(window, queries)
+        self._doubts.planned(window, queries, self._plan)
         placed = [(place_of(self._plan, window, query), query) for query in queries]
         if placed and self._follows:
             placed = self._after_the_one_before(placed)
         give, tag = self._tally.indices.give, self._plan.name
         numbers = give(tag, len(placed))
         return [(query, (index, place)) for index, (place, query) in zip(numbers, placed, strict=True)]
-
-    def _watch_plan(self, window: ContentWindow, queries: Sequence[Query]) -> None:
-        """Say it once where the plan has never asked anything: nobody should wait for images that cannot come."""
-        if self._barren < 0:
-            return
-        self._barren = -1 if queries else self._barren + 1
-        if self._barren == _BARREN:
-            self._say_barren(window)
-
-    def _check_overlap(self) -> None:
-        """Say it once where no event lies beside any frame."""
-        if self._overlap is not None and (reason := self._overlap.why_none()):
-            log.warning(reason)
-            self._overlap = None
-
-    def _say_barren(self, window: ContentWindow) -> None:
-        self._barren = -1
-        log.warning("the plan %r makes no image of any window: %s", self._plan.name, why_none(window, self._plan))
 
     def _after_the_one_before(self, placed: list[tuple[Place, Query]]) -> list[tuple[Place, Query]]:
         """Leave out what an earlier session has answered, and number what nobody has answered since: a hole."""

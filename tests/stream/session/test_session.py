@@ -51,6 +51,14 @@ def fingerprint(frames: list[ExposedFrame]) -> list[tuple[object, ...]]:
     return [(f.index, f.window, f.tag, f.shutter.t_a_us.tobytes(), f.pixels.tobytes()) for f in frames]
 
 
+def later(images: list[Frame], by_us: int) -> list[Frame]:
+    """Expose frames so much later."""
+    return [
+        replace(image, exposure_start_us=image.exposure_start_us + by_us, exposure_end_us=image.exposure_end_us + by_us)
+        for image in images
+    ]
+
+
 @pytest.mark.parametrize("plan", ["upsample", "deblur", "unroll", "reshutter"])
 def test_any_interleaving_and_splitting_gives_the_same_images_bit_for_bit(plan: str) -> None:
     overrides = [f"plan.name={plan}", "plan.rate_hz=300"]
@@ -394,14 +402,7 @@ def test_stream_that_goes_on_is_told_before_it_ends(caplog: pytest.LogCaptureFix
 
 @pytest.mark.parametrize("later_us", [10**9, -(10**6) + 1000], ids=["frames later", "frames earlier"])
 def test_frames_and_events_of_two_clocks_are_told(later_us: int, caplog: pytest.LogCaptureFixture) -> None:
-    images = [
-        replace(
-            frame,
-            exposure_start_us=frame.exposure_start_us + later_us,
-            exposure_end_us=frame.exposure_end_us + later_us,
-        )
-        for frame in packets.frames()
-    ]
+    images = later(packets.frames(), later_us)
     run([*images, packets.events()])
     assert caplog.text.count("Are their times of one clock") == 1
     caplog.clear()
@@ -416,3 +417,20 @@ def test_stream_without_events_or_without_frames_has_nothing_to_overlap(caplog: 
     run(packets.frames())
     run([packets.frames()[0], EventBatch.empty(packets.START_US + 100_000)])
     assert "one clock" not in caplog.text
+
+
+def test_plan_that_is_slower_than_windows_come_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    machine = session("plan.rate_hz=0.7")  # of the 20 windows the last ones have an instant
+    images, batch = packets.frames(21), packets.events(periods=21)
+    assert [*machine.feed(packets.in_order(images, packets.cut(batch, []))), *machine.finish()]
+    assert "makes no image" not in caplog.text
+
+
+def test_two_clocks_of_a_stream_that_goes_on_are_told_after_a_while(caplog: pytest.LogCaptureFixture) -> None:
+    machine = session()
+    list(
+        machine.feed(
+            [packets.cut(packets.events(), [])[0], *later(packets.frames(14), 10**9), EventBatch.empty(2 * 10**9)]
+        )
+    )
+    assert caplog.text.count("Are their times of one clock") == 1
