@@ -193,7 +193,7 @@ def _columns(path: Path, arrays: Mapping[str, NDArray[Any]], polarity: Polarity)
     try:
         made["p"] = brighter(arrays["p"], polarity)
     except ValueError as error:
-        raise SourceError(f"{path}: {error}") from error
+        raise RecordingDamaged(f"{path}: {error}") from error
     return made
 
 

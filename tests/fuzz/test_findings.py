@@ -229,7 +229,7 @@ def test_array_that_claims_more_than_the_archive_holds_is_refused(tmp_path: Path
 
 
 def test_polarity_that_is_neither_0_nor_1_is_a_damaged_recording(tmp_path: Path) -> None:
-    with pytest.raises(RecordingDamaged, match="up to 7"), npz.open_source(npz_of(tmp_path, p=7)):
+    with pytest.raises(RecordingDamaged, match="polarities are 0, 1, 7"), npz.open_source(npz_of(tmp_path, p=7)):
         pass
 
 

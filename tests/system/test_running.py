@@ -92,7 +92,7 @@ def test_instant_that_was_asked_for_is_published_under_the_index_of_the_answer(s
     assert stream.ask("expose", t_us=1e12)["error"] == "not_covered"
 
 
-def test_source_settings_that_do_not_work_are_told_and_the_old_ones_used(stream: LiveStream) -> None:
+def test_source_settings_that_do_not_exist_are_told_and_the_stream_goes_on(stream: LiveStream) -> None:
     stream.until_exposing()
     gaps = stream.row("producer")["gaps"]
     reply = stream.ask("set_source", settings={"no_such_setting": 1})
@@ -102,6 +102,17 @@ def test_source_settings_that_do_not_work_are_told_and_the_old_ones_used(stream:
     assert "no_such_setting" in change["error"]
     # A source that takes its time is answered for before it is known how it goes.
     assert reply.get("state") == "pending" or (reply["error"], reply["hint"]) == ("refused", change["error"])
+    stream.until_exposing()
+    assert stream.row("producer")["gaps"] == gaps
+    assert stream.row("producer")["lives"] == 1
+
+
+def test_source_settings_that_do_not_work_are_told_and_the_old_ones_used(stream: LiveStream) -> None:
+    stream.until_exposing()
+    gaps = stream.row("producer")["gaps"]
+    stream.ask("set_source", settings={"width": 96})  # which shows only when it is open: the rings have another size
+    stream.until(lambda: stream.ask("status")["source_change"]["state"] == "failed")
+    assert "old settings" in stream.ask("status")["source_change"]["error"]
     stream.until(lambda: stream.row("producer")["gaps"] > gaps)
     stream.until_exposing()
     assert stream.row("producer")["lives"] == 1
