@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import itertools
+import logging
 import os
 import pkgutil
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import BinaryIO, Protocol, Self
@@ -13,6 +17,8 @@ import drivers.recordings
 from drivers.source import SourceInfo
 from nire.errors import ConfigError, SourceError
 from nire.types import Geometry, SourcePacket
+
+_log = logging.getLogger(__name__)
 
 
 class Writer(Protocol):
@@ -42,12 +48,31 @@ class Writer(Protocol):
         """Finish the file; after an error (Ctrl-C is none) leave the `.part`."""
         ...
 
+    def discard(self) -> None:
+        """Stop without finishing and remove the `.part`; a file that is finished stays."""
+        ...
+
+
+def part_of(path: Path) -> Path:
+    """Name a file while it is being written."""
+    return path.with_name(path.name + ".part")
+
+
+def _set_aside(part: Path, path: Path) -> None:
+    """Give what a crash left of a file (`NAME.nire.part`) a name of its own: `NAME-left-1.nire.part`."""
+    if not part.is_file() or not part.stat().st_size:
+        return
+    names = (part_of(path.with_stem(f"{path.stem}-left-{n}")) for n in itertools.count(1))
+    left = next(name for name in names if not name.exists())
+    part.rename(left)
+    _log.warning("%s was there already, left by a crash: it is kept as %s", part, left)
+
 
 class PartFile:
     """A file under a temporary name (`NAME.part`) until it is whole."""
 
     def __init__(self, path: str | Path) -> None:
-        """Create it.
+        """Create it. What a crash left under the temporary name stays, under another one.
 
         Args:
             path: final name; an existing file is replaced when the new one is whole.
@@ -58,8 +83,9 @@ class PartFile:
         self.path = Path(path)
         if self.path.is_dir():
             raise SourceError(f"{self.path} is a folder, expected a file to write: name one in it")
-        self.part = self.path.with_name(self.path.name + ".part")
+        self.part = part_of(self.path)
         try:
+            _set_aside(self.part, self.path)
             self.file: BinaryIO = open(self.part, "w+b")  # noqa: SIM115 - closed by finish() and abandon()
         except OSError as error:
             raise SourceError(f"cannot write the recording {self.part}: {error.strerror}") from error
@@ -152,6 +178,11 @@ class FileWriter:
         """Stop without finishing: the `.part` file stays, readable as far as its format allows."""
         self._output.abandon()
 
+    def discard(self) -> None:
+        """Stop without finishing and remove the `.part` file; a file that is finished stays."""
+        self._output.part.unlink(missing_ok=True)
+        self.abandon()
+
     def __enter__(self) -> Self:
         """Nothing to do; the file is open."""
         return self
@@ -199,6 +230,17 @@ def writer_for(path: str | Path) -> ModuleType:
             f"expected one of {', '.join(sorted(formats))}"
         )
     return formats[suffix]
+
+
+@contextlib.contextmanager
+def whole_or_nothing(writer: Writer) -> Iterator[Writer]:
+    """Write what can be written again: finish the file as the writer does, and leave no `.part` after an error."""
+    try:
+        with writer:
+            yield writer
+    except BaseException:
+        writer.discard()
+        raise
 
 
 def begin_writing(path: str | Path, geometry: Geometry, source: SourceInfo) -> Writer:

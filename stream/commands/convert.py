@@ -12,7 +12,7 @@ from rich.console import Console
 from drivers.packets.cleaning import cleaned
 from drivers.packets.playback import packet_span_us
 from drivers.packets.wall_clock import wall_timed
-from drivers.writing import writer_for
+from drivers.writing import part_of, whole_or_nothing, writer_for
 from nire.errors import ConfigError, RecordingDamaged, SourceError
 from nire.types import EventBatch, Frame, ImuBatch, SourcePacket, WallClock
 from stream.config import Config, load_config
@@ -36,7 +36,7 @@ def convert(config: Config, recording: Path, out: Path, console: Console) -> int
     """Read a recording once and write it as the format that the suffix of `out` names.
 
     Frames and events pass the same cleaning as in a run. A damaged recording is converted up to its damage: the file
-    is finished, then the damage is said.
+    is finished, then the damage is said. After any other error nothing is left; Ctrl-C finishes what there is.
 
     Args:
         config: its section `source` is used.
@@ -48,13 +48,14 @@ def convert(config: Config, recording: Path, out: Path, console: Console) -> int
         Exit code 0.
 
     Raises:
-        ConfigError: no format has that suffix, or both names are one file.
+        ConfigError: no format has that suffix, or the recording itself would be written over.
         SourceError: the recording cannot be read or gives nothing, or the file cannot be written.
         RecordingDamaged: after everything before the damage was written.
     """
     format_ = writer_for(out)
-    if out.exists() and recording.exists() and out.samefile(recording):
-        raise ConfigError(f"{out} is the recording itself: name another file to write")
+    for written in (out, part_of(out)):
+        if written.exists() and recording.exists() and written.samefile(recording):
+            raise ConfigError(f"{written} is the recording itself, and would be written over: name another file")
     damage: RecordingDamaged | None = None
     with open_source(config.source, SourceOrder(recording, speed=math.inf)) as source:
         info = source.info
@@ -62,7 +63,8 @@ def convert(config: Config, recording: Path, out: Path, console: Console) -> int
             cleaned(source, row_delay_us=config.source.row_delay_us, exposure_us=config.source.exposure_us), info
         )
         count = _Count()
-        with format_.create_writer(out, info.geometry, info) as writer, progress_bar("converting") as bar:
+        begun = format_.create_writer(out, info.geometry, info)
+        with whole_or_nothing(begun) as writer, progress_bar("converting") as bar:
             try:
                 for packet in packets:
                     writer.write(packet)

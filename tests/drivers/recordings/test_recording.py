@@ -112,6 +112,22 @@ def test_error_inside_the_with_block_leaves_the_part_file(tmp_path: Path) -> Non
     assert os.listdir(tmp_path) == ["a.nire.part"]
 
 
+def test_what_a_crash_left_is_never_written_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    out = tmp_path / "a.nire"
+    for n in range(3):
+        writer = RecordingWriter(out, GEOMETRY)
+        writer.write(frame(n, 100 * n, 100 * n + 50))
+        writer.abandon()
+    with RecordingWriter(out, GEOMETRY) as writer:
+        writer.write(frame(3, 300, 350))
+    names = ["a-left-1.nire.part", "a-left-2.nire.part", "a-left-3.nire.part", "a.nire"]
+    assert sorted(os.listdir(tmp_path)) == names
+    for n, name in enumerate(names):
+        packets, _ = drain(tmp_path / name)
+        assert [packet.index for packet in packets if isinstance(packet, Frame)] == [n]
+    assert "left by a crash: it is kept as" in caplog.text
+
+
 def test_folder_that_does_not_exist_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"cannot write the recording .*No such file"):
         RecordingWriter(tmp_path / "none" / "a.nire", GEOMETRY)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from drivers.cameras.synthetic import open_source
 from drivers.detect import open_recording
 from drivers.recordings.recording.source import MAGIC, RecordingWriter
-from nire.types import EventBatch, Frame, Gap
+from nire.types import EventBatch, Frame, Gap, Geometry
 from tests.drivers.packets.made import column_digests
 from tests.drivers.recordings import videos
 from tests.stream.command import call, run
@@ -95,6 +96,40 @@ def test_target_that_makes_no_sense_is_refused_before_anything_is_written(
     assert recording.read_bytes() == before
     assert before.startswith(MAGIC)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["camera.nire"]
+
+
+def test_recording_that_a_crash_left_is_not_written_over(
+    recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    left = recording.rename(tmp_path / "a.nire.part")
+    before = left.read_bytes()
+    done = call(capsys, "convert", left, tmp_path / "a.nire")
+    assert done.code == 2
+    assert f"{left} is the recording itself" in done.err
+    assert left.read_bytes() == before
+    assert call(capsys, "convert", left, tmp_path / "b.nire").code == 0
+    assert _digests(tmp_path / "b.nire") == _digests(left)
+
+
+@pytest.mark.parametrize("suffix", [".aedat4", ".h5", ".mcap", ".nire"])
+def test_times_far_from_now_are_kept_or_refused_and_nothing_half_written_is_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], suffix: str
+) -> None:
+    pytest.importorskip("h5py")
+    source, out = tmp_path / "far.nire", tmp_path / f"a{suffix}"
+    t_us = (1 << 58) + 10 * np.arange(1000)
+    with RecordingWriter(source, Geometry(64, 48)) as writer:
+        writer.write(EventBatch(t_us, *(np.zeros(1000, kind) for kind in (np.uint16, np.uint16, np.uint8)), t_us[-1]))
+    done = call(capsys, "convert", source, out)
+    if suffix == ".mcap":
+        assert done.code == 2
+        assert "us is beyond the end of the clock of ROS" in done.err
+        assert list(tmp_path.iterdir()) == [source]
+        return
+    assert done.code == 0, done.err
+    with open_recording(out) as read:
+        times = np.concatenate([packet.t_us for packet in read if isinstance(packet, EventBatch)])
+    np.testing.assert_array_equal(times, t_us)
 
 
 def test_record_refuses_a_suffix_that_is_not_written_at_once(tmp_path: Path) -> None:
