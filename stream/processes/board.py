@@ -56,6 +56,9 @@ COUNTERS = (
     "reduced_queries",
     "unanswered",  # consumer: indices that no image has
     "event_images",  # consumer: images of events that were sent
+    "captured",  # consumer: index after that of the newest captured frame, ...
+    "captured_ahead",  # ... by which such indices are more than the camera's count
+    "captured_clock",  # ... in this epoch, counted from 1; 0: none came
     "out_of_memory",  # consumer: batches of queries that the GPU's memory did not hold
     "built_ahead",  # consumer: windows whose content was begun before they were complete
     "fallback_windows",  # consumer: windows that the fast method of a backend answered, because the best was too slow

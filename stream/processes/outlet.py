@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from nire.types import EventBatch, ExposedFrame, Frame, Packet
 from nire.wall_time import WallTimes
 from stream.clock import now_ns
-from stream.processes.board import State
+from stream.processes.board import Row, State
 from stream.processes.child import Seat
 from stream.processes.joining import losses_before, note_losses, note_progress
 from stream.processes.status import StatusKeeper
@@ -100,7 +101,8 @@ class Outlet:
         for packet in packets:
             if isinstance(packet, Frame):
                 self._keeper.newest_us = packet.last_us
-                self._publisher.send_captured(packet, wall.at(packet.mid_us, packet.epoch), camera=camera)
+                numbered = counted_on(packet, self._seat.row)
+                self._publisher.send_captured(numbered, wall.at(packet.mid_us, packet.epoch), camera=camera)
             elif isinstance(packet, EventBatch):
                 self._keeper.newest_us = float(packet.watermark_us)
                 self._epoch = packet.epoch
@@ -124,6 +126,25 @@ class Outlet:
         note_losses(self._seat, self.tally.losses)
         for name in _COUNTED:
             self._seat.row[name] = getattr(self.tally.counters, name)
+
+
+def counted_on(frame: Frame, row: Row) -> Frame:
+    """Number a captured frame for those who look: by the camera's count, and on from there where that begins anew.
+
+    It is noted before the frame leaves: no index comes twice, in this life of the consumer or a later one.
+
+    Args:
+        frame: as it came.
+        row: the consumer's.
+    """
+    clock = frame.epoch + 1
+    begins_anew = row["captured_clock"] not in (0, clock) or frame.index + row["captured_ahead"] < row["captured"]
+    if begins_anew:
+        row["captured_ahead"] = row["captured"] - frame.index
+    row["captured_clock"] = clock
+    index = frame.index + row["captured_ahead"]
+    row["captured"] = index + 1
+    return replace(frame, index=index)
 
 
 def _tally_before(seat: Seat) -> Tally:

@@ -92,6 +92,34 @@ def test_subscriber_sees_one_hole_of_the_size_of_the_time_that_a_killed_consumer
     assert status["events"] > 0
 
 
+def test_captured_frames_and_images_of_events_are_counted_on_over_places_of_a_replay_and_lives(recording: Path) -> None:
+    with (
+        LiveStream("source.driver=auto", "source.settings={}", recording=recording, loops=0) as stream,
+        Subscriber(stream.config.publish.bind, ["captured"]) as captured,
+        Subscriber(stream.config.publish.bind, ["events"]) as events,
+    ):
+        found: dict[str, list[dict[str, Any]]] = {"captured": [], "events": []}
+
+        def go_on(life: int) -> None:
+            for subscriber, headers in zip((captured, events), found.values(), strict=True):
+                headers += _headers(stream, subscriber, life=life, at_least=30)  # of 25 in a round
+
+        go_on(1)
+        gaps = stream.row("producer")["gaps"]
+        stream.ask("play", play={"at_us": 0})
+        stream.until(lambda: stream.row("producer")["gaps"] > gaps)
+        go_on(1)
+        stream.kill("producer")
+        go_on(1)
+        stream.kill("consumer")
+        go_on(2)
+        code, log = stream.end()
+    assert code == 0, log
+    for topic, headers in found.items():
+        assert all(after["index"] > before["index"] for before, after in pairwise(headers)), topic
+        assert any(after["t_a_us"] < before["t_a_us"] for before, after in pairwise(headers)), topic
+
+
 def test_killed_consumer_of_a_replay_that_loses_nothing_is_replaced_and_the_replay_ends(recording: Path) -> None:
     settings = ("source.driver=auto", "source.settings={}", "ring.seconds=0.2")
     with LiveStream(*settings, recording=recording, speed="inf", loops=40) as stream:

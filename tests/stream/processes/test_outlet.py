@@ -29,9 +29,9 @@ def numbers(row: Row, indices: list[int], *, epoch: int) -> list[int]:
 
 
 def test_count_of_the_camera_goes_on_where_it_begins_anew(row: Row) -> None:
-    assert numbers(row, [7, 8, 9], epoch=0) == [0, 1, 2]
-    assert numbers(row, [0, 1], epoch=1) == [3, 4]
-    assert numbers(row, [83, 84], epoch=3) == [5, 6]
+    assert numbers(row, [7, 8, 9], epoch=0) == [7, 8, 9]
+    assert numbers(row, [0, 1], epoch=1) == [10, 11]
+    assert numbers(row, [83, 84], epoch=3) == [12, 13]
 
 
 def test_holes_in_the_count_of_the_camera_stay(row: Row) -> None:
@@ -40,11 +40,11 @@ def test_holes_in_the_count_of_the_camera_stay(row: Row) -> None:
 
 
 def test_next_life_of_the_consumer_counts_on(row: Row) -> None:
-    assert numbers(row, [10, 11], epoch=2) == [0, 1]
+    assert numbers(row, [10, 11], epoch=2) == [10, 11]
     row.begin()
-    assert numbers(row, [15, 16], epoch=2) == [5, 6]
+    assert numbers(row, [15, 16], epoch=2) == [15, 16]
     row.begin()
-    assert numbers(row, [0, 1], epoch=3) == [7, 8]
+    assert numbers(row, [0, 1], epoch=3) == [17, 18]
 
 
 def test_no_index_comes_twice_even_if_the_count_goes_back_within_a_life_of_the_clock(row: Row) -> None:
