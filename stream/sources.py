@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from drivers import detect
 from drivers.packets.playback import looped, paced
@@ -60,6 +62,27 @@ def check_settings(source: SourceConfig) -> Source | None:
     return detect.open_driver(source.driver, **source.settings)
 
 
+def check_change(settings: Mapping[str, Any], changed: SourceConfig, order: SourceOrder) -> None:
+    """Check a change of settings that needs the source to be opened again, as far as it tells before; opens nothing.
+
+    Args:
+        settings: that shall change.
+        changed: the configuration with them.
+        order: that the source is opened by.
+
+    Raises:
+        ConfigError: the driver does not take them, or what is played has nothing of them.
+        SourceError: the recording went away.
+    """
+    if order.recording is not None and not _has_settings(changed):
+        raise ConfigError(
+            f"{order.recording} is being played: source.driver = {changed.driver!r} and its settings are set aside"
+        )
+    if order.recording is not None and "path" in settings:
+        raise ConfigError(f"{order.recording} is being played: for another recording, start another stream")
+    open_source(changed, order)
+
+
 def check_sdk(source: SourceConfig) -> None:
     """Check that what the configured driver talks through is installed.
 
@@ -87,10 +110,16 @@ def _open_once(source: SourceConfig, order: SourceOrder) -> Source:
                 + ", ".join(detect.driver_names())
             )
         return detect.open_driver(source.driver, **source.settings)
+    settings = {key: value for key, value in source.settings.items() if key != "path"}  # the order names another one
     if source.driver == "auto":
-        return detect.open_recording(order.recording, **source.settings)
-    if detect.plays_recordings(source.driver):
-        return detect.open_driver(source.driver, **{**source.settings, "path": order.recording})
+        return detect.open_recording(order.recording, **settings)
+    if _has_settings(source):
+        return detect.open_driver(source.driver, **settings, path=order.recording)
     # The config of a camera plays what was recorded with it; the camera's own settings are none of a file's.
     _log.info("%s is a recording: source.driver = %r and its settings are set aside", order.recording, source.driver)
     return detect.open_recording(order.recording)
+
+
+def _has_settings(source: SourceConfig) -> bool:
+    """Tell whether the configured settings are those of a recording that is played."""
+    return source.driver == "auto" or detect.plays_recordings(source.driver)

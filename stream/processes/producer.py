@@ -23,7 +23,7 @@ from stream.processes.board import Row, State
 from stream.processes.child import Child
 from stream.rings.recut import Recutter
 from stream.rings.ring import RingWriter, clock_of, event_depth, frame_depth, require_room
-from stream.sources import SourceOrder, open_source
+from stream.sources import SourceOrder, check_change, open_source
 
 _FOLLOWERS = ("consumer", "recorder")
 _FIRST_BACK_OFF_S = 0.5
@@ -235,7 +235,7 @@ class _Producer:
         try:
             if not change_while_open(source, settings):
                 # What the settings alone tell is refused before anything is closed.
-                open_source(wanted.source, self._order)
+                check_change(settings, changed, self._order)
                 raise _Reopen(wanted, number)
         except NireError as error:
             _log.error("the settings of the source stay as they are: %s", error)

@@ -60,3 +60,11 @@ def test_offline_exposes_the_frames_afresh(kind: str, tmp_path: Path, capsys: py
     done = call(capsys, "offline", CONFIG, write(tmp_path), out, *(w for s in settings for w in ("--set", s)))
     assert done.code == 0, done.err
     assert len(list((out / "frames").iterdir())) == frames
+
+
+def test_recording_on_the_command_line_is_the_one_that_is_opened(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = call(capsys, "info", videos.write(tmp_path / "a.avi", videos.sliding()), "--set", "source.settings.path='b'")
+    assert done.code == 0, done.err
+    assert "a.avi" in done.out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from stream.config import load_config
 from stream.processes import producer
 from stream.processes.child import Child
 from stream.sources import SourceOrder
+from tests.system.live_stream import write_short
 
 dv = pytest.importorskip("dv_processing", reason="dv-processing is not installed")
 
@@ -75,7 +77,11 @@ class _Writer:
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[_Child, _Writer]]:
     def run(
-        orders: dict[int, dict[str, Any]], frames: int, driver: str = DAVIS, **settings: Any
+        orders: dict[int, dict[str, Any]],
+        frames: int,
+        driver: str = DAVIS,
+        order: SourceOrder | None = None,
+        **settings: Any,
     ) -> tuple[_Child, _Writer]:
         """Give settings after so many frames, end after all of them."""
         child = _Child()
@@ -94,7 +100,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[
         config = load_config(None, [f"source.driver={driver}", f"source.settings={{{table}}}"])
         fake: Any = child
         real: Child = fake
-        assert producer.main(real, config, SourceOrder()) == 0
+        assert producer.main(real, config, order or SourceOrder()) == 0
         return child, writer
 
     return run
@@ -132,6 +138,26 @@ def test_settings_that_do_not_exist_are_refused_before_anything_is_closed(
     assert [frame.index for frame in writer.frames] == list(range(writer.frames[0].index, writer.frames[-1].index + 1))
     assert "the settings of the source stay as they are" in caplog.text
     assert re.search(message, caplog.text)
+
+
+@pytest.mark.parametrize(
+    ("driver", "setting", "message"),
+    [
+        ("auto", {"foo": 1}, "the driver 'recording' has no setting 'foo'"),
+        ("auto", {"path": "other.nire"}, "for another recording, start another stream"),
+        ("recording", {"path": "other.nire"}, "for another recording, start another stream"),
+        ("synthetic", {"exposure_us": 9.0}, "source.driver = 'synthetic' and its settings are set aside"),
+    ],
+    ids=str,
+)
+def test_replay_goes_on_where_settings_are_none_of_its_recording(
+    run: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture, driver: str, setting: dict[str, Any], message: str
+) -> None:
+    write_short(path := tmp_path / "short.nire")
+    _, writer = run({5: setting}, frames=15, driver=driver, order=SourceOrder(path, speed=math.inf))
+    assert writer.gaps == []
+    assert [frame.index for frame in writer.frames] == list(range(15))
+    assert message in caplog.text
 
 
 def test_settings_that_the_source_cannot_change_open_it_again(run: Any) -> None:
