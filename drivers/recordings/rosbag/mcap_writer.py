@@ -160,7 +160,7 @@ class McapWriter(FileWriter):
         stamp_us = frame.exposure_start_us
         if frame.exposure_known:
             end = self._header(stamp_us)
-            end += _padding(end, 4) + _time(frame.exposure_end_us) + _string("exposure")
+            end += _padding(end, 4) + self._time(frame.exposure_end_us) + _string("exposure")
             self._message("/exposure_end", stamp_us, end)
         height, width, channels = frame.pixels.shape
         body = self._header(stamp_us)
@@ -173,7 +173,7 @@ class McapWriter(FileWriter):
         wall_us = record.wall_ns // 1000
         told = "unknown" if record.uncertainty_us is None else f"{record.uncertainty_us:.0f}"
         body = self._header(wall_us)
-        body += _padding(body, 4) + _time(record.device_us) + _string(DEVICE_CLOCK + told)
+        body += _padding(body, 4) + self._time(record.device_us, least_us=-_CLOCK_US) + _string(DEVICE_CLOCK + told)
         self._message("/device_clock", wall_us, body)
 
     def _inertial(self, t_us: int, rotation: np.ndarray[Any, Any], acceleration: np.ndarray[Any, Any]) -> None:
@@ -184,13 +184,17 @@ class McapWriter(FileWriter):
         self._message("/imu", t_us, body)
 
     def _header(self, t_us: int) -> bytes:
-        if not 0 <= t_us < _CLOCK_US:
+        return self._time(t_us) + _string(_FRAME_ID)
+
+    def _time(self, t_us: int, *, least_us: int = 0) -> bytes:
+        if not least_us <= t_us < _CLOCK_US:
             where = "before the beginning" if t_us < 0 else "beyond the end"
             raise SourceError(
                 f"{self._output.path}: {t_us} us is {where} of the clock of ROS, which has 31 bits of seconds since "
                 "1970; write another kind, .nire or .aedat4"
             )
-        return _time(t_us) + _string(_FRAME_ID)
+        seconds, rest_us = divmod(t_us, 1_000_000)
+        return struct.pack("<iI", seconds, rest_us * 1000)
 
     def _message(self, topic: str, t_us: int, body: bytes) -> None:
         number = self._sequence.get(topic, 0)
@@ -203,11 +207,6 @@ class McapWriter(FileWriter):
             call(*arguments)
         except OSError as error:
             raise SourceError(f"cannot write the recording {self._output.part}: {error.strerror}") from error
-
-
-def _time(t_us: int) -> bytes:
-    seconds, rest_us = divmod(t_us, 1_000_000)
-    return struct.pack("<iI", seconds, rest_us * 1000)
 
 
 def _string(text: str) -> bytes:

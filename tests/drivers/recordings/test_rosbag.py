@@ -16,7 +16,7 @@ from drivers.detect import open_recording
 from drivers.recordings.rosbag.mcap_writer import create_writer
 from drivers.source import SourceInfo
 from nire.errors import RecordingDamaged, SourceError
-from nire.types import EventBatch, Frame, Gap, Geometry, ImuBatch, SourcePacket, Trigger
+from nire.types import EventBatch, Frame, Gap, Geometry, ImuBatch, SourcePacket, Trigger, WallClock
 from tests.drivers.packets.made import GEOMETRY, column_digests, events, frame
 from tests.drivers.recordings import ros_files
 from tests.drivers.recordings.ros_files import IMAGE, KINDS, START_US, T_US, P, X, Y
@@ -259,6 +259,8 @@ def test_what_is_not_supported_is_no_damage(tmp_path: Path) -> None:
 
 # Writing MCAP
 
+END_US = 2**31 * 1_000_000
+
 
 def _packets() -> list[SourcePacket]:
     samples = np.arange(6, dtype=np.float32).reshape(1, 6)
@@ -325,10 +327,24 @@ def test_ros_reads_what_is_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("t_us", "where"),
-    [(-5, "before the beginning"), (2**31 * 1_000_000, "beyond the end"), (2**58, "beyond the end"), (2**60, "beyond")],
+    ("packet", "where"),
+    [
+        (events([-5]), "-5 us is before the beginning"),
+        (events([END_US]), f"{END_US} us is beyond the end"),
+        (events([2**58]), f"{2**58} us is beyond the end"),
+        (events([2**60]), f"{2**60} us is beyond the end"),
+        (frame(0, END_US - 10, END_US + 10), f"{END_US + 10} us is beyond the end"),
+        (WallClock(END_US, START_US * 1000), f"{END_US} us is beyond the end"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
-def test_time_that_the_clock_of_ros_does_not_have_is_refused(tmp_path: Path, t_us: int, where: str) -> None:
-    with pytest.raises(SourceError, match=f"{t_us} us is {where}"):
-        _write(tmp_path / "a.mcap", [events([t_us])])
+def test_time_that_the_clock_of_ros_does_not_have_is_refused(tmp_path: Path, packet: SourcePacket, where: str) -> None:
+    with pytest.raises(SourceError, match=where):
+        _write(tmp_path / "a.mcap", [packet])
     assert not (tmp_path / "a.mcap").exists()
+
+
+def test_device_clock_may_be_before_1970(tmp_path: Path) -> None:
+    _write(tmp_path / "a.mcap", [WallClock(-5_000_001, START_US * 1000), events([-5_000_001, -4_000_001])])
+    (batch,) = [packet for packet in _read(tmp_path / "a.mcap") if isinstance(packet, EventBatch)]
+    assert batch.t_us.tolist() == [START_US, START_US + 1_000_000]
