@@ -16,9 +16,12 @@ from nire.types import EventBatch
 
 _PIECE_BYTES = 1 << 22
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
-_ROW = re.compile(rf"^\s*{_NUMBER}(?:[\s,;]+{_NUMBER}){{3}}[\s,;]*$")
+_ROW = rf"{_NUMBER}(?:[\s,;]+{_NUMBER}){{3}}[\s,;]*$"
+_ROWS = re.compile(rf"^\s*{_ROW}"), re.compile(rf"^\s*\d+[\s,;]+{_ROW}")
+"""By the columns before those of the event: none, or a count of lines."""
 _PLAIN_SIZE = re.compile(r"^\s*(\d{1,5})[\s,;]+(\d{1,5})\s*$")
 _COMMENTS = ("#", "%", "//")
+_COUNT_NAMES = ("", "index", "unnamed: 0")  # as pandas writes its index
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +33,14 @@ class Opening:
         columns: their order as a comment or a line of names has it, "" = not said.
         unit: of the times, as a comment names it, "" = not said.
         size: width and height, where a line says them.
+        before: columns before those of the event: 1 where a line of names begins with that of a count of lines.
     """
 
     skip: int
     columns: str
     unit: str
     size: tuple[int, int] | None
+    before: int = 0
 
     @classmethod
     def of(cls, head: bytes) -> Opening:
@@ -48,15 +53,17 @@ class Opening:
             ValueError: it holds no line of four numbers.
         """
         at, size, columns, unit = len(BOM_UTF8) if head.startswith(BOM_UTF8) else 0, None, "", ""
+        before = 0
         for line in head[at:].splitlines(keepends=True):
             text = line.decode("ascii", "replace")
-            if _ROW.match(text):
-                return cls(at, columns, unit, size)
+            if _ROWS[before].match(text):
+                return cls(at, columns, unit, size, before)
             is_comment = text.lstrip().startswith(_COMMENTS)
             if found := _PLAIN_SIZE.match(text):
                 size = (int(found[1]), int(found[2]))
-            elif is_comment or len(re.split(r"[\s,;]+", text.strip())) == 4:
+            elif is_comment or _counts_lines(text) or len(re.split(r"[\s,;]+", text.strip())) == 4:
                 named = order_in_words(text)
+                before = before if is_comment else int(_counts_lines(text))
                 columns, unit = named or columns, (unit_in_words(text) if named else "") or unit
                 size = (size_in_words(text) if is_comment else None) or size
                 if not named and not is_comment:
@@ -76,12 +83,14 @@ class LineFormat:
         columns: order of the columns, a word of the letters t, x, y, p.
         unit: of the times: s, ms, us or ns.
         polarity: what its values mean.
+        before: as in `Opening`.
     """
 
     skip: int
     columns: str
     unit: str
     polarity: Polarity = "auto"
+    before: int = 0
 
 
 class BadLine(ValueError):
@@ -111,7 +120,7 @@ def read_events(file: IO[bytes], lines: LineFormat) -> Iterator[EventBatch]:
         cut = whole.rfind(b"\n", len(rest)) + 1 if data else len(whole)
         piece, rest = whole[:cut], whole[cut:]
         if piece:
-            columns, good = columns_of(piece)
+            columns, good = columns_of(piece, lines.before)
             if columns.size:
                 yield _batch(columns, lines, position)
             if good < len(piece):
@@ -123,8 +132,8 @@ def read_events(file: IO[bytes], lines: LineFormat) -> Iterator[EventBatch]:
             raise BadLine(position, rest)
 
 
-def columns_of(piece: bytes) -> tuple[NDArray[np.float64], int]:
-    """The four numbers of each line, float64 [4, N], and how many bytes of the piece are good."""
+def columns_of(piece: bytes, before: int = 0) -> tuple[NDArray[np.float64], int]:
+    """The four numbers of each line, `before` others left out, float64 [4, N]; and how many bytes are good."""
     from drivers.recordings.text.loops import (
         read_lines,  # brings the compiler with it, which a list of drivers shall not wait for
     )
@@ -133,10 +142,16 @@ def columns_of(piece: bytes) -> tuple[NDArray[np.float64], int]:
     ends = int(np.count_nonzero((data == ord("\n")) | (data == ord("\r"))))
     numbers = np.empty((4, ends))
     places, spill = np.empty(numbers.size, np.int64), np.empty_like(data)
-    good, count, hard, spilt, is_bad = read_lines(data, 0, numbers, places, spill)
+    good, count, hard, spilt, is_bad = read_lines(data, before, numbers, places, spill)
     if hard:
         numbers.ravel()[places[:hard]] = np.fromstring(spill[:spilt].tobytes().decode("ascii"), np.float64, sep=" ")
     return numbers[:, :count], int(good) if is_bad else len(piece)
+
+
+def _counts_lines(text: str) -> bool:
+    """Tell whether a line names the four columns of an event, after one that counts the lines."""
+    first, *others = re.split(r"[,;\t]", text.rstrip("\r\n"))
+    return len(others) == 4 and first.strip(' "').lower() in _COUNT_NAMES and bool(order_in_words(" ".join(others)))
 
 
 def _batch(columns: NDArray[np.float64], lines: LineFormat, position: int) -> EventBatch:

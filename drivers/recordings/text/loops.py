@@ -30,13 +30,13 @@ _PLUS, _COMMA, _MINUS, _POINT, _ZERO, _SEMICOLON, _E, _SMALL_E = 43, 44, 45, 46,
 
 @compiled
 def read_lines(
-    data: Bytes, start: int, numbers: NDArray[np.float64], places: NDArray[np.int64], spill: Bytes
+    data: Bytes, before: int, numbers: NDArray[np.float64], places: NDArray[np.int64], spill: Bytes
 ) -> tuple[Int, int, int, Int, bool]:
     """Read lines until the end, or to one that is not four numbers; empty lines are skipped.
 
     Args:
         data: uint8 [N], the last one a line feed. A line ends with a line feed or a carriage return.
-        start: where the first line begins.
+        before: whole numbers at the begin of each line that are passed over.
         numbers: float64 [4, R], a column for each line, filled from 0; R is no less than the lines.
         places: int64 [4 R], filled: where in the flat `numbers` those belong that were too hard.
         spill: uint8 [N], filled with their text, a blank after each.
@@ -45,7 +45,7 @@ def read_lines(
         (begin of the first line that was not read; columns, places and bytes of spill that were filled; whether that
         line is bad).
     """
-    at, size = np.uint64(start), np.uint64(data.size)
+    at, size = np.uint64(0), np.uint64(data.size)
     spilt, n, hard = np.uint64(0), 0, 0
     while at < size:
         i = at
@@ -55,6 +55,15 @@ def read_lines(
             at = i + ONE
             continue
         kept_hard, kept_spilt = hard, spilt
+        for _ in range(before):
+            begin = i
+            while is_digit(data[i]):
+                i += ONE
+            stop = i
+            while is_blank(data[i]) or data[i] == _COMMA or data[i] == _SEMICOLON:
+                i += ONE
+            if stop == begin or i == stop or is_end(data[i]):
+                return np.int64(at), n, kept_hard, np.int64(kept_spilt), True
         for column in range(4):
             begin = i
             is_negative = data[i] == _MINUS

@@ -161,7 +161,7 @@ class TextSource(RecordingFile):
     def _judge(self, opening: Opening, judged: bytes) -> tuple[Found, ...]:
         """Tell columns and units from the first lines."""
         whole = judged[: judged.rfind(b"\n") + 1] or judged
-        columns, _ = columns_of(whole)
+        columns, _ = columns_of(whole, opening.before)
         table, meaning = self._table, self._meaning
         frames = np.empty(0) if table is None else table.start
         order = find_order(columns, meaning.columns, path=self.path, said=opening.columns, size=opening.size)
@@ -173,11 +173,13 @@ class TextSource(RecordingFile):
             t,
             frames if np.size(frames) and _overlap(t, frames) else np.empty(0),
             pixels=pixels,
-            last=self._last_time(order.value),
+            last=self._last_time(opening.before + order.value.index("t")),
         )
         unit = find_unit(times, meaning.unit, path=self.path, said=opening.unit)
-        self._lines = LineFormat(opening.skip, order.value, unit.value, meaning.polarity)
+        self._lines = LineFormat(opening.skip, order.value, unit.value, meaning.polarity, opening.before)
         self._reach_us, sorting = find_reach(time_us(t, unit.value), meaning.sort_us, path=self.path)
+        if opening.before:
+            order = replace(order, why=f"{order.why}, after a count of lines that is left out")
         if table is None:
             return order, unit, polarity, *sorting
         frame_unit = find_unit(
@@ -213,8 +215,8 @@ class TextSource(RecordingFile):
         except (OSError, EOFError, zipfile.BadZipFile) as error:
             raise RecordingDamaged(f"{self.path}: its events cannot be read further: {error}") from error
 
-    def _last_time(self, columns: str) -> float | None:
-        """The time in the last line, in the file's unit; None where an archive would have to be unpacked for it."""
+    def _last_time(self, column: int) -> float | None:
+        """The number in a column of the last line; None where an archive would have to be unpacked for it."""
         path = self.path
         if self._members is not None:
             path = self.path / (_events_name(self._members) or "")
@@ -224,7 +226,7 @@ class TextSource(RecordingFile):
             file.seek(max(0, path.stat().st_size - _HEAD_BYTES))
             lines = [line for line in file.read().splitlines()[1:] if line.strip()]
         with contextlib.suppress(ValueError, IndexError):
-            return float(re.split(rb"[\s,;]+", lines[-1].strip())[columns.index("t")])
+            return float(re.split(rb"[\s,;]+", lines[-1].strip())[column])
         return None
 
     def _read_images(self) -> FrameTable | None:

@@ -220,6 +220,36 @@ def test_mark_of_the_encoding_before_the_text_is_passed_over(tmp_path: Path, hea
     assert _columns(_read(marked)) == _columns(_read(plain))
 
 
+@pytest.mark.parametrize("between", [",", ";", "\t"], ids=repr)
+@pytest.mark.parametrize("first", ["", "index", "Unnamed: 0", '""'], ids=repr)
+def test_count_of_lines_before_the_event_is_left_out(tmp_path: Path, first: str, between: str) -> None:
+    plain = _text(tmp_path / "plain.csv", _rows("xypt"), head="x,y,p,t\n", between=",")
+    rows = [[str(n), *row] for n, row in enumerate(_rows("xypt"))]
+    counted = _text(tmp_path / "a.csv", rows, head=between.join([first, *"xypt"]) + "\n", between=between)
+    assert _columns(_read(counted)) == _columns(_read(plain))
+    with open_recording(counted) as source:
+        assert any("after a count of lines" in found.why for found in source.info.found)
+
+
+@pytest.mark.parametrize("bad", ["3 4 5 0\n", "a 12 3 4 1\n", " 7\n", "-5 12 3 4 1\n"])
+def test_line_without_the_count_of_lines_is_no_event(tmp_path: Path, bad: str) -> None:
+    head, lines = ",t,x,y,p\n", [f"{n} {1000 + n} 3 4 1\n" for n in range(200)]
+    path = tmp_path / "a.csv"
+    path.write_text("".join([head, *lines, bad, *lines]))
+    packets: list[SourcePacket] = []
+    with open_recording(path) as source, pytest.raises(RecordingDamaged) as damage:
+        packets.extend(source)
+    assert _columns(packets)[0] == [1000 + n for n in range(200)]
+    assert damage.value.position == len("".join([head, *lines]))
+
+
+def test_fifth_number_without_a_name_is_not_passed_over(tmp_path: Path) -> None:
+    rows = [[*row, "1"] for row in _rows("txyp")]
+    for head in ("", "t,x,y,p\n", "t,x,y,p,\n", "id,t,x,y,p\n"):
+        with pytest.raises(SourceError):
+            _read(_text(tmp_path / "a.csv", rows, head=head, between=","))
+
+
 def test_clock_that_begins_again_is_no_other_order_of_columns(tmp_path: Path) -> None:
     rows = [*_rows("txyp", 2000, start_us=5_000_000), *_rows("txyp", 2000)]
     t_us = _columns(_read(_text(tmp_path / "a.txt", rows)))[0]
