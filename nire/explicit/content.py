@@ -2,7 +2,8 @@
 
 Between planes k and k + 1, V = G ((1 - w) K_k + w K_k+1) with the gain G of the events, a plane over its own gain
 K = P / G(t_k), and the share w of the bin's events that came before; of time, where a pixel has none. So light meets
-both planes, keeps the microseconds of its events in between, and what is wrong with them ends at the next plane.
+both planes, keeps the microseconds of its events in between, and what is wrong with them ends at the next plane. Where
+events are not believed (`belief.py`), light goes evenly with time from plane to plane.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from nire.shutter import Shutter
 
 # So bright that what an exposure clips at black is a millionth of it.
 _BRIGHT = 1e6
+_MOST_STEPS = torch.iinfo(torch.int16).max
 _Bin = tuple[tuple[NDArray[np.float32], ...], NDArray[np.float32]]
 
 
@@ -32,7 +34,12 @@ class KeyPlanes:
     """The explicit content of one window."""
 
     def __init__(
-        self, gain: Gain, times_us: NDArray[np.float64], planes: Tensor, states: tuple[Tensor, Tensor] | None = None
+        self,
+        gain: Gain,
+        times_us: NDArray[np.float64],
+        planes: Tensor,
+        states: tuple[Tensor, Tensor] | None = None,
+        belief: Tensor | None = None,
     ) -> None:
         """Take the planes.
 
@@ -41,11 +48,12 @@ class KeyPlanes:
             times_us: float64 [K + 1], frame time, ascending.
             planes: float32 [K + 1, C, H, W], linear light in levels.
             states: of `states_at` these times, where they were read before.
+            belief: float32 [H, W], share of the light that follows the pixel's events; None = all of it.
         """
         self._gain = gain
         self._times_us = times_us
         gains, self._counts = states or states_at(gain, times_us)
-        self._constants = (planes + DARK_LEVEL) / gains[:, None]
+        self._constants, self._even = _parted(planes, gains, belief)
         self._prefixes = [torch.zeros_like(self._constants[0])]
         self._bins: dict[int, _Bin] = {}
         self._work: NDArray[np.float32] | None = None
@@ -96,14 +104,28 @@ class KeyPlanes:
         whole = after - before
         weight = ((count - before) / whole.clamp_min(1e-6)).clamp(0, 1)
         weight = torch.where(whole > 1e-6, weight, torch.from_numpy(share).to(weight.device))
-        return torch.mul(torch.lerp(first, second, weight), gain, out=out).sub_(DARK_LEVEL).clamp_min_(0)
+        torch.mul(torch.lerp(first, second, weight), gain, out=out)
+        if self._even is not None:
+            out.add_(self._evenly(key, share))
+        return out.sub_(DARK_LEVEL).clamp_min_(0)
+
+    def _evenly(self, key: NDArray[np.int64], share: NDArray[np.float32]) -> Tensor:
+        """Give light that follows no events, so far from the planes `key` to the next, [H or 1, W or 1]: [C, H, W]."""
+        assert self._even is not None
+        if key.size == 1:
+            first, second = self._even[int(key.flat[0])], self._even[int(key.flat[0]) + 1]
+        else:
+            first, second = _gathered(self._even, key), _gathered(self._even, key + 1)
+        shares = torch.from_numpy(share).to(first.device)
+        return torch.lerp(first.float(), second.float(), shares).div_(instant_loops.EVEN_STEPS)
 
     def _write_instants(self, t_us: Times, target: instant_loops.Target) -> None:
         """Do the same by loops, for instants [Q, H or 1, W or 1]."""
         key = self._key_of(t_us)
         planes = self._constants.numpy(), self._counts.numpy()
+        even = instant_loops.NO_EVEN if self._even is None else self._even.numpy()
         between = key, self._share_of(t_us, key)
-        instant_loops.expose_instants(target, *self._gain.swept_at(t_us), between, *planes, (DARK_LEVEL, 0.0))
+        instant_loops.expose_instants(target, *self._gain.swept_at(t_us), between, *planes, even, (DARK_LEVEL, 0.0))
 
     def _between(self, opens: Times, closes: Times) -> Tensor:
         """Integral of light and dark current over a span: [C, H, W], levels times us."""
@@ -150,6 +172,10 @@ class KeyPlanes:
             sweep, work = self._gain.sweep, self._work_for(len(area))
             events = sweep.events_of(*span_us)
             loops.integrate(area.numpy(), work, state, events, times, sweep.reach_us, *self._bin_of(key), shares)
+            if self._even is not None:
+                # Of what goes evenly, the light in the middle of the span is its mean.
+                middle = self._evenly(_laid_out(key, shape), (shares[0] + shares[1]) / 2)
+                area.addcmul_(middle, self._gain.field(until_us - from_us))
             return area
         return self._by_trapezoids(area, from_us, until_us)
 
@@ -212,6 +238,21 @@ def states_at(gain: Gain, times_us: NDArray[np.float64]) -> tuple[Tensor, Tensor
     """Read gain and count of events at some times, frame time, with ramps: float32 [K + 1, H, W] both."""
     states = [gain.at(np.array([t_us]), shared=True) for t_us in times_us]
     return torch.stack([state for state, _ in states]), torch.stack([count for _, count in states])
+
+
+def _parted(planes: Tensor, gains: Tensor, belief: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Part the light of planes [K + 1, C, H, W]: what follows events, where the gain is 1, and `Evenly` the rest."""
+    if belief is None or bool((belief == 1).all()):
+        return (planes + DARK_LEVEL) / gains[:, None], None
+    if plane_loops.serve(planes, gains, belief):
+        constants, even = torch.empty_like(planes), torch.empty_like(planes, dtype=torch.int16)
+        light, gain, share = (values.contiguous().numpy() for values in (planes, gains, belief))
+        loops.part(constants.numpy(), even.numpy(), light, gain, share, DARK_LEVEL)
+        return constants, even
+    level = planes + DARK_LEVEL
+    steps = (level * (1 - belief) * instant_loops.EVEN_STEPS).round_().clamp_max_(_MOST_STEPS)
+    even = steps.to(torch.int16)
+    return (level - even / instant_loops.EVEN_STEPS) / gains[:, None], even
 
 
 def plane_shares(gain: Gain, times_us: NDArray[np.float64], shutter: Shutter, states: tuple[Tensor, Tensor]) -> Tensor:

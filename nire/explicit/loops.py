@@ -6,14 +6,64 @@ import numpy as np
 
 from nire.compiled import compiled
 from nire.integral.event_loops import Cells, Events, Plane, Times
+from nire.integral.instant_loops import EVEN_STEPS, Evenly
 
 _ZERO, _ONE, _HALF, _SIXTH = (np.float32(value) for value in (0, 1, 0.5, 1 / 6))
 # A bin with fewer events than this of a pixel has none: its light moves with time.
 _NO_EVENTS = np.float32(1e-6)
+_MOST_STEPS = np.float32(np.iinfo(np.int16).max)
 # Events that are timed at once: what is told of them stays in the nearest cache.
 _CHUNK = 512
 # Places in what is laid out pixel by pixel are unsigned: signed ones would be asked whether they count from the end.
 _FIRST, _SECOND = np.uint64(1), np.uint64(2)
+
+
+@compiled
+def compare_changes(sums: Plane, planes: Plane, gains: Plane, floor: float) -> None:
+    """Compare what planes and events say of changes from plane to plane: the sums of `belief.belief_in`.
+
+    Args:
+        sums: [2, H, W], written: of the product of both changes, and of the square of that by events.
+        planes: [K + 1, H, W], light.
+        gains: [K + 1, H, W].
+        floor: what planes have less than constants.
+    """
+    dark, two = np.float32(2 * floor), np.float32(2)
+    for y in range(planes.shape[1]):
+        together, own = sums[0, y], sums[1, y]
+        for x in range(planes.shape[2]):
+            together[x] = own[x] = _ZERO
+        for k in range(len(planes) - 1):
+            before, after, gain, next_gain = planes[k, y], planes[k + 1, y], gains[k, y], gains[k + 1, y]
+            for x in range(planes.shape[2]):
+                seen = two * (after[x] - before[x]) / (after[x] + before[x] + dark)
+                told = two * (next_gain[x] - gain[x]) / (next_gain[x] + gain[x])
+                together[x] += seen * told
+                own[x] += told * told
+
+
+@compiled
+def part(constants: Plane, even: Evenly, planes: Plane, gains: Plane, belief: Plane, floor: float) -> None:
+    """Part the light of planes into what follows events and what goes evenly: `KeyPlanes`.
+
+    Args:
+        constants: [K + 1, C, H, W], written: the first, where the gain is 1.
+        even: written: the second.
+        planes: [K + 1, C, H, W], light.
+        gains: [K + 1, H, W].
+        belief: [H, W], share of the first.
+        floor: what is added to light.
+    """
+    dark, steps, step = np.float32(floor), np.float32(EVEN_STEPS), np.float32(1 / EVEN_STEPS)
+    for k in range(planes.shape[0]):
+        for c in range(planes.shape[1]):
+            for y in range(planes.shape[2]):
+                light, follows, rest = planes[k, c, y], constants[k, c, y], even[k, c, y]
+                for x in range(planes.shape[3]):
+                    level = light[x] + dark
+                    whole = min(np.rint(level * (_ONE - belief[y, x]) * steps), _MOST_STEPS)
+                    rest[x] = np.int16(whole)
+                    follows[x] = (level - whole * step) / gains[k, y, x]
 
 
 @compiled

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nire.engines import Job
+from nire.explicit.belief import belief_in
 from nire.explicit.config import ExplicitConfig
 from nire.explicit.content import KeyPlanes
 from nire.explicit.engines import Cleaner
@@ -103,7 +104,9 @@ class ExplicitReconstructor(IntegralReconstructor):
         luma = roots.clamp_min_(0).square_().mul_(255)[:, None]
         self._rolled.built(window, luma[-1, 0].clone(), float(times_us[-1]))
         states = evidence.gains, evidence.counts
-        self._planes = KeyPlanes(self._integral.gain, times_us, self._in_all_channels(luma, times_us), states)
+        belief = belief_in(luma[:, 0], evidence.gains)
+        planes = self._in_all_channels(luma, times_us)
+        self._planes = KeyPlanes(self._integral.gain, times_us, planes, states, belief)
 
     def _in_all_channels(self, luma: Tensor, times_us: Times) -> Tensor:
         """Give planes [K + 1, 1, H, W] the colours of the double integral: events carry none."""

@@ -279,8 +279,8 @@ class DoubleIntegral:
     def _write_instants(self, t_us: Times, target: instant_loops.Target) -> None:
         """Do the same by loops, for instants [Q, H or 1, W or 1]."""
         share = (np.zeros_like(t_us[:, :1, :1]) if len(self._anchors) == 1 else self._ramp(t_us)).astype(np.float32)
-        planes = self._constants.numpy(), self._counts.numpy()
         between = np.zeros(share.shape, np.int64), share
+        planes = self._constants.numpy(), self._counts.numpy(), instant_loops.NO_EVEN
         numbers = DARK_LEVEL, FRAME_NOISE_EVENTS
         instant_loops.expose_instants(target, *self._gain.swept_at(t_us), between, *planes, numbers)
 

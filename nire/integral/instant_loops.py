@@ -25,9 +25,16 @@ Target = tuple[Plane, NDArray[np.uint8], NDArray[np.uint8]]
 """Where exposures are written: linear light [Q, C, H, W] in levels >= 0; or, where that is empty, images [Q, H, W, C]
 by the values of `encode_table`, or by rounding where that is empty too."""
 
+Evenly = NDArray[np.int16]
+"""[K, C, H, W], in parts of a level: `EVEN_STEPS`. It is read beside all else, and half of its size is a tenth of the
+time of an instant."""
+EVEN_STEPS = 32
 NO_LIGHT = np.empty((0, 0, 0, 0), np.float32)
+NO_EVEN: Evenly = np.empty((0, 0, 0, 0), np.int16)
 NO_IMAGES = np.empty((0, 0, 0, 0), np.uint8)
 ROUNDED = np.empty(0, np.uint8)
+# Pixels of one instant that are written at once: what is told of them stays in the nearest cache.
+_BLOCK_PX = 2048
 # Between two planes with fewer events than this of a pixel there are none: its light moves with time.
 _NO_EVENTS = np.float32(1e-6)
 # In the time of one event so many pixels of two planes are copied.
@@ -44,6 +51,7 @@ def expose_instants(
     between: tuple[NDArray[np.int64], Plane],
     constants: Plane,
     counts: Plane,
+    even: Evenly,
     numbers: tuple[float, float],
 ) -> None:
     """Expose instants: `DoubleIntegral._expose_instant`, `KeyPlanes._expose_instant`.
@@ -57,6 +65,7 @@ def expose_instants(
             next by time, 0 to 1.
         constants: [K, C, H, W], light of planes where the gain is 1; a single one is all there is.
         counts: [K, H, W], events until the planes.
+        even: light of the planes that goes evenly from one to the next, whatever events say; empty = none does.
         numbers: what constants have more than light; and the events by which a plane is wrong before any happened, for
             planes that are trusted by the events since, or 0 for such that meet where the events between them do.
     """
@@ -65,7 +74,7 @@ def expose_instants(
     for q in range(len(at_us)):
         settle(held, swept, at_us[q])
         many = ramp(held[0], held[2], swept, at_us[q], shares)
-        _expose(target, q, held[0], (key[q], time_share[q]), constants, counts, numbers)
+        _expose(target, q, held[0], (key[q], time_share[q]), constants, counts, even, numbers)
         restore(held[0], held[2], many, shares)
 
 
@@ -77,39 +86,50 @@ def _expose(
     between: tuple[NDArray[np.int64], Plane],
     constants: Plane,
     counts: Plane,
+    even: Evenly,
     numbers: tuple[float, float],
 ) -> None:
     """Write an instant whose gain and count are there."""
     light, images, encoding = target
-    (gain, count), (key, time_share) = state, between
-    floor, noise = np.float32(numbers[0]), np.float32(numbers[1])
+    key, time_share = between
     down, across = int(key.shape[0] > 1), int(key.shape[1] > 1)
-    height, width = gain.shape
-    # Row by row; pixel by pixel where each has its own time.
+    height, width = state[0].shape
+    # Row by row; pixel by pixel where each has its own time; and where all have one, rows need not be begun anew.
     part = 1 if across else width
-    shares, row = np.empty(width, np.float32), np.empty(width, np.float32)
+    if down + across == 0:
+        height, width, part = 1, height * width, min(height * width, _BLOCK_PX)
+    size, channels = (height, width), constants.shape[1]
+    gain, count = state[0].reshape(size), state[1].reshape(size)
+    planes, counted = constants.reshape((len(constants), channels, *size)), counts.reshape((len(counts), *size))
+    evenly = even.reshape((len(even), channels, *size))
+    shone, shown = light.reshape((len(light), channels, *size)), images.reshape((len(images), *size, channels))
+    floor, noise = np.float32(numbers[0]), np.float32(numbers[1])
+    shares, row = np.empty(part, np.float32), np.empty(part, np.float32)
     for y in range(height):
         for x in range(0, width, part):
-            pixels = slice(x, x + part)
+            pixels = slice(x, min(x + part, width))
+            mine, own = shares[: pixels.stop - x], row[: pixels.stop - x]
             k, share = key[down * y, across * x], time_share[down * y, across * x]
-            is_alone = len(constants) == 1 or (noise > _ZERO and not _ZERO < share < _ONE)
+            is_alone = len(planes) == 1 or (noise > _ZERO and not _ZERO < share < _ONE)
             if is_alone:
-                k += int(share == _ONE and len(constants) > 1)
+                k += int(share == _ONE and len(planes) > 1)
             elif noise > _ZERO:
-                _trust_row(
-                    shares[pixels], count[y, pixels], counts[k, y, pixels], counts[k + 1, y, pixels], share, noise
-                )
+                _trust_row(mine, count[y, pixels], counted[k, y, pixels], counted[k + 1, y, pixels], share, noise)
             else:
-                _share_row(shares[pixels], count[y, pixels], counts[k, y, pixels], counts[k + 1, y, pixels], share)
-            for c in range(constants.shape[1]):
-                exposed = light[q, c, y, pixels] if len(light) > 0 else row[:part]
+                _share_row(mine, count[y, pixels], counted[k, y, pixels], counted[k + 1, y, pixels], share)
+            for c in range(channels):
+                exposed = shone[q, c, y, pixels] if len(light) > 0 else own
                 if is_alone:
-                    _carry_row(exposed, gain[y, pixels], constants[k, c, y, pixels], floor)
+                    _carry_row(exposed, gain[y, pixels], planes[k, c, y, pixels], floor)
                 else:
-                    first, second = constants[k, c, y, pixels], constants[k + 1, c, y, pixels]
-                    _expose_row(exposed, shares[pixels], gain[y, pixels], first, second, floor)
+                    first, second = planes[k, c, y, pixels], planes[k + 1, c, y, pixels]
+                    if len(even) > 0:
+                        bounds = evenly[k, c, y, pixels], evenly[k + 1, c, y, pixels]
+                        _expose_parts(exposed, mine, gain[y, pixels], first, second, bounds, share, floor)
+                    else:
+                        _expose_row(exposed, mine, gain[y, pixels], first, second, floor)
                 if len(images) > 0:
-                    _encode_row(images[q, y, pixels], c, exposed, encoding)
+                    _encode_row(shown[q, y, pixels], c, exposed, encoding)
 
 
 @compiled
@@ -136,6 +156,26 @@ def _expose_row(light: Plane, shares: Plane, gain: Plane, first: Plane, second: 
     """Write the light of a row between two planes: [W] all."""
     for x in range(len(light)):
         light[x] = max((first[x] + shares[x] * (second[x] - first[x])) * gain[x] - floor, _ZERO)
+
+
+@compiled
+def _expose_parts(
+    light: Plane,
+    shares: Plane,
+    gain: Plane,
+    first: Plane,
+    second: Plane,
+    bounds: tuple[Evenly, Evenly],
+    time_share: float,
+    floor: np.float32,
+) -> None:
+    """Do the same where a part of the light goes evenly from one of the `bounds` [W] to the other."""
+    begin, end = bounds
+    after, before = np.float32(time_share / EVEN_STEPS), np.float32((1 - time_share) / EVEN_STEPS)
+    for x in range(len(light)):
+        by_events = (first[x] + shares[x] * (second[x] - first[x])) * gain[x]
+        evenly = before * np.float32(begin[x]) + after * np.float32(end[x])
+        light[x] = max(by_events + evenly - floor, _ZERO)
 
 
 @compiled
