@@ -145,7 +145,8 @@ class Recording:
         Args:
             policy: "pair" (two frames and what lies between), "single", "live_edge" or "span". Without frames
                 "pair" means "span".
-            backend: the method; "auto" = as configured, by default the double integral.
+            backend: the method; "auto" = as configured, by default the network, and the double integral where there are no
+                weights for the source.
             overrides: keys of [reconstructor] (device, threads, ...), [window] and [planes], without their section.
 
         Raises:

@@ -16,7 +16,7 @@ from stream.config import Config, changed
 from stream.processes.background import Background
 from stream.processes.child import Seat
 from stream.processes.method import Method
-from stream.processes.status import Change, StatusKeeper
+from stream.processes.status import Change, StatusKeeper, replay_speed
 from stream.session.session import Session
 from stream.session.tally import Tally
 from stream.sockets.control import Pending
@@ -163,6 +163,7 @@ class CurrentSession:
             clock=now_ns,
             tally=self._tally,
             share=self._share,
+            speed=lambda: replay_speed(self._seat.board),
             at_once=windows_at_once(config.reconstructor.threads) if self._is_alone else 1,
         )
         try:

@@ -265,6 +265,12 @@ def _clock(clock: WallClock | None, newest_us: float) -> dict[str, Any]:
     return {"device_us": newest_us, **told, "drift_ppm": (clock.rate - 1) * 1e6}
 
 
+def replay_speed(board: Board) -> float:
+    """How fast the device's time goes, > 0: 1 for a camera, and where nothing keeps time."""
+    permille = board.row("producer")["replay_permille"] if "producer" in board.names else 0
+    return permille / 1000 if permille else 1.0
+
+
 def _replay(board: Board) -> Mapping[str, Any] | None:
     """Where a replay is that can be played otherwise; None for a camera, or where nothing keeps time."""
     if "producer" not in board.names or not (row := board.row("producer"))["replay_permille"]:
@@ -272,7 +278,7 @@ def _replay(board: Board) -> Mapping[str, Any] | None:
     return {
         "at_us": row["replay_at_us"],
         "length_us": row["replay_length_us"],
-        "speed": row["replay_permille"] / 1000,
+        "speed": replay_speed(board),
         "held": bool(row["replay_held"]),
     }
 

@@ -19,6 +19,10 @@ _STRIKES = 3
 # number is for a method that took over twice the time that there was: such a trial costs several windows.
 _FIRST_TRIAL, _LAST_TRIAL = 32, 8192
 _LATER, _MUCH_LATER, _FAR_OVER = 2, 16, 2.0
+# A trial does not wait longer than this either, where windows are slow to come.
+_LONGEST_WAIT_NS = 300e9
+# Where so much less is asked of the best method than when it fell back, it is tried at once.
+_LESS = 0.6
 # Of the time from one window to the next, what a trial may take: less than what is borne, lest it goes to and fro.
 _ROOM = 0.8
 
@@ -34,6 +38,7 @@ class Fallback:
         *,
         live: bool,
         share: Callable[[], float] = lambda: 1.0,
+        speed: Callable[[], float] = lambda: 1.0,
         at_once: Callable[[], int] = lambda: 1,
     ) -> None:
         """Begin with the best method.
@@ -42,19 +47,27 @@ class Fallback:
             reconstructor: any.
             live: the stream must keep time; otherwise the best method answers always.
             share: tells what part of the time there is, in (0, 1]; others take the rest.
+            speed: tells how fast the device's time goes, 1 = as fast as time, > 0: a replay may be slower.
             at_once: tells how many windows can be answered beside one another.
         """
         self.windows = 0
         self.is_in_force = False
         """The fast method builds the next window."""
         self._share, self._most_at_once = share, at_once
+        self._speed = speed
         self._has_choice = live and isinstance(reconstructor, FallsBack)
         self._name = reconstructor.name
-        self._best, self._fast = Budget(share, at_once), Budget(share, at_once)
+        self._best, self._fast = (Budget(self._of_device_time, at_once) for _ in range(2))
         self._needed_ns = self._period_ns = 0.0
+        self._load = 0.0
+        """Images a second of real time that were asked for when the best method fell back."""
         self._strikes = 0
         self._on_trial = False
         self._wait = self._until_trial = _FIRST_TRIAL
+
+    def _of_device_time(self) -> float:
+        """Tell what part there is of the device's time: more than all of it where a replay is slow."""
+        return self._share() / self._speed()
 
     @property
     def budget(self) -> Budget:
@@ -85,19 +98,23 @@ class Fallback:
         """
         if not self._has_choice or wanted == 0:
             return
+        there_ns = self._of_device_time() * period_ns(window, cut)
+        load = wanted / there_ns
         if self.is_in_force:
             self._until_trial -= 1
-            if self._until_trial == 0:
+            if 0 < load < _LESS * self._load:
+                self._until_trial, self._wait = 0, _FIRST_TRIAL
+            if self._until_trial <= 0:
                 # What it cost under another load counts no more.
-                self._best = Budget(self._share, self._most_at_once)
+                self._best = Budget(self._of_device_time, self._most_at_once)
                 self._on_trial, self.is_in_force = True, False
         elif self._best.is_known:
-            self._period_ns = self._share() * period_ns(window, cut)
+            self._period_ns = there_ns
             self._needed_ns = self._best.newest_ns(wanted)
-            self._judge()
+            self._judge(load)
         self.windows += self.is_in_force
 
-    def _judge(self) -> None:
+    def _judge(self, load: float) -> None:
         room = self._best.at_once * (_ROOM if self._on_trial else 1.0)
         if self._needed_ns <= room * self._period_ns:
             if self._on_trial:
@@ -108,9 +125,15 @@ class Fallback:
         self._strikes += 1
         if self._on_trial or self._strikes == _STRIKES:
             self.is_in_force = True
-            self._strikes, self._until_trial = 0, self._wait
+            self._load = load
+            self._strikes, self._until_trial = 0, max(_FIRST_TRIAL, min(self._wait, _windows_in(self._period_ns)))
             far_over = self._needed_ns > _FAR_OVER * self._best.at_once * self._period_ns
             self._wait = min((_MUCH_LATER if far_over else _LATER) * self._wait, _LAST_TRIAL)
             if not self._on_trial:
                 _log.warning("falls back to its fast method: %s", self.reason)
             self._on_trial = False
+
+
+def _windows_in(period_ns: float) -> int:
+    """Windows that come in the longest time that a trial waits."""
+    return int(_LONGEST_WAIT_NS / period_ns) if period_ns > 0 else _LAST_TRIAL

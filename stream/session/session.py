@@ -92,6 +92,7 @@ class Session:
         tally: Tally | None = None,
         answers: Callable[[ContentWindow], bool] = lambda window: True,
         share: Callable[[], float] = lambda: 1.0,
+        speed: Callable[[], float] = lambda: 1.0,
         at_once: int = 1,
     ) -> None:
         """Prepare for one source.
@@ -107,6 +108,7 @@ class Session:
             tally: of the sessions before this one, counted on; None = begin.
             answers: tells of each window whether the plan is asked; its numbers are taken in any case.
             share: tells what part of the time there is for this session, in (0, 1], where others run beside it.
+            speed: tells how fast the device's time goes, 1 = as fast as time, > 0: a replay may be slower.
             at_once: windows that may be answered beside one another, if the method can; `feed` then does not wait for
                 their images, which come by a later call. 1 = all comes by the call that completes a window.
 
@@ -132,7 +134,9 @@ class Session:
         self._answers = answers
         self._clock = clock
         self._plan = config.plan
-        self._fallback = Fallback(reconstructor, live=freshest, share=share, at_once=lambda: self._can_at_once)
+        self._fallback = Fallback(
+            reconstructor, live=freshest, share=share, speed=speed, at_once=lambda: self._can_at_once
+        )
         self._lanes = Lanes(reconstructor, clock, refused=self._tally.counters.out_of_memory)
         self._most_at_once = at_once if self._lanes.work_beside else 1
         self._works_ahead = isinstance(reconstructor, WorksAhead)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from nire.backends import passthrough
@@ -34,13 +36,18 @@ class Method(passthrough.Passthrough):
 class Stream:
     """A live stream of 25 frames a second that asks for one image a window."""
 
-    def __init__(self, best_ms: float, *, live: bool = True) -> None:
-        """Begin before the first packet."""
+    def __init__(self, best_ms: float, *, live: bool = True, speed: float = 1.0) -> None:
+        """Begin before the first packet of a camera, or of a replay that is slower."""
         self.clock = Clock()
         self.best, self.fast = Method("best", self.clock, best_ms), Method("fast", self.clock, 1.0)
         config = load_config(None, ["plan.rate_hz=25"])
         backend = AutoReconstructor(self.best, self.fast)
-        self.session = Session(config, INFO, backend, freshest=live, clock=self.clock)
+        self.speed = speed
+        self.told: Callable[[], float] = lambda: speed
+        self.session = Session(config, INFO, backend, freshest=live, clock=self.clock, speed=self._told_speed)
+
+    def _told_speed(self) -> float:
+        return self.told()
 
     def answers(self, load: dict[int, float] | None = None) -> dict[int, str]:
         """Run; who answered each window. From window k on a build of the best method takes `load[k]` ms."""
@@ -48,7 +55,7 @@ class Stream:
         edges = range(START_US, START_US + PERIODS * packets.PERIOD_US, 5000)
         stream = packets.in_order(packets.frames(PERIODS), packets.cut(packets.events(2000, PERIODS), edges))
         names: dict[int, str] = {}
-        for frame in in_real_time(self.session, stream, self.clock):
+        for frame in in_real_time(self.session, stream, self.clock, self.speed):
             names[frame.window] = frame.backend
             self.best.build_ms = next((ms for k, ms in reversed(load.items()) if frame.window >= k), self.best.build_ms)
         return names
@@ -120,3 +127,26 @@ def test_what_comes_ahead_goes_to_the_method_in_force() -> None:
     assert (best.asked, fast.asked) == (1, 1)
     backend.build(window)
     assert backend.name == "fast"
+
+
+def test_slow_replay_gives_the_best_method_its_time() -> None:
+    """A window takes 100 ms; of the camera one came every 40 ms, at a quarter of the speed one every 160 ms."""
+    assert set(Stream(best_ms=100, speed=0.25).answers().values()) == {"best"}
+    assert "fast" in Stream(best_ms=100).answers().values()
+
+
+def test_best_method_is_tried_at_once_where_a_replay_is_slowed_down() -> None:
+    """Without a word of the speed the trial after 32 windows fails, and the next one is far off."""
+    stream = Stream(best_ms=100)
+    slowed_ns = stream.clock.now_ns + 100 * packets.PERIOD_US * 1000
+    stream.told = lambda: 0.1 if stream.clock.now_ns > slowed_ns else 1.0
+    names = stream.answers()
+    assert {names[k] for k in range(60, 95) if k in names} == {"fast"}
+    assert {names[k] for k in range(105, PERIODS - 1) if k in names} == {"best"}
+
+
+def test_trial_is_not_put_off_for_longer_than_some_minutes() -> None:
+    """At two windows a second, as many as a fast camera waits for would be more than an hour."""
+    stream = Stream(best_ms=5000, speed=0.08)
+    stream.answers()
+    assert stream.session._fallback._until_trial <= 600

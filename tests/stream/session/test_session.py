@@ -217,10 +217,12 @@ def test_queries_beyond_the_time_budget_are_thinned_evenly_and_counted() -> None
     assert set(np.diff(indices).tolist()) == {2}
 
 
-def in_real_time(machine: Session, stream: Iterable[Packet], clock: Clock) -> Iterator[ExposedFrame]:
+def in_real_time(
+    machine: Session, stream: Iterable[Packet], clock: Clock, speed: float = 1.0
+) -> Iterator[ExposedFrame]:
     """Feed packets when they are due, all at once that came while the machine was busy; the clock waits for them."""
     began_ns = clock.now_ns
-    due = [(began_ns + 1000 * (packet_span_us(packet)[1] - START_US), packet) for packet in stream]
+    due = [(began_ns + 1000 * (packet_span_us(packet)[1] - START_US) / speed, packet) for packet in stream]
     while due:
         clock.now_ns = max(clock.now_ns, round(due[0][0]))
         arrived = [packet for at_ns, packet in due if at_ns <= clock.now_ns]
