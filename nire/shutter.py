@@ -60,6 +60,13 @@ class Shutter:
         """An instant of (the first row at) `t_us`: t_a = t_b, the delta of Eq. 4."""
         return cls.rolling(t_us, t_us, row_delay_us=row_delay_us, height=height)
 
+    def __repr__(self) -> str:
+        """Say when the first and the last row (or pixel) are exposed, in one line."""
+        ends = [f"[{_plain(self.t_a_us.flat[k])}, {_plain(self.t_b_us.flat[k])}]" for k in (0, -1)]
+        size = " x ".join(str(n) for n in reversed(self.t_a_us.shape))
+        rows = "rows" if self.t_a_us.ndim == 1 else "pixels"
+        return f"Shutter({' ... '.join(dict.fromkeys(ends))} us, {size} {rows})"
+
     @property
     def height(self) -> int:
         """Number of rows H."""
@@ -113,3 +120,8 @@ class Shutter:
             raise ValueError(f"a window needs t1_us > t0_us, got [{t0_us}, {t1_us})")
         span = t1_us - t0_us
         return (self.t_a_us - t0_us) / span, (self.t_b_us - t0_us) / span
+
+
+def _plain(t_us: float) -> str:
+    """Write a time with all its digits before the point, and at most three after it."""
+    return f"{t_us:.3f}".rstrip("0").rstrip(".")

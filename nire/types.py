@@ -57,6 +57,11 @@ class EventBatch:
         """Count the events."""
         return int(self.t_us.shape[0])
 
+    def __repr__(self) -> str:
+        """Say how many and from when to when, in one line."""
+        span = f"{self.t_us[0]} to {self.t_us[-1]} us" if len(self) else f"until {self.watermark_us} us"
+        return f"EventBatch({len(self)} events, {span})"
+
     @classmethod
     def empty(cls, watermark_us: int, *, received_ns: int = 0, epoch: int = 0) -> EventBatch:
         """Make a heartbeat: no event, only the promise."""
@@ -130,6 +135,14 @@ class Frame:
     epoch: int = 0
     exposure_known: bool = True
     lost_before: int = 0
+
+    def __repr__(self) -> str:
+        """Say what it is in one line, without its pixels."""
+        return f"Frame({self.index}, {_size(self.pixels)}, {self.shutter!r})"
+
+    def _repr_png_(self) -> bytes:
+        """Show it in a notebook."""
+        return _png(self.pixels)
 
     @property
     def shutter(self) -> Shutter:
@@ -393,6 +406,27 @@ class ExposedFrame:
     wall_uncertainty_us: float | None = None
     unanswered: int = 0
     life: int = 0
+
+    def __repr__(self) -> str:
+        """Say what it is in one line, without its pixels."""
+        made = f", by {self.backend}" if self.backend else ""
+        return f"ExposedFrame({self.tag} {self.index}, {_size(self.pixels)}, {self.shutter!r}{made})"
+
+    def _repr_png_(self) -> bytes:
+        """Show it in a notebook."""
+        return _png(self.pixels)
+
+
+def _size(pixels: NDArray[np.uint8]) -> str:
+    height, width, channels = pixels.shape
+    return f"{width} x {height}" + (f" x {channels}" if channels > 1 else "")
+
+
+def _png(pixels: NDArray[np.uint8]) -> bytes:
+    """Encode an image [H, W, C], gray or RGB."""
+    import cv2  # not needed where nothing is shown
+
+    return bytes(cv2.imencode(".png", pixels[..., ::-1] if pixels.shape[2] == 3 else pixels)[1])
 
 
 Content = Any

@@ -43,15 +43,22 @@ class Window:
     Attributes:
         frames: its captured frames: 0, 1 or 2.
         covered_us: (first, last) device time that a row of a shutter may reach.
+        backend: the method that answers, "neural" or "edi" for instance.
     """
 
     def __init__(self, session: Session, window: ContentWindow, turn: Lock) -> None:
         """Wrap a window of a session, which is asked by who has the turn."""
         self.frames: list[Frame] = list(window.frames)
         self.covered_us: tuple[float, float] = window.covered_us
+        self.backend: str = session.backend
         self._session = session
         self._window = window
         self._turn = turn
+
+    def __repr__(self) -> str:
+        """Say when it is, and who answers, in one line."""
+        first_us, last_us = self.covered_us
+        return f"Window({first_us:.0f} to {last_us:.0f} us, {len(self.frames)} frames, by {self.backend})"
 
     @cached_property
     def events(self) -> NDArray[np.void]:
@@ -121,6 +128,12 @@ class Recording:
         self.info = self._unread.info
         self.damage: RecordingDamaged | None = None
 
+    def __repr__(self) -> str:
+        """Say what it is in one line."""
+        geometry, length_us = self.info.geometry, self.info.duration_us
+        length = "live" if length_us is None else f"{length_us * 1e-6:.3f} s"
+        return f"Recording({self.info.name}, {geometry.width} x {geometry.height}, {length})"
+
     @cached_property
     def frames(self) -> list[Frame]:
         """The captured frames in order, pixels uint8 [H, W, C]; all of them in memory.
@@ -145,8 +158,8 @@ class Recording:
         Args:
             policy: "pair" (two frames and what lies between), "single", "live_edge" or "span". Without frames
                 "pair" means "span".
-            backend: the method; "auto" = as configured, by default the network, and the double integral where there are no
-                weights for the source.
+            backend: the method; "auto" = as configured, by default the network, or the double integral where there are
+                no weights for the source.
             overrides: keys of [reconstructor] (device, threads, ...), [window] and [planes], without their section.
 
         Raises:

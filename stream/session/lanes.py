@@ -226,6 +226,11 @@ class Lanes:
         self._apart: Lane | None = None
 
     @property
+    def backend(self) -> str:
+        """Name of the method."""
+        return self._lanes[0].reconstructor.name
+
+    @property
     def work_beside(self) -> bool:
         """Several windows may be answered beside one another."""
         return self._lanes[0].works_beside

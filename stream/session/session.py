@@ -175,6 +175,11 @@ class Session:
         return self._learning.current
 
     @property
+    def backend(self) -> str:
+        """Name of the method that answers at present."""
+        return self._lanes.backend
+
+    @property
     def backend_reason(self) -> str:
         """Why the method answers that does, where a backend has two; else ""."""
         return self._fallback.reason

@@ -94,6 +94,15 @@ def test_windows_are_exposed_again_after_others_were_and_after_the_end(camera: P
             assert np.array_equal(window.expose(t_us), image)
 
 
+def test_recording_and_window_say_what_they_are(path: Path) -> None:
+    with nl.open(path) as recording:
+        assert repr(recording).startswith(f"Recording({recording.info.name}, ")
+        for backend, name in (("edi", "edi"), ("flow", "flow")):
+            window = next(recording.windows(backend=backend))
+            assert window.backend == name
+            assert repr(window).endswith(f"2 frames, by {name})")
+
+
 def test_many_shutters_at_once_are_those_one_by_one(camera: Path) -> None:
     with nl.open(camera) as recording:
         window = next(recording.windows())
