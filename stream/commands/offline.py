@@ -163,7 +163,7 @@ def run(
     if reading.damage is not None:
         return DAMAGED
     has_none = part is None and session.counters.windows > 0 and not frames.files
-    return UNANSWERED if unanswered or has_none else DONE
+    return UNANSWERED if unanswered or has_none or session.uncovered else DONE
 
 
 def _by_plan(session: Session, packets: Iterator[Packet], outputs: Sequence[Output]) -> list[Wanted]:
@@ -236,6 +236,7 @@ def _report(
             "lost_events": session.losses.events,
             "lost_frames": session.losses.frames,
             "late_windows": counters.late_windows,
+            "uncovered": session.uncovered,
         }
         | asdict(cleaning),
         "source": _own_counters(source),

@@ -104,13 +104,24 @@ def cut_of(
 
 def queries_of(window: ContentWindow, plan: PlanConfig) -> list[Query]:
     """List what the plan asks of a window, in the order of time; shutters that are not covered are left out."""
+    return asked_of(window, plan)[0]
+
+
+def asked_of(window: ContentWindow, plan: PlanConfig) -> tuple[list[Query], list[Shutter]]:
+    """List what the plan asks of a window, and the shutters that are left out because the window does not cover them.
+
+    Both are in the order of time.
+    """
     film = window.film
     first_us, last_us = window.covered_us
-    return [
-        Query(film, shutter, plan.name)
-        for shutter in _shutters_of(window, plan)
-        if shutter.first_us >= first_us and shutter.last_us <= last_us
-    ]
+    queries: list[Query] = []
+    uncovered: list[Shutter] = []
+    for shutter in _shutters_of(window, plan):
+        if shutter.first_us >= first_us and shutter.last_us <= last_us:
+            queries.append(Query(film, shutter, plan.name))
+        else:
+            uncovered.append(shutter)
+    return queries, uncovered
 
 
 def has_shutters(window: ContentWindow, plan: PlanConfig) -> bool:

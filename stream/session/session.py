@@ -35,7 +35,7 @@ from stream.session.doubts import Doubts
 from stream.session.fallback import Fallback
 from stream.session.lanes import Answer, Built, Exposed, Lane, Lanes
 from stream.session.learning import Learning, make_calibrator
-from stream.session.plan import cut_of, left_out, place_of, queries_of, require_grid, require_together
+from stream.session.plan import asked_of, cut_of, left_out, place_of, require_grid, require_together
 from stream.session.shutters import covers, rank, why_not
 from stream.session.tally import Counters, Place, Tally
 from stream.windows.assembler import WindowAssembler
@@ -173,6 +173,11 @@ class Session:
     def calibration(self) -> Calibration:
         """What is believed about the sensor at present."""
         return self._learning.current
+
+    @property
+    def uncovered(self) -> int:
+        """Shutters of the plan that no window covers, so far: they have no index."""
+        return self._doubts.uncovered
 
     @property
     def backend(self) -> str:
@@ -460,8 +465,8 @@ class Session:
         if self.paused:
             self._follows = False
             return []
-        queries = queries_of(window, self._plan)
-        self._doubts.planned(window, queries, self._plan)
+        queries, uncovered = asked_of(window, self._plan)
+        self._doubts.planned(window, queries, uncovered, self._plan)
         placed = [(place_of(self._plan, window, query), query) for query in queries]
         if placed and self._follows:
             placed = self._after_the_one_before(placed)

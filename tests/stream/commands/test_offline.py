@@ -6,6 +6,7 @@ import errno
 import json
 import logging
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,17 @@ def test_plan_that_makes_no_image_ends_as_a_shutter_that_nobody_answers(
     )
     assert records(tmp_path / "out") == []
     assert caplog.text.count("makes no image of any window") == 1
+
+
+def test_plan_of_which_images_reach_out_of_their_windows_says_how_many(
+    recording: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert run(recording, tmp_path / "out", "plan.exposure_us=60000", "plan.rate_hz=250") == 3
+    written = records(tmp_path / "out")
+    told = json.loads((tmp_path / "out" / "run.json").read_text())["losses"]["uncovered"]
+    holes = [round((b["t_a_us"] - a["t_a_us"]) / 4000) - 1 for a, b in pairwise(written)]
+    assert 0 < sum(holes) <= told <= sum(holes) + 5
+    assert f"{told} of " in caplog.text
 
 
 def test_deblur_is_one_instant_in_the_middle_of_each_captured_frame(recording: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -393,6 +394,32 @@ def test_plan_that_can_make_no_image_says_why_once(
 def test_plan_that_makes_some_images_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
     assert run(packets.usual(), "plan.rate_hz=30")
     assert "makes no image" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("overrides", "leaves_out"),
+    [
+        ([], False),
+        (["plan.exposure_us=9000"], False),
+        (["plan.exposure_us=60000", "plan.rate_hz=250"], True),
+        (["plan.name=reshutter", "plan.row_delay_us=5000", "plan.rate_hz=250"], True),
+    ],
+    ids=["instants", "narrow", "wide", "tilted"],
+)
+def test_images_that_reach_out_of_every_window_are_counted_and_told_once(
+    overrides: list[str], leaves_out: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    machine = session(*overrides)
+    made = [*machine.feed(packets.usual()), *machine.finish()]
+    assert made
+    plan = machine.plan
+    middles = sorted(frame.shutter.mid_us for frame in made)
+    holes = sum(round((b - a) * plan.rate_hz / 1e6) - 1 for a, b in pairwise(middles))
+    # The window of the last frame alone has some before its own, which leave no hole.
+    a_window = PERIOD_US * plan.rate_hz / 1e6
+    assert holes <= machine.uncovered <= holes + a_window / 2
+    assert (holes > 0) == leaves_out == (machine.uncovered > 0)
+    assert caplog.text.count("images so far are left out") == leaves_out
 
 
 def test_stream_that_goes_on_is_told_before_it_ends(caplog: pytest.LogCaptureFixture) -> None:
