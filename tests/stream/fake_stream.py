@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from nire.errors import ShutterOutsideWindow
+from nire.errors import ConfigError, ShutterOutsideWindow
 from nire.shutter import Shutter
 from nire.types import EventBatch, ExposedFrame, Frame, Geometry, Stamps
 from stream.clock import now_ns
@@ -49,6 +49,8 @@ class FakeStream:
         self.dim = 1.0
         self.figures: dict[str, Any] = {}
         """Laid over the status."""
+        self.refusals: dict[str, str] = {}
+        """Commands that are refused, and why."""
         self.statuses = 0
         self.arrived = threading.Condition()
         self._scene = _scene()
@@ -114,6 +116,9 @@ class FakeStream:
                     self.publisher.send_events(image, camera=camera)
 
     def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        if request["command"] in self.refusals:
+            self._note(request)
+            raise ConfigError(self.refusals[request["command"]])
         if request["command"] == "set_plan":
             self.plan = updated(self.plan, request["plan"])
         if request["command"] == "play":
@@ -124,9 +129,7 @@ class FakeStream:
             self.figures["recording"] = None
         if request["command"] in ("pause", "resume"):
             self.paused = request["command"] == "pause"
-        with self.arrived:
-            self.asked.append(request)
-            self.arrived.notify_all()
+        self._note(request)
         if request["command"] == "set_reconstructor":
             return {"number": 7, "state": "pending"}
         if request["command"] == "expose":
@@ -137,6 +140,11 @@ class FakeStream:
             index = self._expose(middle_us, request["tag"], request["for_us"])
             return {"index": index, "topic": f"frame/{request['tag']}", "t_a_us": middle_us - half_us}
         return self._status(request.get("camera", ""))
+
+    def _note(self, request: dict[str, Any]) -> None:
+        with self.arrived:
+            self.asked.append(request)
+            self.arrived.notify_all()
 
     @property
     def _names(self) -> Sequence[str]:

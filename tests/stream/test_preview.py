@@ -17,8 +17,13 @@ import numpy as np
 import pytest
 
 from nire.errors import ConfigError
+from nire.explicit import engines as key_planes
+from nire.network.config import SIZES
+from nire.network.weights import shipped
+from nire.recurrent import engines as recurrent
 from stream.display import Tone
 from stream.preview.browser import finite
+from stream.preview.choices import choices
 from stream.preview.feed import Feed, reachable
 from stream.preview.history import History
 from stream.preview.images import Look, encoded, envelope, overlay
@@ -356,6 +361,15 @@ def test_stream_with_keys_is_shown_by_the_owner_of_its_key(tmp_path: Path) -> No
 def test_page_loads_nothing_from_outside() -> None:
     for file in PAGE.iterdir():
         assert "//" not in file.read_text().replace("// ", ""), file.name
+
+
+def test_page_offers_what_the_networks_are_run_by_and_sizes_that_have_weights() -> None:
+    offered = choices()
+    for backend, module in (("auto", key_planes), ("neural", key_planes), ("events_only", recurrent)):
+        assert offered["engine"][backend] == ["auto", *module.ENGINES]
+    assert offered["engine"].keys() <= set(offered["backend"])
+    assert offered["size"] == [size for size in SIZES if shipped(size) is not None]
+    assert offered["size"]
 
 
 def test_figures_of_a_dead_stream_are_not_kept(stream: FakeStream, monkeypatch: pytest.MonkeyPatch) -> None:

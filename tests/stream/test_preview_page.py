@@ -631,6 +631,76 @@ def test_method_and_source_are_changed_after_a_word_and_failures_are_told(page: 
     assert not page.execute_script("return document.getElementById('confirm').open")
 
 
+def value(page: Any, element: str) -> str:
+    return str(page.execute_script("return document.getElementById(arguments[0]).value", element))
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("at_once", [True, False])
+def test_refused_method_is_told_below_its_form_which_goes_back_to_what_runs(
+    page: Any, stream: FakeStream, at_once: bool
+) -> None:
+    stream.figures = {"reconstructor": {"backend": "edi", "size": "nano", "engine": "auto"}}
+    why = "no trained weights of size 'small' come with this version"
+    if at_once:
+        stream.refusals = {"set_reconstructor": why}
+    press(page, "#stream")
+    until(lambda: value(page, "backend") == "edi")
+    for element, chosen in (("backend", "neural"), ("size", "small"), ("engine", "openvino")):
+        change(page, element, chosen)
+    press(page, "#method-change")
+    press(page, "#confirm-yes")
+    wanted = {"backend": "neural", "size": "small", "engine": "openvino"}
+    assert stream.wait_for("set_reconstructor")["settings"] == wanted
+    if not at_once:
+        stream.figures["method_change"] = {"number": 7, "state": "failed", "error": why}
+    until(lambda: text(page, "method-note") == why)
+    assert [value(page, element) for element in ("backend", "size", "engine")] == ["edi", "nano", "auto"]
+    assert text(page, "toast") == ""
+    count = stream.statuses
+    until(lambda: stream.statuses > count + 3)
+    assert text(page, "method-note") == why
+    change(page, "backend", "flow")
+    assert text(page, "method-note") == ""
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(
+    ("command", "field", "wish", "button", "note"),
+    [
+        ("set_source", "source-settings", "exposure=banana", "source-change", "source-note"),
+        ("record", "record-file", "there.nire", "record", "record-note"),
+    ],
+)
+def test_refusal_is_told_below_the_field_that_it_is_of(
+    page: Any, stream: FakeStream, command: str, field: str, wish: str, button: str, note: str
+) -> None:
+    stream.refusals = {command: "that cannot be"}
+    press(page, "#stream")
+    change(page, field, wish)
+    press(page, f"#{button}")
+    press(page, "#confirm-yes")
+    until(lambda: text(page, note) == "that cannot be")
+    count = stream.statuses
+    until(lambda: stream.statuses > count + 3)
+    assert text(page, note) == "that cannot be"
+    assert value(page, field) == wish
+    change(page, field, "")
+    assert text(page, note) == ""
+
+
+@pytest.mark.browser
+def test_engines_are_offered_for_the_backend_that_has_them(page: Any, stream: FakeStream) -> None:
+    stream.figures = {"reconstructor": {"backend": "neural", "size": "nano", "engine": "my.engine"}}
+    options = "return [...document.getElementById(arguments[0]).options].map((each) => each.value)"
+    until(lambda: value(page, "engine") == "my.engine")
+    assert page.execute_script(options, "engine") == ["auto", "eager", "openvino", "my.engine"]
+    assert page.execute_script(options, "size") == ["nano", "small"]
+    change(page, "backend", "edi")
+    assert value(page, "engine") == "auto"
+    assert page.execute_script("return ['size', 'engine'].every((each) => document.getElementById(each).disabled)")
+
+
 @pytest.mark.browser
 def test_colours_of_events_are_of_this_browser_and_their_time_is_for_everyone(page: Any, stream: FakeStream) -> None:
     stream.figures = {"events_ms": 10.0}

@@ -22,7 +22,7 @@ const operate = new Operate(() => shutter.forget());
 const shutter = new Shutter(link, operate);
 const sheet = new StreamSheet(link, operate);
 const replay = new Replay(link, operate);
-const recording = new Recording(link, operate);
+const recording = new Recording(link, operate, sheet.notes.record);
 
 // One camera of several: the way back to all of them, with the token where there is one.
 const way = new URLSearchParams(location.search);
@@ -104,13 +104,13 @@ function lost() {
 }
 
 function reply(message) {
-  sheet.heard(message);
+  const said = sheet.heard(message);
   if (message.ok) {
     if (message.plan) shutter.take(message.plan);
     if (message.paused !== undefined) state.paused = message.paused;
     return;
   }
-  toast(message.hint || message.error);
+  if (!said) toast(message.hint || message.error);
   if (message.command === "set_plan") link.ask("status");
 }
 

@@ -8,10 +8,12 @@ export class Recording {
   /**
    * @param link to the server
    * @param operate who may change it
+   * @param note says how it goes
    */
-  constructor(link, operate) {
+  constructor(link, operate, note) {
     this.link = link;
     this.operate = operate;
+    this.note = note;
     this.path = "";
     byId("record").addEventListener("click", () => this.toggle());
   }
@@ -23,6 +25,7 @@ export class Recording {
         () => this.link.ask("record_stop"));
     }
     const file = byId("record-file").value.trim() || this.suggested();
+    this.note.forget();
     this.operate.confirm({
       title: "Record the stream?",
       text: `What the source sends is written to ${file}, in the folder where the stream was started, until the recording is ended.`,
@@ -48,7 +51,7 @@ export class Recording {
     if (this.path) mark.lastElementChild.textContent = duration(recording.seconds);
     mark.dataset.tip = `The stream is being recorded into ${this.path}`;
     const words = this.path ? `${this.path}: ${recording.events.toLocaleString("en")} events, ${recording.frames} frames` : recording?.error ?? "";
-    const note = byId("record-note");
-    if (note.textContent !== words) note.textContent = words;
+    if (this.path) this.note.forget();
+    this.note.show(null, words);
   }
 }

@@ -1,6 +1,10 @@
 // The sheet of what holds for everyone: what the stream is, its method, its source, and pause.
 
+import { engineWords } from "./method.js";
+import { Note } from "./note.js";
+
 const byId = (id) => document.getElementById(id);
+const METHOD = ["backend", "size", "engine"];
 
 export class StreamSheet {
   /**
@@ -11,11 +15,18 @@ export class StreamSheet {
     this.link = link;
     this.operate = operate;
     this.paused = false;
+    this.set = null;
     this.method = "";
-    this.numbers = {};
-    this.misread = "";
+    this.engines = {};
+    this.notes = {
+      set_reconstructor: new Note("method-note", METHOD, () => this.showSet()),
+      set_source: new Note("source-note", ["source-settings"]),
+      record: new Note("record-note", ["record-file"]),
+    };
+    byId("backend").addEventListener("change", () => this.offerEngines(byId("engine").value));
     byId("method-change").addEventListener("click", () => {
-      const settings = { backend: byId("backend").value, size: byId("size").value, engine: byId("engine").value.trim() || "auto" };
+      const settings = Object.fromEntries(METHOD.map((key) => [key, byId(key).value]));
+      this.notes.set_reconstructor.forget();
       operate.confirm({
         title: "Change the method for everyone?",
         text: "The present method goes on until the other one is ready. All who receive this stream get its images from then on.",
@@ -23,13 +34,12 @@ export class StreamSheet {
       }, () => link.ask("set_reconstructor", { settings }));
     });
     byId("source-change").addEventListener("click", () => {
-      this.misread = "";
       const settings = assignments(byId("source-settings").value);
       if (settings === null) {
-        this.misread = "Expected KEY=VALUE, several with spaces between them: exposure_us=4000";
-        note("source-note", null, this.misread);
+        this.notes.set_source.refuse("Expected KEY=VALUE, several with spaces between them: exposure_us=4000");
         return;
       }
+      this.notes.set_source.forget();
       operate.confirm({
         title: "Change the source for everyone?",
         text: "Where it cannot take the settings while it runs, the source is opened again: the stream has a gap then.",
@@ -53,17 +63,26 @@ export class StreamSheet {
   /** Offer what there is to choose from. */
   offer(choices) {
     for (const key of ["backend", "size"]) byId(key).replaceChildren(...choices[key].map((name) => new Option(name, name)));
-    this.method = "";
+    this.engines = choices.engine;
+    this.showSet();
+  }
+
+  /** Offer what runs the networks of the chosen backend; one without a network has none, and no size. */
+  offerEngines(chosen) {
+    const engines = this.engines[byId("backend").value];
+    byId("engine").replaceChildren(...(engines ?? ["auto"]).map((name) => new Option(engineWords(name), name)));
+    choose("engine", engines?.includes(chosen) ? chosen : "auto");
+    for (const key of ["size", "engine"]) byId(key).disabled = !engines;
   }
 
   /** Show what the stream says of itself. */
   show({ address, status }) {
     this.showMethod(status.reconstructor);
     const settings = Object.entries(status.source_settings ?? {}).map(([key, value]) => `${key}=${value}`).join(" ");
-    note("method-note", this.own(status.method_change, "set_reconstructor"), "");
-    if (!this.misread) note("source-note", this.own(status.source_change, "set_source"), settings ? `Set: ${settings}` : "");
+    this.notes.set_reconstructor.show(status.method_change);
+    this.notes.set_source.show(status.source_change, settings ? `Set: ${settings}` : "");
     byId("events_ms").disabled = !this.operate.allowed || !status.events_ms;
-    if (status.events_ms) choose(byId("events_ms"), status.events_ms);
+    if (status.events_ms) chooseSpan(byId("events_ms"), status.events_ms);
     this.paused = status.state === "paused";
     const button = byId("pause-all");
     const words = this.paused ? "Go on for everyone" : "Pause for everyone…";
@@ -89,26 +108,36 @@ export class StreamSheet {
     }
   }
 
-  /** Remember which wish was ours. */
-  heard(message) {
-    if (message.number) this.numbers[message.command] = message.number;
-  }
-
-  /** A change as the status tells it, where it is the one that was asked for here. */
-  own(change, command) {
-    return change?.number === this.numbers[command] ? change : null;
+  /** Take an answer: remember a wish of ours, or why it was refused. Returns whether a refusal is seen, below its field. */
+  heard({ ok, command, number, hint, error }) {
+    const note = this.notes[command];
+    if (number) note?.follow(number);
+    if (!ok) note?.refuse(hint || error);
+    return Boolean(note) && byId("stream-sheet").open;
   }
 
   /** Follow the method as it is set, unless somebody is choosing another one. */
   showMethod(set) {
     if (!set || JSON.stringify(set) === this.method) return;
+    this.set = set;
     this.method = JSON.stringify(set);
-    for (const key of ["backend", "size", "engine"]) {
-      const control = byId(key);
-      if (control.options && ![...control.options].some((option) => option.value === set[key])) control.add(new Option(set[key], set[key]));
-      control.value = set[key];
-    }
+    this.showSet();
   }
+
+  /** Put the form to what is set. */
+  showSet() {
+    if (!this.set) return;
+    for (const key of ["backend", "size"]) choose(key, this.set[key]);
+    this.offerEngines(this.set.engine);
+    choose("engine", this.set.engine);
+  }
+}
+
+/** Choose a value, also one that was not offered. */
+function choose(id, value) {
+  const control = byId(id);
+  if (![...control.options].some((option) => option.value === value)) control.add(new Option(value, value));
+  control.value = value;
 }
 
 /** "exposure_us=4000 color=gray" as a map; null where it is none. */
@@ -123,15 +152,8 @@ export function assignments(text) {
   return settings;
 }
 
-/** Say how the newest wish went. */
-function note(id, change, otherwise) {
-  const words = { pending: "Being carried out; the stream goes on meanwhile", done: otherwise || "Done", failed: change?.error }[change?.state] ?? otherwise;
-  const element = byId(id);
-  if (element.textContent !== words) element.textContent = words;
-}
-
 /** Show how long events are collected, among what is offered. */
-function choose(select, events_ms) {
+function chooseSpan(select, events_ms) {
   const offered = [...new Set([2, 5, 10, 20, 40, 100, events_ms])].sort((a, b) => a - b);
   if (select.options.length !== offered.length) select.replaceChildren(...offered.map((ms) => new Option(`${ms} ms`, ms)));
   if (document.activeElement !== select) select.value = String(events_ms);
