@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from nire.calibrate import GOOD_MISFIT
+from stream.config_sections import PlanConfig
 from stream.preview.server import PAGE
 from tests.stream.chromium import digest, drag, press, text
 from tests.stream.fake_stream import FakeStream
@@ -533,6 +534,33 @@ def test_every_figure_says_what_it_is(page: Any) -> None:
     )
     until(lambda: not page.execute_script("return document.getElementById('tip').hidden"))
     assert "skipped" in text(page, "tip")
+
+
+@pytest.mark.browser
+def test_every_plan_says_what_it_gives(page: Any, stream: FakeStream) -> None:
+    hints = """return Object.fromEntries([...document.querySelectorAll("#plans input")].map(
+      (e) => [e.value, e.getAttribute("aria-description")]))"""
+    told = page.execute_script(hints)
+    assert told.keys() == set(get_args(PlanConfig.model_fields["name"].annotation))
+    assert len(set(told.values())) == len(told)
+    hover = """const plan = document.querySelector(`#plans input[value=${arguments[0]}]`);
+      plan.parentElement.dispatchEvent(new PointerEvent("pointerenter"))"""
+    for plan, hint in told.items():
+        page.execute_script(hover, plan)
+        until(lambda hint=hint: text(page, "tip") == hint)
+    stream.has_frames = False
+    until(lambda: "does not have" in page.execute_script(hints)["unroll"])
+    assert page.execute_script(hints)["upsample"] == told["upsample"]
+
+
+@pytest.mark.browser
+def test_list_of_keys_begins_with_what_the_page_shows_and_what_to_try(page: Any) -> None:
+    page.find_element("tag name", "body").send_keys("?")
+    words = page.find_element("id", "about-page").text
+    assert words.count(".") == 3
+    assert "Captured" in words
+    assert "Try Slow motion" in words
+    page.execute_script("document.getElementById('keys-sheet').close()")
 
 
 @pytest.mark.browser

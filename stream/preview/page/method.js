@@ -1,6 +1,6 @@
 // A method in words: what makes the images, and what runs it.
 
-const ENGINES = { auto: "the fastest here", eager: "torch", openvino: "OpenVINO", physics: "no network" };
+const ENGINES = { auto: "fastest", eager: "torch", openvino: "OpenVINO", physics: "no network" };
 const BACKENDS = {
   edi: () => "double integral (edi)",
   flow: () => "optical flow (flow)",

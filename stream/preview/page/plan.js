@@ -18,6 +18,18 @@ export function needsFrames(name) {
   return name === "deblur" || name === "unroll";
 }
 
+const HINTS = {
+  deblur: "Each captured frame without its motion blur: as it would be, exposed for less time (1)",
+  unroll: "Each captured frame with all rows of the same time: without the slant of a rolling shutter (2)",
+  upsample: "More images than the camera takes: so many instants a second, also between frames (3)",
+  reshutter: "As by another camera: exposures of another length, at another rate, the rows one after another (4)",
+};
+
+/** What a plan gives, for whom its name says nothing. */
+export function hint(name, frameless) {
+  return frameless && needsFrames(name) ? "This makes images of captured frames, which this source does not have" : HINTS[name];
+}
+
 /** The changes to ask for when one control is moved. */
 export function changes(name, key, value) {
   if (name === "upsample" && key === "row_delay_us") return value === 0 ? {} : { name: "reshutter", row_delay_us: value };

@@ -1,7 +1,8 @@
 // The shutter: plan, dial and sliders, which always show the same; what they change holds for everyone.
 
 import { Dial } from "./dial.js";
-import { KEYS, changes, needsFrames, ranges, sentence, toPlace, toValue, usable, words } from "./plan.js";
+import { KEYS, changes, hint, needsFrames, ranges, sentence, toPlace, toValue, usable, words } from "./plan.js";
+import { tell } from "./tips.js";
 
 const byId = (id) => document.getElementById(id);
 
@@ -106,9 +107,10 @@ export class Shutter {
     const radio = document.querySelector(`#plans input[value="${CSS.escape(plan.name)}"]`);
     if (radio) radio.checked = true;
     byId("plans").disabled = !this.operate.allowed;
-    for (const each of document.querySelectorAll("#plans input")) each.disabled = this.frameless && needsFrames(each.value);
-    byId("plans").dataset.tip = "What is asked of each window, for everyone (1 to 4)"
-      + (this.frameless ? ". Deblur and unroll make images of captured frames, which this source does not have" : "");
+    for (const each of document.querySelectorAll("#plans input")) {
+      each.disabled = this.frameless && needsFrames(each.value);
+      tell(each.parentElement, hint(each.value, this.frameless));
+    }
     for (const key of KEYS) {
       const slider = byId(key);
       const on = usable(plan.name, key);

@@ -2,10 +2,17 @@
 
 const AFTER_MS = 450;
 
+/** Give an element its hint; a label's is also that of its field. */
+export function tell(element, hint) {
+  element.dataset.tip = hint;
+  (element.control ?? element).setAttribute("aria-description", hint);
+}
+
 export function giveTips(tip) {
   let timer = 0;
   const hide = () => { clearTimeout(timer); tip.hidden = true; };
   const show = (element) => {
+    if (!element.dataset.tip) return;
     tip.textContent = element.dataset.tip;
     tip.hidden = false;
     const box = element.getBoundingClientRect();
@@ -15,11 +22,12 @@ export function giveTips(tip) {
     tip.style.top = `${below ? box.bottom + 6 : box.top - tip.offsetHeight - 6}px`;
   };
   for (const element of document.querySelectorAll("[data-tip]")) {
-    element.setAttribute("aria-description", element.dataset.tip);
+    const named = element.control ?? element;
+    tell(element, element.dataset.tip);
     element.addEventListener("pointerenter", () => { hide(); timer = setTimeout(() => show(element), AFTER_MS); });
     element.addEventListener("pointerleave", hide);
-    element.addEventListener("focus", (event) => { if (event.target.matches(":focus-visible")) show(element); });
-    element.addEventListener("blur", hide);
+    named.addEventListener("focus", (event) => { if (event.target.matches(":focus-visible")) show(element); });
+    named.addEventListener("blur", hide);
   }
   for (const end of ["pointerdown", "keydown", "scroll"]) document.addEventListener(end, hide, true);
 }
