@@ -237,7 +237,7 @@ class StatusKeeper:
     def _reason(self) -> str:
         """Say why this backend answers, where it is not one that chooses."""
         if self.config.reconstructor.backend != AUTO:
-            return f"reconstructor.backend = {self.config.reconstructor.backend!r}"
+            return "chosen by hand"
         return "nothing was measured yet" if self.info.has_frames else "the source has no frames"
 
 

@@ -385,7 +385,7 @@ def test_numbers_of_the_stream_are_shown(page: Any) -> None:
     assert text(page, "n-offset") == "-4.51 ms"
     assert text(page, "n-misfit") == "35 %"
     assert text(page, "n-late") == "2"
-    assert text(page, "n-method") == "edi, cpu"
+    assert text(page, "n-method") == "double integral (edi)"
     assert float(text(page, "n-total").removesuffix(" ms")) == pytest.approx(6.1, abs=1)
     assert float(text(page, "n-captured")) == pytest.approx(25, rel=0.5)
 
@@ -398,6 +398,28 @@ def test_method_is_told_with_its_reason_and_how_far_wall_times_may_be_off(page: 
     assert text(page, "n-wall") == "± 0.52 ms"
     stream.figures = {"wall_ns": 1}
     until(lambda: text(page, "n-wall") == "as recorded")
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(
+    ("backend", "engine", "words"),
+    [
+        ("neural", "openvino", "network nano by OpenVINO"),
+        ("flow", "opencv", "optical flow (flow)"),
+        ("events_only", "eager", "events alone, by torch"),
+        ("events_only", "physics", "events alone, no network"),
+        ("my.method", "numpy", "my.method, numpy"),
+        ("edi", "", "double integral (edi)"),
+    ],
+)
+def test_method_is_told_in_words(page: Any, backend: str, engine: str, words: str) -> None:
+    said = page.execute_async_script(
+        """const [backend, engine, done] = arguments, set = { size: "nano", weights: "" };
+        import("/page/method.js").then(({ methodWords }) => done(methodWords(backend, engine, set)))""",
+        backend,
+        engine,
+    )
+    assert said == words
 
 
 @pytest.mark.browser

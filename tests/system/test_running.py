@@ -141,6 +141,7 @@ def test_method_is_changed_while_running_and_totals_and_numbers_go_on() -> None:
     assert status["exposed"] >= before["exposed"]
     assert status["windows"] >= before["windows"]
     assert status["reconstructor"]["backend"] == "edi"
+    assert status["backend_reason"] == "chosen by hand"
     assert indices == sorted(indices)
 
 

@@ -1,5 +1,6 @@
 // The numbers: rates with what was asked for and why it is less, latency, losses, the sensor; half a minute of curves.
 
+import { methodWords } from "./method.js";
 import { trim } from "./plan.js";
 
 const byId = (id) => document.getElementById(id);
@@ -34,7 +35,8 @@ export function showFigures(numbers, status, paused) {
   put("n-wall", status.wall_uncertainty_us != null ? `± ${trim(status.wall_uncertainty_us / 1000, 2)} ms`
     : status.wall_ns != null ? "as recorded" : null);
   put("n-why", status.backend_reason ?? "");
-  put("n-method", [numbers.backend ?? status.backend, numbers.engine ?? status.engine].filter(Boolean).join(", ") || null);
+  const [backend, engine] = [numbers.backend ?? status.backend, numbers.engine ?? status.engine];
+  put("n-method", methodWords(backend, engine, status.reconstructor) || null);
   curve("curve-rate", numbers.curves.rate_hz);
   const most_ms = curve("curve-latency", numbers.curves.latency_ms);
   put("curve-latency-most", most_ms > 0 ? `at most ${trim(most_ms, most_ms < 10 ? 1 : 0)} ms` : "");
