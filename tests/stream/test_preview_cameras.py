@@ -34,6 +34,7 @@ def page(browser: Any, served: Served) -> Iterator[Any]:
     """Whatever the address of the page leads to, in a window for two films."""
     before = browser.get_window_size()
     browser.set_window_size(1280, 900)
+    browser.get_log("browser")  # what was said of pages before
     browser.get(served.url)
     yield browser
     errors = [line for line in browser.get_log("browser") if line["level"] == "SEVERE" and "ws" not in line["message"]]

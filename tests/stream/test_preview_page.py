@@ -35,6 +35,7 @@ def served(stream: FakeStream) -> Iterator[Served]:
 @pytest.fixture
 def page(browser: Any, served: Served) -> Iterator[Any]:
     """The page of somebody who has agreed to change the stream for everyone."""
+    browser.get_log("browser")  # what was said of pages before
     browser.get(served.url)
     browser.execute_script("sessionStorage.setItem('nire-live-operates', 'yes')")
     until(lambda: text(browser, "n-rate") not in ("–", "") and text(browser, "sentence"))
@@ -474,6 +475,27 @@ def test_lost_preview_server_is_said_and_found_again(browser: Any, stream: FakeS
     finally:
         browser.get("about:blank")
         served.close()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("path", ["", "cameras"])
+def test_address_of_a_stream_that_was_started_again_is_told_apart_from_a_server_that_is_away(
+    browser: Any, path: str
+) -> None:
+    stream = FakeStream(cameras=("left", "right") if path else ())
+    served = Served(stream.address, observers_token="first")
+    bind = served.url.removeprefix("http://").rstrip("/")
+    try:
+        browser.get(f"{served.url}{path}?token=first")
+        until(lambda: browser.execute_script("return document.getElementById('link').dataset.state") == "live")
+        served.close()
+        served = Served(stream.address, bind, observers_token="second")
+        until(lambda: "no longer valid" in text(browser, "link"))
+        assert "in the terminal" in text(browser, "link")
+    finally:
+        browser.get("about:blank")
+        served.close()
+        stream.close()
 
 
 @pytest.mark.browser

@@ -1,6 +1,6 @@
 // All cameras of a stream, side by side: the newest image of each, its name, and how it goes.
 
-import { Link } from "./link.js";
+import { Link, NOT_ADMITTED } from "./link.js";
 import { trim } from "./plan.js";
 import { followTheme } from "./theme.js";
 
@@ -99,5 +99,9 @@ function showAll({ live, ended, problem, address, status }) {
   put(byId("link").lastElementChild, problem || (live ? `${tiles.size} cameras at ${address}` : `No stream at ${address}. Waiting for it`));
 }
 
-new Link({ hello: nothing, moment: nothing, state: showAll, values: nothing, reply: nothing, lost: () => showAll({ status: {}, address: location.host }) });
+function lost(admitted) {
+  showAll({ problem: admitted ? "" : NOT_ADMITTED, status: {}, address: location.host });
+}
+
+new Link({ hello: nothing, moment: nothing, state: showAll, values: nothing, reply: nothing, lost });
 followTheme(byId("theme"), nothing);

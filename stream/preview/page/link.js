@@ -1,14 +1,17 @@
 // The WebSocket to the preview server: comes back by itself, decodes what belongs together, sends the newest wish only.
 
+export const NOT_ADMITTED = "This address is no longer valid: the stream was started again. Its new address is in the terminal.";
+
 export class Link {
   /**
-   * @param on {hello(message), moment(head, pictures), state(message), values(message), reply(message), lost()}
+   * @param on {hello(message), moment(head, pictures), state(message), values(message), reply(message), lost(admitted)}
    * @param camera to follow instead of the one in the page's address
    */
   constructor(on, camera = "") {
     this.on = on;
     this.camera = camera;
     this.name = "";
+    this.admitted = true;
     this.wishes = new Map();
     this.waiting = new Map();
     this.number = 0;
@@ -30,10 +33,18 @@ export class Link {
     this.socket.onclose = () => {
       this.waiting.clear();
       this.wishes.clear();
-      this.on.lost();
-      setTimeout(() => this.connect(), this.delay);
+      this.on.lost(this.admitted);
+      setTimeout(() => this.comeBack(), this.delay);
       this.delay = Math.min(this.delay * 1.6, 4000);
     };
+  }
+
+  /** Connect again. A browser does not tell why that fails: whether there is a server that does not let this page in. */
+  async comeBack() {
+    const answer = await fetch(location.href, { method: "HEAD", cache: "no-store" }).catch(() => null);
+    this.admitted = answer?.status !== 403;
+    this.on.lost(this.admitted);
+    this.connect();
   }
 
   /** Send what the server should know; lost where there is no connection. */

@@ -3,7 +3,7 @@
 import { Films } from "./films.js";
 import { showFigures } from "./figures.js";
 import { followKeys } from "./keys.js";
-import { Link } from "./link.js";
+import { Link, NOT_ADMITTED } from "./link.js";
 import { Operate } from "./operate.js";
 import { trim } from "./plan.js";
 import { Recording } from "./recording.js";
@@ -97,10 +97,10 @@ function showFrameless(frameless) {
   tellWishes();
 }
 
-function lost() {
+function lost(admitted) {
   state.live = false;
-  if (state.ended) return;
-  showLink("lost", "The preview server is away. Connecting again");
+  if (!admitted) showLink("lost", NOT_ADMITTED);
+  else if (!state.ended) showLink("lost", "The preview server is away. Connecting again");
 }
 
 function reply(message) {
