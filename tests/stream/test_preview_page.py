@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, get_args
 
 import pytest
@@ -520,6 +521,59 @@ def test_page_is_never_wider_than_its_window(
             assert high <= height
     finally:
         page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@contextmanager
+def window(page: Any, width: int, height: int) -> Iterator[None]:
+    """A window of another size; a small one is a phone's."""
+    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 900}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        yield
+    finally:
+        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("wipe", [False, True])
+@pytest.mark.parametrize(("width", "height"), [(1024, 700), (1280, 760), (844, 390)])
+def test_pictures_and_controls_are_in_the_window_together(
+    page: Any, stream: FakeStream, width: int, height: int, wipe: bool
+) -> None:
+    stream.figures = {
+        "replay": {"at_us": 1_000_000, "length_us": 4_000_000, "speed": 1.0, "held": False},
+        "backend_reason": "neural does not keep up: a window takes it 218 ms, one comes every 51 ms, 2 made at once",
+    }
+    until(lambda: text(page, "n-why") and not page.execute_script("return document.getElementById('replay').hidden"))
+    with window(page, width, height):
+        if wipe:
+            press(page, "#wipe")
+        outside = page.execute_script(
+            """const all = [...document.querySelectorAll(".bar .button, .views *, .shutter input, .plans *, #dial")];
+            const boxes = all.map((e) => [e, e.getBoundingClientRect()]).filter(([, box]) => box.width > 0);
+            return boxes.filter(([, box]) => box.bottom > innerHeight || box.right > innerWidth).map(([e]) => e.id)"""
+        )
+        cut = page.execute_script(
+            """const all = [...document.querySelectorAll("figcaption .button, .plans span")];
+            return all.filter((e) => e.scrollWidth > e.clientWidth
+              || e.getBoundingClientRect().right > e.closest("figcaption, .plans").getBoundingClientRect().right + 1)
+              .map((e) => e.textContent)"""
+        )
+    assert outside == []
+    assert cut == []
+
+
+@pytest.mark.browser
+def test_one_film_is_much_larger_than_two(page: Any) -> None:
+    wide = """const film = document.getElementById("captured");
+      const box = film.getBoundingClientRect();
+      return [Math.min(box.width, box.height * film.width / film.height), box.width]"""
+    with window(page, 1440, 900):
+        beside, _ = page.execute_script(wide)
+        press(page, "#wipe")
+        one, film = page.execute_script(wide)
+    assert one > 1.3 * beside
+    assert film < 1.05 * one  # little of it is gray
 
 
 @pytest.mark.browser
