@@ -7,7 +7,7 @@ import contextlib
 import json
 import math
 import secrets
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from aiohttp import WSMsgType, web
@@ -45,7 +45,15 @@ class Browser:
         reel: the last seconds of what it was sent.
     """
 
-    def __init__(self, socket: web.WebSocketResponse, feed: Feed, period_s: float, *, operates: bool) -> None:
+    def __init__(
+        self,
+        socket: web.WebSocketResponse,
+        feed: Feed,
+        period_s: float,
+        *,
+        operates: bool,
+        is_alone: Callable[[], bool],
+    ) -> None:
         """Take over a connection.
 
         Args:
@@ -53,6 +61,7 @@ class Browser:
             feed: of the camera.
             period_s: of the images, for slow motion.
             operates: may change the stream for everyone; else it only looks.
+            is_alone: tells whether it is the only browser, and on this machine.
         """
         self.name = secrets.token_urlsafe(16)
         self.socket = socket
@@ -63,6 +72,7 @@ class Browser:
         self.feed = feed
         self._period_s = period_s
         self._operates = operates
+        self._is_alone = is_alone
         self._look = Look()
         self._probe: tuple[int, int] | None = None
         self._held = False
@@ -84,7 +94,7 @@ class Browser:
 
     async def tell_state(self) -> None:
         """Send the numbers."""
-        await self._send_text(self.feed.state())
+        await self._send_text(self.feed.state() | {"alone": self._is_alone()})
 
     async def _send(self) -> None:
         """Send moments and, four times a second, the numbers."""

@@ -264,7 +264,14 @@ class PreviewServer:
         connection = web.WebSocketResponse(heartbeat=10, max_msg_size=_MAX_REQUEST_BYTES, compress=False)
         await connection.prepare(request)
         feed = self._feeds.setdefault(camera, self._feeds.get(camera) or self._feed_of(camera))
-        client = Browser(connection, feed, self._period_s, operates=self._role(request) == _OPERATOR)
+        is_near = is_loopback(f"{request.remote}:0")
+        client = Browser(
+            connection,
+            feed,
+            self._period_s,
+            operates=self._role(request) == _OPERATOR,
+            is_alone=lambda: is_near and len(self._clients) == 1,
+        )
         self._clients.add(client)
         try:
             await client.serve()

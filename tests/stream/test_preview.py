@@ -363,6 +363,26 @@ def test_page_loads_nothing_from_outside() -> None:
         assert "//" not in file.read_text().replace("// ", ""), file.name
 
 
+@pytest.mark.parametrize("near", [True, False])
+def test_page_is_told_whether_it_is_the_only_one_on_this_machine(
+    stream: FakeStream, monkeypatch: pytest.MonkeyPatch, near: bool
+) -> None:
+    async def use(socket: aiohttp.ClientWebSocketResponse) -> bool:
+        return bool((await next_text(socket, "state"))["alone"])
+
+    async def use_beside(socket: aiohttp.ClientWebSocketResponse) -> bool:
+        await next_text(socket, "state")
+        return await asyncio.to_thread(with_socket, served.url, use)
+
+    served = Served(stream.address, "0.0.0.0:0", token="t")
+    try:
+        monkeypatch.setattr("stream.preview.server.is_loopback", lambda address: near)
+        assert with_socket(served.url, use) is near
+        assert with_socket(served.url, use_beside) is False
+    finally:
+        served.close()
+
+
 def test_page_offers_what_the_networks_are_run_by_and_sizes_that_have_weights() -> None:
     offered = choices()
     for backend, module in (("auto", key_planes), ("neural", key_planes), ("events_only", recurrent)):

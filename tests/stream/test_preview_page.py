@@ -199,15 +199,52 @@ def test_pause_for_everyone_is_asked_first(page: Any, stream: FakeStream) -> Non
     until(lambda: not stream.paused)
 
 
-@pytest.mark.browser
-def test_first_change_for_everyone_is_shown_and_waits_for_a_word(
-    browser: Any, served: Served, stream: FakeStream
-) -> None:
+@pytest.fixture
+def asked(browser: Any, served: Served) -> Any:
+    """The page of somebody who has not been asked yet."""
     browser.get(served.url)
     browser.execute_script("sessionStorage.clear()")
     browser.refresh()
     # The range of the dial is that of the camera, which is known from two captured frames on.
     until(lambda: browser.find_element("id", "dial").get_attribute("aria-valuemax") == "20000")
+    return browser
+
+
+@contextmanager
+def another_tab(browser: Any, url: str) -> Iterator[None]:
+    """The same page, open beside this one, which stays in front."""
+    first = browser.current_window_handle
+    browser.switch_to.new_window("tab")
+    second = browser.current_window_handle
+    browser.get(url)
+    until(lambda: text(browser, "sentence"))
+    browser.switch_to.window(first)
+    try:
+        yield
+    finally:
+        browser.switch_to.window(second)
+        browser.close()
+        browser.switch_to.window(first)
+
+
+@pytest.mark.browser
+def test_nobody_is_asked_who_is_alone_with_the_stream(asked: Any, stream: FakeStream) -> None:
+    drag(asked, "offset_us", 500)
+    until(lambda: stream.plan.offset_us == 10_000)
+    assert asked.execute_script("return document.getElementById('ask').hidden")
+
+
+@pytest.mark.browser
+def test_first_change_for_everyone_is_shown_and_waits_for_a_word(
+    asked: Any, served: Served, stream: FakeStream
+) -> None:
+    with another_tab(asked, served.url):
+        first_change_waits(asked, stream)
+
+
+def first_change_waits(browser: Any, stream: FakeStream) -> None:
+    statuses = stream.statuses
+    until(lambda: stream.statuses > statuses + 2)  # the page has heard that another one is there
     drag(browser, "offset_us", 500)
     assert not browser.execute_script("return document.getElementById('ask').hidden")
     assert "10 ms after" in text(browser, "sentence")

@@ -62,6 +62,7 @@ function exposure(facts) {
 
 function showState(message) {
   const { status, numbers } = message;
+  operate.alone = message.alone;
   if (status.cameras) return location.replace(`cameras${location.search}`);
   if (!state.live && message.live) link.ask("status");
   state.live = message.live;

@@ -1,4 +1,4 @@
-// Who changes the stream for everyone: whoever may, and has said so once; what stops it is asked each time.
+// Who changes the stream for everyone: whoever may, and has said so once where others look too; what stops it is asked each time.
 
 const byId = (id) => document.getElementById(id);
 const SAID = "nire-live-operates";
@@ -7,6 +7,7 @@ export class Operate {
   /** @param left called when a change that was held is not made */
   constructor(left) {
     this.allowed = true;
+    this.alone = false;
     this.held = null;
     this.left = left;
     byId("ask-yes").addEventListener("click", () => this.change());
@@ -26,10 +27,10 @@ export class Operate {
     return this.held !== null;
   }
 
-  /** Change something for everyone: at once where that was agreed to in this tab, else once it is. */
+  /** Change something for everyone: at once where nobody else looks or that was agreed to in this tab, else once it is. */
   wish(action) {
     if (!this.allowed) return;
-    if (sessionStorage.getItem(SAID)) return action();
+    if (this.alone || sessionStorage.getItem(SAID)) return action();
     this.held = action;
     byId("ask").hidden = false;
   }
