@@ -16,11 +16,12 @@ from typing import Any
 import drivers.cameras
 import drivers.recordings
 from drivers.apart import ReadApart
-from drivers.settings import called
+from drivers.settings import called, require_settings
 from drivers.source import Source
 from nire.errors import ConfigError, RecordingDamaged, SourceError
 
 _HEAD_BYTES = 4096
+_PLACE = "[source.settings]"
 _log = logging.getLogger(__name__)
 
 
@@ -66,7 +67,7 @@ def plays_recordings(name: str) -> bool:
     return hasattr(module, "recognise") or "path" in inspect.signature(module.open_source).parameters
 
 
-def needs_path(name: str, **settings: Any) -> bool:
+def needs_path(name: str, /, **settings: Any) -> bool:
     """Tell whether a driver cannot be made without the path of a recording that these settings do not give.
 
     Raises:
@@ -76,7 +77,7 @@ def needs_path(name: str, **settings: Any) -> bool:
     return path is not None and path.default is inspect.Parameter.empty and "path" not in settings
 
 
-def missing_sdk(name: str, **settings: Any) -> str:
+def missing_sdk(name: str, /, **settings: Any) -> str:
     """Say what to install for a driver, as its `missing_sdk` does; "" where nothing is missing.
 
     Args:
@@ -93,7 +94,7 @@ def missing_sdk(name: str, **settings: Any) -> str:
     return str(module.missing_sdk(**{key: value for key, value in settings.items() if key in takes}))
 
 
-def open_driver(name: str, **settings: Any) -> Source:
+def open_driver(name: str, /, **settings: Any) -> Source:
     """Open a driver by name.
 
     Args:
@@ -101,12 +102,29 @@ def open_driver(name: str, **settings: Any) -> Source:
         settings: the driver's own.
 
     Raises:
-        ConfigError: no such driver, or a setting that it does not have.
+        ConfigError: no such driver, a setting that it does not have, or a value that it does not take.
     """
     return _call(_module(name), settings)
 
 
-def open_recording(path: str | Path, **settings: Any) -> Source:
+def check_driver(name: str, /, **settings: Any) -> None:
+    """Check the settings of a driver of recordings as far as they tell before a recording is named; opens nothing.
+
+    Args:
+        name: as for `open_driver`.
+        settings: the driver's own, without `path`.
+
+    Raises:
+        ConfigError: as `open_driver`.
+    """
+    module = _module(name)
+    if "." in name:  # what somebody else's driver does with a path is not known
+        require_settings(module.open_source, settings, owner=_owner(module))
+    else:
+        called(module.open_source, {**settings, "path": ""}, owner=_owner(module), place=_PLACE)
+
+
+def open_recording(path: str | Path, /, **settings: Any) -> Source:
     """Open a recording; its kind is told from its content, not from its suffix.
 
     Args:
@@ -116,9 +134,11 @@ def open_recording(path: str | Path, **settings: Any) -> Source:
     Raises:
         SourceError: no such file, an empty file, or a kind that no driver knows.
         RecordingDamaged: an archive without its list of files.
-        ConfigError: the driver has no such setting.
+        ConfigError: the driver has no such setting, or does not take its value.
     """
     path = Path(path)
+    if "path" in settings:
+        raise ConfigError(f"{path} is the recording that is read: leave out the setting path = {settings['path']!r}")
     return _call(_reader_of(path, read_head(path)), {"path": path, **settings})
 
 
@@ -198,7 +218,10 @@ def _module(name: str) -> ModuleType:
 
 
 def _call(module: ModuleType, settings: dict[str, Any]) -> Source:
-    """Call `open_source` with settings that it has; a wrong name is the config's error, not a traceback."""
-    name = module.__name__.rpartition(".")[2]
-    source: Source = called(module.open_source, settings, owner=f"the driver {name!r}", place="[source.settings]")
+    """Call `open_source` with settings that it has and takes."""
+    source: Source = called(module.open_source, settings, owner=_owner(module), place=_PLACE)
     return ReadApart(module.__name__, settings) if getattr(module, "READS_APART", False) else source
+
+
+def _owner(module: ModuleType) -> str:
+    return f"the driver {module.__name__.rpartition('.')[2]!r}"

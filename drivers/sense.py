@@ -102,8 +102,8 @@ def check_choice(driver: str, name: str, value: str, choices: tuple[str, ...]) -
         raise ConfigError(f"{driver}: {name} = {value!r}, expected {', '.join(map(repr, choices))}")
 
 
-def check_meaning(driver: str, columns: str, time_unit: str, polarity: str) -> None:
-    """Check what a user says of the columns, the unit of times and the polarity of events.
+def check_meaning(driver: str, columns: str, time_unit: str, polarity: str, sort_us: int) -> None:
+    """Check what a user says of the columns, the unit of times, the polarity and the order of events.
 
     Raises:
         ConfigError: one has no meaning; the message names driver, setting and choices.
@@ -112,6 +112,8 @@ def check_meaning(driver: str, columns: str, time_unit: str, polarity: str) -> N
         raise ConfigError(f"{driver}: columns = {columns!r}, expected the letters t, x, y, p in their order")
     check_choice(driver, "time_unit", time_unit, get_args(TimeUnit))
     check_choice(driver, "polarity", polarity, get_args(Polarity))
+    if sort_us < -1:
+        raise ConfigError(f"{driver}: sort_us = {sort_us}, expected microseconds, or -1 = as far as it is needed")
 
 
 def find_unit(times: Times, setting: TimeUnit, *, path: object, said: str = "", usual: str = "") -> Found:

@@ -52,12 +52,15 @@ def check_settings(source: SourceConfig) -> Source | None:
     """Check the settings of the configured driver, without opening anything.
 
     Returns:
-        The source, not opened; None where a recording is still to be named: its driver's settings are checked then.
+        The source, not opened; None where a recording is still to be named, whose driver may be told from it.
 
     Raises:
         ConfigError: no such driver, or settings that it does not take.
     """
-    if source.driver == "auto" or detect.needs_path(source.driver, **source.settings):
+    if source.driver == "auto":
+        return None
+    if detect.needs_path(source.driver, **source.settings):
+        detect.check_driver(source.driver, **source.settings)
         return None
     return detect.open_driver(source.driver, **source.settings)
 
@@ -110,11 +113,10 @@ def _open_once(source: SourceConfig, order: SourceOrder) -> Source:
                 + ", ".join(detect.driver_names())
             )
         return detect.open_driver(source.driver, **source.settings)
-    settings = {key: value for key, value in source.settings.items() if key != "path"}  # the order names another one
     if source.driver == "auto":
-        return detect.open_recording(order.recording, **settings)
+        return detect.open_recording(order.recording, **source.settings)
     if _has_settings(source):
-        return detect.open_driver(source.driver, **settings, path=order.recording)
+        return detect.open_driver(source.driver, **{**source.settings, "path": order.recording})  # for another one
     # The config of a camera plays what was recorded with it; the camera's own settings are none of a file's.
     _log.info("%s is a recording: source.driver = %r and its settings are set aside", order.recording, source.driver)
     return detect.open_recording(order.recording)

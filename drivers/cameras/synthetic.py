@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import time
 from collections.abc import Iterator, Mapping
@@ -13,6 +12,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from drivers.settings import checked
 from drivers.simulated import packets_of_light, shutters
 from drivers.source import SourceInfo
 from nire.errors import ConfigError
@@ -26,6 +26,7 @@ from nire.types import EventBatch, Frame, Geometry
 CLOCK_START_US = 1_000_000
 """Device time of the first node of light: not 0, so that nobody takes it for the host's or the recording's start."""
 
+_NAME = "synthetic"
 _LATE_NS = 500_000_000
 _log = logging.getLogger(__name__)
 
@@ -83,6 +84,7 @@ class SyntheticSettings:
             ("row_delay_us", 0 <= self.row_delay_us <= 1e4, "0 to 10000"),
             ("step_us", 50 <= self.step_us <= 20_000, "50 to 20000"),
             ("packet_us", self.packet_us >= self.step_us, f"at least step_us = {self.step_us}"),
+            ("seed", self.seed >= 0, "0 or more"),
             ("seconds", self.seconds is None or self.seconds > 0, "a positive number"),
             ("motion", 0 <= self.motion <= 100, "0 to 100"),
         )
@@ -116,7 +118,7 @@ def open_source(**settings: Any) -> SyntheticCamera:
     Raises:
         ConfigError: a setting that does not exist or is out of range.
     """
-    return SyntheticCamera(_settings(settings))
+    return SyntheticCamera(checked(SyntheticSettings, _NAME, settings))
 
 
 def scene_of(**settings: Any) -> GroundTruth:
@@ -125,7 +127,7 @@ def scene_of(**settings: Any) -> GroundTruth:
     Raises:
         ConfigError: as `open_source`.
     """
-    return _truth(_settings(settings))
+    return _truth(checked(SyntheticSettings, _NAME, settings))
 
 
 class SyntheticCamera:
@@ -208,22 +210,6 @@ class SyntheticCamera:
         while node_us < end_us:
             node_us += self.settings.step_us
             yield node_us, self._truth.scene.radiance(node_us)
-
-
-def _settings(settings: Mapping[str, Any]) -> SyntheticSettings:
-    names = [item.name for item in fields(SyntheticSettings)]
-    for name in settings:
-        if name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; it has {', '.join(names)}"
-            raise ConfigError(f"the synthetic camera has no setting {name!r}{hint}")
-    for name in ("width", "height", "seed", "step_us", "packet_us"):
-        if name in settings and not isinstance(settings[name], int):
-            raise ConfigError(f"synthetic camera: {name} = {settings[name]!r}, expected a whole number")
-    try:
-        return SyntheticSettings(**settings)
-    except TypeError as error:
-        raise ConfigError(f"synthetic camera: a setting has the wrong type: {error}") from error
 
 
 def _truth(settings: SyntheticSettings) -> GroundTruth:

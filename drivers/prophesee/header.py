@@ -6,11 +6,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from nire.errors import ConfigError, SourceError
+from drivers.settings import LARGEST_PX
+from nire.errors import SourceError
 from nire.types import Geometry
 
 _MOST_BYTES = 1 << 16
-_LARGEST_PX = 1 << 14
 _VGA, _HD = (640, 480), (1280, 720)
 # Families of sensors, by how plug-ins, sensors and generations are named. The first that fits is taken.
 _FAMILIES = (
@@ -92,23 +92,10 @@ class PropheseeHeader:
         )
         for pair in pairs:
             width, height = (int(text) if re.fullmatch(r"\s*\d{1,5}\s*", text) else 0 for text in pair)
-            if 0 < width <= _LARGEST_PX and 0 < height <= _LARGEST_PX:
+            if 0 < width <= LARGEST_PX and 0 < height <= LARGEST_PX:
                 return width, height
         named = " ".join(self.fields.get(key, "") for key in _NAMES).lower()
         return next((size for pattern, size in _FAMILIES if pattern.search(named)), None)
-
-
-def checked_size(width: int, height: int) -> tuple[int, int] | None:
-    """Check what the user set; None where nothing is.
-
-    Raises:
-        ConfigError: only one is set, or one cannot be a sensor's.
-    """
-    if width == height == 0:
-        return None
-    if not (0 < width <= _LARGEST_PX and 0 < height <= _LARGEST_PX):
-        raise ConfigError(f"width = {width}, height = {height}: set both, in pixels up to {_LARGEST_PX}, or neither")
-    return width, height
 
 
 def parse_header(head: bytes) -> PropheseeHeader:

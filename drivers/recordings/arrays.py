@@ -32,6 +32,7 @@ from drivers.sense import (
     time_us,
     unit_in_words,
 )
+from drivers.settings import checked_size
 from drivers.source import Found, SourceInfo
 from nire.errors import RecordingDamaged, SourceError
 from nire.types import EventBatch, Geometry, SourcePacket
@@ -77,8 +78,9 @@ def open_source(
     Raises:
         ConfigError: a setting has no meaning.
     """
-    check_meaning("arrays", columns, time_unit, polarity)
-    return ArraysSource(Path(path), _Meaning(columns, time_unit, polarity, sort_us), (width, height))
+    check_meaning("arrays", columns, time_unit, polarity, sort_us)
+    size = checked_size("arrays", width, height) or (0, 0)
+    return ArraysSource(Path(path), _Meaning(columns, time_unit, polarity, sort_us), size)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,9 @@ import numpy as np
 
 from drivers.hdf5_kind import is_metavision
 from drivers.recording_file import RecordingFile
+from drivers.settings import checked_size
 from drivers.source import SourceInfo, require_sdk
-from nire.errors import ConfigError, RecordingDamaged, SourceError
+from nire.errors import RecordingDamaged, SourceError
 from nire.install import pip_install
 from nire.types import EventBatch, Geometry, SourcePacket, Trigger
 
@@ -49,9 +50,7 @@ def open_source(path: str | Path, width: int = 0, height: int = 0) -> Metavision
     Raises:
         ConfigError: only one of width and height is set, or one is negative.
     """
-    if width < 0 or height < 0 or bool(width) != bool(height):
-        raise ConfigError(f"width = {width}, height = {height}: set both, in pixels, or neither")
-    return MetavisionHdf5Source(Path(path), (width, height) if width else None)
+    return MetavisionHdf5Source(Path(path), checked_size("metavision_hdf5", width, height))
 
 
 class MetavisionHdf5Source(RecordingFile):

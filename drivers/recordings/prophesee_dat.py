@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from drivers.prophesee.file import Layout, PropheseeFile, read_at
-from drivers.prophesee.header import PropheseeHeader, checked_size, parse_header, read_header
+from drivers.prophesee.header import PropheseeHeader, parse_header, read_header
+from drivers.settings import checked_size
 from nire.errors import RecordingDamaged, SourceError
 from nire.types import Geometry
 
@@ -34,7 +35,7 @@ def open_source(path: str | Path, width: int = 0, height: int = 0) -> PropheseeF
     Raises:
         ConfigError: only one of width and height is set, or one is negative.
     """
-    return PropheseeFile(Path(path), partial(_look, size=checked_size(width, height)))
+    return PropheseeFile(Path(path), partial(_look, size=checked_size("prophesee_dat", width, height)))
 
 
 def _look(path: Path, *, size: tuple[int, int] | None) -> Layout:

@@ -96,6 +96,7 @@ class VideoSettings:
             ("exposure_us", 0 <= self.exposure_us <= period_us, f"0 to the frame period of {period_us:g}"),
             ("row_delay_us", 0 <= self.row_delay_us <= 1e4, "0 to 10000"),
             ("transfer", self.transfer in ("linear", "srgb"), "'linear' or 'srgb'"),
+            ("seed", self.seed >= 0, "0 or more"),
             ("seconds", self.seconds is None or self.seconds > 0, "a positive number"),
             ("step_us", 50 <= self.step_us <= 20_000 and self.step_us % 1 == 0, "50 to 20000, whole"),
             ("packet_us", self.packet_us >= self.step_us, f"at least step_us = {self.step_us}"),

@@ -65,6 +65,20 @@ def test_offline_exposes_the_frames_afresh(kind: str, tmp_path: Path, capsys: py
 def test_recording_on_the_command_line_is_the_one_that_is_opened(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    done = call(capsys, "info", videos.write(tmp_path / "a.avi", videos.sliding()), "--set", "source.settings.path='b'")
+    path, another = videos.write(tmp_path / "a.avi", videos.sliding()), ("--set", "source.settings.path='b'")
+    done = call(capsys, "info", path, "--set", "source.driver=video", *another)
     assert done.code == 0, done.err
     assert "a.avi" in done.out
+    done = call(capsys, "info", path, *another)  # a recording that is told from its content has no other path
+    assert done.code == 2
+    assert "leave out the setting path = 'b'" in done.err
+
+
+def test_value_of_a_wrong_type_is_refused_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = videos.write(tmp_path / "a.avi", videos.sliding()), tmp_path / "out"
+    done = call(capsys, "offline", CONFIG, path, out, "--set", "source.settings.seconds=abc")
+    assert done.code == 2
+    assert "the driver 'video': seconds = 'abc', expected a number" in done.err
+    assert not out.exists()

@@ -88,7 +88,7 @@ def open_source(
         raise ConfigError(
             "hybrid: [source.settings.frames] needs driver = 'opencv', 'genicam' or 'recorded', and its settings"
         )
-    camera = open_frame_camera(**frames)
+    camera = open_frame_camera(str(frames["driver"]), **{key: frames[key] for key in frames if key != "driver"})
     if path:
         return _with_recording(Path(path), events or {}, camera, str(frames["driver"]), wanted)
     if events is None or "driver" not in events:
@@ -214,7 +214,7 @@ def _event_source(events: Mapping[str, Any]) -> Source:
     if events["driver"] == "auto":
         if "path" not in settings:
             raise ConfigError("hybrid: events.driver = 'auto' tells a recording from its content: set events.path")
-        return detect.open_recording(**settings)
+        return detect.open_recording(settings.pop("path"), **settings)
     return detect.open_driver(str(events["driver"]), **settings)
 
 

@@ -18,6 +18,7 @@ from drivers.packets.ordering import arranged
 from drivers.recording_file import RecordingFile
 from drivers.recordings.aedat.aedat2_words import Chip, WordDecoder
 from drivers.recordings.aedat.aedat3_packets import FRAME, HEAD, PacketDecoder, PacketHead
+from drivers.settings import checked_size
 from drivers.source import SourceInfo, Stream
 from nire.errors import ConfigError, RecordingDamaged, SourceError
 from nire.types import Frame, Geometry, SourcePacket
@@ -85,9 +86,7 @@ def open_source(
     """
     if shutter not in ("global", "rolling"):
         raise ConfigError(f"aedat: shutter = {shutter!r}, expected 'global' or 'rolling'")
-    if (width > 0) != (height > 0) or width < 0 or height < 0:
-        raise ConfigError(f"aedat: width = {width}, height = {height}: expected both, in pixels, or none")
-    return AedatSource(Path(path), (width, height), shutter, camera)
+    return AedatSource(Path(path), checked_size("aedat", width, height) or (0, 0), shutter, camera)
 
 
 class AedatSource(RecordingFile):

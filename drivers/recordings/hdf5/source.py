@@ -37,6 +37,7 @@ from drivers.sense import (
     find_unit,
     time_us,
 )
+from drivers.settings import checked_size
 from drivers.source import Found, SourceInfo, Stream, require_sdk
 from nire.errors import RecordingDamaged, SourceError
 from nire.install import pip_install
@@ -95,12 +96,12 @@ def open_source(
     Raises:
         ConfigError: a setting has no meaning.
     """
-    check_meaning("hdf5", columns, time_unit, polarity)
+    check_meaning("hdf5", columns, time_unit, polarity, sort_us)
     check_choice("hdf5", "colours", colours, get_args(Colours))
     check_choice("hdf5", "transfer", transfer, get_args(Transfer))
     check_bits("hdf5", bits)
     meaning = _Meaning(columns, time_unit, polarity, sort_us, colours, bits, transfer)
-    return Hdf5Source(Path(path), (width, height), meaning)
+    return Hdf5Source(Path(path), checked_size("hdf5", width, height) or (0, 0), meaning)
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ from drivers.sense import (
     find_unit,
     time_us,
 )
+from drivers.settings import checked_size
 from drivers.source import Found, SourceInfo
 from nire.errors import RecordingDamaged, SourceError
 from nire.types import EventBatch, Frame, Geometry, SourcePacket, Transfer
@@ -91,12 +92,12 @@ def open_source(
     Raises:
         ConfigError: a setting has no meaning.
     """
-    check_meaning("text", columns, time_unit, polarity)
+    check_meaning("text", columns, time_unit, polarity, sort_us)
     check_choice("text", "image_columns", image_columns, COLUMNS)
     check_choice("text", "transfer", transfer, get_args(Transfer))
     check_bits("text", bits)
     meaning = _Meaning(columns, image_columns, time_unit, polarity, sort_us, bits)
-    return TextSource(Path(path), meaning, size=(width, height), transfer=transfer)
+    return TextSource(Path(path), meaning, size=checked_size("text", width, height) or (0, 0), transfer=transfer)
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,14 +93,15 @@ def test_closing_ends_a_live_camera_that_has_no_end(small_camera: Make) -> None:
     ("settings", "message"),
     [
         ({"widht": 3}, "no setting 'widht'; did you mean 'width'"),
-        ({"exposure_us": 50_000}, "exposure_us = 50000, expected 0 to the frame period of 40000"),
+        ({"exposure_us": 50_000}, "exposure_us = 50000.0, expected 0 to the frame period of 40000"),
         ({"scene": "moon"}, "there is no scene 'moon'"),
         ({"noise": "loud"}, "noise = 'loud'"),
         ({"sensor": {"threshold": 1}}, "'sensor' may set threshold_positive"),
         ({"sensor": {"leak_hz": -1}}, "leak_hz = -1"),
         ({"width": 8}, "at least 16 x 16"),
         ({"width": "wide"}, "width = 'wide', expected a whole number"),
-        ({"exposure_us": "long"}, "wrong type"),
+        ({"exposure_us": "long"}, "expected a number"),
+        ({"seed": -1}, "seed = -1, expected 0 or more"),
     ],
 )
 def test_wrong_setting_is_named(settings: dict[str, object], message: str) -> None:

@@ -91,7 +91,9 @@ def _faults(done: Done) -> list[str]:
         ([NO_FRAMES, PASSTHROUGH], "synthetic has events but no frames, and the backend 'passthrough' needs frames"),
         (["source.driver=synthetik"], "there is no driver 'synthetik'; did you mean 'synthetic'?"),
         (["source.settings.rate=3"], "no setting 'rate'"),
-        (["source.settings.exposure_us=late"], "a setting has the wrong type"),
+        (["source.driver=video", "source.settings={seconds='abc'}"], "'video': seconds = 'abc', expected a number"),
+        (["source.driver=hdf5", "source.settings={width=64}"], "hdf5: width = 64, height = 0: set both"),
+        (["source.settings.exposure_us=late"], "synthetic: exposure_us = 'late', expected a number"),
         (["publish.bind=tcp://192.0.2.1:5556"], "publish.bind = 'tcp://192.0.2.1:5556' can be reached from other"),
         (["publish.bind=ipc:///nowhere/at/all"], "cannot bind publish.bind = 'ipc:///nowhere/at/all'"),
         (

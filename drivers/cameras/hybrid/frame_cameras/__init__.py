@@ -95,7 +95,7 @@ def missing_package_of(driver: str) -> str:
     return str(module.missing_sdk()) if hasattr(module, "missing_sdk") else ""
 
 
-def open_frame_camera(driver: str, **settings: Any) -> FrameCamera:
+def open_frame_camera(driver: str, /, **settings: Any) -> FrameCamera:
     """Make a frame camera by name; entering it opens it.
 
     Args:

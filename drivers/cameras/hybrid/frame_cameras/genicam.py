@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivers.cameras.hybrid.frame_cameras import CameraInfo, CapturedFrame
+from drivers.settings import require_range
 from drivers.source import missing_package, require_sdk
 from nire.colour import BayerPattern, demosaiced
 from nire.errors import ConfigError, DeviceLost, DeviceNotFound, SourceError
@@ -38,7 +39,11 @@ def open_camera(
         features: GenICam features to set before the start, in this order: `{PixelFormat = "BayerRG8",
             LineSelector = "Line1", LineMode = "Output", LineSource = "ExposureActive"}`.
         timeout_s: a camera that sends nothing for so long is lost.
+
+    Raises:
+        ConfigError: `timeout_s` is out of range.
     """
+    require_range("genicam", "timeout_s", timeout_s, 0, 3600, "s")
     return GenicamCamera(producer, serial, dict(features or {}), timeout_s)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivers.cameras.hybrid.frame_cameras import CameraInfo, CapturedFrame
+from drivers.settings import LARGEST_PX, require_range
 from nire.errors import DeviceLost, DeviceNotFound, SourceError
 
 _FAILURES = 3  # reads in a row that give nothing
@@ -35,7 +36,13 @@ def open_camera(
         exposure: fixed exposure in the camera's own unit (V4L2: 100 us); None = automatic. Long exposures in the
             dark make a camera slower; fix it where the rate matters.
         gray: deliver one channel.
+
+    Raises:
+        ConfigError: a number is out of range.
     """
+    require_range("opencv", "width", width, 0, LARGEST_PX, "px")
+    require_range("opencv", "height", height, 0, LARGEST_PX, "px")
+    require_range("opencv", "rate_hz", rate_hz, 0, 100_000, "Hz")
     return OpenCvCamera(device, (width, height), rate_hz, exposure, gray=gray)
 
 
