@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from nire.network.config import SIZES
 from stream.windows.policies import policy_names
@@ -19,6 +19,20 @@ class Section(BaseModel):
     """Keys that cannot be changed once they are set; one that is not known is refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_boolean(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse true and false where a number is expected: pydantic takes them for 1 and 0."""
+        items = value if isinstance(value, list | tuple) else (value,)
+        name = info.field_name or ""
+        if any(isinstance(item, bool) for item in items) and _takes_numbers(cls.model_fields[name].annotation):
+            raise ValueError("a number is expected, not true or false")
+        return value
+
+
+def _takes_numbers(kind: Any) -> bool:
+    return kind in (int, float) or any(_takes_numbers(part) for part in get_args(kind))
 
 
 class SourceConfig(Section):

@@ -125,6 +125,11 @@ def test_unknown_key_names_the_nearest_or_all_there_are(setting: str, message: s
     [
         ("plan.rate_hz=0", "greater than 0"),
         ("plan.rate_hz=nan", "plan.rate_hz = nan"),
+        ("plan.rate_hz=true", "plan.rate_hz = True: a number is expected, not true or false"),
+        ("window.margin_us=false", "window.margin_us = False: a number is expected, not true or false"),
+        ("source.time_offset_us=true", "source.time_offset_us = True: a number is expected, not true or false"),
+        ("reconstructor.contrast_threshold=[true, 1]", "a number is expected, not true or false"),
+        ("source.driver=true", "source.driver = True: input should be a valid string"),
         ("plan.rate_hz=inf", "less than or equal to 100000"),
         ("plan.rate_hz=fast", "valid number"),
         ("plan.exposure_us=-1", "greater than or equal to 0"),

@@ -140,6 +140,8 @@ def test_wrong_plan_is_refused_and_the_old_one_stays() -> None:
     machine = session("plan.rate_hz=100")
     with pytest.raises(ConfigError, match="rate_hz"):
         machine.set_plan({"rate_hz": -1})
+    with pytest.raises(ConfigError, match="rate_hz = True: a number is expected"):
+        machine.set_plan({"rate_hz": True})
     assert machine.plan.rate_hz == 100
 
 
