@@ -129,6 +129,9 @@ def check_weights(config: Config, backend: str) -> None:
     from nire.network import weights  # takes a tenth of a second, and a backend without a network needs none of it
 
     module = _module(backend)
+    if backend != config.reconstructor.backend:
+        # Without frames `auto` would not look at the size; with frames it could not begin.
+        _module(config.reconstructor.backend).weights_file(config.reconstructor.size, config.reconstructor.weights)
     if hasattr(module, "weights_file"):
         weights.outline(module.weights_file(config.reconstructor.size, config.reconstructor.weights))
     elif config.reconstructor.weights:

@@ -74,6 +74,7 @@ def _faults(done: Done) -> list[str]:
         ([EVENTS_ONLY, "reconstructor.weights=/nowhere.safetensors"], "there are no weights at /nowhere.safetensors"),
         (["reconstructor.size=huge"], "reconstructor.size = 'huge': the sizes are nano, small, base"),
         ([NEURAL, "reconstructor.size=huge"], "reconstructor.size = 'huge': the sizes are nano, small, base"),
+        (["source.driver=auto", "source.settings={}", "reconstructor.size=base"], "no trained weights of size 'base'"),
         ([NEURAL, "reconstructor.size=base"], "no trained weights of size 'base'"),
         ([NEURAL, PAPER, "reconstructor.engine=fastest"], "'fastest': no such engine; there are auto, compiled"),
         ([NEURAL, "reconstructor.engine=fastest"], "'fastest': this network is run by one of auto, eager, openvino"),
