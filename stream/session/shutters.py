@@ -160,4 +160,8 @@ def _parse(number: int, text: str) -> Wanted:
     tag = value.get("tag", "")
     if not isinstance(tag, str):
         raise ValueError("tag must be a text")
+    try:
+        tag.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"tag = {tag!r} holds half a character, which no file can: {error.reason}") from error
     return Wanted(number, float(times[0]), float(times[1]), float(times[2]), tag)

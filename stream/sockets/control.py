@@ -208,10 +208,15 @@ class ControlClient(Endpoint):
             The reply as it came, {"ok": true, ...} or {"ok": false, "error", "hint", ...}.
 
         Raises:
+            ConfigError: a text that cannot be sent.
             NireError: nobody answers in time.
             WireError: the answer is no map with "ok".
         """
-        self._socket.send(msgpack.packb({"command": command, **self._camera, **fields}, default=plain))
+        try:
+            request = msgpack.packb({"command": command, **self._camera, **fields}, default=plain)
+        except UnicodeEncodeError as error:
+            raise ConfigError(f"{command}: {error.object!r} holds half a character, which cannot be sent") from error
+        self._socket.send(request)
         if not self._socket.poll(self._timeout_ms):
             raise NireError(
                 f"nobody answers at {self.address} within {self._timeout_ms / 1000:g} s. Is the stream running, is "

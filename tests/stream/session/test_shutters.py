@@ -64,6 +64,7 @@ def test_tag_may_hold_any_text(tmp_path: Path) -> None:
         ('{"t_a_us": 1, "t_b_us": 1' + "0" * 400 + "}", "numbers"),
         ('{"t_a_us": 1, "t_b_us": 5, "row_delay": 3}', "unknown key 'row_delay'"),
         ('{"t_a_us": 1, "t_b_us": 5, "tag": 4}', "tag must be a text"),
+        ('{"t_a_us": 1, "t_b_us": 5, "tag": "a\\ud800"}', r"tag = 'a\\ud800' holds half a character"),
         ("[1, 2]", "object is expected, found list"),
     ],
 )

@@ -57,6 +57,13 @@ def test_defaults_are_filled_in_before_the_handler_sees_a_request(address: str) 
     assert reply == {"ok": True, "request": wanted}
 
 
+def test_text_that_cannot_be_sent_is_refused_and_the_next_request_is_served(address: str) -> None:
+    with ControlClient(address) as client:
+        with pytest.raises(ConfigError, match=r"set_plan: 'a\\ud800' holds half a character"):
+            client.ask("set_plan", plan={"name": "a\ud800"})
+        assert client.ask("status")["ok"]
+
+
 def nested(depth: int) -> bytes:
     return b"\x91" * depth + b"\x01"
 
