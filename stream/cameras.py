@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nire.errors import ConfigError, NireError
-from stream.config import AUTO, Config, changed, check_security, keys_stated, read_config
+from stream.config import AUTO, Config, changed, check_addresses, check_security, keys_stated, read_config
 from stream.config_sections import CAMERA_NAME
 from stream.sources import check_settings
 
@@ -39,9 +39,10 @@ def load_cameras(paths: Sequence[Path], overrides: Iterable[str] = ()) -> tuple[
         Of several, `source.name` is the camera's name, and the keys `OF_THE_MACHINE` are alike.
 
     Raises:
-        ConfigError: as `read_cameras` and `check_security`.
+        ConfigError: as `read_cameras`, `check_addresses` and `check_security`.
     """
     configs = read_cameras(paths, overrides)
+    check_addresses(configs[0])
     check_security(configs[0])
     return configs
 

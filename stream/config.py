@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import itertools
 import json
 import os
 import shlex
@@ -31,6 +32,7 @@ from stream.config_sections import (
 )
 
 AUTO = "auto"
+_ALL_HOSTS = {"*", "0.0.0.0", "[::]", ""}
 DEFAULTS_VARIABLE = "NIRE_LIVE_DEFAULTS"
 """Variable of the environment: overrides, as a shell splits them, of the defaults of this machine or service."""
 
@@ -70,9 +72,10 @@ def load_config(path: Path | str | None, overrides: Iterable[str] = ()) -> Confi
         overrides: as given to `--set`; values are TOML, bare words are strings.
 
     Raises:
-        ConfigError: as `read_config` and `check_security`.
+        ConfigError: as `read_config`, `check_addresses` and `check_security`.
     """
     config = read_config(path, overrides)
+    check_addresses(config)
     check_security(config)
     return config
 
@@ -189,6 +192,23 @@ def parse_assignment(text: str) -> tuple[str, Any]:
         return key.strip(), value
 
 
+def check_addresses(config: Config) -> None:
+    """Refuse two sockets on one address.
+
+    Raises:
+        ConfigError: it names both keys, a line for each pair.
+    """
+    addresses = {key: getattr(config, key).bind for key in ("publish", "control", "preview")}
+    faults = [
+        f"{one}.bind = {addresses[one]!r} and {other}.bind = {addresses[other]!r} are one address, and each socket "
+        "needs its own: choose another port for one of them"
+        for one, other in itertools.combinations(addresses, 2)
+        if _are_one(addresses[one], addresses[other])
+    ]
+    if faults:
+        raise ConfigError("\n".join(faults))
+
+
 def check_security(config: Config) -> None:
     """Refuse a bind beyond loopback without keys.
 
@@ -222,6 +242,19 @@ def is_loopback(address: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _are_one(address: str, other: str) -> bool:
+    """Tell whether two addresses cannot be bound together; a port of 0 or * is any free one."""
+    if "://" in address and not address.startswith("tcp://"):
+        return address == other
+    (host, _, port), (other_host, _, other_port) = (
+        text.removeprefix("tcp://").rpartition(":") for text in (address, other)
+    )
+    if not (port.isdecimal() and other_port.isdecimal() and int(port) == int(other_port) != 0):
+        return False
+    hosts = {"127.0.0.1" if each == "localhost" else each for each in (host, other_host)}
+    return len(hosts) == 1 or bool(hosts & _ALL_HOSTS)
 
 
 def _own_defaults() -> list[str]:

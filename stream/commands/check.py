@@ -18,7 +18,7 @@ from nire.types import Geometry
 from stream import backends
 from stream.blocks import most_bytes
 from stream.cameras import camera_names, read_cameras
-from stream.config import AUTO, Config, check_security
+from stream.config import AUTO, Config, check_addresses, check_security
 from stream.options import ConfigFiles, Overrides
 from stream.preview.binding import require_bindable
 from stream.processes.board import require_free
@@ -71,7 +71,7 @@ def run(configs: Sequence[Config], console: Console) -> None:
         lambda: require_bindable(shared.preview.bind),
     )
     # A socket that strangers could reach is not opened, not even for a moment.
-    faults += _faults(lambda: check_security(shared)) or _socket_faults(shared)
+    faults += _faults(lambda: check_security(shared), lambda: check_addresses(shared)) or _socket_faults(shared)
     if faults:
         raise ConfigError("\n".join(dict.fromkeys(faults)))
     for config, with_frames in zip(configs, has_frames, strict=True):

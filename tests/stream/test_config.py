@@ -214,6 +214,32 @@ def test_bind_beyond_loopback_needs_both_keys(key: str) -> None:
     load_config(None, [setting, "security.server_key=a", "security.authorized_keys=b"])
 
 
+@pytest.mark.parametrize(
+    ("publish", "control", "preview", "clash"),
+    [
+        ("tcp://127.0.0.1:6000", "tcp://127.0.0.1:6000", "127.0.0.1:0", ("publish", "control")),
+        ("tcp://127.0.0.1:6000", "tcp://127.0.0.1:6001", "127.0.0.1:6000", ("publish", "preview")),
+        ("tcp://127.0.0.1:6000", "tcp://127.0.0.1:6001", "localhost:6001", ("control", "preview")),
+        ("tcp://127.0.0.1:6000", "tcp://127.0.0.1:6001", "0.0.0.0:6001", ("control", "preview")),
+        ("ipc:///a", "ipc:///a", "127.0.0.1:0", ("publish", "control")),
+        ("ipc:///a", "ipc:///b", "127.0.0.1:0", ()),
+        ("tcp://127.0.0.1:6000", "tcp://127.0.0.2:6000", "[::1]:6000", ()),
+        ("tcp://127.0.0.1:*", "tcp://127.0.0.1:*", "127.0.0.1:0", ()),
+        ("tcp://127.0.0.1:0", "tcp://127.0.0.1:0", "here", ()),
+    ],
+)
+def test_two_sockets_on_one_address_are_refused_by_both_names(
+    publish: str, control: str, preview: str, clash: tuple[str, ...]
+) -> None:
+    assignments = [f"publish.bind={publish}", f"control.bind={control}", f"preview.bind={preview}"]
+    if not clash:
+        load_config(None, assignments)
+        return
+    with pytest.raises(ConfigError, match="are one address") as refusal:
+        load_config(None, assignments)
+    assert [name for name in ("publish", "control", "preview") if f"{name}.bind" in str(refusal.value)] == list(clash)
+
+
 def test_update_checks_like_a_file_and_leaves_the_old_alone() -> None:
     plan = PlanConfig()
     assert updated(plan, {"rate_hz": 800}).rate_hz == 800

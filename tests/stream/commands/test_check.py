@@ -262,7 +262,7 @@ def test_preview_port_that_is_taken_is_refused_and_given_back_where_it_is_free(c
 def test_one_address_for_both_sockets_is_refused(check: Check) -> None:
     address = f"ipc://@{NAME}"  # a name, not a file: two sockets cannot have it
     (line,) = _faults(check(f"publish.bind={address}", f"control.bind={address}"))
-    assert "cannot bind control.bind" in line
+    assert f"publish.bind = '{address}' and control.bind = '{address}' are one address" in line
 
 
 def test_socket_file_of_a_running_stream_is_not_taken_from_it(check: Check, tmp_path: Path) -> None:
