@@ -14,11 +14,12 @@ socket.setsockopt(zmq.SUBSCRIBE, topic.encode())
 socket.connect(address)
 left = int(count)
 while left != 0:
-    message = socket.recv()
+    while not socket.poll(2000):
+        print(f"waiting for {topic} from {address}: does a stream run there?", file=sys.stderr, flush=True)
+    message, left = socket.recv(), left - 1
     start = message.index(b"\0") + 5
     (length,) = struct.unpack_from("<I", message, start - 4)
     header = msgpack.unpackb(message[start : start + length])
     pixels = np.frombuffer(message, header["dtype"], offset=start + length).reshape(header["shape"])
     span = f"[{header['t_a_us']:.0f}, {header['t_b_us']:.0f}] us"
     print(f"{header['tag']} {header['index']}: {pixels.shape} over {span}, mean {pixels.mean():.2f}", flush=True)
-    left -= 1

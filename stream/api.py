@@ -73,21 +73,24 @@ def connect(
     *,
     keys: ClientKeys | None = None,
     timeout_s: float = 10.0,
+    wait_s: float = 1.0,
     camera: str = "",
 ) -> Connection:
-    """Connect to a running stream (`nire-live live` or `replay`), or to one that will be started later.
+    """Connect to a running stream (`nire-live live` or `replay`), or to one that is there within `wait_s`.
 
     Args:
         address: where it publishes, `publish.bind` of its configuration.
         control: where it takes requests, `control.bind` of its configuration.
         keys: of this client and of the stream, if the stream has keys.
         timeout_s: how long an answer or a frame may take, seconds.
+        wait_s: how long the stream may take to be there, seconds: more where it is started later.
         camera: its name, where the stream is of several; `Connection.cameras` tells which there are.
 
     Raises:
         ConfigError: an address is none that ZMQ knows.
+        NireError: no stream is there in time.
     """
-    return Connection(address, control, keys=keys, timeout_s=timeout_s, camera=camera)
+    return Connection(address, control, keys=keys, timeout_s=timeout_s, wait_s=wait_s, camera=camera)
 
 
 def _asked(

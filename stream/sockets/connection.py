@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Self, get_args
 
 import numpy as np
+import zmq
 from numpy.typing import NDArray
 
 from nire.errors import ConfigError, NireError, ShutterOutsideWindow
@@ -17,6 +18,7 @@ from nire.types import ExposedFrame
 from stream.config_sections import PlanName
 from stream.sockets import wire
 from stream.sockets.control import ControlClient
+from stream.sockets.endpoint import Endpoint
 from stream.sockets.keys import ClientKeys
 from stream.sockets.subscriber import Subscriber
 
@@ -36,19 +38,28 @@ class Connection:
     """Receives frames and asks for others; not for use by several threads at once."""
 
     def __init__(
-        self, address: str, control: str, *, keys: ClientKeys | None = None, timeout_s: float = 10.0, camera: str = ""
+        self,
+        address: str,
+        control: str,
+        *,
+        keys: ClientKeys | None = None,
+        timeout_s: float = 10.0,
+        wait_s: float = 1.0,
+        camera: str = "",
     ) -> None:
-        """Connect; the stream may come later, or go and come back.
+        """Connect to a stream; it may go and come back.
 
         Args:
             address: where it publishes.
             control: where it takes requests.
             keys: of this client and of the stream, if the stream has keys.
             timeout_s: how long an answer or a frame may take, seconds.
+            wait_s: how long the stream may take to be there, seconds.
             camera: its name, where the stream is of several.
 
         Raises:
             ConfigError: an address is none that ZMQ knows.
+            NireError: no stream is at either address in time.
         """
         self._address, self._keys, self._timeout_s, self._camera = address, keys, timeout_s, camera
         with ExitStack() as opened:
@@ -57,6 +68,7 @@ class Connection:
             # Both connect now, so that they hear the stream by the time of the first question.
             self._newest = opened.enter_context(self._subscriber(_PLANNED, newest_only=True))
             self._answers = opened.enter_context(self._subscriber([wire.frame_topic(_TAG)]))
+            _require_stream(address, control, keys, within_ms=round(wait_s * 1000))
             self._opened = opened.pop_all()
 
     def newest(self) -> ExposedFrame:
@@ -250,23 +262,26 @@ class Connection:
             camera=self._camera,
         )
 
-    def _own_status(self) -> dict[str, Any]:
+    def _own_status(self, within_ms: int | None = None) -> dict[str, Any]:
         """The status of the camera.
+
+        Args:
+            within_ms: how long to wait for it; None = as long as for any answer.
 
         Raises:
             ConfigError: the stream has several, and none is named, or one that is not there.
             NireError: nobody answers.
         """
-        status = self.status()
+        status = self.ask("status", within_ms=within_ms)
         if "cameras" in status:
             there = ", ".join(status["cameras"])
             raise ConfigError(f"the stream is of several cameras: say which, connect(camera=...); there are {there}")
         return status
 
-    def _require_camera(self) -> None:
+    def _require_camera(self, within_ms: int = _SILENT_MS) -> None:
         """Where nothing comes, see whether that is because of the camera's name; raises as `_own_status` if so."""
         try:
-            self._own_status()
+            self._own_status(within_ms)
         except ConfigError:
             raise
         except NireError:
@@ -283,11 +298,35 @@ class Connection:
         return None
 
     def _wait_for_message(self, subscriber: Subscriber) -> wire.Message:
-        timeout_ms = round(self._timeout_s * 1000)
-        message = subscriber.recv(min(timeout_ms, _SILENT_MS))
+        end_s = time.monotonic() + self._timeout_s
+        message = subscriber.recv(min(_left_ms(end_s), _SILENT_MS))
         if message is None:
-            self._require_camera()
-            message = subscriber.recv(max(0, timeout_ms - _SILENT_MS))
+            self._require_camera(min(_left_ms(end_s), _SILENT_MS))
+            message = subscriber.recv(_left_ms(end_s))
         if message is None:
             raise NireError(f"nothing came within {self._timeout_s:g} s: is a stream running at {self._address}?")
         return message
+
+
+def _left_ms(end_s: float) -> int:
+    return max(0, math.ceil((end_s - time.monotonic()) * 1000))
+
+
+def _require_stream(address: str, control: str, keys: ClientKeys | None, *, within_ms: int) -> None:
+    """Wait until one of a stream's sockets is met; it need not answer yet, and where one is known that is enough.
+
+    Raises:
+        NireError: neither is there in time.
+    """
+    with Endpoint() as endpoint:
+        poller = zmq.Poller()
+        for kind, place in ((zmq.REQ, control), (zmq.SUB, address)):
+            socket = endpoint.socket(kind)
+            poller.register(endpoint.watch(socket), zmq.POLLIN)
+            endpoint.connect(socket, place, keys)
+        if not poller.poll(within_ms):
+            raise NireError(
+                f"no stream answers at {control}: start one with 'nire-live replay RECORDING' or 'nire-live live "
+                "CONFIG'. Where one runs, is this its control address, and, where it has keys, is this client's key on "
+                "its list?"
+            )

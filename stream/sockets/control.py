@@ -201,8 +201,13 @@ class ControlClient(Endpoint):
         except zmq.ZMQError as error:
             raise ConfigError(f"{address!r} is no ZMQ address, expected for example tcp://127.0.0.1:5557") from error
 
-    def ask(self, command: str, **fields: Any) -> dict[str, Any]:
+    def ask(self, command: str, *, within_ms: int | None = None, **fields: Any) -> dict[str, Any]:
         """Send a request and wait for the answer.
+
+        Args:
+            command: one of `COMMANDS`.
+            within_ms: how long to wait for it; None = as long as for any.
+            fields: of the command.
 
         Returns:
             The reply as it came, {"ok": true, ...} or {"ok": false, "error", "hint", ...}.
@@ -217,9 +222,10 @@ class ControlClient(Endpoint):
         except UnicodeEncodeError as error:
             raise ConfigError(f"{command}: {error.object!r} holds half a character, which cannot be sent") from error
         self._socket.send(request)
-        if not self._socket.poll(self._timeout_ms):
+        timeout_ms = self._timeout_ms if within_ms is None else within_ms
+        if not self._socket.poll(timeout_ms):
             raise NireError(
-                f"nobody answers at {self.address} within {self._timeout_ms / 1000:g} s. Is the stream running, is "
+                f"nobody answers at {self.address} within {timeout_ms / 1000:g} s. Is the stream running, is "
                 "this its control address, and, where it has keys, is this client's key on its list?"
             )
         reply = _decode([self._socket.recv()])

@@ -125,6 +125,12 @@ class Endpoint:
             self.close()
             raise
 
+    def watch(self, socket: zmq.Socket[bytes]) -> zmq.Socket[bytes]:
+        """Make a socket that can be read once another one, not connected yet, has met its peer."""
+        watching = socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
+        self._sockets.append(watching)
+        return watching
+
     def close(self) -> None:
         """Close all sockets; safe to call twice."""
         if self._context.closed:

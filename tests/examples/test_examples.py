@@ -53,6 +53,15 @@ def test_minimal_subscriber_shows_frames(stream: FakeStream, tmp_path: Path) -> 
     assert indices == sorted(set(indices))
 
 
+def test_minimal_subscriber_says_what_it_waits_for() -> None:
+    command = [sys.executable, str(EXAMPLES / "subscriber_minimal.py"), "tcp://127.0.0.1:9"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as waiting:
+        assert waiting.stderr is not None
+        said = waiting.stderr.readline()
+        waiting.kill()
+    assert said == "waiting for frame/ from tcp://127.0.0.1:9: does a stream run there?\n"
+
+
 def test_minimal_subscriber_needs_zmq_msgpack_and_numpy_only_and_is_25_lines_at_most() -> None:
     text = (EXAMPLES / "subscriber_minimal.py").read_text()
     names = {a.name for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import) for a in node.names}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,6 +25,7 @@ from tests.stream.command import ROOT, call
 from tests.stream.commands.test_offline import recorded
 from tests.stream.fake_stream import HEIGHT, WIDTH, FakeStream
 from tests.system.live_stream import LiveStream
+from tests.waiting import PATIENCE_S
 
 
 @pytest.fixture
@@ -349,12 +351,28 @@ def test_connection_refuses_what_the_stream_refuses(fake: FakeStream) -> None:
 
 
 def test_connection_to_nobody_says_so(fake: FakeStream) -> None:
-    with nl.connect("tcp://127.0.0.1:9", "tcp://127.0.0.1:9", timeout_s=0.2) as stream:
-        for asks in (stream.newest, stream.status, lambda: stream.expose(0), lambda: stream.newest_us):
+    with pytest.raises(nl.NireError, match=r"no stream answers at tcp://127.0.0.1:9: start one with 'nire-live replay"):
+        nl.connect("tcp://127.0.0.1:9", "tcp://127.0.0.1:9", wait_s=0.1)
+    with nl.connect(fake.address, "tcp://127.0.0.1:9", timeout_s=0.2) as stream:
+        for asks in (stream.status, lambda: stream.expose(0), lambda: stream.newest_us):
             with pytest.raises(nl.NireError, match=r"0\.2 s"):
                 asks()
     with pytest.raises(nl.ConfigError, match="no ZMQ address"):
         nl.connect("nonsense")
+
+
+def test_frames_come_where_only_the_publishing_address_is_known(fake: FakeStream) -> None:
+    with nl.connect(fake.address, "tcp://127.0.0.1:9", timeout_s=PATIENCE_S) as stream:
+        assert stream.newest().tag == "deblur"
+
+
+def test_silence_is_told_after_as_long_as_it_says(fake: FakeStream) -> None:
+    with nl.connect("tcp://127.0.0.1:9", fake.control.address, timeout_s=2.5) as stream:
+        fake.close()
+        start_s = time.monotonic()
+        with pytest.raises(nl.NireError, match=r"nothing came within 2\.5 s"):
+            stream.newest()
+        assert 2.4 < time.monotonic() - start_s < 4.5  # it asked a stream that was gone, too
 
 
 def test_frame_that_travelled_is_the_frame_that_was_sent(fake: FakeStream, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -380,7 +398,7 @@ def test_frame_that_travelled_is_the_frame_that_was_sent(fake: FakeStream, monke
 def test_running_stream_gives_the_instant_that_it_is_asked_for() -> None:
     with LiveStream("reconstructor.backend=edi") as running:
         addresses = running.config.publish.bind, running.config.control.bind
-        with nl.connect(*addresses, timeout_s=40) as stream:
+        with nl.connect(*addresses, timeout_s=40, wait_s=PATIENCE_S) as stream:
             t_us = stream.newest_us - 5000
             image = stream.expose(t_us)
             assert (image.shape, image.dtype) == ((48, 64), np.uint8)

@@ -179,7 +179,7 @@ def test_client_is_of_one_camera_and_says_which_there_are(tmp_path: Path, capsys
         address = cameras.publish, cameras.control
         names = list(cameras.names.values())
         for name, shape in zip(names, [(48, 64, 1), (24, 32, 1)], strict=True):
-            with connect(*address, camera=name, timeout_s=PATIENCE_S) as stream:
+            with connect(*address, camera=name, timeout_s=PATIENCE_S, wait_s=PATIENCE_S) as stream:
                 assert stream.newest().pixels.shape == shape
                 assert next(iter(stream)).pixels.shape == shape
                 assert stream.expose(stream.newest_us).shape == shape[:2]
