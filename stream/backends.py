@@ -17,7 +17,7 @@ import nire.backends
 from nire.backends import prepare_torch
 from nire.errors import ConfigError, WeightsError
 from nire.shutter import Shutter
-from nire.types import ContentWindow, EventBatch, FallsBack, Frame, Geometry, Query, Reconstructor
+from nire.types import Calibration, ContentWindow, EventBatch, FallsBack, Frame, Geometry, Query, Reconstructor
 from stream.config import Config
 from stream.config_advice import nearest
 
@@ -181,14 +181,27 @@ def engine_of(config: Config, backend: str) -> str:
 def warm_up(reconstructor: Reconstructor, geometry: Geometry) -> None:
     """Build and expose one empty window: loops and kernels are loaded, and memory is there, before the first real one.
 
+    One of its pixels is hot: the loop that ignores such pixels would else be compiled when the first ones are found,
+    in the midst of the stream.
+
     Args:
         reconstructor: of any backend.
         geometry: of the sensor.
     """
     dark = np.full((geometry.height, geometry.width, geometry.channels), 64, np.uint8)
     frames = (Frame(0, dark, 0, 1000), Frame(1, dark, 2000, 3000)) if reconstructor.needs_frames else ()
+    hot_pixels = np.zeros((geometry.height, geometry.width), np.bool_)
+    hot_pixels[0, 0] = True
     window = ContentWindow(
-        0, 0, 3000, frames, EventBatch.empty(3000), geometry, answers_us=(0, 3000), covered_us=(0, 3000)
+        0,
+        0,
+        3000,
+        frames,
+        EventBatch.empty(3000),
+        geometry,
+        answers_us=(0, 3000),
+        covered_us=(0, 3000),
+        calibration=Calibration(hot_pixels=hot_pixels),
     )
     query = Query(window.film, Shutter.instant(1500.0, geometry.height), "warm-up")
     if isinstance(reconstructor, FallsBack):

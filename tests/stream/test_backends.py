@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from nire.errors import ConfigError
-from stream.backends import open_reconstructor
+from nire.integral import event_loops
+from stream.backends import open_reconstructor, warm_up
 from stream.config import load_config
 from tests.stream import packets
 
@@ -54,3 +55,13 @@ def test_setting_that_a_backend_does_not_have_is_refused(backend: str, setting: 
     config = load_config(None, [f"reconstructor.backend={backend}", f"reconstructor.settings.{setting}"])
     with pytest.raises(ConfigError, match=expected):
         open_reconstructor(config, packets.GEOMETRY)
+
+
+@pytest.mark.parametrize("backend", ["edi", "neural"])
+def test_warming_up_calls_the_loop_that_ignores_hot_pixels(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiled when the first hot pixels were found, it held up the first seconds of a new installation's stream."""
+    calls = []
+    monkeypatch.setattr(event_loops, "ignore", lambda *arguments: calls.append(arguments))
+    reconstructor = open_reconstructor(load_config(None, [f"reconstructor.backend={backend}"]), packets.GEOMETRY)
+    warm_up(reconstructor, packets.GEOMETRY)
+    assert calls
