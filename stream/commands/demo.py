@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import json
-import socket
+import math
 import sys
 import threading
-from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
 from drivers.cameras.synthetic import GroundTruth, scene_of
 from nire.metrics import psnr, ssim
-from nire.shutter import Shutter
 from stream.clock import now_ns
 from stream.config import Config, load_config
 from stream.disk import write_whole, writing
+from stream.evaluation.pairs import Pair, Pairing, Stretch
 from stream.evaluation.synthetic import methods_compared
 from stream.images import write_png
 from stream.options import LogLevel, Overrides, Seconds, configure_log, leave
@@ -31,6 +29,7 @@ from stream.outputs.beside import side_by_side
 from stream.outputs.video import Video
 from stream.progress import progress_bar
 from stream.sockets import wire
+from stream.sockets.ports import free_ports
 from stream.sockets.subscriber import Subscriber
 from stream.sources import SourceOrder
 
@@ -45,10 +44,9 @@ _DEFAULTS = (
 _COMPARED = ("edi", "neural")
 _MEASURED = 100
 _FILMED = 200
+_HOLE_US = 500_000
 _REPORT_NS = 2_000_000_000
-_CAPTURES_KEPT = 8
-
-Image = NDArray[np.uint8]
+_LOSSES = ("lost_events", "lost_frames", "late_windows")
 
 
 def command(
@@ -66,13 +64,14 @@ def command(
     leave(run(out, seconds=seconds, headless=headless, overrides=overrides or ()))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Sample:
-    """One exposed frame, the captured frame nearest to it, and its shutter."""
+@dataclass(frozen=True, slots=True)
+class _Nearness:
+    """How near a pair is to the truth: PSNR in dB, and SSIM."""
 
-    exposed: Image
-    captured: Image
-    shutter: Shutter
+    captured_db: float
+    exposed_db: float
+    captured_ssim: float
+    exposed_ssim: float
 
 
 def run(out: Path, *, seconds: float | None, headless: bool, overrides: Iterable[str] = ()) -> int:
@@ -93,13 +92,14 @@ def run(out: Path, *, seconds: float | None, headless: bool, overrides: Iterable
     from stream.processes.supervisor import run as supervise
 
     console = Console(stderr=True)
-    config = load_config(None, [*_DEFAULTS, *_free_ports(), *overrides])
+    config = load_config(None, [*_DEFAULTS, *free_ports(), *overrides])
     if seconds is None and not sys.stdin.isatty():
         seconds = _SECONDS
     with writing(f"to {out}"):
         out.mkdir(parents=True, exist_ok=True)
-    until = "until Ctrl-C" if seconds is None else f"for {seconds:g} s"
-    console.print(f"synthetic camera -> rings -> {config.reconstructor.backend} -> {config.publish.bind}, {until}")
+    truth = scene_of(**config.source.settings)
+    way = f"synthetic camera -> rings -> {config.reconstructor.backend} -> {config.publish.bind}"
+    console.print(f"{way}, {_until(seconds, out)}", soft_wrap=True)
     collector = _Collector(config, console)
     collector.start()
     code = supervise(config, SourceOrder(), preview=not headless, seconds=seconds)
@@ -107,14 +107,21 @@ def run(out: Path, *, seconds: float | None, headless: bool, overrides: Iterable
     if code != 0 or not collector.samples:
         console.print(f"the pipeline ended with code {code} and {collector.received} exposed frames")
         return code or 1
-    truth = scene_of(**config.source.settings)
-    summary = _measure(config, collector, truth)
+    found = _nearness(collector.samples, truth)
+    summary = _measure(config, collector, found)
     summary["methods"] = _methods(config)
     write_whole(out / "summary.json", json.dumps(summary, indent=2) + "\n")
     _show(summary, Console())
-    _write_images(collector, truth, out)
+    _write_images(collector.samples[_shown(collector.samples, found)], truth, out)
     _say_where(out, Console(), _write_video(collector, out))
     return 0
+
+
+def _until(seconds: float | None, out: Path) -> str:
+    """Say when the demonstration ends."""
+    if seconds is None:
+        return f"until Ctrl-C: pictures, the film and the numbers are written to {out} then"
+    return f"for {seconds:g} s"
 
 
 class _Collector(threading.Thread):
@@ -122,34 +129,35 @@ class _Collector(threading.Thread):
 
     def __init__(self, config: Config, console: Console) -> None:
         super().__init__(name="demo-subscriber", daemon=True)
-        self.samples: list[_Sample] = []
-        self.film: list[_Sample] = []
+        self.samples: list[Pair] = []
         self.received = 0
         self.asked = 0
         self.latencies_ns: list[int] = []
         self.last_header: dict[str, Any] = {}
+        self.starting: dict[str, int] = {}
+        """What had been lost when the first image came."""
         self.fps = 0.0
         self._console = console
         self._plan = config.plan
         self._tag = config.plan.name
         self._first_index: int | None = None
         self._stop_requested = threading.Event()
-        self._waiting: deque[wire.Message] = deque()
-        self._captured: deque[wire.Message] = deque(maxlen=_CAPTURES_KEPT)
+        rate_hz = float(config.source.settings["frame_rate_hz"])
+        self._pairing = Pairing(1e6 / rate_hz if rate_hz else math.inf)
+        self._stretch = Stretch(at_most=_FILMED, hole_us=_HOLE_US)
         self._stride, self._seen = 1, 0
         self._first_ns = self._last_ns = 0
+        self._reported_ns, self._reported = now_ns(), 0
+        self._is_start_told = False
         topics = [wire.frame_topic(self._tag), wire.CAPTURED_TOPIC]
         self._subscriber = Subscriber(config.publish.bind, topics, high_water_mark=4096)
 
     def run(self) -> None:
-        report_ns = now_ns() + _REPORT_NS
         while not self._stop_requested.is_set():
             message = self._subscriber.recv(timeout_ms=100)
             if message is not None:
-                self._take(message)
-            if now_ns() > report_ns and self.received:
-                self._report()
-                report_ns += _REPORT_NS
+                self.take(message, now_ns())
+            self.report(now_ns())
         self._subscriber.close()
 
     def finish(self) -> None:
@@ -163,78 +171,103 @@ class _Collector(threading.Thread):
         plan = self._plan
         return self.fps if plan.name in ("deblur", "unroll") else plan.rate_hz
 
-    def _take(self, message: wire.Message) -> None:
+    @property
+    def film(self) -> Sequence[Pair]:
+        """The longest stretch without a hole: what came while the pipeline started is followed by one."""
+        return self._stretch.longest
+
+    @property
+    def unpaired(self) -> int:
+        """Exposed frames whose captured frame did not come."""
+        return self._pairing.left_out
+
+    def take(self, message: wire.Message, received_ns: int) -> None:
+        """Count a message, and keep what it completes."""
         if message.topic == wire.CAPTURED_TOPIC:
-            self._captured.append(message)
-            self._settle(_mid_us(message))
+            self._keep(self._pairing.captured(message))
             return
-        stamps = message.header["stamps"]
+        stamps, index = message.header["stamps"], message.header["index"]
+        if self._first_index is None:
+            self._first_index = index
+            self._first_ns = self._reported_ns = received_ns
+            self.starting = {name: message.header[name] for name in _LOSSES}
         self.received += 1
-        self._first_index = message.header["index"] if self._first_index is None else self._first_index
-        self.asked = message.header["index"] - self._first_index + 1
-        self._first_ns = self._first_ns or now_ns()
-        self._last_ns = now_ns()
+        self.asked = index - self._first_index + 1
+        self._last_ns = received_ns
         self.latencies_ns.append(stamps["published_ns"] - stamps["received_ns"])
         self.last_header = message.header
         self.fps = (self.received - 1) / max(1e-9, (self._last_ns - self._first_ns) * 1e-9)
-        self._waiting.append(message)
+        self._keep(self._pairing.exposed(message))
 
-    def _settle(self, captured_until_us: float) -> None:
-        """Pair exposed frames with the nearest captured one, as soon as no nearer one can come."""
-        while self._waiting and _mid_us(self._waiting[0]) <= captured_until_us:
-            self._keep(self._waiting.popleft())
+    def _keep(self, pairs: Iterable[Pair]) -> None:
+        for pair in pairs:
+            self._stretch.add(pair)
+            if self._seen % self._stride == 0:
+                self.samples.append(pair)
+            self._seen += 1
+            # Keep an even sample of a run of any length: when it is full, every second one goes.
+            if len(self.samples) > 2 * _MEASURED:
+                self.samples = self.samples[::2]
+                self._stride *= 2
 
-    def _keep(self, exposed: wire.Message) -> None:
-        mid_us = _mid_us(exposed)
-        nearest = min(self._captured, key=lambda frame: abs(_mid_us(frame) - mid_us))
-        sample = _Sample(np.array(exposed.pixels), np.array(nearest.pixels), _shutter_of(exposed))
-        if len(self.film) < _FILMED:
-            self.film.append(sample)
-        if self._seen % self._stride == 0:
-            self.samples.append(sample)
-        self._seen += 1
-        # Keep an even sample of a run of any length: when it is full, every second one goes.
-        if len(self.samples) > 2 * _MEASURED:
-            self.samples = self.samples[::2]
-            self._stride *= 2
+    def report(self, at_ns: int) -> None:
+        """Say every other second what came since the last time; once, that nothing comes yet."""
+        if at_ns < self._reported_ns + _REPORT_NS:
+            return
+        seconds, lately = (at_ns - self._reported_ns) * 1e-9, self.latencies_ns[self._reported :]
+        self._reported_ns, self._reported = at_ns, len(self.latencies_ns)
+        if self.received:
+            rate_hz = len(lately) / seconds
+            asked_hz = rate_hz if self._plan.name in ("deblur", "unroll") else self._plan.rate_hz
+            latency = f"latency {np.median(lately) / 1e6:.1f} ms" if lately else "none came lately"
+            self._say(
+                f"{self.received} exposed frames, {rate_hz:.0f} of {asked_hz:.0f} a second, {latency}, "
+                f"lost: {_lost(self.last_header, self.starting)}"
+            )
+        elif not self._is_start_told:
+            self._is_start_told = True
+            self._say("warming up: loops are compiled once for this machine, which takes about a minute")
 
-    def _report(self) -> None:
-        header = self.last_header
-        recent, late = self.latencies_ns[-1000:], header["late_windows"]
-        self._console.print(
-            f"  {self.received} exposed frames, {self.fps:.0f} of {self.asked_hz:.0f} a second, "
-            f"latency {np.median(recent) / 1e6:.1f} ms, "
-            f"lost: {header['lost_events']} events, {header['lost_frames']} frames, {late} late windows",
-            soft_wrap=True,
-        )
+    def _say(self, text: str) -> None:
+        self._console.print(f"  {text}", soft_wrap=True)
 
 
-def _measure(config: Config, collector: _Collector, truth: GroundTruth) -> dict[str, Any]:
-    captured_db, exposed_db, ssims = [], [], []
+def _lost(counts: Mapping[str, int], before: Mapping[str, int]) -> str:
+    """Say what was lost since an earlier count."""
+    events, frames, windows = (counts[name] - before.get(name, 0) for name in _LOSSES)
+    return f"{events} events, {frames} frames, {windows} late windows"
+
+
+def _nearness(pairs: Sequence[Pair], truth: GroundTruth) -> list[_Nearness]:
+    found = []
     with progress_bar("comparing with the ground truth") as bar:
-        for count, sample in enumerate(collector.samples):
-            expected = truth.pixels(sample.shutter)
-            captured_db.append(psnr(sample.captured, expected))
-            exposed_db.append(psnr(sample.exposed, expected))
-            ssims.append((ssim(sample.captured, expected), ssim(sample.exposed, expected)))
-            bar.at(count + 1, len(collector.samples))
+        for count, pair in enumerate(pairs):
+            expected = truth.pixels(pair.shutter)
+            captured, exposed = pair.captured, pair.exposed
+            decibels = psnr(captured, expected), psnr(exposed, expected)
+            found.append(_Nearness(*decibels, ssim(captured, expected), ssim(exposed, expected)))
+            bar.at(count + 1, len(pairs))
+    return found
+
+
+def _measure(config: Config, collector: _Collector, found: Sequence[_Nearness]) -> dict[str, Any]:
     header = collector.last_header
     latencies_ms = np.array(collector.latencies_ns) / 1e6
     return {
-        "psnr_captured": round(float(np.mean(captured_db)), 3),
-        "psnr_exposed": round(float(np.mean(exposed_db)), 3),
-        "ssim_captured": round(float(np.mean([pair[0] for pair in ssims])), 4),
-        "ssim_exposed": round(float(np.mean([pair[1] for pair in ssims])), 4),
-        "measured_instants": len(collector.samples),
+        "psnr_captured": round(float(np.mean([each.captured_db for each in found])), 3),
+        "psnr_exposed": round(float(np.mean([each.exposed_db for each in found])), 3),
+        "ssim_captured": round(float(np.mean([each.captured_ssim for each in found])), 4),
+        "ssim_exposed": round(float(np.mean([each.exposed_ssim for each in found])), 4),
+        "measured_instants": len(found),
+        "unpaired_frames": collector.unpaired,
         "exposed_frames": collector.received,
         "exposed_fps": round(collector.fps, 1),
         "asked_fps": round(collector.asked_hz, 1),
         "left_out_frames": collector.asked - collector.received,
         "latency_ms_p50": round(float(np.percentile(latencies_ms, 50)), 3),
         "latency_ms_p99": round(float(np.percentile(latencies_ms, 99)), 3),
-        "lost_events": header["lost_events"],
-        "lost_frames": header["lost_frames"],
-        "late_windows": header["late_windows"],
+        **{name: header[name] for name in _LOSSES},
+        "while_starting": collector.starting,
         "backend": header["backend"],
         "plan": config.plan.model_dump(),
     }
@@ -246,17 +279,25 @@ def _methods(config: Config) -> dict[str, dict[str, float]]:
         return {name: asdict(quality) for name, quality in methods_compared(config, _COMPARED).items()}
 
 
-def _write_images(collector: _Collector, truth: GroundTruth, out: Path) -> None:
-    """Leave the sharpest comparison: the instant at which captured and exposed frame differ most from each other."""
-    sample = min(collector.samples[1:-1] or collector.samples, key=lambda s: psnr(s.captured, s.exposed))
-    write_png(out / "captured.png", sample.captured)
-    write_png(out / "exposed.png", sample.exposed)
-    write_png(out / "truth.png", truth.pixels(sample.shutter))
-    write_png(out / "comparison.png", side_by_side(sample.captured, sample.exposed))
+def _shown(pairs: Sequence[Pair], found: Sequence[_Nearness]) -> int:
+    """Choose the comparison: an instant within the captured frame's own exposure at which exposing gained most.
+
+    Where frames have no exposure to lie in, any instant, with its nearest frame.
+    """
+    own = [index for index, pair in enumerate(pairs) if pair.is_of_exposure] or range(len(pairs))
+    return max(own, key=lambda index: found[index].exposed_db - found[index].captured_db)
+
+
+def _write_images(pair: Pair, truth: GroundTruth, out: Path) -> None:
+    """Leave the two images of a moment, alone and side by side, and the truth."""
+    write_png(out / "captured.png", pair.captured)
+    write_png(out / "exposed.png", pair.exposed)
+    write_png(out / "truth.png", truth.pixels(pair.shutter))
+    write_png(out / "comparison.png", side_by_side(pair.captured, pair.exposed))
 
 
 def _write_video(collector: _Collector, out: Path) -> str:
-    """Leave the first exposed frames in slow motion, beside the nearest captured ones; tells of its pace."""
+    """Leave exposed frames in slow motion, beside the nearest captured ones; tells of its pace."""
     video = Video(out / "demo.mp4")
     with video, progress_bar("writing the video") as bar:
         for count, filmed in enumerate(collector.film):
@@ -282,52 +323,13 @@ def _show(summary: dict[str, Any], console: Console) -> None:
     console.print(
         f"{summary['exposed_fps']:.0f} exposed frames a second of {summary['asked_fps']:.0f} asked for "
         f"({summary['left_out_frames']} left out), latency {summary['latency_ms_p50']:.1f} ms (median), "
-        f"{summary['latency_ms_p99']:.1f} ms (p99); lost: {summary['lost_events']} events, {summary['lost_frames']} "
-        f"frames, {summary['late_windows']} windows late",
+        f"{summary['latency_ms_p99']:.1f} ms (p99); lost: {_lost(summary, summary['while_starting'])}",
         soft_wrap=True,
     )
+    if any(summary["while_starting"].values()):
+        console.print(f"while starting, before the first image: {_lost(summary['while_starting'], {})}", soft_wrap=True)
 
 
 def _say_where(out: Path, console: Console, video: str) -> None:
     where = f"look at {out / 'comparison.png'} and {out / 'demo.mp4'} ({video}); numbers in {out / 'summary.json'}"
     console.print(where, soft_wrap=True)
-
-
-def _mid_us(message: wire.Message) -> float:
-    return float(message.header["stamps"]["device_us"])
-
-
-def _shutter_of(message: wire.Message) -> Shutter:
-    header = message.header
-    return Shutter.rolling(
-        header["t_a_us"], header["t_b_us"], row_delay_us=header["row_delay_us"], height=header["shape"][0]
-    )
-
-
-def _free_ports() -> list[str]:
-    """Overrides for the sockets whose usual port somebody else has: a demonstration should just run."""
-    usual = Config()
-    found = []
-    for key, address in (("publish.bind", usual.publish.bind), ("control.bind", usual.control.bind)):
-        port = int(address.rpartition(":")[2])
-        if not _is_free(port):
-            found.append(f'{key}="tcp://127.0.0.1:{_any_free_port()}"')
-    if not _is_free(int(usual.preview.bind.rpartition(":")[2])):
-        found.append(f'preview.bind="127.0.0.1:{_any_free_port()}"')
-    return found
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
-
-
-def _any_free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
