@@ -149,8 +149,14 @@ class StatusKeeper:
         self.made_by = (frame.backend, frame.engine)
 
     def asked_hz(self, plan: PlanConfig) -> float:
-        """Images a second that the plan asks for; with one a captured frame, as many as are captured."""
-        return self.rates.values["captured"] if plan.name in ("deblur", "unroll") else plan.rate_hz
+        """Images a second that the plan asks for; with one a captured frame, as many as are captured.
+
+        A replay at a quarter of its speed brings a quarter of the plan's instants a second.
+        """
+        if plan.name in ("deblur", "unroll"):
+            return self.rates.values["captured"]
+        replay = _replay(self.board)
+        return plan.rate_hz * (1.0 if replay is None else float(replay["speed"]))
 
     def line(self, plan: PlanConfig, paused: bool) -> str:
         """Sum up in a line: address, source, plan, asked and delivered rate, losses."""

@@ -727,6 +727,39 @@ def test_reason_says_paused_and_that_nothing_arrives() -> None:
     assert shortfall.reason(0.0) == "Paused for everyone"
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("synthetic camera, scene default, seed 7", "The synthetic camera comes at 60 % of its speed"),
+        ("slow.aedat4", "The source (slow.aedat4) comes at 60 % of its speed"),
+    ],
+)
+def test_source_that_does_not_keep_time_is_named(name: str, words: str) -> None:
+    """It was said that it gives no frames and events around the missing moments."""
+    shortfall = Shortfall()
+    for second in range(4):
+        newest_us = 1e6 + 0.6e6 * second if second else 0.0  # nothing has come yet
+        status = status_of(second, newest_us=newest_us, reduced_queries=30 * second, exposed=240 * second)
+        shortfall.add(status | {"source": {"name": name, "live": True}})
+        if second == 1:
+            assert words not in shortfall.reason(240.0)
+    assert words in shortfall.reason(240.0)
+    status = status_of(4, newest_us=3.4e6, reduced_queries=5000, exposed=960)
+    shortfall.add(status | {"source": {"name": name, "live": True}})
+    assert "This machine has time for 16 % of the images" in shortfall.reason(100.0)
+
+
+REPLAYED = {"asked_hz": 100.0, "replay": {"speed": 0.25}, "source": {"name": "a.aedat4", "live": True}}
+
+
+def test_slow_replay_is_no_source_that_does_not_keep_time() -> None:
+    shortfall = Shortfall()
+    for second in range(4):
+        shortfall.add(status_of(second, newest_us=1e6 + 0.25e6 * second) | REPLAYED)
+    assert shortfall.reason(99.0) == ""
+    assert "no frames and events around" in shortfall.reason(50.0)
+
+
 def test_delivered_rate_is_the_stream_s_own_where_it_tells_one() -> None:
     numbers = Numbers()
     for index in (0, 400):  # numbers go on where images are left out

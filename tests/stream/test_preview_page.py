@@ -435,6 +435,8 @@ def test_method_is_told_with_its_reason_and_how_far_wall_times_may_be_off(page: 
     stream.figures = {"backend_reason": reason, "wall_ns": 1, "wall_uncertainty_us": 520.0}
     until(lambda: text(page, "n-why") == reason)
     assert text(page, "n-wall") == "± 0.52 ms"
+    stream.figures = {"wall_ns": 1, "wall_uncertainty_us": 141_432_000.0}
+    until(lambda: text(page, "n-wall") == "off by up to 2 minutes: the source is late")
     stream.figures = {"wall_ns": 1}
     until(lambda: text(page, "n-wall") == "as recorded")
 

@@ -32,7 +32,7 @@ export function showFigures(numbers, status, paused) {
   put("n-offset", sensor ? `${(sensor.time_offset_us / 1000).toFixed(2)} ms` : null);
   byId("misfit").hidden = !(sensor?.misfit > GOOD_MISFIT);
   put("n-misfit", sensor?.misfit != null ? `${trim(100 * sensor.misfit, 0)} %` : null);
-  put("n-wall", status.wall_uncertainty_us != null ? `± ${trim(status.wall_uncertainty_us / 1000, 2)} ms`
+  put("n-wall", status.wall_uncertainty_us != null ? howFarOff(status.wall_uncertainty_us)
     : status.wall_ns != null ? "as recorded" : null);
   put("n-why", status.backend_reason ?? "");
   const [backend, engine] = [numbers.backend ?? status.backend, numbers.engine ?? status.engine];
@@ -41,6 +41,13 @@ export function showFigures(numbers, status, paused) {
   const most_ms = curve("curve-latency", numbers.curves.latency_ms);
   put("curve-latency-most", most_ms > 0 ? `at most ${trim(most_ms, most_ms < 10 ? 1 : 0)} ms` : "");
   byId("curve-lost").classList.toggle("none", curve("curve-lost", numbers.curves.lost) === 0);
+}
+
+/** How far wall times may be off: a second or more comes of a source whose clock does not keep time. */
+function howFarOff(us) {
+  if (us < 1e6) return `± ${trim(us / 1000, 2)} ms`;
+  const [unit, word] = us < 90e6 ? [1e6, "s"] : [60e6, "minutes"];
+  return `off by up to ${trim(us / unit, 0)} ${word}: the source is late`;
 }
 
 /** A large number as a person reads it: 2.4 M. */
