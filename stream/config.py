@@ -37,6 +37,15 @@ DEFAULTS_VARIABLE = "NIRE_LIVE_DEFAULTS"
 """Variable of the environment: overrides, as a shell splits them, of the defaults of this machine or service."""
 
 
+class NoTomlError(ConfigError):
+    """A file that was named as a config is something else; `path` is the file."""
+
+    def __init__(self, message: str, path: Path) -> None:
+        """Keep the path."""
+        super().__init__(message)
+        self.path = path
+
+
 class Config(Section):
     """One stream: from a source to its sockets."""
 
@@ -107,7 +116,7 @@ def read_config(path: Path | str | None, overrides: Iterable[str] = ()) -> Confi
                 f"cannot read the config {path}: {error.strerror}. `nire-live config` lists examples."
             ) from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path} is no TOML file: {error}") from error
+            raise NoTomlError(f"{path} is no TOML file: {error}", Path(path)) from error
     for override in overrides:
         _apply(values, override)
         where = f"{path} with --set" if path is not None else where

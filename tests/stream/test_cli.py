@@ -207,6 +207,13 @@ def test_config_that_is_none_is_refused(capsys: pytest.CaptureFixture[str], reco
     assert not (tmp_path / "o").exists()
 
 
+def test_recording_in_the_place_of_a_config_is_said_to_be_one(
+    capsys: pytest.CaptureFixture[str], recording: Path
+) -> None:
+    """It was: 'utf-8' codec can't decode byte."""
+    refused(call(capsys, "live", recording), "is no TOML file but a recording", f"nire-live replay {recording}")
+
+
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
