@@ -118,22 +118,43 @@ def test_setup_without_ensurepip_names_the_package_to_install(tmp_path: Path) ->
     assert f"apt-get install python3.{sys.version_info.minor}-venv" in result.stderr
 
 
+def test_setup_tells_what_pip_is_at_while_it_works(tmp_path: Path) -> None:
+    """It said nothing for two minutes."""
+    _script(tmp_path / "sleep", "#!/bin/sh\nexec /bin/sleep 0.05\n")
+    pip = "echo Collecting much; /bin/sleep 1; exit 1"
+    made = "mkdir -p .venv/bin; touch .venv/bin/pip; cp $0 .venv/bin/python; exit 0"
+    python = _script(
+        tmp_path / "python3",
+        f'#!/bin/sh\n[ "$2" = pip ] && {{ {pip}; }}\n[ "$2" = venv ] && {{ {made}; }}\n'
+        'case "$2" in *executable*) echo "$0";; *platform*) echo 3.12.1;; esac\nexit 0\n',
+    )
+    result = _run_setup(tmp_path, python, path=f"{tmp_path}:/usr/bin:/bin")
+    assert re.search(r"^\[setup\]   after \d+ s: Collecting much$", result.stdout, re.MULTILINE), result
+    assert result.returncode == 1
+    assert "requirements.txt could not be installed" in result.stderr
+
+
 def _setup(folder: Path, python: Path) -> subprocess.CompletedProcess[str]:
     """Run the set-up in a folder of its own, where it must stop before it makes anything."""
+    result = _run_setup(folder, python)
+    assert not (folder / ".venv").exists()
+    return result
+
+
+def _run_setup(folder: Path, python: Path, *, path: str = "/usr/bin:/bin") -> subprocess.CompletedProcess[str]:
+    """Run the set-up in a folder of its own."""
     (folder / ".ci").mkdir()
     for name in (".ci/setup", "constraints.txt", "requirements.txt"):
         shutil.copyfile(ROOT / name, folder / name)
-    result = subprocess.run(
+    return subprocess.run(
         ["bash", ".ci/setup"],
         cwd=folder,
-        env={"PATH": "/usr/bin:/bin", "PYTHON": str(python)},
+        env={"PATH": path, "PYTHON": str(python)},
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,
         check=False,
     )
-    assert not (folder / ".venv").exists()
-    return result
 
 
 def _script(path: Path, text: str) -> Path:
