@@ -19,9 +19,9 @@ from drivers.packets.cleaning import CleaningCounters
 from drivers.source import Source, SourceInfo
 from nire.errors import NireError
 from nire.threads import windows_at_once
-from nire.types import EventBatch, ExposedFrame, Frame, Packet
+from nire.types import EventBatch, ExposedFrame, Frame, Packet, Reconstructor
 from stream.arguments import without_config
-from stream.backends import open_reconstructor
+from stream.backends import open_reconstructor, weights_of
 from stream.clock import now_ns
 from stream.config import Config
 from stream.options import ConfigRecordingOut, LogLevel, Overrides, leave, load
@@ -70,7 +70,10 @@ def command(
     overrides: Overrides = None,
     log_level: LogLevel = "INFO",
 ) -> None:
-    """Re-expose a recording into image files; nothing is dropped."""
+    """Re-expose a recording into image files; nothing is dropped.
+
+    With --video there is a film too, and with --output beside one that has the captured frames to the left.
+    """
     config, (recording, out) = without_config("offline", words, ["RECORDING", "OUT"])
     loaded, outputs = load(config, overrides, log_level), _chosen(output or [], video)
     leave(run(loaded, recording, out, shutters=shutters, outputs=outputs, fps=fps, plain=plain, overwrite=overwrite))
@@ -156,6 +159,7 @@ def run(
         made_from |= {"engine": reconstructor.engine, "shutters": None if shutters is None else str(shutters)}
         folder.finish(made_from | _report(config, session, source, reading.counters, reading.damage))
     print(f"{len(frames.files)} exposed frames in {out / 'frames'}, their shutters in {out / 'frames.jsonl'}")
+    print(f"made by {_method(config, reconstructor, has_frames=source.info.has_frames)}")
     for output in made:
         if hasattr(output, "summary"):
             print(output.summary())
@@ -164,6 +168,14 @@ def run(
         return DAMAGED
     has_none = part is None and session.counters.windows > 0 and not frames.files
     return UNANSWERED if unanswered or has_none or session.uncovered else DONE
+
+
+def _method(config: Config, reconstructor: Reconstructor, *, has_frames: bool) -> str:
+    """Name the method that has answered, with the weights and the engine of one that has a network."""
+    weights = weights_of(config, config.reconstructor.backend_for(has_frames=has_frames))
+    if weights is None:
+        return reconstructor.name
+    return f"{reconstructor.name}, weights {weights.stem}, engine {reconstructor.engine}"
 
 
 def _by_plan(session: Session, packets: Iterator[Packet], outputs: Sequence[Output]) -> list[Wanted]:

@@ -109,6 +109,23 @@ def test_plan_of_which_images_reach_out_of_their_windows_says_how_many(
     assert f"{told} of " in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (["reconstructor.backend=edi"], "made by edi\n"),
+        (
+            ["reconstructor.backend=neural", "reconstructor.engine=eager"],
+            "made by neural, weights nano, engine eager\n",
+        ),
+    ],
+)
+def test_method_and_weights_that_were_used_are_said(
+    recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], settings: list[str], words: str
+) -> None:
+    assert run(recording, tmp_path / "out", "plan.name=deblur", *settings) == 0
+    assert words in capsys.readouterr().out
+
+
 def test_deblur_is_one_instant_in_the_middle_of_each_captured_frame(recording: Path, tmp_path: Path) -> None:
     assert run(recording, tmp_path / "out", "plan.name=deblur") == 0
     middles = [frame.mid_us for frame in packets.frames()]
