@@ -102,7 +102,13 @@ def run(out: Path, *, seconds: float | None, headless: bool, overrides: Iterable
     console.print(f"{way}, {_until(seconds, out)}", soft_wrap=True)
     collector = _Collector(config, console)
     collector.start()
-    code = supervise(config, SourceOrder(), preview=not headless, seconds=seconds)
+    code = supervise(
+        config,
+        SourceOrder(),
+        preview=not headless,
+        seconds=seconds,
+        on_tick=lambda board: collector.report(now_ns()),
+    )
     collector.finish()
     if code != 0 or not collector.samples:
         console.print(f"the pipeline ended with code {code} and {collector.received} exposed frames")
@@ -157,7 +163,6 @@ class _Collector(threading.Thread):
             message = self._subscriber.recv(timeout_ms=100)
             if message is not None:
                 self.take(message, now_ns())
-            self.report(now_ns())
         self._subscriber.close()
 
     def finish(self) -> None:
@@ -211,7 +216,10 @@ class _Collector(threading.Thread):
                 self._stride *= 2
 
     def report(self, at_ns: int) -> None:
-        """Say every other second what came since the last time; once, that nothing comes yet."""
+        """Say every other second what came since the last time; once, that nothing comes yet.
+
+        To be called as long as images are expected: while a pipeline ends, none come.
+        """
         if at_ns < self._reported_ns + _REPORT_NS:
             return
         seconds, lately = (at_ns - self._reported_ns) * 1e-9, self.latencies_ns[self._reported :]
@@ -226,7 +234,7 @@ class _Collector(threading.Thread):
             )
         elif not self._is_start_told:
             self._is_start_told = True
-            self._say("warming up: loops are compiled once for this machine, which takes about a minute")
+            self._say("warming up: a first start compiles loops for this machine, which takes about a minute")
 
     def _say(self, text: str) -> None:
         self._console.print(f"  {text}", soft_wrap=True)

@@ -57,7 +57,7 @@ def test_one_line_says_that_a_start_takes_its_time(watched: Watched) -> None:
     """There was none, and then a burst of twenty lines, of one image more each."""
     said = [watched.lines(at_s) for at_s in (1, 2.1, 4.2, 30)]
     assert [len(lines) for lines in said] == [0, 1, 0, 0]
-    assert "warming up: loops are compiled once for this machine" in said[1][0]
+    assert "warming up: a first start compiles loops for this machine" in said[1][0]
     watched.images(1, 60)
     assert watched.lines(60.1) == []
 
