@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from drivers.packets.clock import CLAMP_US
+from drivers.packets.clock import CLAMP_US, LATEST_US
 from drivers.source import Found, SourceInfo
 from nire.errors import ConfigError, SourceError
 
@@ -32,6 +32,10 @@ GUESSED_SIZE = "not said: the largest coordinates"
 """Why a sensor has a size that no file says."""
 LEAST_EXTENT = 0.75
 """Of one side of the images, at least, that the events of a whole recording use."""
+EXPECTED_POLARITIES = (
+    "expected 0 and 1, or -1 and 1; set source.settings.polarity to positive (above 0 is brighter) or inverted"
+)
+"""The end of a message about values that are none."""
 LARGEST_PX = 4096
 """No event sensor has more columns or rows."""
 
@@ -48,6 +52,7 @@ _LONGEST_RECORDING_US = 30 * 86_400e6
 _YEARS_US = (1.1e15, 4.1e15)  # 2004 to 2099, since 1970
 _BLOCKS = 8
 _FEW_STEPS, _LATE_SHARE, _LONGEST_REACH_US = 3, 0.02, 1_000_000
+_WRONG_SHARE = 0.01  # of the first values, that may be damage and tell nothing of what the others mean
 _ROUND = 1e-9  # relative, of a whole number that went through a float
 _SIZE = re.compile(r"(?:geometry|resolution|sensor|size|width)\D{0,12}?(\d{1,5})\s*(?:[x,; ]|height\W*)+\s*(\d{1,5})\b")
 _UNIT_WORDS = {
@@ -206,6 +211,23 @@ def is_size_guessed(info: SourceInfo) -> bool:
     return any(found.why == GUESSED_SIZE for found in info.found)
 
 
+def whole_rows(columns: NDArray[np.float64], *, path: object) -> NDArray[np.float64]:
+    """Leave out events of which a number is none: they tell nothing of what the others mean.
+
+    Args:
+        columns: float64 [4, N], of the first events.
+        path: for the message.
+
+    Raises:
+        SourceError: they are most.
+    """
+    whole = np.isfinite(columns).all(axis=0)
+    bad = int(np.count_nonzero(~whole))
+    if 2 * bad > whole.size:
+        raise SourceError(f"{path}: {bad} of its first {whole.size} events have NaN or infinity for a number")
+    return columns[:, whole] if bad else columns
+
+
 def find_order(
     columns: NDArray[np.float64],
     setting: str,
@@ -218,7 +240,7 @@ def find_order(
     """Tell which of four columns are t, x, y and p.
 
     Args:
-        columns: float64 [4, N], of the first events.
+        columns: float64 [4, N], of the first events; without what `whole_rows` leaves out.
         setting: of the user, as "xypt"; "" = not set.
         path: for the message.
         said: the order that the file names, "" = none.
@@ -257,14 +279,13 @@ def find_polarity(p: NDArray[Any], setting: Polarity, *, path: object, hint: str
         path, hint: for the message; the hint says what else may be wrong.
 
     Raises:
-        SourceError: the values are no polarities; the message names the setting.
+        SourceError: more than 1 % of the values are no polarities; the message names the setting.
     """
-    try:
-        brighter(p, setting)
-    except ValueError as error:
-        raise SourceError(f"{path}: {error}{hint}") from error
+    sound = are_polarities(p, setting)
+    if np.count_nonzero(~sound) > _WRONG_SHARE * p.size:
+        raise SourceError(f"{path}: {_no_polarities(p)}{hint}")
     if setting == "auto":
-        return Found("polarity", "1 is brighter", f"the other value is {-1 if (p < 0).any() else 0}, as usual")
+        return Found("polarity", "1 is brighter", f"the other value is {-1 if (p == -1).any() else 0}, as usual")
     return Found("polarity", "above 0 is " + ("brighter" if setting == "positive" else "darker"), "set by polarity")
 
 
@@ -284,6 +305,7 @@ def find_reach(t_us: NDArray[np.int64], setting: int, *, path: object) -> tuple[
     """
     if setting >= 0:
         return setting, (Found("order of events", f"sorted within {setting} us", "set by sort_us"),)[: setting > 0]
+    t_us = t_us[np.abs(t_us) <= LATEST_US]
     late_us = np.maximum.accumulate(t_us) - t_us if t_us.size else t_us
     late = int(np.count_nonzero(late_us > CLAMP_US))
     steps = int(np.count_nonzero(np.diff(t_us) < -CLAMP_US))
@@ -335,14 +357,19 @@ def brighter(p: NDArray[Any], meaning: Polarity) -> NDArray[np.uint8]:
     Raises:
         ValueError: under "auto", other values; the message names the setting.
     """
-    positive = p > 0
-    if meaning == "auto" and p.size and not ((np.abs(p) == positive) | (p == -1)).all():
-        values = ", ".join(f"{value:g}" for value in np.unique(p)[:5].astype(float))
-        raise ValueError(
-            f"the polarities are {values}, expected 0 and 1, or -1 and 1; set source.settings.polarity to positive "
-            "(above 0 is brighter) or inverted"
-        )
-    return (positive if meaning != "inverted" else ~positive).astype(np.uint8)
+    if not are_polarities(p, meaning).all():
+        raise ValueError(_no_polarities(p))
+    return (p > 0 if meaning != "inverted" else ~(p > 0)).astype(np.uint8)
+
+
+def are_polarities(p: NDArray[Any], meaning: Polarity) -> NDArray[np.bool_]:
+    """Tell of each value whether it is a polarity, bool [N]: under "auto" -1, 0 and 1 are, else all."""
+    return (np.abs(p) == (p > 0)) | (p == -1) if meaning == "auto" else np.ones(p.shape, np.bool_)
+
+
+def _no_polarities(p: NDArray[Any]) -> str:
+    values = ", ".join(f"{value:g}" for value in np.unique(p)[:5].astype(float))
+    return f"the polarities are {values}, {EXPECTED_POLARITIES}"
 
 
 def are_exposures(starts: NDArray[np.float64], ends: NDArray[np.float64]) -> bool:
@@ -427,7 +454,7 @@ def _rate_hz(times: Times, us: float) -> float | None:
 def _span(times: Times) -> float:
     if not times.events.size:
         return 0.0
-    last = float(times.events[-1]) if times.last is None else times.last
+    last = times.last if times.last is not None and np.isfinite(times.last) else float(times.events[-1])
     return last - float(times.events[0])
 
 
@@ -458,7 +485,8 @@ def _order_fits(
         for axis, side in ((x, width), (y, height))
     )
     both_used = t.size < _ENOUGH or (np.ptp(x) > 0 and np.ptp(y) > 0)
-    if not (on_sensor and both_used and np.isin(p, (-1, 0, 1)).all()):
+    are_signs = np.count_nonzero(~np.isin(p, (-1, 0, 1))) <= _WRONG_SHARE * p.size
+    if not (on_sensor and both_used and are_signs):
         return False
     return _is_reset(t, p) if with_reset else _rises(t)
 

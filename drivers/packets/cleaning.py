@@ -10,13 +10,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from drivers.packets.clock import CLAMP_US, ClockReset, SteadyClock
+from drivers.packets.clock import CLAMP_US, LATEST_US, ClockReset, SteadyClock
 from drivers.packets.epochs import Epochs
 from drivers.source import Source
 from nire.errors import RecordingDamaged, SourceError
 from nire.types import EventBatch, Frame, Gap, SourcePacket, WallClock
 
-_LATEST_US = 1 << 60  # 36,000 years
 _OUTSIDE_SHARE = 0.01
 _STRAY_SHARE, _STRAY_AFTER = 0.01, 100  # of the events, and in all
 _RESETS, _EVENTS_OF_A_RESET = 8, 1000  # so many, with fewer events to each, are no resets
@@ -96,36 +95,53 @@ class CleanedPackets:
         self._passed = 0  # events
         self._epochs = epochs
         self._waiting: list[Frame] = []  # their epochs are the stream's
+        self._damage: RecordingDamaged | None = None  # told once all before it has passed
         self._said: set[str] = set()
 
     def __iter__(self) -> Iterator[SourcePacket]:
         """Yield packets.
 
         Raises:
-            RecordingDamaged: more than 1 % of the events lie outside the sensor.
+            RecordingDamaged: an event has a time that no clock shows, more than 1 % of the events lie outside the
+                sensor, or the source is damaged; after all events before that, and the frames that they have passed.
             SourceError: a frame has another size than the sensor, events have no order; or whatever the source raises.
         """
-        for packet in self._source:
-            if isinstance(packet, EventBatch):
-                yield from self._events(packet)
-            elif isinstance(packet, Frame):
-                yield from self._frame(packet)
-            elif isinstance(packet, Gap):
-                yield from self._steady(self._clock.settle())
-                yield self._epochs.numbered(packet)
-            elif isinstance(packet, WallClock):
-                yield self._epochs.numbered(packet)
-            else:
-                yield packet
+        try:
+            for packet in self._source:
+                if self._damage is not None and isinstance(packet, EventBatch | Gap):
+                    break  # frames of the time before the damage come right after its batch
+                yield from self._passed_on(packet)
+        except RecordingDamaged as error:
+            self._damage = self._damage or error
         yield from self._steady(self._clock.settle())
+        if self._damage is not None:
+            raise self._damage
         yield from self._waiting
         self._waiting = []
-        self._check_outside(at_end=True)
+        if self._are_many_outside(at_end=True):
+            raise RecordingDamaged(self._outside_in_words())
+
+    def _passed_on(self, packet: SourcePacket) -> Iterator[SourcePacket]:
+        if isinstance(packet, EventBatch):
+            yield from self._events(packet)
+        elif isinstance(packet, Frame):
+            yield from self._frame(packet)
+        elif isinstance(packet, Gap):
+            yield from self._steady(self._clock.settle())
+            yield self._epochs.numbered(packet)
+        elif isinstance(packet, WallClock):
+            yield self._epochs.numbered(packet)
+        else:
+            yield packet
 
     def _events(self, batch: EventBatch) -> Iterator[SourcePacket]:
+        batch = self._of_a_clock(batch)
         self.counters.events += len(batch)
-        self._check_times(batch)
-        yield from self._steady(self._clock.feed(self._on_sensor(batch)))
+        batch = self._on_sensor(batch)
+        if self._damage is None or len(batch):
+            yield from self._steady(self._clock.feed(batch))
+        if self._damage is not None:
+            yield from self._steady(self._clock.settle())
 
     def _steady(self, pieces: Iterator[EventBatch | ClockReset]) -> Iterator[SourcePacket]:
         """Pass on what the clock gives, epoch by epoch."""
@@ -153,27 +169,43 @@ class CleanedPackets:
         outside = len(batch) - int(np.count_nonzero(good))
         self.counters.events_outside += outside
         self._say("outside", "events outside the sensor are dropped (first: %d in one batch)", outside)
-        self._check_outside(at_end=False)
-        return batch.part(good)
+        if not self._are_many_outside(at_end=False):
+            return batch.part(good)
+        # The damage begins where the share of those outside rises above the limit for good.
+        seen = self.counters.events - len(batch) + np.arange(1, len(batch) + 1)
+        lost = self.counters.events_outside - outside + np.cumsum(~good)
+        fine = np.flatnonzero(lost <= _OUTSIDE_SHARE * seen)
+        stop = int(fine[-1]) + 1 if fine.size else 0
+        first = self.counters.events - len(batch) + stop
+        self._damage = RecordingDamaged(f"{self._outside_in_words()} All before event {first} was delivered", first)
+        return _until(batch.part(good & (np.arange(len(batch)) < stop)))
 
-    def _check_outside(self, *, at_end: bool) -> None:
+    def _are_many_outside(self, *, at_end: bool) -> bool:
         total, outside = self.counters.events, self.counters.events_outside
-        if outside > _OUTSIDE_SHARE * total and (at_end or total >= _OUTSIDE_AFTER):
-            size = f"{self._geometry.width} x {self._geometry.height}"
-            raise RecordingDamaged(
-                f"{self._source.info.name}: {outside} of {total} events lie outside the sensor of {size}; at most 1 % "
-                "is taken for noise. Is this the right sensor size, or is the recording damaged?"
-            )
+        return outside > _OUTSIDE_SHARE * total and (at_end or total >= _OUTSIDE_AFTER)
 
-    def _check_times(self, batch: EventBatch) -> None:
-        """Refuse times that no clock shows: sums of them would leave 64 bits."""
-        first_us, last_us = (int(batch.t_us.min()), int(batch.t_us.max())) if len(batch) else (batch.watermark_us,) * 2
-        first_us, last_us = min(first_us, batch.watermark_us), max(last_us, batch.watermark_us)
-        if first_us < -_LATEST_US or last_us > _LATEST_US:
-            raise RecordingDamaged(
-                f"{self._source.info.name}: events are dated between {first_us} and {last_us} us, expected "
-                f"at most {_LATEST_US} either way: the recording is damaged there; all before was delivered"
-            )
+    def _outside_in_words(self) -> str:
+        size = f"{self._geometry.width} x {self._geometry.height}"
+        return (
+            f"{self._source.info.name}: {self.counters.events_outside} of {self.counters.events} events lie outside "
+            f"the sensor of {size}; at most 1 % is taken for noise. Is this the right sensor size, or is the recording "
+            "damaged?"
+        )
+
+    def _of_a_clock(self, batch: EventBatch) -> EventBatch:
+        """Cut a batch before the first time that no clock shows, which is damage."""
+        ends_us = (int(batch.t_us.min()), int(batch.t_us.max())) if len(batch) else ()
+        if max(map(abs, (*ends_us, batch.watermark_us))) <= LATEST_US:
+            return batch
+        wrong = np.flatnonzero((batch.t_us < -LATEST_US) | (batch.t_us > LATEST_US))
+        at, t_us = (int(wrong[0]), int(batch.t_us[wrong[0]])) if wrong.size else (len(batch), batch.watermark_us)
+        first = self.counters.events + at
+        self._damage = RecordingDamaged(
+            f"{self._source.info.name}: event {first} is dated {t_us} us, expected at most {LATEST_US} either way: the "
+            "recording is damaged there; all before was delivered",
+            first,
+        )
+        return _until(batch, at)
 
     def _check_order(self) -> None:
         """Refuse a stream without an order: neither sorting nor beginning again makes sense of it."""
@@ -301,6 +333,12 @@ class CleanedPackets:
         if what not in self._said:
             self._said.add(what)
             _log.warning("%s: " + message, self._source.info.name, value)
+
+
+def _until(batch: EventBatch, stop: int | None = None) -> EventBatch:
+    """The first events of a batch, without a promise beyond them."""
+    t_us = batch.t_us[:stop]
+    return batch.part(slice(stop), int(t_us.max()) if t_us.size else 0)
 
 
 def _goes_back(t_us: NDArray[np.int64]) -> bool:

@@ -17,10 +17,11 @@ from nire.types import EventBatch
 
 CLAMP_US = 1000
 """A step back of at most this is jitter."""
+LATEST_US = 1 << 60
+"""36,000 years: no clock shows a time beyond, either way, and sums of such times would leave 64 bits."""
 
 _LEAP_US = 1_000_000  # ahead: a silence may last that long and longer, but so may a wrong time lead
 _KEPT = 16  # events that keep to a step until it is believed
-_LATEST_US = 1 << 60
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from nire.errors import NireError
 from nire.types import EventBatch, Frame, Gap, ImuBatch, SourcePacket, Trigger, WallClock
 
 _MOST_WAITING = 64  # packets that may wait for events; a file without events would be held in memory as a whole
@@ -80,24 +81,33 @@ def sorted_within(batches: Iterable[EventBatch], reach_us: int) -> Iterator[Even
     Args:
         batches: whose times may go back by up to `reach_us`, device time; their watermarks are not used.
         reach_us: 0 passes them on as they are.
+
+    Raises:
+        NireError: what `batches` raises; after all events before it.
     """
     if reach_us <= 0:
         yield from batches
         return
     held: list[EventBatch] = []
     newest_us = -(2**62)
-    for batch in batches:
-        held.append(batch)
-        newest_us = max(newest_us, int(batch.t_us.max()))
-        if newest_us - min(int(part.t_us[0]) for part in held) > 2 * reach_us:
-            ordered = _in_order(held)
-            cut = int(np.searchsorted(ordered.t_us, newest_us - reach_us))
-            if cut:
-                yield ordered.part(slice(cut), int(ordered.t_us[cut - 1]))
-            held = [ordered.part(slice(cut, None))]
+    failure: NireError | None = None
+    try:
+        for batch in batches:
+            held.append(batch)
+            newest_us = max(newest_us, int(batch.t_us.max()))
+            if newest_us - min(int(part.t_us[0]) for part in held) > 2 * reach_us:
+                ordered = _in_order(held)
+                cut = int(np.searchsorted(ordered.t_us, newest_us - reach_us))
+                if cut:
+                    yield ordered.part(slice(cut), int(ordered.t_us[cut - 1]))
+                held = [ordered.part(slice(cut, None))]
+    except NireError as error:
+        failure = error
     if held:
         ordered = _in_order(held)
         yield replace(ordered, watermark_us=int(ordered.t_us[-1]))
+    if failure is not None:
+        raise failure
 
 
 def _in_order(batches: list[EventBatch]) -> EventBatch:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivers.array_files import array_names, is_npz, read_array, read_arrays
+from drivers.event_columns import BadEvent, events_of
 from drivers.packets.ordering import sorted_within
 from drivers.recording_file import RecordingFile
 from drivers.sense import (
@@ -21,7 +22,6 @@ from drivers.sense import (
     Polarity,
     Times,
     TimeUnit,
-    brighter,
     check_meaning,
     coordinate,
     find_order,
@@ -31,6 +31,7 @@ from drivers.sense import (
     name_columns,
     time_us,
     unit_in_words,
+    whole_rows,
 )
 from drivers.settings import checked_size
 from drivers.source import Found, SourceInfo
@@ -135,12 +136,12 @@ class ArraysSource(RecordingFile):
             order = self._meaning.columns
             for start in range(0, len(columns[0]), _PIECE):
                 t, x, y, p = (columns[order.index(letter)][start : start + _PIECE] for letter in "txyp")
+                rows = np.asarray(t), self._axis(x), self._axis(y), np.asarray(p)
                 try:
-                    polarity = brighter(np.asarray(p), self._meaning.polarity)
-                except ValueError as error:
-                    raise RecordingDamaged(f"{file}: from event {start} on {error}", number) from error
-                t_us = time_us(np.asarray(t), self._meaning.unit)
-                yield EventBatch(t_us, self._axis(x), self._axis(y), polarity, int(t_us.max()))
+                    yield from events_of(rows, unit=self._meaning.unit, polarity=self._meaning.polarity)
+                except BadEvent as error:
+                    at = start + error.index
+                    raise RecordingDamaged(f"{file}: event {at}: {error}; all before was delivered", number) from error
 
     def _files(self) -> list[Path]:
         return pieces_of(self.path) if self.path.is_dir() else [self.path]
@@ -151,6 +152,7 @@ class ArraysSource(RecordingFile):
             (found for file in files if len((found := _columns_of(file))[0][0])), _columns_of(files[0])
         )
         first = np.stack([np.asarray(column[:_JUDGED]).astype(np.float64) for column in columns])
+        first = whole_rows(first, path=self.path)
         order = Found("columns", "txyp", "named")
         if not names:
             order = find_order(first, self._said.columns, path=self.path)

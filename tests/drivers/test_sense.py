@@ -14,12 +14,15 @@ from drivers.sense import (
     are_exposures,
     brighter,
     find_order,
+    find_polarity,
     find_reach,
     find_unit,
     name_columns,
     order_in_words,
     size_in_words,
+    time_us,
     unit_in_words,
+    whole_rows,
 )
 from nire.errors import RecordingDamaged, SourceError
 
@@ -131,6 +134,22 @@ def test_polarities() -> None:
             brighter(np.array(values), "auto")
     assert brighter(np.array([0, 255]), "positive").tolist() == [0, 1]
     assert brighter(np.array([0, 1]), "inverted").tolist() == [1, 0]
+
+
+def test_single_values_that_are_damage_tell_nothing_of_the_others() -> None:
+    t, p = 1e6 + stamps_us(), np.arange(COUNT) % 2.0
+    axis = np.random.default_rng(1).integers(0, 260, COUNT).astype(np.float64)
+    p[300], t[[500, 1000, 1500, 2000]] = 7, (np.nan, 1e300, np.inf, -1e300)
+    columns = whole_rows(np.stack([t, axis, axis, p]), path="a")
+    assert columns.shape == (4, COUNT - 2)
+    assert find_order(columns, "", path="a").value == "txyp"
+    assert find_polarity(columns[3], "auto", path="a").why == "the other value is 0, as usual"
+    assert find_reach(time_us(columns[0], "us"), -1, path="a") == (0, ())
+    assert find_unit(Times(columns[0], last=np.nan), "auto", path="a").value == "us"
+    with pytest.raises(SourceError, match=r"a: 3 of its first 4 events have NaN"):
+        whole_rows(np.array([[np.nan, 0, 0, 0], [0, np.nan, 0, 0], [0, 0, np.inf, 0], [0.0] * 4]).T.copy(), path="a")
+    with pytest.raises(SourceError, match=r"a: the polarities are 0, 1, 255.*source.settings.polarity"):
+        find_polarity(np.where(np.arange(COUNT) % 50, p, 255), "auto", path="a")
 
 
 def test_reach_of_sorting() -> None:

@@ -50,7 +50,7 @@ def read(path: Path) -> int:
 
 @pytest.mark.parametrize("t_us", [-(1 << 63), -(1 << 63) + 500, (1 << 63) - 1])
 def test_times_at_the_end_of_64_bits_do_not_begin_endless_epochs(t_us: int) -> None:
-    with pytest.raises(RecordingDamaged, match="dated between"):
+    with pytest.raises(RecordingDamaged, match="event 2 is dated"):
         list(cleaned(Given([events([5, 9]), events([t_us, 7, 20]), events([30])])))
 
 

@@ -13,7 +13,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from drivers.event_columns import BadEvent, events_of
 from drivers.hdf5_kind import MAGIC, is_metavision
+from drivers.packets.clock import LATEST_US
 from drivers.packets.ordering import merged, sorted_within
 from drivers.pixels import Colours, Depth, as_rgb, check_bits, colours_in_words
 from drivers.recording_file import RecordingFile
@@ -25,7 +27,6 @@ from drivers.sense import (
     Polarity,
     Times,
     TimeUnit,
-    brighter,
     check_choice,
     check_exposures,
     check_extent,
@@ -36,6 +37,7 @@ from drivers.sense import (
     find_reach,
     find_unit,
     time_us,
+    whole_rows,
 )
 from drivers.settings import checked_size
 from drivers.source import Found, SourceInfo, Stream, require_sdk
@@ -193,8 +195,9 @@ class Hdf5Source(RecordingFile):
         span_us = None
         if events.count:
             first_of_all = self._read(events.columns[self._order.index("t")], slice(0, 1), 0)
-            ends = np.array([float(first_of_all[0]), self._last_of(events) or np.nan])
-            span_us = None if np.isnan(ends[1]) else int(np.diff(time_us(ends, self._units[0]))[0])
+            ends = np.array([first_of_all[0], self._last_of(events)], np.float64)
+            ends_us = time_us(ends, self._units[0])
+            span_us = int(np.diff(ends_us)[0]) if np.abs(ends_us).max() <= LATEST_US else None
         return SourceInfo(
             name=self.path.name,
             geometry=Geometry(*size, channels=1 if first is None else first.pixels.shape[2]),
@@ -212,7 +215,7 @@ class Hdf5Source(RecordingFile):
     def _judge_events(self, events: EventColumns) -> Iterator[Found]:
         """Tell the order of columns and the units of times; remember them."""
         pieces = self._first_of(events)
-        columns = np.stack([piece.astype(np.float64) for piece in pieces])
+        columns = whole_rows(np.stack([piece.astype(np.float64) for piece in pieces]), path=self.path)
         order = Found("columns", events.order, "")
         if not events.order:
             order = find_order(columns, self._meaning.columns, path=self.path, usual=events.usual)
@@ -319,12 +322,12 @@ class Hdf5Source(RecordingFile):
         for start in range(0, self._events.count, _PIECE):
             pieces = [self._read(column, slice(start, start + _PIECE), start) for column in self._events.columns]
             t, x, y, p = (pieces[self._order.index(letter)] for letter in "txyp")
-            t_us = time_us(t, self._units[0]) + self._offset_us
+            rows, polarity = (t, coordinate(x), coordinate(y), p), self._meaning.polarity
             try:
-                polarity = brighter(p, self._meaning.polarity)
-            except ValueError as error:
-                raise RecordingDamaged(f"{self.path}: from event {start} on {error}", start) from error
-            yield EventBatch(t_us, coordinate(x), coordinate(y), polarity, int(t_us.max()))
+                yield from events_of(rows, unit=self._units[0], polarity=polarity, offset_us=self._offset_us)
+            except BadEvent as error:
+                at = start + error.index
+                raise RecordingDamaged(f"{self.path}: event {at}: {error}; all before was delivered", at) from error
 
     def _read(self, column: Any, part: slice, start: int) -> NDArray[Any]:
         try:

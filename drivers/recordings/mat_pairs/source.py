@@ -6,7 +6,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivers.archive import IMAGE_SUFFIXES, Members
+from drivers.event_columns import BadEvent, events_of
 from drivers.packets.ordering import due_us
 from drivers.pixels import Depth, check_bits
 from drivers.recording_file import RecordingFile
 from drivers.recordings.mat_pairs.matlab import read_arrays
-from drivers.sense import brighter, check_choice, coordinate, time_us
+from drivers.sense import check_choice, coordinate, time_us
 from drivers.source import SourceInfo
 from nire.errors import RecordingDamaged, SourceError
 from nire.types import EventBatch, Frame, Gap, Geometry, SourcePacket, Transfer
@@ -98,7 +99,7 @@ class MatPairs(RecordingFile):
         """Yield the events of each exposure and its image, with gaps between.
 
         Raises:
-            RecordingDamaged: a file cannot be read; all pairs before it were delivered.
+            RecordingDamaged: a file cannot be read, or holds what is no event; all before was delivered.
         """
         assert self._members is not None  # entered
         latest_us: int | None = None
@@ -107,16 +108,18 @@ class MatPairs(RecordingFile):
             start_us, end_us = (_time_us(values[name])[0] for name in ("start_timestamp", "end_timestamp"))
             if latest_us is not None and start_us > latest_us:
                 yield Gap(latest_us, int(start_us), "this layout has no events between exposures")
+            last_us: int | None = None
             try:
-                t_us, x, y, p = _columns(values)
-            except ValueError as error:
-                raise RecordingDamaged(f"{self.path}: {pair.events}: {error}; all before was delivered") from error
-            for at in range(0, t_us.size, _PIECE):
-                part = slice(at, at + _PIECE)
-                yield EventBatch(t_us[part], x[part], y[part], p[part], int(t_us[part].max()))
-            known_us = max(int(t_us[-1]) if t_us.size else int(end_us), int(end_us))
+                for batch in _batches(values):
+                    last_us = batch.watermark_us
+                    yield batch
+            except BadEvent as error:
+                raise RecordingDamaged(
+                    f"{self.path}: event {error.index} of {pair.events}: {error}; all before was delivered", pair.index
+                ) from error
+            known_us = max(int(end_us), int(end_us) if last_us is None else last_us)
             yield EventBatch.empty(known_us)
-            latest_us = known_us + (1 if t_us.size and int(t_us[-1]) == known_us else 0)
+            latest_us = known_us + (1 if last_us == known_us else 0)
             if pair.image:
                 pixels = self._members.image(pair.image, self._depth)
                 frame = Frame(pair.index, pixels, int(start_us), int(end_us), transfer=self._transfer)
@@ -164,11 +167,11 @@ def _time_us(seconds: NDArray[np.float64]) -> NDArray[np.int64]:
     return time_us(seconds, "s")
 
 
-def _columns(
-    values: dict[str, NDArray[np.float64]],
-) -> tuple[NDArray[np.int64], NDArray[np.uint16], NDArray[np.uint16], NDArray[np.uint8]]:
-    """Columns in order of time, as the files have them almost; what fits no coordinate lies beyond any sensor."""
-    t_us = _time_us(values[_PREFIX + "timestamp"])
-    x, y, p = (values[_PREFIX + name] for name in _COLUMNS[1:])
-    order = np.argsort(t_us, kind="stable")
-    return t_us[order], coordinate(x)[order], coordinate(y)[order], brighter(p, "auto")[order]
+def _batches(values: dict[str, NDArray[np.float64]]) -> Iterator[EventBatch]:
+    """Events in order of time, as the files have them almost; what fits no coordinate lies beyond any sensor."""
+    t, x, y, p = (values[_PREFIX + name] for name in _COLUMNS)
+    for whole in events_of((t, coordinate(x), coordinate(y), p), unit="s", polarity="auto"):
+        ordered = whole.part(np.argsort(whole.t_us, kind="stable"))
+        for at in range(0, len(ordered), _PIECE):
+            part = ordered.part(slice(at, at + _PIECE))
+            yield replace(part, watermark_us=int(part.t_us[-1]))

@@ -11,7 +11,8 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from drivers.sense import Polarity, brighter, coordinate, order_in_words, size_in_words, time_us, unit_in_words
+from drivers.event_columns import BadEvent, events_of
+from drivers.sense import Polarity, coordinate, order_in_words, size_in_words, unit_in_words
 from nire.types import EventBatch
 
 _PIECE_BYTES = 1 << 22
@@ -94,15 +95,11 @@ class LineFormat:
 
 
 class BadLine(ValueError):
-    """A line, or a piece of them, holds no events. `position`: its first byte in the file."""
+    """A line holds no event. `position`: its first byte in the file."""
 
     def __init__(self, position: int, line: bytes, why: str = "") -> None:
         """Keep the place."""
-        super().__init__(
-            f"in the lines from byte {position} on {why}"
-            if why
-            else f"the line at byte {position} is no event: {line[:60]!r}"
-        )
+        super().__init__(f"the line at byte {position} is no event: {line[:60]!r}{'; ' * bool(why)}{why}")
         self.position = position
 
 
@@ -122,7 +119,7 @@ def read_events(file: IO[bytes], lines: LineFormat) -> Iterator[EventBatch]:
         if piece:
             columns, good = columns_of(piece, lines.before)
             if columns.size:
-                yield _batch(columns, lines, position)
+                yield from _events(columns, lines, piece, position)
             if good < len(piece):
                 raise BadLine(position + good, piece[good:].partition(b"\n")[0])
         position += len(piece)
@@ -154,11 +151,23 @@ def _counts_lines(text: str) -> bool:
     return len(others) == 4 and first.strip(' "').lower() in _COUNT_NAMES and bool(order_in_words(" ".join(others)))
 
 
-def _batch(columns: NDArray[np.float64], lines: LineFormat, position: int) -> EventBatch:
+def _events(columns: NDArray[np.float64], lines: LineFormat, piece: bytes, position: int) -> Iterator[EventBatch]:
+    """The events of the lines of a piece, which begins at a byte of the file."""
     t, x, y, p = (columns[lines.columns.index(name)] for name in "txyp")
-    t_us = time_us(t, lines.unit)
     try:
-        polarity = brighter(p, lines.polarity)
-    except ValueError as error:
-        raise BadLine(position, b"", str(error)) from error
-    return EventBatch(t_us, coordinate(x), coordinate(y), polarity, int(t_us.max()))
+        yield from events_of((t, coordinate(x), coordinate(y), p), unit=lines.unit, polarity=lines.polarity)
+    except BadEvent as error:
+        at, line = _line_of(piece, error.index)
+        raise BadLine(position + at, line, str(error)) from error
+
+
+def _line_of(piece: bytes, event: int) -> tuple[int, bytes]:
+    """Where the line of an event begins in a piece, and the line; empty lines hold none."""
+    at = 0
+    for line in piece.splitlines(keepends=True):
+        if line.strip():
+            if not event:
+                return at, line.rstrip()
+            event -= 1
+        at += len(line)
+    return at, b""

@@ -37,6 +37,7 @@ from drivers.sense import (
     find_reach,
     find_unit,
     time_us,
+    whole_rows,
 )
 from drivers.settings import checked_size
 from drivers.source import Found, SourceInfo
@@ -162,7 +163,7 @@ class TextSource(RecordingFile):
     def _judge(self, opening: Opening, judged: bytes) -> tuple[Found, ...]:
         """Tell columns and units from the first lines."""
         whole = judged[: judged.rfind(b"\n") + 1] or judged
-        columns, _ = columns_of(whole, opening.before)
+        columns = whole_rows(columns_of(whole, opening.before)[0], path=self.path)
         table, meaning = self._table, self._meaning
         frames = np.empty(0) if table is None else table.start
         order = find_order(columns, meaning.columns, path=self.path, said=opening.columns, size=opening.size)

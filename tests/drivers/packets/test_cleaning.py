@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -139,6 +140,65 @@ def test_more_than_one_percent_outside_is_damage(count: int) -> None:
     y[::50] = 24
     with pytest.raises(RecordingDamaged, match="outside the sensor of 32 x 24"):
         clean(replace(many, y=y))
+
+
+def until_damage(*packets: SourcePacket) -> tuple[list[SourcePacket], RecordingDamaged]:
+    """What comes before the damage, and what is told of it."""
+    found: list[SourcePacket] = []
+    with pytest.raises(RecordingDamaged) as damage:
+        found.extend(cleaned(Given(packets)))
+    return found, damage.value
+
+
+@pytest.mark.parametrize("wrong_us", [2**62, -(2**62), 2**63 - 1])
+def test_what_comes_before_an_impossible_time_passes_and_frames_too(wrong_us: int) -> None:
+    bad = events([*range(1000, 2000), wrong_us, *range(2000, 3000)])
+    after = [frame(0, 100, 600), frame(1, 1500, 1999), frame(2, 2100, 2500), events(range(3000, 4000))]
+    packets, damage = until_damage(events(range(1000)), bad, *after)
+    assert times(packets) == list(range(2000))
+    assert [packet.index for packet in packets if isinstance(packet, Frame)] == [0, 1]
+    assert f"event 2000 is dated {wrong_us} us" in str(damage)
+    assert damage.position == 2000
+
+
+def test_impossible_promise_is_damage_after_its_events() -> None:
+    packets, damage = until_damage(events(range(100), watermark_us=2**62), events(range(100, 200)))
+    assert times(packets) == list(range(100))
+    assert damage.position == 100
+
+
+def test_what_comes_before_the_events_outside_passes_however_batches_are_cut() -> None:
+    whole = events(range(60_000))
+    whole.x[500], whole.x[50_000:] = 32, 32  # noise, then damage
+    for size in (60_000, 20_000, 1000):
+        batches = [whole.part(slice(at, at + size), at + size - 1) for at in range(0, 60_000, size)]
+        packets, damage = until_damage(*batches[:-1], frame(0, 1000, 2000), frame(1, 30_000, 40_000), batches[-1])
+        found = times(packets)
+        assert found == [t for t in range(50_000) if t != 500]
+        assert [packet.index for packet in packets if isinstance(packet, Frame)] in ([0, 1], [])
+        assert "events lie outside the sensor of 32 x 24" in str(damage)
+        assert damage.position is not None
+        assert damage.position > 50_000
+
+
+def test_wrong_size_of_the_sensor_is_refused_at_its_first_event_outside() -> None:
+    many = events(range(50_000))
+    many.x[7::2] = 40
+    packets, damage = until_damage(many)
+    assert times(packets) == list(range(7))
+    assert damage.position == 7
+
+
+def test_events_that_wait_for_others_pass_before_damage_of_the_source() -> None:
+    class Broken(Given):
+        def __iter__(self) -> Iterator[SourcePacket]:
+            yield from super().__iter__()
+            raise RecordingDamaged("the file ends", 7)
+
+    found: list[SourcePacket] = []
+    with pytest.raises(RecordingDamaged, match="the file ends"):
+        found.extend(cleaned(Broken([events([10, 20]), events([60_000_000, 60_000_010])])))
+    assert times(found) == [10, 20, 60_000_000, 60_000_010]
 
 
 def test_row_delay_is_filled_in_and_the_frame_waits_for_its_last_row() -> None:

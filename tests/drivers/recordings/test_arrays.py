@@ -117,6 +117,19 @@ def test_damage_is_told_after_the_pieces_before_it(tmp_path: Path) -> None:
     assert sum(len(packet) for packet in packets if isinstance(packet, EventBatch)) == 2000
 
 
+@pytest.mark.parametrize(("column", "value"), [(0, np.nan), (0, np.inf), (3, 5)])
+def test_events_before_a_bad_one_are_given(tmp_path: Path, column: int, value: float) -> None:
+    matrix = np.stack([T_US * 1e-6, X, Y, P], axis=1)
+    matrix[4321, column] = value
+    np.save(tmp_path / "a.npy", matrix)
+    packets: list[SourcePacket] = []
+    with open_recording(tmp_path / "a.npy") as source, pytest.raises(RecordingDamaged, match=r"event 4321: its "):
+        packets.extend(source)
+    (batch,) = [packet for packet in packets if isinstance(packet, EventBatch)]
+    np.testing.assert_array_equal(batch.t_us, T_US[:4321])
+    np.testing.assert_array_equal(batch.p, P[:4321])
+
+
 def test_arrays_that_are_no_events_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.zeros((5, 3)))
     np.save(tmp_path / "b.npy", np.array([{"t": 1}], dtype=object))

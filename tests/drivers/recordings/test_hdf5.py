@@ -151,6 +151,47 @@ def test_damaged_chunk_is_told_after_the_pieces_before_it(tmp_path: Path, monkey
     assert len(_columns(packets)["t_us"]) == 2000
 
 
+@pytest.mark.parametrize("sort_us", [0, 100])
+@pytest.mark.parametrize(("letter", "value"), [("t", np.nan), ("t", 1e300), ("p", 7)])
+@pytest.mark.parametrize("at", [1, 1700, COUNT - 1])
+def test_events_and_frames_before_a_bad_event_are_given(
+    tmp_path: Path, letter: str, value: float, at: int, sort_us: int
+) -> None:
+    path = write_common(tmp_path / "a.h5")
+    with h5py.File(path, "a") as file:
+        column = np.asarray(file[f"events/{letter}"]).astype(np.float64)
+        column[at] = value
+        del file[f"events/{letter}"]
+        file[f"events/{letter}"] = column
+    packets: list[SourcePacket] = []
+    with (
+        open_recording(path, sort_us=sort_us, time_unit="us") as source,
+        pytest.raises(
+            RecordingDamaged, match=rf"event {at}: its (time|polarity) is .*all before was delivered"
+        ) as damage,
+    ):
+        packets.extend(source)
+    assert damage.value.position == at
+    found = _columns(packets)
+    for name, column in (("t_us", T_US), ("x", X), ("y", Y), ("p", P)):
+        np.testing.assert_array_equal(found[name], column[:at])
+    frames = [packet for packet in packets if isinstance(packet, Frame)]
+    assert len(frames) == sum(end_us <= T_US[at - 1] for end_us in (6000, 16_000, 26_000))
+
+
+def test_recording_whose_first_events_are_mostly_bad_is_refused(tmp_path: Path) -> None:
+    for letter, message in (("t", "1800 of its first 3000 events have NaN"), ("p", "source.settings.polarity")):
+        path = write_common(tmp_path / f"{letter}.h5")
+        with h5py.File(path, "a") as file:
+            column = np.asarray(file[f"events/{letter}"]).astype(np.float64)
+            column[np.arange(COUNT) % 5 < 3] = np.nan
+            del file[f"events/{letter}"]
+            file[f"events/{letter}"] = np.nan_to_num(column, nan=9) if letter == "p" else column
+        with pytest.raises(SourceError, match=message) as told, open_recording(path, time_unit="us"):
+            pass
+        assert not isinstance(told.value, RecordingDamaged)
+
+
 def test_what_cannot_be_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = tmp_path / "other.h5"
     with h5py.File(other, "w") as file:

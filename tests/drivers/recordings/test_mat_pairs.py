@@ -73,6 +73,27 @@ def test_damaged_file_is_told_after_the_pairs_before_it(tmp_path: Path) -> None:
         path.write_bytes(whole)
 
 
+@pytest.mark.parametrize(("name", "value"), [("timestamp", np.nan), ("polarity", 9)])
+def test_bad_event_is_told_after_those_before_it(tmp_path: Path, name: str, value: float) -> None:
+    folder = mat_files.write(tmp_path / "a")
+    whole = _events(_read(folder), "t_us")
+    path = folder / "event000008.mat"
+    values = {key: column for key, column in scipy.io.loadmat(path).items() if not key.startswith("__")}
+    column = values[f"section_event_{name}"].astype(np.float64)
+    column.ravel()[3] = value
+    scipy.io.savemat(path, {**values, f"section_event_{name}": column})
+    packets: list[SourcePacket] = []
+    with (
+        open_recording(folder) as source,
+        pytest.raises(RecordingDamaged, match=r"event 3 of event000008.mat: its .*all before was delivered"),
+    ):
+        packets.extend(source)
+    assert [packet.index for packet in packets if isinstance(packet, Frame)] == [7]
+    found = _events(packets, "t_us")
+    np.testing.assert_array_equal(found, whole[: len(found)])
+    assert len(found) == np.count_nonzero(whole < mat_files.START_US + 12_500) + 3
+
+
 def test_folder_without_a_pair_is_none_of_these(tmp_path: Path) -> None:
     folder = mat_files.write(tmp_path / "a")
     for image in folder.glob("*.png"):

@@ -96,6 +96,19 @@ def test_bad_line_is_told_after_the_lines_before_it(tmp_path: Path, bad: str) ->
     assert repr(bad.strip().encode()) in str(damage.value)
 
 
+@pytest.mark.parametrize("bad", ["1e999 2 3 1\n", "-1e300 2 3 1\n", "0.6 2 3 7\n"])
+def test_line_whose_numbers_are_no_event_is_told_as_any_other_bad_one(tmp_path: Path, bad: str) -> None:
+    lines = [line(n) for n in range(200)]
+    path = tmp_path / "events.txt"
+    path.write_text("".join(["\n", *lines[:150], "\n\r\n", bad, *lines[150:]]))
+    packets: list[SourcePacket] = []
+    with open_recording(path, width=64, height=48) as source, pytest.raises(RecordingDamaged) as damage:
+        packets.extend(source)
+    assert len(_columns(packets)[0]) == 150
+    assert damage.value.position == len("\n" + "".join(lines[:150]) + "\n\r\n")
+    assert f"{bad.strip().encode()!r}; its " in str(damage.value)
+
+
 def test_missing_image_is_told_after_the_frames_before_it(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "a")
     (folder / "images/frame_00000001.png").unlink()
