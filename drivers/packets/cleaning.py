@@ -237,7 +237,7 @@ class CleanedPackets:
         """Begin a new epoch at a time of the new clock; `epoch` is the source's."""
         yield from self._waiting
         self._waiting = []
-        back_us = (self._floor_us or 0) - t_us
+        back_us = max(known for known in (self._floor_us, self._frame_us, t_us) if known is not None) - t_us
         self.counters.clock_resets += 1
         self._epochs.clock_began_again()
         self._floor_us = t_us

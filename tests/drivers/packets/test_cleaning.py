@@ -118,6 +118,13 @@ def test_reset_that_a_frame_shows_first_is_counted_once() -> None:
     assert [p.epoch for p in packets if isinstance(p, Frame)] == [0, 1]
 
 
+def test_reset_that_frames_show_ahead_of_their_events_went_back_by_their_time(caplog: pytest.LogCaptureFixture) -> None:
+    packets, _ = clean(events([9000]), frame(0, 300_000, 320_000), frame(1, 20_000, 40_000))
+    (gap,) = [packet for packet in packets if isinstance(packet, Gap)]
+    assert gap.reason == "the device clock went back by 280000 us"
+    assert "went back by 280000 us" in caplog.text
+
+
 def test_frame_of_the_old_clock_after_a_reset_is_dropped() -> None:
     packets, counters = clean(events([9_000_000]), events(range(100, 120)), frame(7, 8_000_000, 8_020_000))
     assert not [p for p in packets if isinstance(p, Frame)]
