@@ -55,9 +55,9 @@ class Members:
         try:
             if path.is_dir():
                 found = [p for pattern in ("*", "*/*", "*/*/*") for p in path.glob(pattern) if p.is_file()]
-                return cls(path, _ordered(p.relative_to(path).as_posix() for p in found))
+                return cls(path, in_natural_order(p.relative_to(path).as_posix() for p in found))
             with zipfile.ZipFile(path) as archive:
-                return cls(path, _ordered(name for name in archive.namelist() if not name.endswith("/")))
+                return cls(path, in_natural_order(name for name in archive.namelist() if not name.endswith("/")))
         except UNREADABLE_ARCHIVE as error:
             raise SourceError(f"{path} can be read neither as a folder nor as a zip archive: {error}") from error
 
@@ -190,7 +190,8 @@ def decode_image(data: bytes, depth: Depth, *, path: object) -> NDArray[np.uint8
     return as_rgb(depth.to_8(raw_image(data), path=path), "bgr")
 
 
-def _ordered(names: Iterable[str]) -> tuple[str, ...]:
+def in_natural_order(names: Iterable[str]) -> tuple[str, ...]:
+    """Sort names by the numbers in them: image2 before image10."""
     return tuple(sorted(names, key=_natural))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from drivers.archive import in_natural_order
 from drivers.sense import name_columns, unit_in_words
 
 # Where the columns, or a table of them, may be.
@@ -166,7 +167,7 @@ def find_images(file: Any) -> Images | None:
             if times is not None and len(times) == len(stack):
                 return Images(len(stack), stack.__getitem__, _stack_times(file, times), _words(stack), name)
         elif hasattr(stack, "keys"):
-            found = list(_single_images(stack))
+            found = sorted(_single_images(stack), key=lambda image: float(np.ravel(image[0])[0]))
             if found:
                 return _of_group(found, name)
     return None
@@ -180,8 +181,8 @@ def _stack_times(file: Any, times: Any) -> Callable[[int], tuple[Any, tuple[Any,
 
 
 def _single_images(group: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
-    """(time, dataset) of the images of a group, each with its time as an attribute, in order."""
-    for name in sorted(group):
+    """(time, dataset) of the images of a group, each with its time as an attribute, in the order of their numbers."""
+    for name in in_natural_order(group):
         image = group[name]
         key = next((key for key in _TIME_ATTRIBUTES if key in getattr(image, "attrs", ())), None)
         if key is not None and len(image.shape) in (2, 3):

@@ -87,6 +87,24 @@ def test_single_images_with_seconds_and_signs(tmp_path: Path) -> None:
     assert [frame.pixels.max() for frame in frames] == [0, 10]
 
 
+def test_single_images_are_in_the_order_of_their_times_whatever_they_are_called(tmp_path: Path) -> None:
+    numbers = range(5, 15)  # as text, image10 comes before image5
+    for name, offsets in {"numbers": numbers, "names tell nothing": reversed(numbers), "same time": [5] * 10}.items():
+        path = tmp_path / f"{name}.h5"
+        with h5py.File(path, "w") as file:
+            for letter, column in zip("txyp", (T_US, X, Y, P), strict=True):
+                file[f"events/{letter}"] = column
+            for n, offset in zip(numbers, offsets, strict=True):
+                file[f"images/image{n}"] = np.full((48, 64), n, np.uint8)
+                file[f"images/image{n}"].attrs["timestamp"] = 2000 * offset
+        frames = [packet for packet in _read(path, time_unit="us") if isinstance(packet, Frame)]
+        order = [int(frame.pixels[0, 0, 0]) for frame in frames]
+        assert order == sorted(order, reverse=name == "names tell nothing")
+        assert [frame.index for frame in frames] == list(range(10))
+        if name != "same time":
+            assert [frame.exposure_start_us for frame in frames] == [2000 * n for n in numbers]
+
+
 def test_matrix_of_mvsec_and_its_images(tmp_path: Path) -> None:
     path = tmp_path / "a.hdf5"
     with h5py.File(path, "w") as file:
