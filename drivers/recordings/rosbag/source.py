@@ -18,7 +18,7 @@ from drivers.recordings.rosbag import messages as ros
 from drivers.recordings.rosbag.files import BAG, MCAP, SQLITE, Message, files_of, messages_of, topics_of
 from drivers.recordings.rosbag.libcaer import CompressedDecoder, libcaer_events
 from drivers.recordings.rosbag.messages import Serialization
-from drivers.recordings.rosbag.topics import ARRAYS, DEVICE_CLOCK, Choice, choose, role_of
+from drivers.recordings.rosbag.topics import ARRAYS, DEVICE_CLOCK, Choice, candidates, choose, role_of
 from drivers.sense import check_choice
 from drivers.source import Found, SourceInfo
 from nire.errors import RecordingDamaged, SourceError
@@ -87,16 +87,13 @@ class RosSource(RecordingFile):
             raise SourceError(f"{self.path} has no .mcap or .db3 file")
         first = self._first_messages()
         kinds = topics_of(self.path) | {topic: messages[0].kind for topic, messages in first.items()}
-        sizes = {topic: self._size_of(messages[0]) for topic, messages in first.items()}
         # Topics of the index that have no message near the beginning cannot be compared: those that have come first.
-        order = sorted(kinds, key=lambda topic: (topic not in first, topic))
-        self._choice = choose(
-            {topic: kinds[topic] for topic in order},
-            sizes,
-            events=self._wanted[0],
-            frames=self._wanted[1],
-            path=self.path,
-        )
+        kinds = {topic: kinds[topic] for topic in sorted(kinds, key=lambda topic: (topic not in first, topic))}
+        there = candidates(kinds, events=self._wanted[0], frames=self._wanted[1], path=self.path)
+        sizes: dict[str, tuple[int, int]] = {}
+        for role, topics in there.items():
+            there[role] = self._readable(topics, first, sizes)
+        self._choice = choose(kinds, sizes, there, path=self.path)
         for role, topic in (("events", self._choice.events), ("frames", self._choice.frames)):
             others = [t for t in kinds if role_of(t, kinds[t]) == role and t != topic]
             if others and topic:
@@ -121,6 +118,27 @@ class RosSource(RecordingFile):
             found=(*self._depth.found, *([lengths] if self._choice.lengths else [])),
             unix_time=True,
         )
+
+    def _readable(
+        self, topics: list[str], first: dict[str, list[Message]], sizes: dict[str, tuple[int, int]]
+    ) -> list[str]:
+        """The topics of a role without those that cannot be read, which are named; their sizes are noted.
+
+        Raises:
+            SourceError: none of them can be read.
+        """
+        failures: dict[str, SourceError] = {}
+        for topic in topics:
+            try:
+                if topic in first:
+                    sizes[topic] = self._size_of(first[topic][0])
+            except SourceError as error:
+                failures[topic] = error
+        if failures and len(failures) == len(topics):
+            raise next(iter(failures.values()))
+        for failure in failures.values():
+            _log.warning("%s; it is left alone", failure)
+        return [topic for topic in topics if topic not in failures]
 
     def _first_messages(self) -> dict[str, list[Message]]:
         """The first message of each topic, of images some more; those of the index are looked for to the end."""
@@ -185,6 +203,8 @@ class RosSource(RecordingFile):
             columns = self._of_first(message, ros.event_array)
             return columns.width, columns.height
         packet = self._of_first(message, ros.event_packet)
+        if packet.encoding not in _ENCODINGS:
+            raise SourceError(f"{self.path}: {message.topic}: {_unknown(packet.encoding)}")
         return packet.width, packet.height
 
     def _of_first(self, message: Message, decode: Callable[[bytes, Serialization], _T]) -> _T:
@@ -302,10 +322,11 @@ class _Decoder:
                     self._offset_us = packet.stamp_ns // 1000 - first_us
                 yield _shifted(part, self._offset_us)
         else:
-            raise SourceError(
-                f"{self._source.path}: events of encoding {packet.encoding!r} are not read, expected "
-                f"{', '.join(_ENCODINGS)}"
-            )
+            raise SourceError(f"{self._source.path}: {_unknown(packet.encoding)}")
+
+
+def _unknown(encoding: str) -> str:
+    return f"events of encoding {encoding!r} are not read, expected {', '.join(_ENCODINGS)}"
 
 
 def _uncertainty_us(source: str) -> float | None:

@@ -64,25 +64,41 @@ class Choice:
         return chosen[role] == topic if role in chosen else bool(role)
 
 
-def choose(kinds: Mapping[str, str], sizes: Mapping[str, _Size], *, events: str, frames: str, path: object) -> Choice:
+def candidates(kinds: Mapping[str, str], *, events: str, frames: str, path: object) -> dict[str, list[str]]:
+    """Give the topics that may be read for "events" and "frames": those there are, or the one that is set.
+
+    Args:
+        kinds: type of each topic.
+        events, frames: as set; "" = any, "none" = none.
+        path: for messages.
+
+    Raises:
+        SourceError: a topic that is set is not there.
+    """
+    there: dict[str, list[str]] = {}
+    for role, wanted in (("events", events), ("frames", frames)):
+        there[role] = [topic for topic in kinds if role_of(topic, kinds[topic]) == role]
+        if wanted and wanted != NONE and wanted not in there[role]:
+            raise SourceError(f"{path} has {_listed(kinds)}; {role}_topic = {wanted!r} is none of {role}")
+        if wanted:
+            there[role] = [wanted] if wanted != NONE else []
+    return there
+
+
+def choose(
+    kinds: Mapping[str, str], sizes: Mapping[str, _Size], there: Mapping[str, list[str]], *, path: object
+) -> Choice:
     """Choose topics of one camera.
 
     Args:
         kinds: type of each topic.
         sizes: width and height of those of events and frames, as far as they are known; (0, 0) = not said.
-        events, frames: as set; "" = by namespace and size, "none" = none.
+        there: the `candidates` that can be read.
         path: for messages.
 
     Raises:
-        SourceError: a topic that is set is not there; nothing belongs together; or the sizes differ.
+        SourceError: nothing belongs together; or the sizes differ.
     """
-    there = {role: [topic for topic in kinds if role_of(topic, kinds[topic]) == role] for role in ("events", "frames")}
-    wanted = {"events": events, "frames": frames}
-    for role, topic in wanted.items():
-        if topic and topic != NONE and topic not in there[role]:
-            raise SourceError(f"{path} has {_listed(kinds)}; {role}_topic = {topic!r} is none of {role}")
-        if topic:
-            there[role] = [topic] if topic != NONE else []
     chosen_events, chosen_frames = _pair(there["events"], there["frames"], kinds, sizes, path=path)
     if not chosen_events and not chosen_frames:
         raise SourceError(

@@ -195,7 +195,7 @@ def two_cameras(folder: Path) -> Path:
 
 
 def bag_of_cameras(folder: Path, messages: Sequence[tuple[str, str, int, Any]]) -> Path:
-    """A bag of ROS 1 of (topic, "events" or "image" or "length", stamp in us, size or length in us)."""
+    """A bag of ROS 1 of (topic, what, stamp in us, size or length in us): events, image, depth, packet or length."""
     from rosbags.rosbag1 import Writer
 
     store = store_1()
@@ -206,7 +206,14 @@ def bag_of_cameras(folder: Path, messages: Sequence[tuple[str, str, int, Any]]) 
                 yield topic, "std_msgs/msg/Int32", t_us, store.types["std_msgs/msg/Int32"](value)
                 continue
             width, height = value
-            if what == "image":
+            if what == "depth":
+                kind, data = "sensor_msgs/msg/Image", np.zeros(4 * width * height, np.uint8)
+                image = store.types[kind](_header(store, t_us), height, width, "32FC1", 0, 4 * width, data)
+                yield topic, kind, t_us, image
+            elif what == "packet":
+                kind = "event_camera_msgs/msg/EventPacket"
+                yield topic, kind, t_us, _packet(store, t_us, "none", np.zeros(8, np.uint8))
+            elif what == "image":
                 kind, data = "sensor_msgs/msg/Image", np.full(width * height, len(topic), np.uint8)
                 yield (
                     topic,

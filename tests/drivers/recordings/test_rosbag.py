@@ -257,6 +257,39 @@ def test_what_is_not_supported_is_no_damage(tmp_path: Path) -> None:
     assert not isinstance(told.value, RecordingDamaged)
 
 
+@pytest.mark.parametrize(
+    ("topic", "what", "why"),
+    [
+        ("/a/image", "depth", "images of encoding '32FC1' are not read"),
+        ("/a/events", "packet", "events of encoding 'none' are not read"),
+    ],
+)
+def test_topic_that_cannot_be_read_is_named_and_left_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, topic: str, what: str, why: str
+) -> None:
+    dvs = [("/dvs/events", "events", START_US, (64, 48)), ("/dvs/image_raw", "image", START_US, (64, 48))]
+    path = ros_files.bag_of_cameras(tmp_path, [(topic, what, START_US - 1, (64, 48)), *dvs])
+    packets = _read(path)
+    assert (len(_columns(packets)[0]), len(_frames(packets))) == (50, 1)
+    assert f"{topic}: {why}" in caplog.text
+    with open_recording(path) as source:
+        assert {stream.name: stream.taken for stream in source.info.streams}[topic] is False
+    caplog.clear()
+    setting = "frames_topic" if what == "depth" else "events_topic"
+    assert len(_frames(_read(path, **{setting: "/dvs/image_raw" if what == "depth" else "/dvs/events"}))) == 1
+    assert why not in caplog.text
+    with pytest.raises(SourceError, match=why), open_recording(path, **{setting: topic}):
+        pass
+
+
+def test_only_topic_of_images_that_cannot_be_read_is_refused_until_it_is_left_out(tmp_path: Path) -> None:
+    messages = [("/dvs/events", "events", START_US, (64, 48)), ("/dvs/depth", "depth", START_US, (64, 48))]
+    path = ros_files.bag_of_cameras(tmp_path, messages)
+    with pytest.raises(SourceError, match="/dvs/depth: images of encoding '32FC1'"), open_recording(path):
+        pass
+    assert len(_columns(_read(path, frames_topic="none"))[0]) == 50
+
+
 # Writing MCAP
 
 END_US = 2**31 * 1_000_000
