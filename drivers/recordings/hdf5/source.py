@@ -185,9 +185,8 @@ class Hdf5Source(RecordingFile):
                 "expected columns t, x, y, p in events/, and images beside them"
             )
         self._events = events
-        offset = self._file.get("t_offset")
-        self._offset_us = int(np.asarray(offset).reshape(-1)[0]) if offset is not None else 0
         found = [*self._judge_events(events), *self._judge_images()]
+        self._offset_us = self._read_offset()
         first = next(self._frames(), None)
         size, is_guessed = self._choose_size(events, first)
         if is_guessed:
@@ -206,6 +205,26 @@ class Hdf5Source(RecordingFile):
             streams=tuple(self._streams(events)),
             found=tuple(found),
         )
+
+    def _read_offset(self) -> int:
+        """What is added to all times of events, us; the file has it in their unit.
+
+        Raises:
+            SourceError: it is no time in that unit.
+        """
+        offset, unit = self._raw_offset(), self._units[0]
+        offset_us = int(time_us(offset, unit)[0])
+        if abs(offset_us) > LATEST_US:
+            raise SourceError(
+                f"{self.path}: t_offset is {offset[0]}, which is no time in {unit}, the unit of the events' times. To "
+                "fix it, write it in that unit, or set source.settings.time_unit"
+            )
+        return offset_us
+
+    def _raw_offset(self) -> NDArray[Any]:
+        """`t_offset` of DSEC, [1] in the unit of the events' times; 0 where there is none."""
+        offset = self._file.get("t_offset")
+        return np.zeros(1, np.int64) if offset is None else np.asarray(offset).reshape(-1)[:1]
 
     def _streams(self, events: EventColumns) -> Iterator[Stream]:
         yield Stream(events.where, "events", True)
@@ -228,7 +247,7 @@ class Hdf5Source(RecordingFile):
         frames = self._frame_times()
         times = Times(
             t,
-            frames[:, 0] if self._offset_us == 0 else np.empty(0),
+            np.empty(0) if self._raw_offset().any() else frames[:, 0],
             last=last,
             count=events.count,
             pixels=int(min(x.max() + 1, LARGEST_PX) * min(y.max() + 1, LARGEST_PX)) if x.size else 1,

@@ -67,6 +67,30 @@ def test_dsec_has_an_offset_and_a_known_sensor(tmp_path: Path) -> None:
         assert _is_as_written(list(source), offset_us=50_000_000_000)
 
 
+@pytest.mark.parametrize(
+    ("unit", "scale", "offset"),
+    [("s", 1e-6, 1.000222), ("ms", 1e-3, 1000.222), ("us", 1, 1_000_222), ("ns", 1000, [1_000_222_000])],
+)
+def test_offset_is_in_the_unit_of_the_times(tmp_path: Path, unit: str, scale: float, offset: Any) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        for name, column in zip("txyp", (T_US * scale, X, Y, P), strict=True):
+            file[f"events/{name}"] = column
+        file["events/t"].attrs["unit"] = unit
+        file["t_offset"] = offset
+    assert _is_as_written(_read(path), offset_us=1_000_222)
+
+
+def test_offset_that_is_no_time_in_the_unit_of_the_times_is_refused(tmp_path: Path) -> None:
+    path = write_common(tmp_path / "a.h5")
+    with h5py.File(path, "a") as file:
+        del file["events/t"]
+        file["events/t"] = T_US * 1e-6
+        file["t_offset"] = 1_700_000_000_000_000  # microseconds
+    with pytest.raises(SourceError, match=r"t_offset is 1700000000000000, which is no time in s.*time_unit"):
+        _read(path)
+
+
 def test_single_images_with_seconds_and_signs(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
     with h5py.File(path, "w") as file:
