@@ -46,6 +46,7 @@ class Depth:
         self._bits = bits
         self._largest = 0.0
         self._seen = ""  # kind of the type of values that are not uint8
+        self._odd = ""  # a type that is not read
         self._is_decided = False
 
     @property
@@ -62,6 +63,8 @@ class Depth:
         """Look at one of the first images, before any is turned."""
         if image.dtype != np.uint8 and image.size:
             self._seen = image.dtype.kind
+            if image.dtype != np.uint16 and image.dtype.kind != "f":
+                self._odd = str(image.dtype)
             largest = float(np.nan_to_num(image).max()) if image.dtype.kind == "f" else float(image.max())
             self._largest = max(self._largest, largest)
 
@@ -69,8 +72,11 @@ class Depth:
         """Decide by the images that were seen.
 
         Raises:
-            SourceError: their values do not tell; the message names the setting.
+            SourceError: their values do not tell, the message names the setting; or they are of a type that is not
+                read.
         """
+        if self._odd:
+            raise SourceError(_not_read(path, self._odd))
         self._is_decided = bool(self._seen)
         if self._seen == "f":
             self._largest = _LARGEST_FRACTION if self._largest <= _LARGEST_FRACTION else 255.0
@@ -95,7 +101,7 @@ class Depth:
         if image.dtype == np.uint8:
             return image
         if image.dtype != np.uint16 and image.dtype.kind != "f":
-            raise SourceError(f"{path} has images of {image.dtype}; uint8, uint16 and fractions can be read")
+            raise SourceError(_not_read(path, image.dtype))
         if not self._is_decided:
             self.see(image)
             self.decide(path=path)
@@ -108,6 +114,10 @@ class Depth:
                 f"{', '.join(map(str, BITS[1:]))}"
             )
         return (image >> (self._bits - 8)).astype(np.uint8)
+
+
+def _not_read(path: object, kind: object) -> str:
+    return f"{path} has images of {kind}; uint8, uint16 and fractions can be read"
 
 
 def colours_in_words(text: str) -> Literal["rgb", "bgr", ""]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from drivers.archive import in_natural_order
 from drivers.sense import name_columns, unit_in_words
+from nire.errors import SourceError
 
 # Where the columns, or a table of them, may be.
 _GROUPS = ("events", "CD/events", "davis/left/events", "dvs/events", "/")
@@ -89,7 +90,11 @@ class Images:
 
 
 def find_events(file: Any) -> EventColumns | None:
-    """Find the columns in an open `h5py.File`; None where there are none of a known name."""
+    """Find the columns in an open `h5py.File`; None where there are none of a known name.
+
+    Raises:
+        SourceError: a column has no single number for an event.
+    """
     for name in _GROUPS:
         where = file.get(name)
         if where is None:
@@ -102,10 +107,13 @@ def find_events(file: Any) -> EventColumns | None:
         names = name_columns(key for key in where if hasattr(where[key], "shape"))
         if names is not None:
             parts = [where[column] for column in names]
-            counts = {part.shape for part in parts}
-            if len(counts) != 1 or len(parts[0].shape) != 1:
+            if not all(_is_one_each(part) for part in parts):
+                shapes = ", ".join(f"{column} {part.shape}" for column, part in zip(names, parts, strict=True))
+                raise SourceError(f"{file.filename}: the columns of {name} have the shapes {shapes}, expected (N,)")
+            if len({len(part) for part in parts}) != 1:
                 raise ValueError(f"the columns {', '.join(names)} of {name} have different lengths")
-            return EventColumns(parts[0].shape[0], _columns(parts), name, unit=_unit_of(names[0], parts[0]))
+            columns = _columns([_Flat(part) for part in parts])
+            return EventColumns(len(parts[0]), columns, name, unit=_unit_of(names[0], parts[0]))
     return None
 
 
@@ -129,6 +137,21 @@ def _unit_of(name: str, dataset: Any) -> str:
     """The unit of times that a name or an attribute tells; "" where none does."""
     said = [str(dataset.attrs[key]) for key in _UNIT_ATTRIBUTES if key in dataset.attrs]
     return unit_in_words(f"time ({said[0]})" if said else f"time_{name.rpartition('_')[2]}")
+
+
+def _is_one_each(dataset: Any) -> bool:
+    """Tell whether a dataset is [N], or [N, 1] as MATLAB writes it."""
+    return len(dataset.shape) >= 1 and all(side == 1 for side in dataset.shape[1:])
+
+
+class _Flat:
+    """A column of [N] or [N, 1]."""
+
+    def __init__(self, column: Any) -> None:
+        self._column = column
+
+    def __getitem__(self, part: slice) -> NDArray[Any]:
+        return np.asarray(self._column[part]).reshape(-1)
 
 
 class _Field:
@@ -157,19 +180,55 @@ def _columns(parts: list[Any]) -> tuple[Column, Column, Column, Column]:
 
 
 def find_images(file: Any) -> Images | None:
-    """Find images with times in an open `h5py.File`; None where there are none of a known name."""
+    """Find images with times in an open `h5py.File`; None where there are none of a known name.
+
+    Raises:
+        SourceError: images have times beside them that are not theirs, and no others have.
+    """
+    misfit = ""
     for name in _STACKS:
-        stack = file.get(name)
-        if stack is None:
-            continue
-        if hasattr(stack, "shape") and len(stack.shape) in (3, 4):
-            times = next((file[key] for key in (t.format(name) for t in _TIMES) if key in file), None)
-            if times is not None and len(times) == len(stack):
-                return Images(len(stack), stack.__getitem__, _stack_times(file, times), _words(stack), name)
-        elif hasattr(stack, "keys"):
-            found = sorted(_single_images(stack), key=lambda image: float(np.ravel(image[0])[0]))
-            if found:
-                return _of_group(found, name)
+        images = file.get(name)
+        found: Images | str | None = None
+        if hasattr(images, "shape") and len(images.shape) in (3, 4):
+            found = _of_stack(file, images, name)
+        elif hasattr(images, "keys"):
+            found = _of_group(images, name)
+        if isinstance(found, Images):
+            return found
+        misfit = misfit or found or ""
+    if misfit:
+        raise SourceError(f"{file.filename} {misfit}")
+    return None
+
+
+def find_untimed(file: Any) -> str:
+    """Find images of a known name that have no times, for people; "" where there are none."""
+    for name in _STACKS:
+        images = file.get(name)
+        if hasattr(images, "shape") and len(images.shape) in (3, 4):
+            return name
+        if hasattr(images, "keys") and any(_is_image(image) for image in images.values()):
+            return name
+    return ""
+
+
+def _of_stack(file: Any, stack: Any, name: str) -> Images | str | None:
+    """A stack with times; what is wrong with those that are beside it; None where there are none."""
+    beside = {key: file[key] for key in (pattern.format(name) for pattern in _TIMES) if key in file}
+    for times in beside.values():
+        if hasattr(times, "shape") and _is_one_each(times) and len(times) == len(stack):
+            return Images(len(stack), stack.__getitem__, _stack_times(file, times), _words(stack), name)
+    for key, times in beside.items():
+        shape = getattr(times, "shape", ())
+        if shape[:1] == (len(stack),):
+            return (
+                f"has in {key} the shape {shape}, expected one time for each of the {len(stack)} images in {name}. To "
+                f"fix it, write exposures as exposure_start_us and exposure_end_us, and one of their times as {key}"
+            )
+        return (
+            f"has {len(stack)} images in {name}, but {shape[0] if shape else 1} times in {key}. To fix it, write a "
+            f"time for each image, or delete {key} to read the events alone"
+        )
     return None
 
 
@@ -181,15 +240,32 @@ def _stack_times(file: Any, times: Any) -> Callable[[int], tuple[Any, tuple[Any,
 
 
 def _single_images(group: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
-    """(time, dataset) of the images of a group, each with its time as an attribute, in the order of their numbers."""
+    """(time as an attribute or None, dataset) of the images of a group, in the order of their numbers."""
     for name in in_natural_order(group):
         image = group[name]
-        key = next((key for key in _TIME_ATTRIBUTES if key in getattr(image, "attrs", ())), None)
-        if key is not None and len(image.shape) in (2, 3):
-            yield image.attrs[key], image
+        if _is_image(image):
+            key = next((key for key in _TIME_ATTRIBUTES if key in image.attrs), None)
+            yield None if key is None else image.attrs[key], image
 
 
-def _of_group(found: list[tuple[Any, Any]], where: str) -> Images:
+def _is_image(dataset: Any) -> bool:
+    """Tell whether a member of a group may be a single image."""
+    return len(getattr(dataset, "shape", ())) in (2, 3)
+
+
+def _of_group(group: Any, where: str) -> Images | str | None:
+    """Single images with times; what is wrong where some have none; None where all have none."""
+    images = list(_single_images(group))
+    found = sorted((image for image in images if image[0] is not None), key=lambda image: float(np.ravel(image[0])[0]))
+    if not found:
+        return None
+    count = sum(image.shape == found[0][1].shape for _, image in images)
+    if len(found) < count:
+        return (
+            f"has {count} images in {where}, but only {len(found)} of them have the attribute timestamp. To fix it, "
+            "write it for each image, or for none to read the events alone"
+        )
+
     def times(n: int) -> tuple[Any, tuple[Any, Any] | None]:
         attributes = found[n][1].attrs
         pairs = ((attributes[a], attributes[b]) for a, b in _EXPOSURES if a in attributes and b in attributes)

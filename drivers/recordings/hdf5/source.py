@@ -19,7 +19,7 @@ from drivers.packets.clock import LATEST_US
 from drivers.packets.ordering import merged, sorted_within
 from drivers.pixels import Colours, Depth, as_rgb, check_bits, colours_in_words
 from drivers.recording_file import RecordingFile
-from drivers.recordings.hdf5.layout import EventColumns, Images, find_events, find_images, find_size
+from drivers.recordings.hdf5.layout import EventColumns, Images, find_events, find_images, find_size, find_untimed
 from drivers.sense import (
     GUESSED_SIZE,
     LARGEST_PX,
@@ -230,6 +230,9 @@ class Hdf5Source(RecordingFile):
         yield Stream(events.where, "events", True)
         if self._images is not None:
             yield Stream(self._images.where, "images", True)
+        elif untimed := find_untimed(self._file):
+            _log.warning("%s: the images in %s have no times and are not read", self.path, untimed)
+            yield Stream(untimed, "images without times", False)
 
     def _judge_events(self, events: EventColumns) -> Iterator[Found]:
         """Tell the order of columns and the units of times; remember them."""

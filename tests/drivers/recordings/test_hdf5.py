@@ -129,6 +129,68 @@ def test_single_images_are_in_the_order_of_their_times_whatever_they_are_called(
             assert [frame.exposure_start_us for frame in frames] == [2000 * n for n in numbers]
 
 
+@pytest.mark.parametrize(
+    ("times", "message"),
+    [
+        (np.arange(2) * 10_000, r"a.h5 has 3 images in images, but 2 times in images_ts. To fix it, write a time"),
+        (np.arange(4) * 10_000, r"has 3 images in images, but 4 times in images_ts"),
+        (np.arange(6).reshape(3, 2) * 5000, r"images_ts the shape \(3, 2\), expected one time .*exposure_start_us"),
+    ],
+    ids=["too few", "too many", "pairs"],
+)
+def test_images_whose_times_are_not_theirs_are_refused(tmp_path: Path, times: np.ndarray, message: str) -> None:
+    path = write_common(tmp_path / "a.h5")
+    with h5py.File(path, "a") as file:
+        del file["images_ts"]
+        file["images_ts"] = times
+    with pytest.raises(SourceError, match=message) as told:
+        _read(path)
+    assert not isinstance(told.value, RecordingDamaged)
+    with h5py.File(path, "a") as file:
+        file["image_ts"] = np.array([5000, 15_000, 25_000])  # these are
+    assert sum(isinstance(packet, Frame) for packet in _read(path)) == 3
+
+
+def test_images_without_times_are_named_and_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    stack = write_common(tmp_path / "stack.h5")
+    single = _with_image(tmp_path / "single.h5", np.zeros((48, 64), np.uint8))
+    with h5py.File(stack, "a") as file, h5py.File(single, "a") as other:
+        del file["images_ts"]
+        for image in other["images"].values():
+            del image.attrs["timestamp"]
+    for path in (stack, single):
+        caplog.clear()
+        with open_recording(path) as source:
+            assert [(s.name, s.taken) for s in source.info.streams] == [("events", True), ("images", False)]
+            assert not [packet for packet in source if isinstance(packet, Frame)]
+        assert "the images in images have no times and are not read" in caplog.text
+
+
+def test_single_images_of_which_some_have_no_time_are_refused(tmp_path: Path) -> None:
+    path = _with_image(tmp_path / "a.h5", np.zeros((48, 64), np.uint8))
+    with h5py.File(path, "a") as file:
+        file["images/calibration"] = np.eye(3)  # no image
+    assert sum(isinstance(packet, Frame) for packet in _read(path)) == 2
+    with h5py.File(path, "a") as file:
+        del file["images/image000000001"].attrs["timestamp"]
+    with pytest.raises(SourceError, match=r"2 images in images, but only 1 of them have the attribute timestamp"):
+        _read(path)
+
+
+def test_columns_of_one_number_in_a_row_are_read_and_of_more_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        for name, column in zip("txyp", (T_US, X, Y, P), strict=True):
+            file[f"events/{name}"] = column[:, None]
+    assert _is_as_written(_read(path))
+    with h5py.File(path, "a") as file:
+        del file["events/x"]
+        file["events/x"] = np.stack([X, Y], axis=1)
+    with pytest.raises(SourceError, match=r"t \(3000, 1\), x \(3000, 2\), .* expected \(N,\)") as told:
+        _read(path)
+    assert not isinstance(told.value, RecordingDamaged)
+
+
 def test_matrix_of_mvsec_and_its_images(tmp_path: Path) -> None:
     path = tmp_path / "a.hdf5"
     with h5py.File(path, "w") as file:
@@ -295,8 +357,10 @@ def test_values_of_pixels_are_told_by_the_largest(tmp_path: Path) -> None:
         path = _with_image(tmp_path / "a.h5", pixels)
         frame = next(packet for packet in _read(path) if isinstance(packet, Frame))
         np.testing.assert_array_equal(frame.pixels[..., 0], expected)
-    with pytest.raises(SourceError, match="images of int32"):
-        _read(_with_image(tmp_path / "a.h5", image.astype(np.int32)))
+    for kind in (np.int32, np.int64, np.uint32):
+        for pixels in (image, image % 256):
+            with pytest.raises(SourceError, match=f"images of {np.dtype(kind)}; uint8, uint16 and fractions"):
+                _read(_with_image(tmp_path / "a.h5", pixels.astype(kind)))
 
 
 def test_matrix_of_v2e_has_its_time_first(tmp_path: Path) -> None:
