@@ -155,8 +155,7 @@ class StatusKeeper:
         """
         if plan.name in ("deblur", "unroll"):
             return self.rates.values["captured"]
-        replay = _replay(self.board)
-        return plan.rate_hz * (1.0 if replay is None else float(replay["speed"]))
+        return plan.rate_hz * replay_speed(self.board)
 
     def line(self, plan: PlanConfig, paused: bool) -> str:
         """Sum up in a line: address, source, plan, asked and delivered rate, losses."""
