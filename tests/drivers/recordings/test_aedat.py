@@ -123,7 +123,7 @@ def test_unknown_chip_needs_a_size(tmp_path: Path) -> None:
         pass
     with open_source(path, width=346, height=260) as source:
         assert _events(list(source)) == [(1, 300, 200, 1)]
-    with pytest.raises(ConfigError, match="expected both"):
+    with pytest.raises(ConfigError, match="set both"):
         open_source(path, width=346)
     with pytest.raises(ConfigError, match="expected 'global' or 'rolling'"):
         open_source(path, shutter="open")  # type: ignore[arg-type]
