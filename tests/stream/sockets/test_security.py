@@ -16,6 +16,7 @@ from nire.types import Frame
 from stream.config import Config, check_security
 from stream.config_sections import ControlConfig, PublishConfig, SecurityConfig
 from stream.sockets import keys
+from stream.sockets.connection import Connection
 from stream.sockets.control import ControlClient, ControlServer
 from stream.sockets.keys import ClientKeys
 from stream.sockets.publisher import Publisher
@@ -90,6 +91,13 @@ def test_client_that_is_not_on_the_list_gets_neither(publisher: Publisher, contr
     assert not gets_frames(publisher, stranger, 25)
     assert not publisher.wants("captured")
     assert not gets_control(control, stranger, 500)
+
+
+def test_stream_with_keys_is_met_by_whoever_has_one(publisher: Publisher, control: str, tmp_path: Path) -> None:
+    listed = client(tmp_path, "robot", listed=True)
+    Connection(publisher.address, control, keys=listed, wait_s=PATIENCE_MS / 1000).close()
+    with pytest.raises(NireError, match=r"no stream answers at .* is this client's key on its list"):
+        Connection(publisher.address, control, wait_s=0.5)
 
 
 def test_client_without_keys_gets_neither(publisher: Publisher, control: str) -> None:
