@@ -158,8 +158,9 @@ def run(
                 unanswered = _by_shutters(session, watched, [frames, *made], wanted=wanted, info=source.info)
         made_from |= {"engine": reconstructor.engine, "shutters": None if shutters is None else str(shutters)}
         folder.finish(made_from | _report(config, session, source, reading.counters, reading.damage))
+        method = _method(config, reconstructor, has_frames=source.info.has_frames)
     print(f"{len(frames.files)} exposed frames in {out / 'frames'}, their shutters in {out / 'frames.jsonl'}")
-    print(f"made by {_method(config, reconstructor, has_frames=source.info.has_frames)}")
+    print(f"made by {method}")
     for output in made:
         if hasattr(output, "summary"):
             print(output.summary())
