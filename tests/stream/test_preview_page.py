@@ -701,6 +701,22 @@ def test_list_of_keys_begins_with_what_the_page_shows_and_what_to_try(page: Any)
 
 
 @pytest.mark.browser
+def test_question_of_the_page_itself_that_came_too_soon_is_no_message(browser: Any, stream: FakeStream) -> None:
+    stream.refusals = {"status": "ask again in a second"}
+    served = Served(stream.address, control=stream.control.address)
+    try:
+        browser.get(served.url)
+        assert stream.wait_for("status")
+        until(lambda: text(browser, "sentence"))
+        statuses = stream.statuses
+        until(lambda: stream.statuses > statuses + 2)
+        assert text(browser, "toast") == ""
+    finally:
+        browser.get("about:blank")
+        served.close()
+
+
+@pytest.mark.browser
 def test_less_than_asked_for_is_said_with_the_reason(page: Any, stream: FakeStream) -> None:
     stream.figures = {"asked_hz": 400.0, "delivered_hz": 100.0, "reduced_queries": 0, "exposed": 0, "uptime_s": 1.0}
     until(lambda: text(page, "n-asked") == " of 400")

@@ -111,7 +111,8 @@ function reply(message) {
     if (message.paused !== undefined) state.paused = message.paused;
     return;
   }
-  if (!said) toast(message.hint || message.error);
+  // The page itself asks for the status, as soon as it hears of a stream: that may be too soon, and it comes anyway.
+  if (!said && message.command !== "status") toast(message.hint || message.error);
   if (message.command === "set_plan") link.ask("status");
 }
 
