@@ -85,7 +85,7 @@ class KeyPlanes:
 
     def show(self, shutters: Sequence[Shutter], images: Tensor, encoding: NDArray[np.uint8]) -> bool:
         """Expose shutters as 8-bit images at once; arguments and answer as of `DoubleIntegral.show`."""
-        if not plane_loops.serve(images, dtype=torch.uint8):
+        if not (plane_loops.serve(images, dtype=torch.uint8) and images.is_contiguous()):
             return False
         t_us = self._gain.instants_of(shutters)
         if t_us is not None:
@@ -95,8 +95,8 @@ class KeyPlanes:
 
     def _expose_instant(self, t_us: Times, out: Tensor) -> Tensor:
         if plane_loops.serve(out):
-            target = out.numpy()[None], instant_loops.NO_IMAGES, instant_loops.ROUNDED
-            self._write_instants(per_pixel(t_us)[None], target)
+            with instant_loops.written_to(out) as target:
+                self._write_instants(per_pixel(t_us)[None], target)
             return out
         gain, count = self._gain.at(t_us, shared=True)
         key, share = self._place(t_us)
@@ -243,9 +243,9 @@ def states_at(gain: Gain, times_us: NDArray[np.float64]) -> tuple[Tensor, Tensor
 def _parted(planes: Tensor, gains: Tensor, belief: Tensor | None) -> tuple[Tensor, Tensor | None]:
     """Part the light of planes [K + 1, C, H, W]: what follows events, where the gain is 1, and `Evenly` the rest."""
     if belief is None or bool((belief == 1).all()):
-        return (planes + DARK_LEVEL) / gains[:, None], None
+        return ((planes + DARK_LEVEL) / gains[:, None]).contiguous(), None
     if plane_loops.serve(planes, gains, belief):
-        constants, even = torch.empty_like(planes), torch.empty_like(planes, dtype=torch.int16)
+        constants, even = torch.empty(planes.shape), torch.empty(planes.shape, dtype=torch.int16)
         light, gain, share = (values.contiguous().numpy() for values in (planes, gains, belief))
         loops.part(constants.numpy(), even.numpy(), light, gain, share, DARK_LEVEL)
         return constants, even

@@ -186,7 +186,7 @@ class DoubleIntegral:
         Returns:
             False where nothing was written, because only `expose` serves: on a GPU, or of pixels that differ.
         """
-        if not plane_loops.serve(images, dtype=torch.uint8):
+        if not (plane_loops.serve(images, dtype=torch.uint8) and images.is_contiguous()):
             return False
         t_us = self._gain.instants_of(shutters)
         if t_us is not None:
@@ -266,8 +266,8 @@ class DoubleIntegral:
 
     def _expose_instant(self, t_us: Times, out: Tensor) -> None:
         if plane_loops.serve(out):
-            target = out.numpy()[None], instant_loops.NO_IMAGES, instant_loops.ROUNDED
-            self._write_instants(per_pixel(t_us)[None], target)
+            with instant_loops.written_to(out) as target:
+                self._write_instants(per_pixel(t_us)[None], target)
             return
         gain, count = self._gain.at(t_us)
         if len(self._anchors) == 1:

@@ -6,10 +6,14 @@ and where light is written is named here for the other loops that expose, too.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from nire.compiled import compiled
 from nire.integral.event_loops import Cells, Events, Plane, Times
@@ -40,6 +44,15 @@ _NO_EVENTS = np.float32(1e-6)
 # In the time of one event so many pixels of two planes are copied.
 _PIXELS_PER_EVENT = 4
 _ONE, _ZERO = np.float32(1), np.float32(0)
+
+
+@contextmanager
+def written_to(light: Tensor) -> Iterator[Target]:
+    """Give the target that stands for one tensor [C, H, W] of a CPU, however it lies in memory."""
+    whole = light if light.is_contiguous() else torch.empty(light.shape)
+    yield whole.numpy()[None], NO_IMAGES, ROUNDED
+    if whole is not light:
+        light.copy_(whole)
 
 
 @compiled

@@ -134,3 +134,14 @@ def test_still_scene_does_not_flicker_with_the_noise_of_its_events() -> None:
         for share in (belief, None)
     )
     assert float((still - 100).abs().mean()) < 0.2 * float((flickering - 100).abs().mean())
+
+
+def test_light_is_written_however_it_lies_in_memory() -> None:
+    believed, all_events, _ = contents(some(HEIGHT, WIDTH, seed=5), channels=3)
+    shutter = Shutter.instant(107_133.5, HEIGHT)
+    integral, _ = integral_of(1200)
+    for content in (believed, all_events):
+        out = torch.empty((HEIGHT, WIDTH, 3)).permute(2, 0, 1)
+        torch.testing.assert_close(content.expose(shutter, out), content.expose(shutter), rtol=0, atol=0)
+    out = torch.empty((WIDTH, HEIGHT, 1)).permute(2, 1, 0)
+    torch.testing.assert_close(integral.expose(shutter, out), integral.expose(shutter), rtol=0, atol=0)
