@@ -40,25 +40,29 @@ def belief_in(planes: Tensor, gains: Tensor) -> Tensor:
     Returns:
         float32 [H, W], 0 to 1.
     """
-    if plane_loops.serve(planes, gains):
-        sums = np.empty((2, *planes.shape[1:]), np.float32)
-        loops.compare_changes(sums, planes.numpy(), gains.numpy(), DARK_LEVEL)
-        size = (NEIGHBOURS_PX, NEIGHBOURS_PX)
-        together, own = (cv2.boxFilter(part, -1, size, normalize=False) for part in sums)
-        return _slope(torch.from_numpy(together), torch.from_numpy(own))
+    together, own = _sums_by_loops(planes, gains) if plane_loops.serve(planes, gains) else _sums(planes, gains)
+    slope = (together + LEAST_CHANGE) / (own + LEAST_CHANGE)
+    return slope.sub_(LEAST_SLOPE).div_(1 - LEAST_SLOPE).clamp_(0, 1)
+
+
+def _sums(planes: Tensor, gains: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum up both changes' product and the square of that by events, over bins and neighbours: [H, W] both."""
     seen, told = (_changes(levels) for levels in (planes + DARK_LEVEL, gains))
-    sums_ = torch.stack([(seen * told).sum(0), told.square().sum(0)])
-    edge = NEIGHBOURS_PX // 2
-    padded = functional.pad(sums_[None], (edge, edge, edge, edge), mode="reflect")[0]
-    together_, own_ = functional.avg_pool2d(padded, NEIGHBOURS_PX, stride=1) * NEIGHBOURS_PX**2
-    return _slope(together_, own_)
+    sums = torch.stack([(seen * told).sum(0), told.square().sum(0)])
+    padded = functional.pad(sums[None], (NEIGHBOURS_PX // 2,) * 4, mode="reflect")[0]
+    together, own = functional.avg_pool2d(padded, NEIGHBOURS_PX, stride=1) * NEIGHBOURS_PX**2
+    return together, own
+
+
+def _sums_by_loops(planes: Tensor, gains: Tensor) -> tuple[Tensor, Tensor]:
+    """Do the same on a CPU."""
+    sums = np.empty((2, *planes.shape[1:]), np.float32)
+    loops.compare_changes(sums, planes.numpy(), gains.numpy(), DARK_LEVEL)
+    size = (NEIGHBOURS_PX, NEIGHBOURS_PX)
+    together, own = (torch.from_numpy(cv2.boxFilter(part, -1, size, normalize=False)) for part in sums)
+    return together, own
 
 
 def _changes(levels: Tensor) -> Tensor:
     """Change from plane to plane, relative to their mean: [K + 1, H, W] -> [K, H, W], -2 to 2."""
     return 2 * (levels[1:] - levels[:-1]) / (levels[1:] + levels[:-1])
-
-
-def _slope(together: Tensor, own: Tensor) -> Tensor:
-    slope = (together + LEAST_CHANGE) / (own + LEAST_CHANGE)
-    return slope.sub_(LEAST_SLOPE).div_(1 - LEAST_SLOPE).clamp_(0, 1)

@@ -26,7 +26,6 @@ from nire.shutter import Shutter
 
 # So bright that what an exposure clips at black is a millionth of it.
 _BRIGHT = 1e6
-_MOST_STEPS = torch.iinfo(torch.int16).max
 _Bin = tuple[tuple[NDArray[np.float32], ...], NDArray[np.float32]]
 
 
@@ -250,7 +249,7 @@ def _parted(planes: Tensor, gains: Tensor, belief: Tensor | None) -> tuple[Tenso
         loops.part(constants.numpy(), even.numpy(), light, gain, share, DARK_LEVEL)
         return constants, even
     level = planes + DARK_LEVEL
-    steps = (level * (1 - belief) * instant_loops.EVEN_STEPS).round_().clamp_max_(_MOST_STEPS)
+    steps = (level * (1 - belief) * instant_loops.EVEN_STEPS).round_().clamp_max_(instant_loops.MOST_EVEN)
     even = steps.to(torch.int16)
     return (level - even / instant_loops.EVEN_STEPS) / gains[:, None], even
 

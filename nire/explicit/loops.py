@@ -6,12 +6,11 @@ import numpy as np
 
 from nire.compiled import compiled
 from nire.integral.event_loops import Cells, Events, Plane, Times
-from nire.integral.instant_loops import EVEN_STEPS, Evenly
+from nire.integral.instant_loops import EVEN_STEPS, MOST_EVEN, Evenly
 
 _ZERO, _ONE, _HALF, _SIXTH = (np.float32(value) for value in (0, 1, 0.5, 1 / 6))
 # A bin with fewer events than this of a pixel has none: its light moves with time.
 _NO_EVENTS = np.float32(1e-6)
-_MOST_STEPS = np.float32(np.iinfo(np.int16).max)
 # Events that are timed at once: what is told of them stays in the nearest cache.
 _CHUNK = 512
 # Places in what is laid out pixel by pixel are unsigned: signed ones would be asked whether they count from the end.
@@ -55,13 +54,14 @@ def part(constants: Plane, even: Evenly, planes: Plane, gains: Plane, belief: Pl
         floor: what is added to light.
     """
     dark, steps, step = np.float32(floor), np.float32(EVEN_STEPS), np.float32(1 / EVEN_STEPS)
+    most = np.float32(MOST_EVEN)
     for k in range(planes.shape[0]):
         for c in range(planes.shape[1]):
             for y in range(planes.shape[2]):
                 light, follows, rest = planes[k, c, y], constants[k, c, y], even[k, c, y]
                 for x in range(planes.shape[3]):
                     level = light[x] + dark
-                    whole = min(np.rint(level * (_ONE - belief[y, x]) * steps), _MOST_STEPS)
+                    whole = min(np.rint(level * (_ONE - belief[y, x]) * steps), most)
                     rest[x] = np.int16(whole)
                     follows[x] = (level - whole * step) / gains[k, y, x]
 

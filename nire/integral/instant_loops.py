@@ -33,6 +33,7 @@ Evenly = NDArray[np.int16]
 """[K, C, H, W], in parts of a level: `EVEN_STEPS`. It is read beside all else, and half of its size is a tenth of the
 time of an instant."""
 EVEN_STEPS = 32
+MOST_EVEN = np.iinfo(np.int16).max
 NO_LIGHT = np.empty((0, 0, 0, 0), np.float32)
 NO_EVEN: Evenly = np.empty((0, 0, 0, 0), np.int16)
 NO_IMAGES = np.empty((0, 0, 0, 0), np.uint8)
